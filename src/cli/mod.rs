@@ -1,0 +1,83 @@
+//! Floor 4: the command line. One file per command; this one only names them.
+
+mod dag;
+mod demo;
+mod dlq;
+mod doctor;
+mod exit;
+mod kis;
+mod run;
+mod shim;
+mod simulate;
+mod step;
+mod up;
+
+pub use exit::{Exit, Failure};
+
+use clap::{Parser, Subcommand};
+
+/// Runs a market-data day: scheduler, collectors, sinks, freshness checks and reconciliation in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "openbell", version, about, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 fine; 1 the command ran and found a fault; 2 the command line was wrong; 3 a file, port or server it needs is not usable.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play a whole trading day against the exchange simulator and prove that it reconciles
+    Demo(demo::Arguments),
+    /// Run the daemon: scheduler, workers, status page
+    Up(up::Arguments),
+    /// Stop the daemon; with --drain also every running step
+    Down(up::DownArguments),
+    /// Say what is missing on this machine, with the remedy for each
+    Doctor(doctor::Arguments),
+    /// Look at DAG files
+    #[command(subcommand)]
+    Dag(dag::Command),
+    /// Look at runs and act on them
+    #[command(subcommand)]
+    Run(run::Command),
+    /// Look at and replay dead letters
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Run an exchange simulator
+    #[command(subcommand)]
+    Simulate(simulate::Command),
+    /// Tools for the KIS feed
+    #[command(subcommand)]
+    Kis(kis::Command),
+    /// Run one step attempt from its spec.json (what processes and containers call)
+    #[command(hide = true)]
+    Step(step::Arguments),
+    /// Stand between the daemon and a process step (internal)
+    #[command(hide = true)]
+    Shim(shim::Arguments),
+}
+
+/// Carries out a command line; the exit code says how it went.
+pub fn main(arguments: Arguments) -> std::process::ExitCode {
+    let result = match arguments.command {
+        Command::Demo(a) => demo::main(a),
+        Command::Up(a) => up::main(a),
+        Command::Down(a) => up::down(a),
+        Command::Doctor(a) => doctor::main(a),
+        Command::Dag(a) => dag::main(a),
+        Command::Run(a) => run::main(a),
+        Command::Dlq(a) => dlq::main(a),
+        Command::Simulate(a) => simulate::main(a),
+        Command::Kis(a) => kis::main(a),
+        Command::Step(a) => step::main(a),
+        Command::Shim(a) => shim::main(a),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Floor 0: the words of the house as types and pure arithmetic.
+//!
+//! Nothing here touches tokio, files, the clock or randomness: time is always an argument.
+
+pub mod alert;
+pub mod calendar;
+pub mod dag;
+pub mod event;
+pub mod freshness;
+pub mod gaps;
+pub mod ids;
+pub mod retry;
+pub mod run;
+pub mod schedule;
+pub mod trade;
+pub mod vwap;

@@ -1,0 +1,267 @@
+//! A run and its steps as the machine keeps them.
+//!
+//! A run is the fold of its events (see [`super::event`]): the same events give the same run, live or replayed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::dag::Dag;
+use super::ids::{RunId, StepName};
+use super::schedule::Window;
+
+/// One run of a DAG.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The DAG as it was when the run was created.
+    pub dag: Dag,
+    /// Why it exists.
+    pub cause: Cause,
+    /// The local date it is about.
+    pub session_date: Date,
+    /// From open to close.
+    pub window: Window,
+    /// Run parameters.
+    pub params: BTreeMap<String, String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Where it stands.
+    pub state: RunState,
+    /// Its steps.
+    pub steps: BTreeMap<StepName, StepRun>,
+    /// Someone asked for its end before its close.
+    pub cancelled_by: Option<String>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Run {
+    /// How late after its open the run was created, in seconds.
+    pub fn late_by_seconds(&self) -> i64 {
+        (self.created_at.as_second() - self.window.open_at.as_second()).max(0)
+    }
+}
+
+/// Why a run exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its schedule.
+    Scheduled,
+    /// Somebody asked for it.
+    Manual,
+    /// A backfill asked for its date.
+    Backfill,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Inside its window.
+    Running,
+    /// Past its close or cancelled: stopping, draining, tearing down.
+    Closing,
+    /// Ended: every step did what it was for.
+    Succeeded,
+    /// Ended: at least one step failed.
+    Failed,
+    /// Ended because somebody asked.
+    Cancelled,
+}
+
+impl RunState {
+    /// Whether nothing can happen to the run any more, short of a clear.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+    /// The word used in tables, pages and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Closing => "closing",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Where a step stands.
+///
+/// ```text
+/// pending → starting → running → ready ⇄ degraded → stopping → stopped      (service)
+///         ↘ skipped    running → succeeded | failed                         (task, teardown)
+///         ↘ upstream_failed
+/// waiting: between attempts (retry, restart) or rounds of a check
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Its needs are not met yet.
+    Pending,
+    /// Its start was decided; the executor has not confirmed it.
+    Starting,
+    /// An attempt is alive; a service has not reported ready.
+    Running,
+    /// A service is ready.
+    Ready,
+    /// A ready service reports trouble.
+    Degraded,
+    /// Between attempts or rounds; [`StepRun::next_at`] says until when.
+    Waiting,
+    /// Asked to stop; still alive.
+    Stopping,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly, for good.
+    Failed,
+    /// A service or check that was asked to stop and did.
+    Stopped,
+    /// Not wanted in this run.
+    Skipped,
+    /// A need can never be met.
+    UpstreamFailed,
+}
+
+impl StepState {
+    /// Whether the step is over in this run.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Stopped | Self::Skipped | Self::UpstreamFailed)
+    }
+    /// Whether an attempt is believed to be alive.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Ready | Self::Degraded | Self::Stopping)
+    }
+    /// The word used in tables, pages and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Waiting => "waiting",
+            Self::Stopping => "stopping",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Skipped => "skipped",
+            Self::UpstreamFailed => "upstream_failed",
+        }
+    }
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRun {
+    /// Where it stands.
+    pub state: StepState,
+    /// Number of the current or last attempt; 0 before the first.
+    pub attempt: u32,
+    /// Retries (task, check round, teardown) or restarts in a row (service) spent so far.
+    pub retries_used: u32,
+    /// When the state was entered.
+    pub since: Timestamp,
+    /// First start of the step in this run.
+    pub started_at: Option<Timestamp>,
+    /// First time a service was ready in this run.
+    pub ready_at: Option<Timestamp>,
+    /// When the step was over.
+    pub stopped_at: Option<Timestamp>,
+    /// When the next attempt or round starts, while waiting.
+    pub next_at: Option<Timestamp>,
+    /// When the current attempt must be ready, done or dead.
+    pub deadline: Option<Timestamp>,
+    /// When it was asked to stop.
+    pub stop_requested_at: Option<Timestamp>,
+    /// Whether it had to be killed.
+    pub killed: bool,
+    /// One line on why it stands where it stands, for people.
+    pub reason: Option<String>,
+    /// What the last finished attempt returned (checks: their findings).
+    pub result: Option<serde_json::Value>,
+    /// Rounds of a check that were due while nobody could start them.
+    pub missed_rounds: u32,
+    /// Attempts that ended, newest last, at most [`StepRun::KEPT_ATTEMPTS`].
+    pub history: Vec<AttemptRecord>,
+}
+
+impl StepRun {
+    /// Ended attempts kept in a run; older ones are in the journal only.
+    pub const KEPT_ATTEMPTS: usize = 20;
+
+    /// A step nothing happened to yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            state: StepState::Pending,
+            attempt: 0,
+            retries_used: 0,
+            since: now,
+            started_at: None,
+            ready_at: None,
+            stopped_at: None,
+            next_at: None,
+            deadline: None,
+            stop_requested_at: None,
+            killed: false,
+            reason: None,
+            result: None,
+            missed_rounds: 0,
+            history: Vec::new(),
+        }
+    }
+}
+
+/// An attempt that ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Its number.
+    pub attempt: u32,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// The program ended with this code.
+    Code(i32),
+    /// A signal ended the program.
+    Signal(i32),
+    /// The container ran out of memory.
+    OutOfMemory,
+    /// It could not be started: the reason.
+    NotStarted(String),
+    /// It vanished without an exit code (machine restarted, engine gone, daemon died with it). Spends no retry.
+    Lost(String),
+}
+
+impl Exit {
+    /// Whether the program ended by itself with code 0.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Code(0)
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(9) => write!(f, "killed (signal 9)"),
+            Self::Signal(signal) => write!(f, "ended by signal {signal}"),
+            Self::OutOfMemory => write!(f, "out of memory"),
+            Self::NotStarted(why) => write!(f, "could not be started: {why}"),
+            Self::Lost(why) => write!(f, "lost: {why}"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Floor 1: the feeds' codecs (bytes ↔ records and control messages) and their session protocols as pure state machines.
+
+pub mod kis;

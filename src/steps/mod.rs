@@ -1,0 +1,139 @@
+//! Floor 3: the built-in step programs. They know nothing of the daemon: a [`Context`] is all they get.
+
+pub mod collect;
+pub mod freshness;
+pub mod reconcile;
+pub mod sink;
+pub mod topics;
+pub mod vwap;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::backends::Backends;
+use crate::clock::Clock;
+use crate::config::Feeds;
+use crate::domain::calendar::Calendar;
+use crate::executor::{AttemptSpec, Status};
+
+/// What a step program works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The attempt it is.
+    pub spec: AttemptSpec,
+    /// Time.
+    pub clock: Clock,
+    /// Stores.
+    pub backends: Backends,
+    /// Where the feeds are.
+    pub feeds: Feeds,
+    /// The schedule's calendar.
+    pub calendar: Option<Calendar>,
+    /// Resolved secrets, by the name the step file gives them.
+    pub secrets: BTreeMap<String, Secret>,
+    /// The daemon's data folder (absolute). A collector's spool is `spool/{dag}/{step}`, other durable state `steps/{dag}/{step}`.
+    pub data: PathBuf,
+    /// The folder DAG files are in (absolute); `file:` parameters are relative to it.
+    pub dags: PathBuf,
+    /// Asked to stop: finish what was begun (a sink drains to the log's end), then return.
+    pub stop: CancellationToken,
+    /// Where status and output go.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+/// Where a step's status and output go.
+pub trait Reporter: Send + Sync {
+    /// Replaces the step's status.
+    fn status(&self, status: Status);
+    /// Appends a line to the step's output; the reporter adds the time.
+    fn line(&self, line: &str);
+}
+
+/// A secret's value: never printed, never serialised.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+    /// The value, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a step failed; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A parameter is missing or wrong.
+    #[error("parameter \"{name}\" of {program}: {why}")]
+    Parameter {
+        /// The program.
+        program: String,
+        /// The parameter under `with:`.
+        name: String,
+        /// What is wrong and what to write.
+        why: String,
+    },
+    /// A secret is missing.
+    #[error("secret \"{name}\" ({reference}) of step \"{step}\" cannot be read: {why}")]
+    Secret {
+        /// The step.
+        step: String,
+        /// The name under `secrets:`.
+        name: String,
+        /// Where it should be.
+        reference: String,
+        /// What happened and what to do.
+        why: String,
+    },
+    /// A store failed for good.
+    #[error(transparent)]
+    Backend(#[from] crate::backends::BackendError),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs the built-in program called `program` to its end and gives back what it returns.
+///
+/// # Errors
+/// What the program fails with; an unknown program's error lists those there are.
+pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, StepError> {
+    match program {
+        "topics" => topics::run(context).await,
+        "collect/kis" => collect::run(context).await,
+        "sink/raw" => sink::raw::run(context).await,
+        "sink/index" => sink::index::run(context).await,
+        "sink/objects" => sink::objects::run(context).await,
+        "vwap" => vwap::run(context).await,
+        "freshness" => freshness::run(context).await,
+        "reconcile" => reconcile::run(context).await,
+        other => Err(StepError::Failed(format!("there is no built-in program \"{other}\"; there are {}", PROGRAMS.join(", ")))),
+    }
+}
+
+/// The built-in programs.
+pub const PROGRAMS: &[&str] = &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
+
+/// Now, in nanosecond RFC 3339 with the step's zone.
+pub fn zone(spec: &AttemptSpec) -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::get(&spec.timezone).unwrap_or(jiff::tz::TimeZone::UTC)
+}
+
+/// The attempt's deadline has passed.
+pub fn is_past(deadline: Option<Timestamp>, now: Timestamp) -> bool {
+    deadline.is_some_and(|d| now >= d)
+}
