@@ -1,1 +1,3 @@
-//! Stub: filled by its owner.
+//! Floor 1: the pure engine: what is due, and what follows from what happened.
+
+pub mod planner;
