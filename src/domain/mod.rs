@@ -13,4 +13,5 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod trade;
+pub mod units;
 pub mod vwap;
