@@ -1,7 +1,7 @@
 //! Korea Investment & Securities' real-time WebSocket: bytes ↔ records and control messages, and the session protocol.
 //!
 //! [`parse`] tells what a message is; [`trade()`] turns a record into the house's own [`Trade`](crate::domain::trade::Trade);
-//! `session` decides what to send when. Nothing here does input or output.
+//! [`session`] decides what to send when. Nothing here does input or output.
 
 pub mod approval;
 mod cipher;
@@ -9,6 +9,7 @@ mod control;
 mod frame;
 mod layout;
 pub mod request;
+pub mod session;
 mod trade;
 
 pub use cipher::Seal;
