@@ -12,11 +12,13 @@
 //! daemon's local socket, behind the same traits.
 
 pub mod address;
+mod files;
 pub mod index;
 pub mod log;
 pub mod mail;
 pub mod objects;
 pub mod raw;
+mod segments;
 pub mod socket;
 pub mod spool;
 
