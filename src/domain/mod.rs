@@ -9,6 +9,8 @@ pub mod event;
 pub mod freshness;
 pub mod gaps;
 pub mod ids;
+pub mod ledger;
+pub mod recent;
 pub mod retry;
 pub mod run;
 pub mod schedule;
