@@ -12,6 +12,9 @@ pub mod sink;
 pub mod topics;
 pub mod vwap;
 
+#[cfg(test)]
+pub(crate) mod fixtures;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

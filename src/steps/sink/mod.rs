@@ -13,3 +13,6 @@ pub mod raw;
 
 #[cfg(test)]
 pub(crate) mod fakes;
+
+#[cfg(test)]
+mod tests;
