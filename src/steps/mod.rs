@@ -141,7 +141,7 @@ pub const PROGRAMS: &[&str] =
 /// The `with:` keys that each built-in program knows; a table's keys are written with a dot.
 pub const PARAMETERS: &[(&str, &[&str])] = &[
     ("topics", &["create", "partitions"]),
-    ("collect/kis", &["symbols", "tr_ids", "topic", "collection", "limit", "pace"]),
+    ("collect/kis", &["symbols", "tr_ids", "topic", "collection", "limit", "pace", "stale_after"]),
     ("sink/raw", &["topic", "group", "collection", "documents", "bytes"]),
     ("sink/index", &["topic", "group", "index", "documents", "bytes"]),
     ("sink/objects", &["topic", "group", "prefix", "timezone", "rotate", "rotate.size", "rotate.every", "remember"]),
