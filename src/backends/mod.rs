@@ -12,6 +12,7 @@
 //! daemon's local socket, behind the same traits.
 
 pub mod address;
+mod blocking;
 mod files;
 pub mod index;
 pub mod log;

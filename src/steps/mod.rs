@@ -9,6 +9,7 @@ pub mod log_search;
 pub mod parameters;
 pub mod reconcile;
 pub mod sink;
+pub mod spool_tail;
 pub mod topics;
 pub mod vwap;
 

@@ -24,5 +24,5 @@ mod recover;
 mod window;
 mod writer;
 
-pub(crate) use reader::{Reader, Take};
+pub(crate) use reader::{Hints, Reader, Take};
 pub(crate) use writer::{Disk, Options, RealDisk, Writer};

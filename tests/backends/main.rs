@@ -1,0 +1,4 @@
+//! One contract per store, run against every implementation: here, the embedded one and the same through the daemon's socket.
+
+mod log;
+mod places;
