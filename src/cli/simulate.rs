@@ -55,6 +55,9 @@ pub struct Kis {
     /// About how many trades the day has
     #[arg(long, default_value_t = TARGET_TRADES)]
     trades: usize,
+    /// Let trading go on from 16:00 to 20:00
+    #[arg(long)]
+    after_market: bool,
     /// Fields of a trade record
     #[arg(long, default_value_t = 47, value_parser = parse_width)]
     width: usize,
@@ -157,6 +160,7 @@ impl Kis {
         options.slot_hold = self.slot_hold;
         options.pingpong = self.pingpong;
         options.target_trades = self.trades;
+        options.after_market = self.after_market;
         if let Some(file) = &self.replay {
             let recorded = Replay::read(file).map_err(Failure::unusable)?;
             options.replay = Some(Replay { after: self.replay_after, interval: self.replay_interval, ..recorded });

@@ -205,11 +205,11 @@ impl Exchange {
     /// A connection ended. Its slot stays taken for a while unless the client said good-bye.
     pub(super) fn end(&self, session: u64, why: Why) {
         let now = self.clock.now();
-        let hold = match why {
-            Why::ClientClosed | Why::HalfOpen | Why::Stopped => Duration::ZERO,
-            _ => self.options.slot_hold,
+        let held_until = match why {
+            Why::ClientClosed | Why::HalfOpen | Why::Stopped => now,
+            _ => now.checked_add(self.options.slot_hold).unwrap_or(Timestamp::MAX),
         };
-        self.state().end(session, why, hold, now);
+        self.state().end(session, why, held_until, now);
     }
 }
 
@@ -253,11 +253,11 @@ impl State {
         Some(fault)
     }
 
-    /// Ends a session that is up; its slot stays taken for `hold`.
-    pub(super) fn end(&mut self, session: u64, why: Why, hold: Duration, now: Timestamp) {
+    /// Ends a session that is up; its slot stays taken until `held_until`.
+    pub(super) fn end(&mut self, session: u64, why: Why, held_until: Timestamp, now: Timestamp) {
         let Some(live) = self.live.remove(&session) else { return };
-        if !hold.is_zero() {
-            self.held.insert(live.app_key, now.checked_add(hold).unwrap_or(Timestamp::MAX));
+        if held_until > now {
+            self.held.insert(live.app_key, held_until);
         }
         self.note(now, Happening::SessionDown { session, why });
     }

@@ -68,6 +68,8 @@ pub enum Phase {
     Closing,
     /// After the close, at the closing price.
     PostClose,
+    /// Continuous trading in the evening, 16:00 to 20:00.
+    AfterMarket,
 }
 
 /// What a symbol is for a whole day.
@@ -231,9 +233,13 @@ impl LedgerTrade {
         fields
     }
 
-    /// `MARKET_CLS_CODE`: 2 regular, 5 closing.
+    /// `MARKET_CLS_CODE`: 2 regular, 3 after-market, 5 closing.
     fn market_class(&self) -> &'static str {
-        if self.phase == Phase::PostClose { "5" } else { "2" }
+        match self.phase {
+            Phase::PostClose => "5",
+            Phase::AfterMarket => "3",
+            _ => "2",
+        }
     }
 }
 

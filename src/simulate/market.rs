@@ -27,6 +27,8 @@ const CLOSING_AUCTION: SignedDuration = SignedDuration::from_mins(10);
 /// Prints at the closing price: from, to, and from when a symbol's last one may come; after the close.
 const POST_CLOSE: (SignedDuration, SignedDuration, SignedDuration) =
     (SignedDuration::from_mins(10), SignedDuration::from_mins(28), SignedDuration::from_mins(20));
+/// The after-market since 2026-09-14: from and to, after the close.
+const AFTER_MARKET: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(30), SignedDuration::from_mins(270));
 /// A volatility interruption lasts two minutes and a random end.
 const INTERRUPTION: SignedDuration = SignedDuration::from_mins(2);
 
@@ -39,6 +41,21 @@ impl Market {
     /// The whole day's trades in the order in which the exchange sends them, about `target_trades` of them. The first symbols
     /// trade most; symbols named twice count once.
     pub fn generate(seed: u64, session: &Session, symbols: &[String], target_trades: usize) -> Vec<LedgerTrade> {
+        Self::make(seed, session, symbols, target_trades, false)
+    }
+
+    /// The same day, and after it the after-market: from half an hour to four and a half hours after the close, continuous,
+    /// with a tenth of the day's trades.
+    pub fn generate_with_after_market(
+        seed: u64,
+        session: &Session,
+        symbols: &[String],
+        target_trades: usize,
+    ) -> Vec<LedgerTrade> {
+        Self::make(seed, session, symbols, target_trades, true)
+    }
+
+    fn make(seed: u64, session: &Session, symbols: &[String], target_trades: usize, after_market: bool) -> Vec<LedgerTrade> {
         let mut seen = BTreeSet::new();
         let symbols: Vec<&String> = symbols.iter().filter(|s| seen.insert(s.as_str())).collect();
         let mut rng = Rng::with_seed(mix(seed ^ hash(&session.date.to_string())));
@@ -54,7 +71,11 @@ impl Market {
         for (rank, symbol) in symbols.iter().enumerate() {
             let trades = (continuous * weights[rank]).div_ceil(sum).max(1);
             let rng = Rng::with_seed(mix(rng.u64(..) ^ hash(symbol)));
-            SymbolDay::new(rng, session, symbol, &profile).run(trades, interrupted == Some(rank), &mut ledger);
+            let mut day = SymbolDay::new(rng, session, symbol, &profile);
+            day.run(trades, interrupted == Some(rank), &mut ledger);
+            if after_market {
+                day.run_after_market(trades / 10, &mut ledger);
+            }
         }
         // Stable: a moment's trades share their instant and stay together.
         ledger.sort_by_key(|trade| trade.at);
@@ -140,13 +161,26 @@ impl<'a> SymbolDay<'a> {
         }
     }
 
-    fn run(mut self, trades: usize, interrupted: bool, ledger: &mut Vec<LedgerTrade>) {
+    fn run(&mut self, trades: usize, interrupted: bool, ledger: &mut Vec<LedgerTrade>) {
         for (at, moment) in self.moments(trades, interrupted) {
             match moment {
-                Moment::Burst(count) => self.burst(at, count, ledger),
+                Moment::Burst(count) => self.burst(at, count, Phase::Continuous, ledger),
                 Moment::RunUp(thousandths) => self.run_up(at, thousandths, ledger),
                 Moment::Print(phase) => self.print(at, phase, ledger),
             }
+            self.frame += 1;
+        }
+    }
+
+    /// The evening goes on where the day ended, so that the day is the same with it and without it.
+    fn run_after_market(&mut self, trades: usize, ledger: &mut Vec<LedgerTrade>) {
+        let (from, to) = AFTER_MARKET;
+        let span = (to - from).as_millis() as i64;
+        let mut times: Vec<i64> = (0..trades).map(|_| self.rng.i64(0..span)).collect();
+        times.sort_unstable();
+        for millis in times {
+            let at = self.session.close + from + SignedDuration::from_millis(millis);
+            self.burst(at, 1, Phase::AfterMarket, ledger);
             self.frame += 1;
         }
     }
@@ -215,7 +249,7 @@ impl<'a> SymbolDay<'a> {
         (value / self.price).max(1)
     }
 
-    fn burst(&mut self, at: Timestamp, count: u32, ledger: &mut Vec<LedgerTrade>) {
+    fn burst(&mut self, at: Timestamp, count: u32, phase: Phase, ledger: &mut Vec<LedgerTrade>) {
         let side = if self.rng.bool() { Side::Buy } else { Side::Sell };
         for _ in 0..count {
             if self.rng.u32(0..4) == 0 {
@@ -229,7 +263,7 @@ impl<'a> SymbolDay<'a> {
                 _ => bid,
             };
             let quantity = self.quantity();
-            self.record(at, quantity, side, Phase::Continuous, ledger);
+            self.record(at, quantity, side, phase, ledger);
         }
     }
 

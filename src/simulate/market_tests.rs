@@ -86,6 +86,15 @@ fn every_symbol_opens_closes_and_ends_with_a_print_at_the_closing_price() {
 }
 
 #[test]
+fn the_after_market_is_added_to_the_same_day() {
+    let (day_only, whole) = (ledger(3), Market::generate_with_after_market(3, &day(), &symbols(), TARGET_TRADES));
+    let (day_part, evening) = whole.split_at(day_only.len());
+    assert!(day_part == day_only);
+    assert!(evening.len() > 1_000 && between(evening, (16, 0), (20, 0)) == evening.len());
+    assert!(evening.iter().all(|t| t.fields(47)[46] == "3" && t.phase == Phase::AfterMarket));
+}
+
+#[test]
 fn one_symbol_is_halted_for_two_minutes_after_ten_per_cent() {
     for seed in 0..5 {
         let ledger = ledger(seed);
@@ -176,7 +185,7 @@ fn check_record(f: &[String], previous: Option<&[String]>) {
 #[test]
 fn every_record_obeys_the_arithmetic_of_the_feed() {
     for (seed, width) in [(1, 47), (2, 46)] {
-        let ledger = ledger(seed);
+        let ledger = Market::generate_with_after_market(seed, &day(), &symbols(), TARGET_TRADES);
         for (symbol, trades) in per_symbol(&ledger) {
             let mut previous: Option<Vec<String>> = None;
             for trade in trades {

@@ -104,7 +104,7 @@ impl Exchange {
             match &due.action {
                 Action::Frame { first, count } => self.send_frame(&mut state, faults, *first, *count, now),
                 Action::Malformed(index) => self.send_malformed(&mut state, *index, now),
-                Action::Fault(fault) => carry_out_fault(&mut state, faults, fault, now),
+                Action::Fault(fault) => carry_out_fault(&mut state, faults, fault, (due.at, now)),
             }
         }
     }
@@ -174,7 +174,7 @@ impl Exchange {
             }
         }
         for session in full {
-            state.end(session, Why::Slow, self.options.slot_hold, now);
+            state.end(session, Why::Slow, now + self.options.slot_hold, now);
         }
         taken
     }
@@ -195,19 +195,20 @@ impl Exchange {
     }
 }
 
-fn carry_out_fault(state: &mut State, faults: &mut FrameFaults, fault: &Fault, now: Timestamp) {
+/// Carries out a fault that was due at `at`: its length counts from there, whenever the clock was looked at.
+fn carry_out_fault(state: &mut State, faults: &mut FrameFaults, fault: &Fault, (at, now): (Timestamp, Timestamp)) {
     match fault {
         Fault::Disconnect { hold_slot } => {
             let sessions: Vec<u64> = state.live.keys().copied().collect();
             for session in sessions {
-                state.end(session, Why::Disconnect, *hold_slot, now);
+                state.end(session, Why::Disconnect, at + *hold_slot, now);
             }
         }
         Fault::HalfOpen { lasts } => {
             for live in state.live.values_mut() {
                 live.half_open = true;
                 // A full queue needs no order to fall silent, and its session ends as too slow.
-                if live.queue.try_send(Outgoing::HalfOpen(now + *lasts)).is_err() {
+                if live.queue.try_send(Outgoing::HalfOpen(at + *lasts)).is_err() {
                     tracing::debug!("a session is too slow to be told that it is half open");
                 }
             }

@@ -78,6 +78,11 @@ impl Refusal {
     }
 }
 
+/// Whether a message only sends a PINGPONG back; one that comes late, or twice, is no fault.
+pub(super) fn is_echo(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|message| message["header"]["tr_id"] == "PINGPONG")
+}
+
 /// Reads a client's message.
 pub(super) fn parse(text: &str) -> Result<Request, Refusal> {
     let Ok(message) = serde_json::from_str::<Value>(text) else { return Err(Refusal::of_code("OPSP9999")) };
@@ -161,6 +166,13 @@ mod tests {
         assert_eq!(ack["header"], json!({"tr_id": "H0STCNT0", "tr_key": "005930", "encrypt": "N"}));
         assert_eq!(ack["body"]["msg_cd"], "OPSP0000");
         assert_eq!(ack["body"]["output"]["key"], secret.1);
+    }
+
+    #[test]
+    fn echoes_are_told_from_requests() {
+        let local = crate::simulate::ledger::korean(jiff::Timestamp::UNIX_EPOCH);
+        assert!(is_echo(&pingpong(&local)));
+        assert!(!is_echo(&message("P", "1", "H0STCNT0", "005930")) && !is_echo("[1]") && !is_echo("{"));
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct SimulatorOptions {
     pub patience: Duration,
     /// About how many trades the day has.
     pub target_trades: usize,
+    /// Whether trading goes on from 16:00 to 20:00.
+    pub after_market: bool,
     /// Recorded frames instead of a market.
     pub replay: Option<Replay>,
 }
@@ -81,6 +83,7 @@ impl SimulatorOptions {
             answer_within: Duration::from_secs(100),
             patience: Duration::from_secs(5),
             target_trades: TARGET_TRADES,
+            after_market: false,
             replay: None,
         }
     }
@@ -102,9 +105,10 @@ impl Simulator {
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
+        let make = if options.after_market { Market::generate_with_after_market } else { Market::generate };
         let ledger: Arc<[LedgerTrade]> = match &options.replay {
             Some(_) => Arc::new([]),
-            None => Market::generate(options.seed, &options.session, &options.symbols, options.target_trades).into(),
+            None => make(options.seed, &options.session, &options.symbols, options.target_trades).into(),
         };
         let replay = options.replay.clone();
         let exchange = Arc::new(Exchange::new(options, ledger));

@@ -25,7 +25,7 @@ const LONGEST: usize = 64 * 1024;
 /// Messages written between two flushes at most.
 const BATCH: usize = 512;
 /// PINGPONGs whose answer may still come.
-const OUTSTANDING: usize = 16;
+const OUTSTANDING: usize = 1024;
 /// How long (real) a client may take to notice that it has been dropped before its socket is closed under it.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -37,11 +37,16 @@ struct Session<S> {
     sender: Option<mpsc::Sender<Outgoing>>,
     queue: mpsc::Receiver<Outgoing>,
     next_ping: Timestamp,
-    outstanding: VecDeque<Utf8Bytes>,
-    /// When the oldest PINGPONG without an answer was sent: on the clock, and in real time.
-    unanswered: Option<(Timestamp, Instant)>,
+    /// PINGPONGs without an answer, the oldest first.
+    outstanding: VecDeque<Ping>,
     /// Acknowledgements that are late, the earliest first.
     late: Vec<(Timestamp, Utf8Bytes)>,
+}
+
+struct Ping {
+    text: Utf8Bytes,
+    /// When it was sent: on the clock, and in real time.
+    sent: (Timestamp, Instant),
 }
 
 /// Serves a connection whose handshake is done, until it ends.
@@ -55,7 +60,6 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
         queue,
         next_ping: exchange.clock.now(),
         outstanding: VecDeque::new(),
-        unanswered: None,
         late: Vec::new(),
         exchange,
     };
@@ -98,9 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Err(_) => self.hear_text("").await,
             },
             Some(Ok(Message::Pong(payload))) => {
-                if self.outstanding.iter().any(|ping| ping.as_bytes() == &*payload) {
-                    self.answered();
-                }
+                self.answered(&payload);
                 Ok(())
             }
             // The answer to a protocol ping is queued by the library and leaves with the next read.
@@ -122,8 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn hear_text(&mut self, text: &str) -> Result<(), Why> {
-        if self.outstanding.iter().any(|ping| ping.as_str() == text) {
-            self.answered();
+        if self.answered(text.as_bytes()) || protocol::is_echo(text) {
             return Ok(());
         }
         let reply = self.exchange.handle(self.id, &mut self.sender, text);
@@ -152,8 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Ok(());
         }
         let options = &self.exchange.options;
-        if let Some((at, really)) = self.unanswered
-            && now.duration_since(at) >= SignedDuration::try_from(options.answer_within).unwrap_or(SignedDuration::MAX)
+        if let Some(Ping { sent: (at, really), .. }) = self.outstanding.front()
+            && now.duration_since(*at) >= SignedDuration::try_from(options.answer_within).unwrap_or(SignedDuration::MAX)
             // However fast the clock runs, a client needs real time to answer.
             && really.elapsed() >= options.patience.min(options.answer_within)
         {
@@ -163,15 +164,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.outstanding.len() == OUTSTANDING {
             self.outstanding.pop_front();
         }
-        self.outstanding.push_back(ping.clone());
-        self.unanswered.get_or_insert_with(|| (now, Instant::now()));
+        self.outstanding.push_back(Ping { text: ping.clone(), sent: (now, Instant::now()) });
         self.schedule_ping();
         self.write(vec![Message::Text(ping)]).await
     }
 
-    fn answered(&mut self) {
-        self.outstanding.clear();
-        self.unanswered = None;
+    /// Whether this is the answer to a PINGPONG; it also answers for the older ones.
+    fn answered(&mut self, answer: &[u8]) -> bool {
+        let place = self.outstanding.iter().position(|ping| ping.text.as_bytes() == answer);
+        if let Some(place) = place {
+            self.outstanding.drain(..=place);
+        }
+        place.is_some()
     }
 
     fn schedule_ping(&mut self) {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Reporter};
 use crate::backends::Backends;
 use crate::backends::log::Record;
+use crate::backends::spool::{Kind, NewEntry, Writer};
 use crate::clock::Clock;
 use crate::config::Feeds;
 use crate::domain::calendar::Calendar;
@@ -137,4 +138,35 @@ pub(crate) fn record(trade: &Trade) -> Record {
 /// The record's value is no trade.
 pub(crate) fn poison(symbol: &str, n: i64) -> Record {
     Record { value: b"\xff not json".to_vec(), headers: Vec::new(), ..record(&trade(symbol, n)) }
+}
+
+/// The spool's wire text of a trade.
+pub(crate) fn wire(trade: &Trade) -> String {
+    let mut fields = vec!["0".to_owned(); 47];
+    let time = trade.traded().expect("a time").to_zoned(jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"));
+    for (at, value) in [
+        (0, trade.symbol.clone()),
+        (1, time.strftime("%H%M%S").to_string()),
+        (2, trade.price.to_string()),
+        (12, trade.quantity.to_string()),
+        (13, trade.accumulated_volume.to_string()),
+        (14, trade.accumulated_value.to_string()),
+        (33, trade.session_date.strftime("%Y%m%d").to_string()),
+        (34, "20".to_owned()),
+        (35, "N".to_owned()),
+        (44, String::new()),
+        (46, "2".to_owned()),
+    ] {
+        fields[at] = value;
+    }
+    format!("H0STCNT0|{}", fields.join("^"))
+}
+
+/// Appends trades to the spool of the DAG `day`'s collector.
+pub(crate) fn spool(data: &Path, trades: &[Trade]) {
+    let (mut writer, _) = Writer::open(&super::spool_tail::folder(data, "day", "collector")).expect("a spool");
+    let entry =
+        |t: &Trade| NewEntry { kind: Kind::Record, received_at: t.received().expect("a time"), body: wire(t).into_bytes() };
+    writer.append(&trades.iter().map(entry).collect::<Vec<_>>()).expect("appended");
+    writer.sync().expect("synced");
 }

@@ -9,6 +9,7 @@ pub mod log_search;
 pub mod parameters;
 pub mod reconcile;
 pub mod sink;
+pub mod spool_tail;
 pub mod topics;
 pub mod vwap;
 
@@ -140,7 +141,7 @@ pub const PROGRAMS: &[&str] =
 /// The `with:` keys that each built-in program knows; a table's keys are written with a dot.
 pub const PARAMETERS: &[(&str, &[&str])] = &[
     ("topics", &["create", "partitions"]),
-    ("collect/kis", &["symbols", "tr_ids", "topic", "collection", "limit", "pace"]),
+    ("collect/kis", &["symbols", "tr_ids", "topic", "collection", "limit", "pace", "stale_after"]),
     ("sink/raw", &["topic", "group", "collection", "documents", "bytes"]),
     ("sink/index", &["topic", "group", "index", "documents", "bytes"]),
     ("sink/objects", &["topic", "group", "prefix", "timezone", "rotate", "rotate.size", "rotate.every", "remember"]),

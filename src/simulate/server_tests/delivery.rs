@@ -163,3 +163,77 @@ async fn a_replay_starts_for_a_client_that_wants_only_a_part_of_it() {
     assert_eq!(heard.into_iter().collect::<Vec<_>>(), ["H0STASP0", "H0STCNT0"]);
     simulator.stop().await;
 }
+
+/// A client that comes back, as the collector does: every record it ever got, session by session.
+async fn collect(simulator: &Simulator, clock: &Clock, end: jiff::Timestamp) -> (Vec<Vec<Vec<String>>>, Vec<Vec<u8>>) {
+    let (mut sessions, mut odd) = (Vec::new(), Vec::new());
+    let key = approval(simulator, "a").await;
+    let wrong: Vec<Vec<u8>> = simulator.script().malformed_frames().into_iter().map(|(_, bytes)| bytes).collect();
+    while clock.now() < end {
+        let mut client = Client::new(simulator, &key).await;
+        for symbol in krx41() {
+            client.ask("1", "H0STCNT0", &symbol).await;
+        }
+        let mut records = Vec::new();
+        loop {
+            let heard = tokio::select! {
+                heard = client.hear() => heard,
+                () = clock.sleep_until(end) => break,
+            };
+            match heard {
+                Heard::Text(text) if text.contains("PINGPONG") => client.say(&text).await,
+                Heard::Text(text) if text.starts_with('{') => {}
+                Heard::Text(text) if !wrong.contains(&text.clone().into_bytes()) => records.extend(Frame::read(&text).records),
+                Heard::Text(text) => odd.push(text.into_bytes()),
+                Heard::Binary(bytes) => odd.push(bytes),
+                _ => break,
+            }
+        }
+        sessions.push(records);
+        clock.sleep(Duration::from_secs(30)).await;
+    }
+    (sessions, odd)
+}
+
+/// Plays the demo's day and accounts for every trade and every malformed frame.
+async fn play_the_demo(speed: f64, from: jiff::Timestamp, to: jiff::Timestamp) {
+    let clock = Clock::virtual_owner(from, speed, None).expect("a clock");
+    let options = SimulatorOptions {
+        symbols: krx41(),
+        target_trades: TARGET_TRADES,
+        script: Script::demo(1, DAY),
+        pingpong: Duration::from_secs(10),
+        clock: clock.clone(),
+        ..manual(from)
+    };
+    let simulator = Simulator::start(options).await.expect("started");
+    let (sessions, odd) = collect(&simulator, &clock, to).await;
+    let ledger = simulator.ledger();
+    let sent: Vec<Vec<String>> = (0..ledger.len()).filter(|i| simulator.was_sent(*i)).map(|i| ledger[i].fields(47)).collect();
+    let received: Vec<Vec<String>> = sessions.iter().flatten().cloned().collect();
+    // The last moments before `to` may be on their way.
+    assert!(received.len() + 200 > sent.len() && received[..] == sent[..received.len()], "{} {}", received.len(), sent.len());
+    let due = simulator.script().malformed_frames().into_iter().filter(|(at, _)| *at >= from && *at < to);
+    assert_eq!(odd, due.map(|(_, bytes)| bytes).collect::<Vec<_>>());
+    let disconnects =
+        simulator.journal().iter().filter(|e| matches!(e.what, Happening::SessionDown { why: Why::Disconnect, .. })).count();
+    assert_eq!(disconnects, 1);
+    let lost = simulator
+        .journal()
+        .iter()
+        .filter(|e| matches!(e.what, Happening::SessionDown { why: Why::Silent | Why::Slow, .. }))
+        .count();
+    assert_eq!(lost, 0);
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn every_trade_of_the_demo_morning_is_accounted_for_at_high_speed() {
+    play_the_demo(3_600.0, at(9, 40), at(11, 30)).await;
+}
+
+#[tokio::test]
+#[ignore = "plays the whole day at the demo's speed: 43 s"]
+async fn every_trade_of_the_demo_day_is_accounted_for() {
+    play_the_demo(600.0, at(8, 50), at(16, 0)).await;
+}
