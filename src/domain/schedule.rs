@@ -75,9 +75,7 @@ impl TryFrom<String> for Cron {
 
 /// Why a text is not a cron expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "\"{text}\" is not a cron expression: {why}; write five fields: minute hour day-of-month month day-of-week, for example \"50 8 * * MON-FRI\""
-)]
+#[error("\"{text}\" is not a cron expression: {why}; write five fields: minute hour day-of-month month day-of-week, for example \"50 8 * * MON-FRI\"")]
 pub struct CronError {
     /// The text.
     pub text: String,

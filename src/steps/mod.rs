@@ -126,8 +126,7 @@ pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, S
 }
 
 /// The built-in programs.
-pub const PROGRAMS: &[&str] =
-    &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
+pub const PROGRAMS: &[&str] = &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
 
 /// Now, in nanosecond RFC 3339 with the step's zone.
 pub fn zone(spec: &AttemptSpec) -> jiff::tz::TimeZone {
