@@ -13,6 +13,7 @@
 
 pub mod address;
 mod blocking;
+mod database;
 mod files;
 pub mod index;
 pub mod log;
@@ -22,6 +23,8 @@ pub mod raw;
 mod segments;
 pub mod socket;
 pub mod spool;
+
+pub use address::{open_embedded, open_mail};
 
 use std::sync::Arc;
 

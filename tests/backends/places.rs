@@ -5,13 +5,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use openbell::backends::ErrorKind;
+use openbell::backends::index::Index;
+use openbell::backends::index::embedded::EmbeddedIndex;
 use openbell::backends::log::Log;
 use openbell::backends::log::embedded::EmbeddedLog;
+use openbell::backends::objects::Objects;
+use openbell::backends::objects::folder::FolderObjects;
+use openbell::backends::raw::Raw;
+use openbell::backends::raw::embedded::EmbeddedRaw;
 
 /// A set of stores that can be opened, closed and opened again with their contents.
 #[async_trait]
 pub trait Place: Send + Sync {
     async fn log(&self) -> Arc<dyn Log>;
+    async fn raw(&self) -> Arc<dyn Raw>;
+    async fn index(&self) -> Arc<dyn Index>;
+    async fn objects(&self) -> Arc<dyn Objects>;
 }
 
 /// The embedded stores in this process.
@@ -27,6 +36,18 @@ impl Embedded {
 impl Place for Embedded {
     async fn log(&self) -> Arc<dyn Log> {
         reopened(|| EmbeddedLog::open(&self.0.path().join("log"))).await
+    }
+
+    async fn raw(&self) -> Arc<dyn Raw> {
+        reopened(|| EmbeddedRaw::open(&self.0.path().join("raw"))).await
+    }
+
+    async fn index(&self) -> Arc<dyn Index> {
+        reopened(|| EmbeddedIndex::open(&self.0.path().join("index"))).await
+    }
+
+    async fn objects(&self) -> Arc<dyn Objects> {
+        reopened(|| FolderObjects::open(&self.0.path().join("objects"))).await
     }
 }
 
