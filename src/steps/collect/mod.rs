@@ -118,9 +118,9 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     std::thread::Builder::new()
         .name("spool".into())
         .spawn(move || {
-            let left = spooler.run();
-            // Nobody waits when the step was thrown away.
-            drop(ended.send(left));
+            if ended.send(spooler.run()).is_err() {
+                tracing::debug!("the spool's thread outlived its step");
+            }
         })
         .map_err(|e| StepError::Failed(format!("the spool's thread cannot be started: {e}")))?;
 

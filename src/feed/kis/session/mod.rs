@@ -8,6 +8,8 @@
 //! The shell ([`crate::steps::collect`]) owns the socket: it carries out every [`Output`] in order, feeds back what happens as [`Input`], and
 //! wakes the machine at [`Session::wake_at`]. All times are the clock's. Rules and limits are KIS's own or were measured by its users.
 
+#[cfg(test)]
+mod properties;
 mod registrations;
 #[cfg(test)]
 mod tests;
