@@ -8,6 +8,7 @@ pub mod freshness;
 pub mod log_search;
 pub mod parameters;
 pub mod reconcile;
+pub mod replay;
 pub mod sink;
 pub mod spool_tail;
 pub mod topics;
