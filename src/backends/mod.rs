@@ -12,13 +12,19 @@
 //! daemon's local socket, behind the same traits.
 
 pub mod address;
+mod blocking;
+mod database;
+mod files;
 pub mod index;
 pub mod log;
 pub mod mail;
 pub mod objects;
 pub mod raw;
+mod segments;
 pub mod socket;
 pub mod spool;
+
+pub use address::{open_embedded, open_mail};
 
 use std::sync::Arc;
 

@@ -1,1 +1,1 @@
-//! Stub: filled by its owner.
+//! Being written on branch w-exec by another engineer: do not write this file here.

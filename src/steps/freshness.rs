@@ -1,6 +1,487 @@
-//! Stub: filled by its owner.
+//! `freshness`: one look at every hop. The finding is the result; the step itself succeeds also when a hop is stalled.
 
-/// Runs the step.
-pub async fn run(_context: super::Context) -> Result<serde_json::Value, super::StepError> {
-    unimplemented!()
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::parameters::Parameters;
+use super::sink::objects::{hive, place_of};
+use super::spool_tail::{self, Tail};
+use super::{Context, StepError, durable, log_search};
+use crate::backends::log::{Partition, Topic};
+use crate::backends::{BackendError, ErrorKind};
+use crate::domain::calendar::{Calendar, Day, Session};
+use crate::domain::freshness::{Limits, Observation, Verdict, culprit, human, judge, name, silent};
+use crate::domain::ledger::Hop;
+use crate::domain::trade::rfc3339;
+
+/// A store has this long to answer (real time); then it counts as unreachable.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Silent symbols listed.
+const LISTED: usize = 50;
+/// The closing auction before the close, in which nothing trades (KRX: 15:20–15:30).
+const AUCTION: SignedDuration = SignedDuration::from_mins(10);
+
+/// Looks once; parameters `stale_after` (`5m`), `grace` (`1m` after the open), `collector` (`collector`), `topic`, `collection`, `index`,
+/// `prefix`, `timezone` (of object paths).
+///
+/// # Errors
+/// A wrong parameter. A stalled hop or an unreachable store is a finding, not an error.
+pub async fn run(context: Context) -> Result<Value, StepError> {
+    let p = Parameters::new("freshness", &context.spec.step.with);
+    let topic = p.text_or("topic", "kis.trades")?;
+    let timezone = p.text_or("timezone", &context.spec.timezone)?;
+    let look = Look {
+        limits: Limits {
+            stale_after: signed(p.duration("stale_after", Duration::from_secs(300))?),
+            grace: signed(p.duration("grace", Duration::from_secs(60))?),
+            auction: AUCTION,
+        },
+        spool: spool_tail::folder(&context.data, context.spec.id.run.dag(), &p.text_or("collector", "collector")?),
+        collection: p.text_or("collection", &topic)?,
+        index: format!("{}-", p.text_or("index", "kis-trades")?),
+        prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
+        object_zone: TimeZone::get(&timezone)
+            .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
+        zone: super::zone(&context.spec),
+        topic,
+        context: &context,
+    };
+    Ok(look.run().await)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+struct Look<'a> {
+    context: &'a Context,
+    limits: Limits,
+    spool: PathBuf,
+    topic: String,
+    collection: String,
+    index: String,
+    prefix: String,
+    object_zone: TimeZone,
+    zone: TimeZone,
+}
+
+type Found<T> = Result<T, String>;
+
+/// Asks a store; an answer that fails or takes too long becomes a text.
+async fn ask<T>(call: impl Future<Output = Result<T, BackendError>>) -> Found<T> {
+    match tokio::time::timeout(ANSWER_WITHIN, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
+    }
+}
+
+impl Look<'_> {
+    async fn run(&self) -> Value {
+        let tail = self.tail().await;
+        let log = ask(self.log_end()).await;
+        let raw = ask(self.context.backends.raw.latest(&self.collection)).await;
+        let index = ask(self.index_latest()).await;
+        let objects = ask(self.objects_latest()).await;
+        // After the stores were read: a record that arrives meanwhile must not look as if it had been waiting.
+        let spooled = tail.as_ref().ok().and_then(Option::as_ref);
+        let newest_log = log.as_ref().map(|(_, newest)| *newest).map_err(Clone::clone);
+        let mut seen = vec![Observation {
+            hop: Hop::Spool,
+            newest: tail.as_ref().map(|t| t.as_ref().and_then(|t| t.newest.as_ref()).map(|(at, _)| *at)).map_err(Clone::clone),
+            waiting_since: None,
+        }];
+        for (hop, newest) in [(Hop::Log, newest_log), (Hop::Raw, raw)] {
+            let waiting_since = match (&newest, spooled) {
+                (Ok(newest), Some(tail)) => self.waiting_in_spool(tail, *newest),
+                _ => None,
+            };
+            seen.push(Observation { hop, newest, waiting_since });
+        }
+        for (hop, newest) in [(Hop::Index, index), (Hop::Objects, objects)] {
+            let waiting_since = match (&newest, &log) {
+                (Ok(newest), Ok((Some(topic), _))) => self.waiting_on_log(topic, *newest).await,
+                _ => None,
+            };
+            seen.push(Observation { hop, newest, waiting_since });
+        }
+        self.lagging_groups(&log, &mut seen).await;
+        let now = self.context.clock.now();
+        let session = self.session();
+        let verdicts = judge(now, session.as_ref(), self.context.spec.window.open_at, &self.limits, &seen);
+        let symbols = spooled.map(Tail::activity).unwrap_or_default();
+        let expected = session.is_some_and(|s| now >= s.open && now < s.close);
+        let quiet = if expected { silent(now, self.limits.stale_after, &symbols) } else { Vec::new() };
+        let quiet = quiet
+            .iter()
+            .take(LISTED)
+            .map(|(a, silence)| json!({"symbol": a.symbol, "last": self.text(a.last), "silent_seconds": silence.as_secs()}));
+        self.report(now, &verdicts, spooled, quiet.collect())
+    }
+
+    fn text(&self, at: Timestamp) -> String {
+        rfc3339(at, &self.zone)
+    }
+
+    fn session(&self) -> Option<Session> {
+        let date = self.context.spec.session_date;
+        match &self.context.calendar {
+            Some(calendar) => session_of(calendar, date),
+            // Without a calendar every day has one session, from midnight to midnight.
+            None => {
+                let open = date.to_zoned(self.zone.clone()).ok()?.timestamp();
+                let close = date.tomorrow().ok()?.to_zoned(self.zone.clone()).ok()?.timestamp();
+                Some(Session { date, open, close })
+            }
+        }
+    }
+
+    /// Reads the spool on from where the last round was.
+    async fn tail(&self) -> Found<Option<Tail>> {
+        let spec = &self.context.spec;
+        let memory = self.context.data.join("steps").join(spec.id.run.dag()).join(spec.id.step.as_str()).join("spool.json");
+        let (dir, date, zone) = (self.spool.clone(), spec.session_date, self.zone.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            // A memory that is missing or damaged costs one longer read.
+            let saved = std::fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let tail = Tail::read(&dir, date, &zone, saved)?;
+            if let Some(tail) = &tail
+                && let Err(error) =
+                    serde_json::to_vec(tail).map_err(std::io::Error::from).and_then(|bytes| durable::replace(&memory, &bytes))
+            {
+                tracing::warn!(path = %memory.display(), %error, "cannot remember how far the spool was read; the next round reads it again");
+            }
+            Ok::<_, BackendError>(tail)
+        });
+        match read.await {
+            Ok(tail) => tail.map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The topic, and the receipt time of its newest record.
+    async fn log_end(&self) -> Result<(Option<Topic>, Option<Timestamp>), BackendError> {
+        let log = &self.context.backends.log;
+        let Some(topic) = log.topic(&self.topic).await? else { return Ok((None, None)) };
+        let mut newest: Option<Timestamp> = None;
+        for (number, range) in topic.partitions.iter().enumerate() {
+            if range.end > range.start {
+                let partition = Partition { topic: self.topic.clone(), number: number as u32 };
+                let last = log.read(&partition, range.end - 1, 1).await?;
+                newest = newest.max(last.first().map(|r| r.record.timestamp));
+            }
+        }
+        Ok((Some(topic), newest))
+    }
+
+    async fn index_latest(&self) -> Result<Option<Timestamp>, BackendError> {
+        let text = self.context.backends.index.latest(&self.index, "received_at").await?;
+        let parse = |t: String| {
+            t.parse().map_err(|e| {
+                BackendError::new(
+                    ErrorKind::Corrupt,
+                    format!("index {}*", self.index),
+                    format!("received_at \"{t}\" is no time: {e}"),
+                )
+            })
+        };
+        text.map(parse).transpose()
+    }
+
+    /// The newest record in objects: looks into the newest hour that has any, at the last object of each partition.
+    async fn objects_latest(&self) -> Result<Option<Timestamp>, BackendError> {
+        let objects = &self.context.backends.objects;
+        let now = self.context.clock.now();
+        let first = self.context.spec.window.open_at.min(now);
+        let mut hour = now;
+        loop {
+            let folder = format!("{}/{}/", self.prefix, hive(hour, &self.object_zone));
+            let mut last: BTreeMap<u32, String> = BTreeMap::new();
+            let mut after: Option<String> = None;
+            loop {
+                let keys = objects.list(&folder, after.as_deref(), 1_000).await?;
+                let Some(end) = keys.last() else { break };
+                after = Some(end.clone());
+                for key in keys {
+                    if let Some((partition, _)) = place_of(&key) {
+                        last.insert(partition, key);
+                    }
+                }
+            }
+            let mut newest: Option<Timestamp> = None;
+            for key in last.values() {
+                let metadata = objects.head(key).await?.unwrap_or_default();
+                newest = newest.max(metadata.get("newest_received_at").and_then(|t| t.parse().ok()));
+            }
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            hour = match hour.checked_sub(SignedDuration::from_hours(1)) {
+                Ok(earlier) if earlier >= first.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(first) => earlier,
+                _ => return Ok(None),
+            };
+        }
+    }
+
+    fn waiting_in_spool(&self, tail: &Tail, newest: Option<Timestamp>) -> Option<Timestamp> {
+        let (spooled, _) = tail.newest.as_ref()?;
+        if newest.is_some_and(|n| n >= *spooled) {
+            return None;
+        }
+        tail.first_after(&self.spool, newest).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot look up in the spool since when a hop lags");
+            Some(*spooled)
+        })
+    }
+
+    async fn waiting_on_log(&self, topic: &Topic, newest: Option<Timestamp>) -> Option<Timestamp> {
+        let log = self.context.backends.log.as_ref();
+        let after = newest.unwrap_or(Timestamp::MIN);
+        let mut oldest: Option<Timestamp> = None;
+        for (number, range) in topic.partitions.iter().enumerate() {
+            let partition = Partition { topic: topic.name.clone(), number: number as u32 };
+            let found = ask(async {
+                let offset = log_search::first_after(log, &partition, range.start..range.end, after).await?;
+                if offset >= range.end {
+                    Ok(None)
+                } else {
+                    Ok(log.read(&partition, offset, 1).await?.first().map(|r| r.record.timestamp))
+                }
+            });
+            match found.await {
+                Ok(Some(at)) => oldest = Some(oldest.map_or(at, |o| o.min(at))),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%partition, %error, "cannot look up on the log since when a hop lags"),
+            }
+        }
+        oldest
+    }
+
+    /// A sink can be stuck in one partition while the others bring new records: the group's commits tell. A group belongs to
+    /// the hop that its step's name mentions (`sink-index`).
+    async fn lagging_groups(&self, log: &Found<(Option<Topic>, Option<Timestamp>)>, seen: &mut [Observation]) {
+        let Ok((Some(topic), _)) = log else { return };
+        let prefix = format!("{}.", self.context.spec.id.run.dag());
+        let Ok(groups) = ask(self.context.backends.log.groups()).await else { return };
+        // Of several groups of a hop the most advanced counts, so that a group of a step that was renamed or removed, which
+        // stands still for ever, does not.
+        let mut reached: BTreeMap<(Hop, Partition), u64> = BTreeMap::new();
+        for (group, committed) in groups {
+            let Some(step) = group.strip_prefix(&prefix) else { continue };
+            let Some(hop) = [Hop::Index, Hop::Objects].into_iter().find(|h| step.contains(h.as_str())) else { continue };
+            for at in committed.into_iter().filter(|c| c.partition.topic == topic.name) {
+                let next = reached.entry((hop, at.partition)).or_insert(0);
+                *next = (*next).max(at.next);
+            }
+        }
+        for ((hop, partition), next) in reached {
+            if topic.partitions.get(partition.number as usize).is_none_or(|range| next >= range.end) {
+                continue;
+            }
+            let Ok(records) = ask(self.context.backends.log.read(&partition, next, 1)).await else { continue };
+            let waiting = records.first().map(|r| r.record.timestamp);
+            if let (Some(waiting), Some(o)) = (waiting, seen.iter_mut().find(|o| o.hop == hop)) {
+                o.waiting_since = Some(o.waiting_since.map_or(waiting, |w| w.min(waiting)));
+            }
+        }
+    }
+
+    fn report(&self, now: Timestamp, verdicts: &[Verdict], tail: Option<&Tail>, silent: Vec<Value>) -> Value {
+        let culprit = culprit(verdicts);
+        let last =
+            tail.and_then(|t| t.newest.as_ref()).map(|(at, symbol)| json!({"received_at": self.text(*at), "symbol": symbol}));
+        let mut summary = match culprit {
+            None => "data arrives at every hop".to_owned(),
+            Some(v) => format!("{}: {}", name(v.hop), v.detail),
+        };
+        if let Some(v) = culprit.filter(|v| v.hop == Hop::Spool) {
+            if let Some(newest) = v.newest {
+                summary.push_str(&format!(" (last at {})", newest.to_zoned(self.zone.clone()).strftime("%H:%M:%S")));
+            }
+            if let Some(down) = tail.and_then(|t| t.down_for(now)) {
+                summary.push_str(&format!("; the feed's session has been down for {}", human(down)));
+            }
+        }
+        self.context.reporter.line(&summary);
+        let hops = verdicts.iter().map(|v| {
+            json!({
+                "hop": name(v.hop),
+                "newest": v.newest.map(|at| self.text(at)),
+                "age_seconds": v.age.map(|a| a.as_secs()),
+                "lag_seconds": v.lag.as_secs(),
+                "stale": v.stale,
+                "state": if v.unreachable.is_some() { "unreachable" } else if v.stale { "stale" } else { "fresh" },
+                "detail": v.detail,
+            })
+        });
+        json!({
+            "stalled": culprit.is_some(),
+            "hop": culprit.map(|v| name(v.hop)),
+            "since": culprit.and_then(|v| v.since).map(|at| self.text(at)),
+            "last": last,
+            "hops": hops.collect::<Vec<_>>(),
+            "summary": summary,
+            "silent_symbols": silent,
+        })
+    }
+}
+
+fn session_of(calendar: &Calendar, date: jiff::civil::Date) -> Option<Session> {
+    use jiff::civil::Weekday;
+    let (open, close) = match calendar.days.get(&date) {
+        Some(Day::Closed { .. }) => return None,
+        Some(Day::Hours { open, close, .. }) => (*open, *close),
+        None if matches!(date.weekday(), Weekday::Saturday | Weekday::Sunday) => return None,
+        None => calendar.regular,
+    };
+    let zone = TimeZone::get(&calendar.timezone).ok()?;
+    let instant = |time| date.to_datetime(time).to_zoned(zone.clone()).ok().map(|z| z.timestamp());
+    Some(Session { date, open: instant(open)?, close: instant(close)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::spool::Kind;
+    use crate::clock::Clock;
+    use crate::steps::fixtures::{at, context, record, spool, trade};
+    use crate::steps::run;
+    use crate::steps::sink::fakes::{Fault, Stores};
+    use std::sync::Arc;
+
+    struct Day {
+        stores: Arc<Stores>,
+        folder: tempfile::TempDir,
+        clock: Clock,
+    }
+
+    impl Day {
+        async fn new() -> Self {
+            let stores = Arc::new(Stores::default());
+            stores.backends().log.create_topic("kis.trades", 3).await.expect("created");
+            Self { stores, folder: tempfile::tempdir().expect("a folder"), clock: Clock::manual(at("09:00:00")) }
+        }
+        fn until(&self, time: &str) {
+            self.clock.advance(at(time).duration_since(self.clock.now()).unsigned_abs());
+        }
+        /// Trades `from..=to` (one a second from 09:00) reach the spool and the first `hops` of log, raw, index and objects.
+        async fn arrive(&self, from: i64, to: i64, hops: usize) {
+            let trades: Vec<_> = (from..=to).map(|n| trade("005930", n)).collect();
+            spool(self.folder.path(), &trades);
+            let backends = self.stores.backends();
+            if hops > 0 {
+                backends.log.append("kis.trades", trades.iter().map(record).collect()).await.expect("appended");
+            }
+            for (program, name) in [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")]
+                .into_iter()
+                .take(hops.saturating_sub(1))
+            {
+                let (context, _) = context(name, json!({}), backends.clone(), Clock::manual(at("09:00:00")), self.folder.path());
+                context.stop.cancel();
+                run(program, context).await.expect("drained");
+            }
+        }
+        async fn look(&self) -> Value {
+            let (context, _) = context("freshness", json!({}), self.stores.backends(), self.clock.clone(), self.folder.path());
+            run("freshness", context).await.expect("a finding")
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_day_is_fresh_then_stalls_then_recovers() {
+        let day = Day::new().await;
+        day.until("09:00:30");
+        assert_eq!(day.look().await["stalled"], false, "nothing is expected yet");
+        day.arrive(1, 60, 4).await;
+        day.until("09:01:10");
+        let finding = day.look().await;
+        assert_eq!(finding["stalled"], false, "{finding}");
+        assert_eq!(
+            finding["hops"].as_array().expect("hops").iter().map(|h| h["hop"].as_str().expect("a name")).collect::<Vec<_>>(),
+            ["feed", "log", "raw", "index", "objects"]
+        );
+        assert!(
+            finding["hops"].as_array().expect("hops").iter().all(|h| h["newest"] == "2026-11-20T09:01:00+09:00"),
+            "{finding}"
+        );
+        day.until("09:07:00");
+        let finding = day.look().await;
+        assert_eq!(
+            (&finding["stalled"], &finding["hop"], &finding["since"]),
+            (&json!(true), &json!("feed"), &json!("2026-11-20T09:01:00+09:00"))
+        );
+        assert_eq!(finding["summary"], "feed: no trade for 6m00s (last at 09:01:00)");
+        assert_eq!(finding["hops"].as_array().expect("hops").iter().filter(|h| h["stale"] == true).count(), 1, "{finding}");
+        day.arrive(420, 421, 4).await;
+        day.until("09:07:05");
+        assert_eq!(day.look().await["stalled"], false);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_sink_that_stands_still_is_named() {
+        let day = Day::new().await;
+        day.arrive(1, 60, 4).await;
+        day.arrive(61, 400, 2).await;
+        day.until("09:06:45");
+        let finding = day.look().await;
+        assert_eq!((&finding["hop"], &finding["since"]), (&json!("index"), &json!("2026-11-20T09:01:01+09:00")), "{finding}");
+        let lags = |f: &Value| {
+            f["hops"].as_array().expect("hops").iter().map(|h| h["lag_seconds"].as_i64().expect("a number")).collect::<Vec<_>>()
+        };
+        assert_eq!(lags(&finding), [0, 0, 0, 344, 344]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_log_is_compared_with_the_spool() {
+        let day = Day::new().await;
+        day.arrive(1, 60, 4).await;
+        day.arrive(61, 400, 0).await;
+        day.until("09:06:45");
+        let finding = day.look().await;
+        assert_eq!((&finding["hop"], &finding["since"]), (&json!("log"), &json!("2026-11-20T09:01:01+09:00")), "{finding}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_store_that_does_not_answer_is_unreachable() {
+        let day = Day::new().await;
+        day.arrive(1, 60, 4).await;
+        day.until("09:01:10");
+        day.stores.fail("latest", Fault::Before(ErrorKind::Unavailable));
+        let finding = day.look().await;
+        assert_eq!((&finding["stalled"], &finding["hop"], &finding["since"]), (&json!(true), &json!("raw"), &Value::Null));
+        assert_eq!(finding["hops"][2]["state"], "unreachable");
+    }
+
+    #[test]
+    fn a_spool_is_read_on_from_where_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trades: Vec<_> = (1..=300).map(|n| trade("005930", n)).collect();
+        spool(folder.path(), &trades[..200]);
+        let (dir, zone) = (spool_tail::folder(folder.path(), "day", "collector"), TimeZone::get("Asia/Seoul").expect("a zone"));
+        let date = "2026-11-20".parse().expect("a date");
+        let first = Tail::read(&dir, date, &zone, None).expect("read").expect("a spool");
+        spool(folder.path(), &trades[200..]);
+        let second = Tail::read(&dir, date, &zone, Some(first)).expect("read");
+        assert_eq!(second, Tail::read(&dir, date, &zone, None).expect("read"), "reading on equals reading all");
+        let second = second.expect("a spool");
+        for n in [0, 1, 59, 60, 150, 299] {
+            assert_eq!(
+                second.first_after(&dir, Some(at("09:00:00") + SignedDuration::from_secs(n))).expect("read"),
+                Some(at("09:00:01") + SignedDuration::from_secs(n))
+            );
+        }
+        assert_eq!(second.first_after(&dir, Some(at("09:05:00"))).expect("read"), None);
+        let mut kinds = Vec::new();
+        spool_tail::for_each(&dir, 299, |e| {
+            kinds.push(e.kind);
+            true
+        })
+        .expect("read");
+        assert_eq!(kinds, [Kind::Record, Kind::Record]);
+    }
 }

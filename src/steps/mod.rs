@@ -1,11 +1,20 @@
 //! Floor 3: the built-in step programs. They know nothing of the daemon: a [`Context`] is all they get.
 
 pub mod collect;
+pub mod dead_letter;
+pub mod durable;
+pub mod envelope;
 pub mod freshness;
+pub mod log_search;
+pub mod parameters;
 pub mod reconcile;
 pub mod sink;
+pub mod spool_tail;
 pub mod topics;
 pub mod vwap;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -126,9 +135,27 @@ pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, S
 }
 
 /// The built-in programs.
-pub const PROGRAMS: &[&str] = &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
+pub const PROGRAMS: &[&str] =
+    &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
 
-/// Now, in nanosecond RFC 3339 with the step's zone.
+/// The `with:` keys that each built-in program knows; a table's keys are written with a dot.
+pub const PARAMETERS: &[(&str, &[&str])] = &[
+    ("topics", &["create", "partitions"]),
+    ("collect/kis", &["symbols", "tr_ids", "topic", "collection", "limit", "pace", "stale_after"]),
+    ("sink/raw", &["topic", "group", "collection", "documents", "bytes"]),
+    ("sink/index", &["topic", "group", "index", "documents", "bytes"]),
+    ("sink/objects", &["topic", "group", "prefix", "timezone", "rotate", "rotate.size", "rotate.every", "remember"]),
+    ("vwap", &["topic", "group", "window", "index", "anomalies", "anomaly_index", "lateness", "emit", "checkpoint", "remember"]),
+    ("freshness", &["stale_after", "grace", "collector", "topic", "collection", "index", "prefix", "timezone"]),
+    ("reconcile", &["collector", "topic", "collection", "index", "prefix", "timezone", "listed"]),
+];
+
+/// The consumer group of a step that names none: `{dag}.{step}`.
+pub fn group(spec: &AttemptSpec) -> String {
+    format!("{}.{}", spec.id.run.dag(), spec.id.step)
+}
+
+/// The zone of the step's schedule; UTC when its name is unknown.
 pub fn zone(spec: &AttemptSpec) -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::get(&spec.timezone).unwrap_or(jiff::tz::TimeZone::UTC)
 }

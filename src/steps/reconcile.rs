@@ -1,6 +1,489 @@
-//! Stub: filled by its owner.
+//! `reconcile`: proves, after the day, that every trade that was received is in every store, once.
+//!
+//! The sinks have drained before teardown, so one pass over each hop is the truth. The spool is what was received; the exchange's own
+//! accumulated volumes say what was not (gaps); Σ price·quantity against the exchange's totals says whether prices are right.
 
-/// Runs the step.
-pub async fn run(_context: super::Context) -> Result<serde_json::Value, super::StepError> {
-    unimplemented!()
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::parameters::Parameters;
+use super::sink::index::daily;
+use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail};
+use crate::backends::log::Partition;
+use crate::backends::spool::{Entry, Kind};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::domain::gaps::{self, Fill};
+use crate::domain::ledger::{Account, Hop, Ledger};
+use crate::domain::trade::{EventId, Trade};
+use crate::domain::vwap::{Sums, hundredths};
+use crate::feed::kis;
+
+/// Ids of one page of a store.
+const PAGE: usize = 5_000;
+
+/// Compares the hops of the session date; parameters `collector`, `topic`, `collection`, `index`, `prefix`, `timezone` (of object
+/// paths), `listed` (missing ids listed per hop, 100).
+///
+/// # Errors
+/// A wrong parameter, or a store that fails. What does not reconcile is the result (`ok: false`), not an error.
+pub async fn run(context: Context) -> std::result::Result<Value, StepError> {
+    let p = Parameters::new("reconcile", &context.spec.step.with);
+    let topic = p.text_or("topic", "kis.trades")?;
+    let timezone = p.text_or("timezone", &context.spec.timezone)?;
+    let day = Day {
+        collector: p.text_or("collector", "collector")?,
+        collection: p.text_or("collection", &topic)?,
+        index: p.text_or("index", "kis-trades")?,
+        prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
+        object_zone: TimeZone::get(&timezone)
+            .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
+        listed: usize::try_from(p.count("listed", 100, 0)?).unwrap_or(usize::MAX),
+        zone: super::zone(&context.spec),
+        topic,
+        context,
+    };
+    Ok(day.reconcile().await?)
+}
+
+struct Day {
+    context: Context,
+    topic: String,
+    collector: String,
+    collection: String,
+    index: String,
+    prefix: String,
+    object_zone: TimeZone,
+    zone: TimeZone,
+    listed: usize,
+}
+
+/// What the spool says about a day.
+#[derive(Default)]
+struct Received {
+    ledger: Ledger,
+    /// Feeds that sent something.
+    feeds: BTreeSet<String>,
+    gaps: BTreeMap<String, gaps::Ledger>,
+    symbols: BTreeMap<(String, String), SymbolDay>,
+    /// Records that the codec refuses; the collector keeps them as dead letters.
+    undecodable: u64,
+}
+
+#[derive(Default)]
+struct SymbolDay {
+    sums: Sums,
+    /// Highest accumulated volume, and the value that came with it.
+    exchange: (i64, i64),
+    unpriced: u64,
+}
+
+impl Received {
+    fn entry(&mut self, entry: &Entry, date: jiff::civil::Date) {
+        if entry.kind != Kind::Record {
+            return;
+        }
+        let trade = std::str::from_utf8(&entry.body).ok().and_then(|wire| kis::trade(wire, entry.received_at).ok());
+        match trade {
+            Some(trade) if trade.session_date == date => self.trade(&trade),
+            Some(_) => {}
+            None => self.undecodable += 1,
+        }
+    }
+
+    fn trade(&mut self, trade: &Trade) {
+        self.feeds.insert(trade.feed.clone());
+        if !self.ledger.see(Hop::Spool, trade.id.as_str()) {
+            return;
+        }
+        self.gaps.entry(trade.feed.clone()).or_default().see(Fill {
+            symbol: &trade.symbol,
+            traded_at: &trade.trade_time,
+            quantity: trade.quantity,
+            accumulated: trade.accumulated_volume,
+        });
+        let day = self.symbols.entry((trade.feed.clone(), trade.symbol.clone())).or_default();
+        match hundredths(trade.price) {
+            Some(price) => day.sums.add(price, trade.quantity),
+            None => day.unpriced += 1,
+        }
+        if trade.accumulated_volume > day.exchange.0 {
+            day.exchange = (trade.accumulated_volume, trade.accumulated_value);
+        }
+    }
+}
+
+impl Day {
+    async fn reconcile(&self) -> Result<Value> {
+        let received = Arc::new(Mutex::new(self.received().await?));
+        self.log(&received).await?;
+        let (total, by_cause) = self.dead_letters(&received).await?;
+        let feeds: Vec<String> = {
+            let received = lock(&received);
+            if received.feeds.is_empty() { vec!["kis".to_owned()] } else { received.feeds.iter().cloned().collect() }
+        };
+        for feed in &feeds {
+            self.pages(&received, Hop::Raw, &EventId::date_prefix(feed, self.context.spec.session_date)).await?;
+        }
+        self.pages(&received, Hop::Index, "").await?;
+        self.objects(&received).await?;
+        let received = lock(&received);
+        Ok(self.report(&received, total, &by_cause))
+    }
+
+    async fn received(&self) -> Result<Received> {
+        let spec = &self.context.spec;
+        let dir = spool_tail::folder(&self.context.data, spec.id.run.dag(), &self.collector);
+        let date = spec.session_date;
+        let read = tokio::task::spawn_blocking(move || {
+            let mut received = Received::default();
+            if crate::backends::spool::id(&dir)?.is_some() {
+                spool_tail::for_each(&dir, 1, |entry| {
+                    received.entry(&entry, date);
+                    true
+                })?;
+            }
+            Ok(received)
+        });
+        read.await.map_err(|e| BackendError::new(ErrorKind::Unavailable, "spool", e.to_string()))?
+    }
+
+    fn midnight(&self) -> Timestamp {
+        self.context.spec.session_date.to_zoned(self.zone.clone()).map_or(Timestamp::MIN, |z| z.timestamp())
+    }
+
+    async fn log(&self, received: &Mutex<Received>) -> Result<()> {
+        let log = self.context.backends.log.as_ref();
+        let Some(topic) = retry(self, || log.topic(&self.topic)).await? else { return Ok(()) };
+        let part = format!(":{}:", self.context.spec.session_date);
+        for (number, range) in topic.partitions.iter().enumerate() {
+            let partition = Partition { topic: self.topic.clone(), number: number as u32 };
+            let start = log_search::first_after(log, &partition, range.start..range.end, self.midnight()).await?;
+            log_search::for_each(log, &partition, start..range.end, |record| {
+                if let Some(id) = envelope::event_id(&record).filter(|id| id.contains(&part)) {
+                    lock(received).ledger.see(Hop::Log, &id);
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Counts the day's dead letters by cause, each once, and marks the ids they keep.
+    async fn dead_letters(&self, received: &Mutex<Received>) -> Result<(u64, BTreeMap<String, u64>)> {
+        let log = self.context.backends.log.as_ref();
+        let name = dead_letter::topic_of(&self.topic);
+        let (mut total, mut by_cause) = (0, BTreeMap::new());
+        let Some(topic) = retry(self, || log.topic(&name)).await? else { return Ok((0, by_cause)) };
+        let date = self.context.spec.session_date;
+        let mut known = BTreeSet::new();
+        for (number, range) in topic.partitions.iter().enumerate() {
+            let partition = Partition { topic: name.clone(), number: number as u32 };
+            log_search::for_each(log, &partition, range.start..range.end, |letter| {
+                let its_day = letter.record.timestamp.to_zoned(self.zone.clone()).date() == date;
+                if !its_day || !known.insert(dead_letter::identity(&letter)) {
+                    return;
+                }
+                total += 1;
+                *by_cause.entry(dead_letter::cause(&letter.record).to_owned()).or_insert(0) += 1;
+                let hop = match dead_letter::error_header(&letter.record, "class.name") {
+                    Some("sink/index") => Hop::Index,
+                    Some("sink/objects") => Hop::Objects,
+                    Some("sink/raw") => Hop::Raw,
+                    _ => return,
+                };
+                if let Some(id) = envelope::event_id(&letter) {
+                    lock(received).ledger.bury(hop, &id);
+                }
+            })
+            .await?;
+        }
+        Ok((total, by_cause))
+    }
+
+    async fn pages(&self, received: &Mutex<Received>, hop: Hop, prefix: &str) -> Result<()> {
+        let backends = &self.context.backends;
+        let index = daily(&self.index, self.context.spec.session_date);
+        let mut after: Option<String> = None;
+        loop {
+            let ids = match hop {
+                Hop::Raw => retry(self, || backends.raw.ids(&self.collection, prefix, after.as_deref(), PAGE)).await?,
+                _ => retry(self, || backends.index.ids(&index, prefix, after.as_deref(), PAGE)).await?,
+            };
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let mut received = lock(received);
+            ids.iter().for_each(|id| {
+                received.ledger.see(hop, id);
+            });
+        }
+    }
+
+    async fn objects(&self, received: &Mutex<Received>) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Line {
+            id: String,
+            session_date: jiff::civil::Date,
+        }
+        let objects = &self.context.backends.objects;
+        let date = self.context.spec.session_date;
+        let today = self.context.clock.now().to_zoned(self.object_zone.clone()).date();
+        // Receipt days: the session's, the day after (zones west of the exchange), and today, for a run that is done again later.
+        let days: BTreeSet<_> = [Some(date), date.yesterday().ok(), date.tomorrow().ok(), Some(today)]
+            .into_iter()
+            .flatten()
+            .filter(|d| *d <= today.max(date))
+            .collect();
+        for day in days {
+            let folder = format!("{}/year={:04}/month={:02}/day={:02}/", self.prefix, day.year(), day.month(), day.day());
+            let mut after: Option<String> = None;
+            loop {
+                let keys = retry(self, || objects.list(&folder, after.as_deref(), 1_000)).await?;
+                let Some(last) = keys.last() else { break };
+                after = Some(last.clone());
+                for key in keys {
+                    let Some(body) = retry(self, || objects.get(&key)).await? else { continue };
+                    let corrupt = |e: String| BackendError::new(ErrorKind::Corrupt, format!("object {key}"), e);
+                    let mut text = Vec::new();
+                    flate2::read::MultiGzDecoder::new(body.as_slice())
+                        .read_to_end(&mut text)
+                        .map_err(|e| corrupt(e.to_string()))?;
+                    let mut received = lock(received);
+                    for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                        let line: Line = serde_json::from_slice(line).map_err(|e| corrupt(e.to_string()))?;
+                        if line.session_date == date {
+                            received.ledger.see(Hop::Objects, &line.id);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, received: &Received, dead_total: u64, by_cause: &BTreeMap<String, u64>) -> Value {
+        let date = self.context.spec.session_date;
+        let line = |text: String| self.context.reporter.line(&text);
+        line(format!("reconciliation of {date}"));
+        let mut ok = true;
+        let mut hops = serde_json::Map::new();
+        for hop in Hop::ALL {
+            let account = received.ledger.account(hop, self.listed);
+            ok &= account.missing == 0 && (hop == Hop::Spool || account.duplicates == 0);
+            line(sentence(hop, &account));
+            hops.insert(
+                hop.as_str().to_owned(),
+                json!({
+                    "unique": account.unique,
+                    "duplicates": account.duplicates,
+                    "missing": account.missing,
+                    "missing_ids": account.missing_ids,
+                    "extra": account.extra,
+                }),
+            );
+        }
+        let gaps: Vec<_> = received.gaps.values().flat_map(gaps::Ledger::gaps).collect();
+        let gap_shares: i128 = gaps.iter().map(|g| i128::from(g.shares)).sum();
+        let with_gaps: BTreeSet<(&str, &str)> = received
+            .gaps
+            .iter()
+            .flat_map(|(feed, l)| l.gaps().into_iter().map(move |g| (feed.as_str(), g.symbol)))
+            .fold(BTreeSet::new(), |mut set, (feed, symbol)| {
+                if let Some((key, _)) = received.symbols.get_key_value(&(feed.to_owned(), symbol)) {
+                    set.insert((key.0.as_str(), key.1.as_str()));
+                }
+                set
+            });
+        let (mut checked, mut equal, mut different) = (0u64, 0u64, Vec::new());
+        for ((feed, symbol), day) in &received.symbols {
+            if with_gaps.contains(&(feed.as_str(), symbol.as_str())) {
+                continue;
+            }
+            checked += 1;
+            let (volume, value) = day.exchange;
+            if day.unpriced == 0 && day.sums.volume == i128::from(volume) && day.sums.value == i128::from(value) * 100 {
+                equal += 1;
+            } else {
+                different.push(json!({
+                    "feed": feed, "symbol": symbol, "volume": day.sums.volume.to_string(), "exchange_volume": volume,
+                    "value": format!("{}.{:02}", day.sums.value / 100, day.sums.value % 100), "exchange_value": value, "unpriced": day.unpriced,
+                }));
+            }
+        }
+        ok &= different.is_empty();
+        line(format!("dead letters: {dead_total}{}", by_cause.iter().map(|(c, n)| format!(" · {c} {n}")).collect::<String>()));
+        line(format!("gaps: {} with {gap_shares} shares of {} symbols", gaps.len(), with_gaps.len()));
+        for gap in gaps.iter().take(20) {
+            line(format!(
+                "  {} from {} to {}: {} shares",
+                gap.symbol,
+                gap.from.as_deref().unwrap_or("the open"),
+                gap.to,
+                gap.shares
+            ));
+        }
+        line(format!("session averages: {equal} of {checked} symbols without gaps equal the exchange's own"));
+        if received.undecodable > 0 {
+            line(format!("spool records that the codec refuses: {}", received.undecodable));
+        }
+        line(if ok {
+            "every trade received is in every store, once".to_owned()
+        } else {
+            "the day does NOT reconcile".to_owned()
+        });
+        json!({
+            "session_date": date,
+            "ok": ok,
+            "hops": hops,
+            "dead_letters": { "total": dead_total, "by_cause": by_cause },
+            "gaps": gaps,
+            "gap_shares": i64::try_from(gap_shares).unwrap_or(i64::MAX),
+            "vwap": { "checked": checked, "equal": equal, "different": different },
+            "undecodable": received.undecodable,
+        })
+    }
+}
+
+fn sentence(hop: Hop, account: &Account) -> String {
+    let mut text =
+        format!("{:<8} {:>9} trades, {} repeated, {} missing", hop.as_str(), account.unique, account.duplicates, account.missing);
+    if account.extra > 0 {
+        text.push_str(&format!(", {} of another collector", account.extra));
+    }
+    for (symbol, ids) in account.missing_ids.iter().take(10) {
+        text.push_str(&format!(
+            "\n  {symbol} misses {}: {}",
+            ids.len(),
+            ids.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    text
+}
+
+fn lock(received: &Mutex<Received>) -> std::sync::MutexGuard<'_, Received> {
+    received.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Asks a store up to five times: the proof of a whole day should not fail on one lost answer.
+async fn retry<T, F: Future<Output = Result<T>>>(day: &Day, call: impl Fn() -> F) -> Result<T> {
+    let mut failures = 0u32;
+    loop {
+        match call().await {
+            Err(error) if error.is_transient() && failures < 5 => {
+                failures += 1;
+                day.context.reporter.line(&format!("asks again: {error}"));
+                tokio::time::sleep(Duration::from_millis(100 << failures)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::log::Record;
+    use crate::clock::Clock;
+    use crate::steps::fixtures::{at, context, poison, record, spool, trade};
+    use crate::steps::sink::fakes::Stores;
+
+    /// A day on which one trade of 000660 (the 7th) was never received and one bad frame arrived.
+    async fn day() -> (Arc<Stores>, tempfile::TempDir) {
+        let stores = Arc::new(Stores::default());
+        let folder = tempfile::tempdir().expect("a folder");
+        let backends = stores.backends();
+        backends.log.create_topic("kis.trades", 3).await.expect("created");
+        backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
+        let trades: Vec<_> = (1..=40)
+            .flat_map(|n| ["005930", "000660"].map(|s| trade(s, n)))
+            .filter(|t| t.id.as_str() != "kis:2026-11-20:000660:7")
+            .collect();
+        spool(folder.path(), &trades);
+        spool(folder.path(), &trades[..3]);
+        backends.log.append("kis.trades", trades.iter().map(record).collect()).await.expect("appended");
+        for (program, name) in [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")] {
+            let (context, _) = context(name, json!({}), backends.clone(), Clock::manual(at("09:30:00")), folder.path());
+            context.stop.cancel();
+            super::super::run(program, context).await.expect("drained");
+        }
+        let mut letter = poison("005930", 1);
+        letter.headers.push((format!("{}exception.class.name", dead_letter::PREFIX), b"wrong_width".to_vec()));
+        letter.headers.push(("openbell.spool".into(), b"s:77".to_vec()));
+        backends.log.append("kis.trades.dlq", vec![letter.clone(), letter]).await.expect("appended");
+        (stores, folder)
+    }
+
+    async fn reconciled(stores: &Arc<Stores>, folder: &tempfile::TempDir) -> (Value, String) {
+        let (context, heard) = context("reconcile", json!({}), stores.backends(), Clock::manual(at("16:00:00")), folder.path());
+        (super::run(context).await.expect("a result"), heard.text())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_good_day_reconciles_and_its_gap_is_listed() {
+        let (stores, folder) = day().await;
+        let (result, text) = reconciled(&stores, &folder).await;
+        assert_eq!(result["ok"], true, "{result}");
+        for hop in ["spool", "log", "raw", "index", "objects"] {
+            assert_eq!((&result["hops"][hop]["unique"], &result["hops"][hop]["missing"]), (&json!(79), &json!(0)), "{hop}");
+            assert_eq!(result["hops"][hop]["duplicates"], if hop == "spool" { 3 } else { 0 }, "{hop}");
+        }
+        assert_eq!(
+            (&result["gap_shares"], &result["gaps"][0]["symbol"], &result["gaps"][0]["shares"]),
+            (&json!(1), &json!("000660"), &json!(1))
+        );
+        assert_eq!(result["dead_letters"], json!({"total": 1, "by_cause": {"wrong_width": 1}}));
+        assert_eq!(result["vwap"], json!({"checked": 1, "equal": 1, "different": []}));
+        assert!(text.contains("every trade received is in every store, once"), "{text}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_missing_and_a_doubled_trade_are_found() {
+        let (stores, folder) = day().await;
+        stores.forget_raw("kis.trades", "kis:2026-11-20:005930:9");
+        let (_, (body, metadata)) = stores.objects().into_iter().next().expect("an object");
+        stores.put_object(
+            "kis.trades/year=2026/month=11/day=20/hour=09/kis.trades+i1+2+00000000000000009999.jsonl.gz",
+            body,
+            metadata,
+        );
+        let (result, text) = reconciled(&stores, &folder).await;
+        assert_eq!(result["ok"], false);
+        assert_eq!(result["hops"]["raw"]["missing"], 1);
+        assert_eq!(result["hops"]["raw"]["missing_ids"], json!({"005930": ["kis:2026-11-20:005930:9"]}));
+        assert!(result["hops"]["objects"]["duplicates"].as_u64().expect("a count") > 0);
+        assert!(text.contains("does NOT reconcile"), "{text}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_wrong_price_is_found_and_a_buried_trade_is_not_missing() {
+        let (stores, folder) = day().await;
+        let mut wrong = trade("035720", 1);
+        wrong.price = "101".parse().expect("a price");
+        spool(folder.path(), std::slice::from_ref(&wrong));
+        let backends = stores.backends();
+        backends.log.append("kis.trades", vec![record(&wrong)]).await.expect("appended");
+        let header = |n: &str, v: &str| (format!("{}{n}", dead_letter::PREFIX), v.as_bytes().to_vec());
+        for (n, program) in ["sink/raw", "sink/index", "sink/objects"].into_iter().enumerate() {
+            let mut letter: Record = record(&wrong);
+            letter.headers.extend([
+                header("class.name", program),
+                header("connector.name", program),
+                header("exception.class.name", "rejected"),
+                header("offset", &n.to_string()),
+            ]);
+            backends.log.append("kis.trades.dlq", vec![letter]).await.expect("appended");
+        }
+        let (result, _) = reconciled(&stores, &folder).await;
+        for hop in ["raw", "index", "objects"] {
+            assert_eq!(result["hops"][hop]["missing"], 0, "{hop}");
+        }
+        assert_eq!(result["vwap"]["different"][0]["symbol"], "035720");
+        assert_eq!(result["ok"], false);
+    }
 }

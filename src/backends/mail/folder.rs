@@ -1,1 +1,132 @@
-//! Stub: filled by its owner.
+//! Mail as `.eml` files in a folder: what would have been sent, readable with any mail program.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
+
+use super::{Mail, Message};
+use crate::backends::{BackendError, ErrorKind, Result, blocking, files};
+
+/// See the module.
+pub struct FolderMail {
+    folder: PathBuf,
+    place: String,
+}
+
+impl FolderMail {
+    /// Opens or creates the folder.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let place = format!("mail {}", folder.display());
+        files::create_folders(folder).map_err(|e| BackendError::io(&place, &e))?;
+        Ok(Self { folder: folder.to_owned(), place })
+    }
+}
+
+/// The message in the Internet Message Format (RFC 5322).
+fn format(place: &str, message: &Message) -> Result<Vec<u8>> {
+    let refuse = |what: String| BackendError::new(ErrorKind::Rejected, place, what);
+    let mailbox = |role: &str, text: &str| -> Result<Mailbox> {
+        let remedy = format!(
+            "write it as name@example.com or Name <name@example.com> ({})",
+            if role == "sender" { "mail_from" } else { "alerts.email" }
+        );
+        text.parse().map_err(|e| refuse(format!("{role} \"{text}\" is not a mail address: {e}")).remedy(remedy))
+    };
+    let from = mailbox("sender", &message.from)?;
+    let host = from.email.domain().to_owned();
+    let subject = message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut builder = lettre::Message::builder()
+        .from(from)
+        .subject(subject)
+        .date(SystemTime::from(message.at))
+        .message_id(Some(format!("<{:016x}.{}@{host}>", fingerprint(&message.key), safe(&message.key))));
+    for to in &message.to {
+        builder = builder.to(mailbox("recipient", to)?);
+    }
+    let built = builder.header(ContentType::TEXT_PLAIN).body(message.text.clone());
+    Ok(built.map_err(|e| refuse(format!("the message cannot be built: {e}")))?.formatted())
+}
+
+/// The part of a key that may stand in a Message-ID.
+fn safe(key: &str) -> String {
+    let safe = key.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' });
+    safe.take(60).collect()
+}
+
+/// FNV-1a, 64 bit: the same in every version, so that a repeat after an upgrade still overwrites.
+fn fingerprint(key: &str) -> u64 {
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[async_trait]
+impl Mail for FolderMail {
+    async fn send(&self, message: &Message) -> Result<()> {
+        let bytes = format(&self.place, message)?;
+        let name = format!("{}-{:016x}.eml", message.at.strftime("%Y%m%dT%H%M%SZ"), fingerprint(&message.key));
+        let path = self.folder.join(name);
+        let place = self.place.clone();
+        blocking::run(&self.place, move || {
+            files::replace(&path, &bytes).map_err(|e| BackendError::io(format!("{place} file {}", path.display()), &e))
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn message(key: &str, text: &str) -> Message {
+        Message {
+            key: key.into(),
+            from: "openbell@localhost".into(),
+            to: vec!["oncall@example.com".into(), "Kim <kim@example.com>".into()],
+            subject: "수집이 멈췄습니다:\r\nX-Injected: yes".into(),
+            text: text.into(),
+            at: "2026-11-20T10:30:00+09:00".parse().expect("valid"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeat_overwrites_and_another_key_does_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mail = FolderMail::open(&dir.path().join("outbox")).expect("opens");
+        mail.send(&message("stalled:kis:1", "first")).await.expect("sends");
+        mail.send(&message("stalled:kis:1", "second")).await.expect("sends");
+        mail.send(&message("stalled:kis:2", "other")).await.expect("sends");
+        let mut files: Vec<_> =
+            fs::read_dir(dir.path().join("outbox")).expect("reads").map(|e| e.expect("an entry").path()).collect();
+        files.sort();
+        assert_eq!(files.len(), 2, "{files:?}");
+        assert!(
+            files.iter().all(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with("20261120T013000Z-"))),
+            "{files:?}"
+        );
+        let texts: Vec<_> = files.iter().map(|f| fs::read_to_string(f).expect("text")).collect();
+        assert!(texts.iter().any(|t| t.contains("second")) && !texts.iter().any(|t| t.contains("first")));
+        let one = &texts[0];
+        assert!(one.contains("Date: Fri, 20 Nov 2026 01:30:00 +0000") && one.contains("To: oncall@example.com"), "{one}");
+        assert!(one.contains("Message-ID: <") && one.contains("stalled-kis-") && one.contains("@localhost>"), "{one}");
+        assert!(one.contains("Content-Type: text/plain; charset=utf-8"), "{one}");
+        assert!(!one.lines().any(|l| l.starts_with("X-Injected")), "{one}");
+    }
+
+    #[tokio::test]
+    async fn a_bad_address_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mail = FolderMail::open(dir.path()).expect("opens");
+        let error = mail.send(&Message { to: vec!["not an address".into()], ..message("k", "t") }).await.expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::Rejected);
+        assert!(error.to_string().contains("\"not an address\"") && error.to_string().contains("alerts.email"), "{error}");
+        let error = mail.send(&Message { to: vec![], ..message("k", "t") }).await.expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::Rejected, "{error}");
+    }
+}

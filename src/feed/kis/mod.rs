@@ -1,8 +1,22 @@
-//! Korea Investment & Securities' real-time WebSocket.
+//! Korea Investment & Securities' real-time WebSocket: bytes ↔ records and control messages, and the session protocol.
+//!
+//! [`parse`] tells what a message is; [`trade()`] turns a record into the house's own [`Trade`](crate::domain::trade::Trade);
+//! [`session`] decides what to send when. Nothing here does input or output.
 
-use jiff::Timestamp;
+pub mod approval;
+mod cipher;
+mod control;
+mod frame;
+mod layout;
+pub mod request;
+pub mod session;
+mod trade;
 
-use crate::domain::trade::Trade;
+pub use cipher::Seal;
+pub use control::{Action, Code, Control, Reply};
+pub use frame::{Frame, Message, Record, Sealed, parse};
+pub use layout::{Content, Field, Kind, LAYOUTS, Layout, trade_at};
+pub use trade::{Essence, trade};
 
 /// Why a frame or a record was refused. `cause` is a short stable word for grouping dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,10 +34,7 @@ pub fn encode(tr_id: &str, records: &[Vec<String>]) -> String {
     format!("0|{tr_id}|{:03}|{payload}", records.len())
 }
 
-/// Decodes one trade record from its wire text `{tr_id}|{field^field^…}` (the form in which the spool keeps it).
-///
-/// # Errors
-/// What is wrong with it.
-pub fn trade(_wire: &str, _received_at: Timestamp) -> Result<Trade, FrameError> {
-    unimplemented!()
-}
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;

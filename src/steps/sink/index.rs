@@ -1,6 +1,200 @@
-//! Stub: filled by its owner.
+//! `sink/index`: the log's records as documents of a daily index, `_id` = event id.
+//!
+//! A document is created, never replaced: what exists was written before and counts as done, so a replay of any length
+//! changes nothing. The index follows from the trade's date, so a replay on another day meets the same index.
 
-/// Runs the step.
-pub async fn run(_context: crate::steps::Context) -> Result<serde_json::Value, crate::steps::StepError> {
-    unimplemented!()
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::core::{self, Sink};
+use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
+use crate::backends::index::{Index, Item, ItemResult, Op, Template};
+use crate::backends::log::{Partition, Stored};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::steps::dead_letter::{Refusal, Stage};
+use crate::steps::envelope::{Envelope, with_place};
+use crate::steps::parameters::Parameters;
+use crate::steps::{Context, StepError};
+
+/// Documents of one bulk call.
+const DOCUMENTS: u64 = 2_000;
+/// Bytes of one bulk call.
+const BYTES: u64 = 5 << 20;
+
+/// Runs the step until it is stopped; parameters `topic`, `group`, `index` (name prefix, default `kis-trades`), `documents`,
+/// `bytes`.
+///
+/// # Errors
+/// See [`core::run`].
+pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
+    let p = Parameters::new("sink/index", &context.spec.step.with);
+    let target = IndexTarget {
+        index: Arc::clone(&context.backends.index),
+        prefix: p.text_or("index", "kis-trades")?,
+        documents: usize::try_from(p.count("documents", DOCUMENTS, 1)?).unwrap_or(usize::MAX),
+        bytes: usize::try_from(p.bytes("bytes", BYTES)?).unwrap_or(usize::MAX),
+    };
+    let sink = Sink {
+        program: "sink/index",
+        topic: p.text_or("topic", "kis.trades")?,
+        group: p.text_or("group", &crate::steps::group(&context.spec))?,
+        target: Arc::new(target),
+        in_flight: Sink::IN_FLIGHT,
+        backoff: Sink::BACKOFF,
+    };
+    core::run(context, sink).await
+}
+
+/// The index of a day: `{prefix}-YYYY.MM.DD`.
+pub fn daily(prefix: &str, date: jiff::civil::Date) -> String {
+    format!("{prefix}-{:04}.{:02}.{:02}", date.year(), date.month(), date.day())
+}
+
+/// Explicit types for every field of a trade; wire fields are an object of texts.
+pub fn template(prefix: &str) -> Template {
+    let fields = [
+        ("id", "keyword"),
+        ("feed", "keyword"),
+        ("tr_id", "keyword"),
+        ("symbol", "keyword"),
+        ("session_date", "date"),
+        ("trade_time", "date"),
+        ("received_at", "date_nanos"),
+        ("price", "double"),
+        ("quantity", "long"),
+        ("accumulated_volume", "long"),
+        ("accumulated_value", "long"),
+        ("fields", "object"),
+        ("topic_partition", "integer"),
+        ("topic_offset", "long"),
+    ];
+    Template {
+        name: prefix.to_owned(),
+        prefix: format!("{prefix}-"),
+        fields: fields.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
+    }
+}
+
+struct IndexTarget {
+    index: Arc<dyn Index>,
+    prefix: String,
+    documents: usize,
+    bytes: usize,
+}
+
+#[async_trait]
+impl Target for IndexTarget {
+    async fn prepare(&self) -> Result<()> {
+        self.index.put_template(&template(&self.prefix)).await
+    }
+    async fn lane(&self, _partition: &Partition, next: u64) -> Result<(Box<dyn Lane>, u64)> {
+        let lane = IndexLane {
+            index: Arc::clone(&self.index),
+            prefix: self.prefix.clone(),
+            documents: self.documents,
+            bytes: self.bytes,
+            buffer: Vec::new(),
+            buffered: 0,
+            chunk: usize::MAX,
+        };
+        Ok((Box::new(lane), next))
+    }
+}
+
+struct IndexLane {
+    index: Arc<dyn Index>,
+    prefix: String,
+    documents: usize,
+    bytes: usize,
+    buffer: Vec<(Stored, Envelope)>,
+    buffered: usize,
+    /// Items of the next bulk call: halved while the store refuses whole calls (too large, or one bad item).
+    chunk: usize,
+}
+
+impl IndexLane {
+    fn item(&self, record: &Stored, envelope: &Envelope) -> Item {
+        Item {
+            index: daily(&self.prefix, envelope.session_date),
+            id: envelope.id.clone(),
+            op: Op::Create,
+            source: with_place(record),
+        }
+    }
+}
+
+#[async_trait]
+impl Lane for IndexLane {
+    fn push(&mut self, record: Stored) -> Pushed {
+        match Envelope::read(&record) {
+            Ok(envelope) => {
+                self.buffered += record.record.value.len();
+                self.buffer.push((record, envelope));
+                Pushed::Taken
+            }
+            Err(refusal) => Pushed::Refused(Box::new(record), refusal),
+        }
+    }
+
+    fn due(&self) -> Due {
+        if self.buffer.is_empty() {
+            Due::Idle
+        } else if self.buffer.len() >= self.documents || self.buffered >= self.bytes {
+            Due::Now
+        } else {
+            Due::Quiet
+        }
+    }
+
+    async fn flush(&mut self) -> Result<Flushed> {
+        let count = self.chunk.min(self.buffer.len());
+        if count == 0 {
+            return Ok(Flushed::default());
+        }
+        let items = self.buffer[..count].iter().map(|(r, e)| self.item(r, e)).collect();
+        let results = match self.index.bulk(items).await {
+            Ok(results) if results.len() == count => results,
+            Ok(results) => {
+                // Which items the answer is about is unknown; sending all again is harmless.
+                let message = format!("the bulk answer has {} items for {count}", results.len());
+                return Err(BackendError::new(ErrorKind::Unavailable, "index", message));
+            }
+            Err(error) if error.kind == ErrorKind::Rejected && count > 1 => {
+                self.chunk = count / 2;
+                return Ok(Flushed { left: Left::More, ..Flushed::default() });
+            }
+            Err(error) if error.kind == ErrorKind::Rejected => {
+                vec![ItemResult::Rejected { status: 400, reason: error.to_string() }]
+            }
+            Err(error) => return Err(error),
+        };
+        self.chunk = self.chunk.max(1).saturating_mul(2);
+        let mut flushed = Flushed::default();
+        let mut later = None;
+        let rest = self.buffer.split_off(count);
+        for ((record, envelope), result) in std::mem::replace(&mut self.buffer, rest).into_iter().zip(results) {
+            match result {
+                ItemResult::Stored => flushed.written += 1,
+                ItemResult::Exists => flushed.existing += 1,
+                ItemResult::Rejected { status, reason } => {
+                    flushed.refused.push((
+                        record,
+                        Refusal::new(Stage::TaskPut, "rejected", format!("the index answered {status}: {reason}")),
+                    ));
+                }
+                ItemResult::Retry { status, reason } => {
+                    later = Some(format!("the index answered {status} for some documents: {reason}"));
+                    self.buffer.push((record, envelope));
+                }
+            }
+        }
+        self.buffered = self.buffer.iter().map(|(r, _)| r.record.value.len()).sum();
+        flushed.left = match later {
+            Some(reason) => Left::Later(reason),
+            None if self.buffer.is_empty() => Left::Nothing,
+            None => Left::More,
+        };
+        Ok(flushed)
+    }
 }

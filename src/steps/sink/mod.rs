@@ -1,5 +1,18 @@
-//! The sinks: one core, one target per kind of store.
+//! The sinks: one core ([`core`]) that joins a consumer group and keeps its promises, and one [`lane::Lane`] per kind of store
+//! that says how records are buffered and written.
+//!
+//! What the core promises: an offset is committed only when every record before it is written or its dead letter is
+//! acknowledged; records are never skipped; a partition that is taken away is finished or given up, never committed late;
+//! a stop drains to the log's end.
 
+pub mod core;
 pub mod index;
+pub mod lane;
 pub mod objects;
 pub mod raw;
+
+#[cfg(test)]
+pub(crate) mod fakes;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,287 @@
-//! Stub: filled by its owner.
+//! `sink/objects`: the log's records as gzip JSON lines, one open file per partition.
+//!
+//! Every object holds a stretch of offsets that starts where its predecessor ended, and its key follows from the stretch's
+//! first record alone. A key can be written once ([`Objects::put_if_absent`]): when it exists, an earlier life of this sink (or
+//! an owner that lost the partition) wrote it, its `end_offset` says how far, and the lane goes on after it. So two writers
+//! that start from the same commit cannot both store a record, and a lost reply is found out by the same path.
+//!
+//! A stretch in which every record was a duplicate or a dead letter becomes an object without lines: it keeps the chain whole.
 
-/// Runs the step.
-pub async fn run(_context: crate::steps::Context) -> Result<serde_json::Value, crate::steps::StepError> {
-    unimplemented!()
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flate2::{Compression, GzBuilder};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::core::{self, Sink};
+use super::lane::{Due, Flushed, Lane, Pushed, Target};
+use crate::backends::log::{Log, Partition, Stored};
+use crate::backends::objects::{Metadata, Objects, Put};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::clock::Clock;
+use crate::domain::recent::RecentIds;
+use crate::steps::envelope::{Envelope, with_place};
+use crate::steps::log_search;
+use crate::steps::parameters::Parameters;
+use crate::steps::{Context, StepError};
+
+/// Runs the step until it is stopped; parameters `topic`, `group`, `prefix` (default: the topic), `timezone` (of the path; default:
+/// the schedule's), `rotate: { size, every }` (`64MiB` of lines before compression, `1m`), `remember` (ids, 200,000).
+///
+/// # Errors
+/// See [`core::run`].
+pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
+    let p = Parameters::new("sink/objects", &context.spec.step.with);
+    let topic = p.text_or("topic", "kis.trades")?;
+    let rotate = p.table("rotate", "rotate.")?;
+    let timezone = p.text_or("timezone", &context.spec.timezone)?;
+    let zone = TimeZone::get(&timezone).map_err(|e| {
+        p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul or UTC"))
+    })?;
+    let target = ObjectsTarget {
+        objects: Arc::clone(&context.backends.objects),
+        log: Arc::clone(&context.backends.log),
+        clock: context.clock.clone(),
+        prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
+        zone,
+        size: usize::try_from(rotate.bytes("size", 64 << 20)?).unwrap_or(usize::MAX),
+        every: rotate.duration("every", Duration::from_secs(60))?,
+        remember: usize::try_from(p.count("remember", 200_000, 0)?).unwrap_or(usize::MAX),
+    };
+    let sink = Sink {
+        program: "sink/objects",
+        group: p.text_or("group", &crate::steps::group(&context.spec))?,
+        topic,
+        target: Arc::new(target),
+        in_flight: Sink::IN_FLIGHT,
+        backoff: Sink::BACKOFF,
+    };
+    core::run(context, sink).await
+}
+
+/// The folder of a receipt time: `year=YYYY/month=MM/day=DD/hour=HH` in a zone.
+pub fn hive(at: Timestamp, zone: &TimeZone) -> String {
+    let t = at.to_zoned(zone.clone());
+    format!("year={:04}/month={:02}/day={:02}/hour={:02}", t.year(), t.month(), t.day(), t.hour())
+}
+
+/// The partition and first offset that an object's key names.
+pub fn place_of(key: &str) -> Option<(u32, u64)> {
+    let mut parts = key.strip_suffix(".jsonl.gz")?.rsplit('+');
+    let start = parts.next()?.parse().ok()?;
+    Some((parts.next()?.parse().ok()?, start))
+}
+
+pub(super) struct ObjectsTarget {
+    pub objects: Arc<dyn Objects>,
+    pub log: Arc<dyn Log>,
+    pub clock: Clock,
+    pub prefix: String,
+    pub zone: TimeZone,
+    pub size: usize,
+    pub every: Duration,
+    /// Ids remembered over all partitions.
+    pub remember: usize,
+}
+
+#[async_trait]
+impl Target for ObjectsTarget {
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn lane(&self, partition: &Partition, next: u64) -> Result<(Box<dyn Lane>, u64)> {
+        let missing = || BackendError::new(ErrorKind::Unavailable, format!("log topic {}", partition.topic), "the topic is gone");
+        let topic = self.log.topic(&partition.topic).await?.ok_or_else(missing)?;
+        let range = topic.partitions.get(partition.number as usize).ok_or_else(missing)?;
+        let window = self.remember / topic.partitions.len().max(1);
+        let mut recent = RecentIds::new(window);
+        log_search::ids_before(self.log.as_ref(), partition, range.start, next, window, |id| {
+            recent.insert(id);
+        })
+        .await?;
+        let lane = ObjectsLane {
+            objects: Arc::clone(&self.objects),
+            clock: self.clock.clone(),
+            prefix: self.prefix.clone(),
+            file: format!("{}+{}+{}", partition.topic, topic.incarnation, partition.number),
+            zone: self.zone.clone(),
+            size: self.size,
+            every: self.every,
+            recent,
+            skip_before: next,
+            open: None,
+        };
+        Ok((Box::new(lane), next))
+    }
+}
+
+struct ObjectsLane {
+    objects: Arc<dyn Objects>,
+    clock: Clock,
+    prefix: String,
+    /// `{topic}+{incarnation}+{partition}`.
+    file: String,
+    zone: TimeZone,
+    size: usize,
+    every: Duration,
+    recent: RecentIds,
+    /// Offsets before this are in objects already.
+    skip_before: u64,
+    open: Option<Stretch>,
+}
+
+/// The records of the object being filled, also those without a line.
+struct Stretch {
+    folder: String,
+    entries: Vec<Entry>,
+    bytes: usize,
+    due: Timestamp,
+}
+
+struct Entry {
+    offset: u64,
+    received_at: Timestamp,
+    line: Option<Vec<u8>>,
+}
+
+impl ObjectsLane {
+    fn key(&self, stretch: &Stretch) -> Option<String> {
+        let start = stretch.entries.first()?.offset;
+        Some(format!("{}/{}/{}+{start:020}.jsonl.gz", self.prefix, stretch.folder, self.file))
+    }
+
+    /// Somebody wrote the key: drops what that object covers.
+    async fn go_on_after(&mut self, key: &str) -> Result<Flushed> {
+        let Some(metadata) = self.objects.head(key).await? else {
+            return Err(BackendError::new(
+                ErrorKind::Unavailable,
+                format!("object {key}"),
+                "existed a moment ago and is gone now",
+            ));
+        };
+        let Some(stretch) = &mut self.open else { return Ok(Flushed::default()) };
+        let start = stretch.entries.first().map_or(0, |e| e.offset);
+        let end: u64 = metadata.get("end_offset").and_then(|t| t.parse().ok()).filter(|end| *end >= start).ok_or_else(|| {
+            BackendError::new(ErrorKind::Corrupt, format!("object {key}"), "exists without a usable end_offset in its metadata")
+                .remedy("it was not written by this sink; move it away, and the records are written again")
+        })?;
+        let before = stretch.entries.len();
+        stretch.entries.retain(|e| e.offset > end);
+        stretch.bytes = stretch.entries.iter().filter_map(|e| e.line.as_ref()).map(Vec::len).sum();
+        let existing = (before - stretch.entries.len()) as u64;
+        self.skip_before = self.skip_before.max(end + 1);
+        let left = if stretch.entries.is_empty() {
+            self.open = None;
+            super::lane::Left::Nothing
+        } else {
+            super::lane::Left::More
+        };
+        Ok(Flushed { existing, left, ..Flushed::default() })
+    }
+}
+
+#[async_trait]
+impl Lane for ObjectsLane {
+    fn push(&mut self, record: Stored) -> Pushed {
+        let envelope = Envelope::read(&record);
+        if record.offset < self.skip_before {
+            if let Ok(envelope) = &envelope {
+                self.recent.insert(&envelope.id);
+            }
+            return Pushed::Duplicate;
+        }
+        // The path follows from the record alone, so that whoever starts a stretch at this offset makes the same key.
+        let received_at = envelope.as_ref().map_or(record.record.timestamp, |e| e.received_at);
+        let folder = hive(received_at, &self.zone);
+        if self.open.as_ref().is_some_and(|open| open.folder != folder) {
+            return Pushed::FlushFirst(Box::new(record));
+        }
+        let due = self.clock.now().checked_add(self.every).unwrap_or(Timestamp::MAX);
+        let open = self.open.get_or_insert_with(|| Stretch { folder, entries: Vec::new(), bytes: 0, due });
+        let mut entry = Entry { offset: record.offset, received_at, line: None };
+        match envelope {
+            Err(refusal) => {
+                open.entries.push(entry);
+                Pushed::Refused(Box::new(record), refusal)
+            }
+            Ok(envelope) if !self.recent.insert(&envelope.id) => {
+                open.entries.push(entry);
+                Pushed::Duplicate
+            }
+            Ok(_) => {
+                let mut line = with_place(&record);
+                line.push(b'\n');
+                open.bytes += line.len();
+                entry.line = Some(line);
+                open.entries.push(entry);
+                Pushed::Taken
+            }
+        }
+    }
+
+    fn due(&self) -> Due {
+        match &self.open {
+            None => Due::Idle,
+            Some(open) if open.bytes >= self.size => Due::Now,
+            Some(open) => Due::At(open.due),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<Flushed> {
+        let Some(stretch) = &self.open else { return Ok(Flushed::default()) };
+        let (Some(key), Some(last)) = (self.key(stretch), stretch.entries.last()) else { return Ok(Flushed::default()) };
+        let end = last.offset;
+        let start = stretch.entries.first().map_or(end, |e| e.offset);
+        let lines = stretch.entries.iter().filter_map(|e| e.line.as_deref());
+        let count = lines.clone().count() as u64;
+        let text = lines.fold(Vec::with_capacity(stretch.bytes), |mut all, line| {
+            all.extend_from_slice(line);
+            all
+        });
+        let newest = stretch.entries.iter().map(|e| e.received_at).max().unwrap_or_default();
+        let mut metadata = Metadata::new();
+        for (name, value) in [
+            ("start_offset", start.to_string()),
+            ("end_offset", end.to_string()),
+            ("count", count.to_string()),
+            ("crc32", format!("{:08x}", crc32fast::hash(&text))),
+            ("newest_received_at", crate::domain::trade::rfc3339(newest, &self.zone)),
+        ] {
+            metadata.insert(name.to_owned(), value);
+        }
+        let body = compress(text).await?;
+        match self.objects.put_if_absent(&key, body, &metadata).await? {
+            Put::Created => {
+                self.skip_before = end + 1;
+                self.open = None;
+                Ok(Flushed { written: count, ..Flushed::default() })
+            }
+            Put::Exists => self.go_on_after(&key).await,
+        }
+    }
+}
+
+/// Texts above this are compressed away from the tasks that serve sockets.
+const COMPRESS_INLINE: usize = 256 << 10;
+
+async fn compress(text: Vec<u8>) -> Result<Vec<u8>> {
+    let failed = |message: String| BackendError::new(ErrorKind::Unavailable, "gzip", message);
+    if text.len() <= COMPRESS_INLINE {
+        return gzip(&text).map_err(|e| failed(e.to_string()));
+    }
+    match tokio::task::spawn_blocking(move || gzip(&text)).await {
+        Ok(body) => body.map_err(|e| failed(e.to_string())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Same text, same bytes: no file name, no time in the header.
+fn gzip(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 6 + 64), Compression::new(4));
+    encoder.write_all(text)?;
+    encoder.finish()
 }

@@ -1,0 +1,264 @@
+//! Who is connected and what they registered: the state that the doors and the pacer share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
+
+use super::credentials::{Answer, Credentials};
+use super::journal::{Happening, SimEvent, Why};
+use super::ledger::LedgerTrade;
+use super::protocol::{self, Refusal, Request};
+use super::script::{Fault, Incident, Script};
+use super::server::SimulatorOptions;
+use crate::clock::Clock;
+use crate::domain::retry::mix;
+use crate::feed::kis;
+
+/// Messages that may wait for one session.
+pub(super) const QUEUE: usize = 8192;
+/// A journal stops here: a client that registers and unregisters for ever must not fill the memory.
+const JOURNAL: usize = 200_000;
+
+/// What a session is told to do.
+#[derive(Debug, Clone)]
+pub(super) enum Outgoing {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    /// A text message whatever its bytes.
+    RawText(Bytes),
+    /// Fall silent until then, and be gone.
+    HalfOpen(Timestamp),
+}
+
+/// What a client's message leads to.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    pub(super) text: Option<String>,
+    pub(super) late: Option<Duration>,
+    pub(super) drop: bool,
+    /// Sent right after the acknowledgement.
+    pub(super) then: Option<String>,
+}
+
+pub(super) struct Exchange {
+    pub(super) clock: Clock,
+    pub(super) script: Script,
+    pub(super) options: SimulatorOptions,
+    pub(super) ledger: Arc<[LedgerTrade]>,
+    /// When this simulator started: it goes on from there.
+    pub(super) started: Timestamp,
+    sent: Box<[AtomicBool]>,
+    sessions: AtomicU64,
+    state: Mutex<State>,
+    /// Counts registrations, for those who wait for one.
+    pub(super) registered: watch::Sender<u64>,
+}
+
+pub(super) struct State {
+    credentials: Credentials,
+    pub(super) live: BTreeMap<u64, Live>,
+    /// App keys whose slot stays taken until then.
+    held: HashMap<String, Timestamp>,
+    /// Faults that wait for a subscribe message.
+    armed: Vec<Incident>,
+    pub(super) journal: Vec<SimEvent>,
+    /// Each symbol's last trade so far, as an index into the ledger.
+    pub(super) latest: HashMap<Arc<str>, usize>,
+}
+
+/// A session that holds its app key's slot. Dropping it closes its queue, and the session ends when that is empty.
+pub(super) struct Live {
+    app_key: String,
+    pub(super) queue: mpsc::Sender<Outgoing>,
+    /// (message type, key) and whether it brings data.
+    pub(super) registrations: HashMap<(String, String), bool>,
+    pub(super) half_open: bool,
+}
+
+impl Live {
+    pub(super) fn wants(&self, tr_id: &str, symbol: &str) -> bool {
+        !self.half_open && self.registrations.get(&(tr_id.to_owned(), symbol.to_owned())).copied().unwrap_or(false)
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(options: SimulatorOptions, ledger: Arc<[LedgerTrade]>) -> Self {
+        let now = options.clock.now();
+        let on_subscribe = |i: &&Incident| {
+            matches!(i.fault, Fault::AckWithoutTicks { .. } | Fault::DelayedAck { .. } | Fault::NoAck | Fault::RefuseNext { .. })
+        };
+        let before = ledger.iter().enumerate().take_while(|(_, trade)| trade.at < now);
+        let state = State {
+            credentials: Credentials::new(options.seed, &options.accounts),
+            live: BTreeMap::new(),
+            held: HashMap::new(),
+            armed: options.script.incidents().iter().filter(on_subscribe).cloned().collect(),
+            journal: Vec::new(),
+            latest: before.map(|(index, trade)| (trade.symbol.clone(), index)).collect(),
+        };
+        Self {
+            clock: options.clock.clone(),
+            script: options.script.clone(),
+            sent: ledger.iter().map(|_| AtomicBool::new(false)).collect(),
+            ledger,
+            started: now,
+            options,
+            sessions: AtomicU64::new(0),
+            state: Mutex::new(state),
+            registered: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of a new connection.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn mark_sent(&self, index: usize) {
+        self.sent[index].store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_sent(&self, index: usize) -> bool {
+        self.sent.get(index).is_some_and(|sent| sent.load(Ordering::Relaxed))
+    }
+
+    /// Answers a REST call.
+    pub(super) fn rest(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        self.state().credentials.answer(method, path, body, self.clock.now())
+    }
+
+    /// Answers a client's message. `queue` is taken when the session gets its app key's slot.
+    pub(super) fn handle(&self, session: u64, queue: &mut Option<mpsc::Sender<Outgoing>>, text: &str) -> Reply {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let result = protocol::parse(text).and_then(|request| self.act(&mut state, session, queue, &request, now));
+        result.unwrap_or_else(|refusal| {
+            state.note(now, Happening::Refused { session, code: refusal.code.clone() });
+            Reply { text: Some(refusal.text()), drop: refusal.fatal(), ..Reply::default() }
+        })
+    }
+
+    fn act(
+        &self,
+        state: &mut State,
+        session: u64,
+        queue: &mut Option<mpsc::Sender<Outgoing>>,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Reply, Refusal> {
+        state.claim(session, queue, request, now)?;
+        protocol::check(request)?;
+        let registration = (request.tr_id.clone(), request.tr_key.clone());
+        if !request.subscribe {
+            // A session without a slot has been refused above.
+            let known = state.live.get_mut(&session).and_then(|live| live.registrations.remove(&registration));
+            if known.is_none() {
+                return Err(Refusal::of_code("OPSP0003").about(request));
+            }
+            state.note(now, Happening::Unregistered { session, tr_id: registration.0, symbol: registration.1 });
+            return Ok(Reply { text: Some(self.acknowledge(session, request)), ..Reply::default() });
+        }
+
+        if let Some(Fault::RefuseNext { code }) = state.strike(now, |fault| matches!(fault, Fault::RefuseNext { .. })) {
+            let refusal = Refusal::of_code(&code);
+            return Err(if refusal.fatal() { refusal } else { refusal.about(request) });
+        }
+        let taken = state.live.get(&session).map_or(0, |live| live.registrations.len());
+        if state.live.get(&session).is_some_and(|live| live.registrations.contains_key(&registration)) {
+            return Err(Refusal::of_code("OPSP0002").about(request));
+        }
+        if taken >= self.options.limit {
+            return Err(Refusal::of_code("OPSP0008").about(request));
+        }
+        let dumb = |fault: &Fault| matches!(fault, Fault::AckWithoutTicks { symbol } if *symbol == request.tr_key);
+        let brings_data = state.strike(now, dumb).is_none();
+        if let Some(live) = state.live.get_mut(&session) {
+            live.registrations.insert(registration.clone(), brings_data);
+        }
+        state.note(now, Happening::Registered { session, tr_id: registration.0, symbol: registration.1 });
+        self.registered.send_modify(|count| *count += 1);
+
+        let text = (state.strike(now, |fault| *fault == Fault::NoAck).is_none()).then(|| self.acknowledge(session, request));
+        let late = match state.strike(now, |fault| matches!(fault, Fault::DelayedAck { .. })) {
+            Some(Fault::DelayedAck { by }) => Some(by),
+            _ => None,
+        };
+        let book = (request.tr_id == "H0STASP0" && brings_data).then(|| state.latest.get(request.tr_key.as_str())).flatten();
+        let then = book.map(|index| kis::encode("H0STASP0", &[self.ledger[*index].book_fields()]));
+        Ok(Reply { text, late, drop: false, then })
+    }
+
+    fn acknowledge(&self, session: u64, request: &Request) -> String {
+        protocol::acknowledgement(request, &protocol::session_secret(mix(self.options.seed ^ mix(session))))
+    }
+
+    /// A connection ended. Its slot stays taken for a while unless the client said good-bye.
+    pub(super) fn end(&self, session: u64, why: Why) {
+        let now = self.clock.now();
+        let held_until = match why {
+            Why::ClientClosed | Why::HalfOpen | Why::Stopped => now,
+            _ => now.checked_add(self.options.slot_hold).unwrap_or(Timestamp::MAX),
+        };
+        self.state().end(session, why, held_until, now);
+    }
+}
+
+impl State {
+    /// Writes to the journal.
+    pub(super) fn note(&mut self, at: Timestamp, what: Happening) {
+        if self.journal.len() < JOURNAL {
+            self.journal.push(SimEvent { at, what });
+        }
+    }
+
+    /// Takes the app key's slot for a session that does not hold it yet.
+    fn claim(
+        &mut self,
+        session: u64,
+        queue: &mut Option<mpsc::Sender<Outgoing>>,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let Some(app_key) = self.credentials.app_key(&request.approval_key, now) else {
+            return Err(Refusal::new("OPSP0011", format!("invalid approval : {}", request.approval_key)).about(request));
+        };
+        if self.live.contains_key(&session) {
+            return Ok(());
+        }
+        let taken =
+            self.live.values().any(|live| live.app_key == app_key) || self.held.get(&app_key).is_some_and(|until| *until > now);
+        // A session whose queue is gone was ended by the pacer and only has not noticed yet.
+        let (false, Some(queue)) = (taken, queue.take()) else { return Err(Refusal::of_code("OPSP8996")) };
+        self.held.remove(&app_key);
+        self.live.insert(session, Live { app_key, queue, registrations: HashMap::new(), half_open: false });
+        self.note(now, Happening::SessionUp { session });
+        Ok(())
+    }
+
+    /// Takes the first waiting fault of this kind whose time has come.
+    fn strike(&mut self, now: Timestamp, kind: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let place = self.armed.iter().position(|incident| incident.at <= now && kind(&incident.fault))?;
+        let fault = self.armed.remove(place).fault;
+        self.note(now, Happening::Incident { fault: fault.clone() });
+        Some(fault)
+    }
+
+    /// Ends a session that is up; its slot stays taken until `held_until`.
+    pub(super) fn end(&mut self, session: u64, why: Why, held_until: Timestamp, now: Timestamp) {
+        let Some(live) = self.live.remove(&session) else { return };
+        if held_until > now {
+            self.held.insert(live.app_key, held_until);
+        }
+        self.note(now, Happening::SessionDown { session, why });
+    }
+}

@@ -1,0 +1,125 @@
+//! The collector's status: what its parts know, put together and reported a few times a second at most.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+
+use super::intake::Counts;
+use crate::clock::Clock;
+use crate::domain::trade::rfc3339;
+use crate::executor::Status;
+use crate::steps::Reporter;
+
+/// Reports follow each other no faster than this, in real time.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// What the parts know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) counts: Counts,
+    pub(super) gaps: usize,
+    pub(super) gap_shares: i64,
+    pub(super) session: u64,
+    pub(super) active: usize,
+    pub(super) reconnects: u64,
+    pub(super) last_frame_at: Option<Timestamp>,
+    pub(super) spool_seq: u64,
+    pub(super) log_seq: u64,
+    pub(super) raw_seq: u64,
+    /// Every registration was settled once.
+    pub(super) ready: bool,
+    /// Part → what is wrong with it.
+    pub(super) troubles: BTreeMap<&'static str, String>,
+}
+
+/// Where the parts put what they know.
+pub(super) struct Board {
+    facts: Mutex<Facts>,
+    changed: Notify,
+    zone: TimeZone,
+    reporter: Arc<dyn Reporter>,
+}
+
+impl Board {
+    pub(super) fn new(zone: TimeZone, reporter: Arc<dyn Reporter>) -> Self {
+        Self { facts: Mutex::new(Facts::default()), changed: Notify::new(), zone, reporter }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.lock());
+        self.changed.notify_one();
+    }
+
+    /// Sets or clears a part's trouble; what is new goes to the output as well, once.
+    pub(super) fn trouble(&self, part: &'static str, trouble: Option<String>) {
+        let line = {
+            let mut facts = self.lock();
+            match trouble {
+                Some(new) if facts.troubles.get(part) == Some(&new) => return,
+                Some(new) => {
+                    let line = format!("{part}: {new}");
+                    facts.troubles.insert(part, new);
+                    line
+                }
+                None if facts.troubles.remove(part).is_some() => format!("{part}: works again"),
+                None => return,
+            }
+        };
+        self.reporter.line(&line);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn line(&self, line: &str) {
+        self.reporter.line(line);
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        self.lock().clone()
+    }
+
+    /// The facts as a flat JSON object: of the status, and of the step's result.
+    pub(super) fn object(&self) -> Map<String, Value> {
+        let f = self.facts();
+        let at = f.last_frame_at.map(|at| rfc3339(at, &self.zone));
+        let Value::Object(map) = json!({
+            "frames": f.counts.frames, "records": f.counts.records, "malformed": f.counts.malformed,
+            "duplicates": f.counts.duplicates, "gaps": f.gaps, "gap_shares": f.gap_shares, "session": f.session,
+            "active": f.active, "reconnects": f.reconnects, "last_frame_at": at, "spool_seq": f.spool_seq,
+            "log_seq": f.log_seq, "raw_seq": f.raw_seq,
+        }) else {
+            return Map::new();
+        };
+        map
+    }
+
+    /// Reports the status now.
+    pub(super) fn report(&self) {
+        let (ready, degraded) = {
+            let facts = self.lock();
+            let troubles: Vec<_> = facts.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}")).collect();
+            (facts.ready, (!troubles.is_empty()).then(|| troubles.join("; ")))
+        };
+        self.reporter.status(Status { ready, degraded, facts: self.object() });
+    }
+
+    /// Reports on change, and once in a while without one, until it is dropped.
+    pub(super) async fn keep_reported(&self, clock: &Clock) {
+        loop {
+            self.report();
+            tokio::time::sleep(REPORT_EVERY).await;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = clock.sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `collect/kis`: the KIS feed into the spool, and from there into the log and the raw store.
+//!
+//! ```text
+//! socket task ──batches──▶ spool thread (append, one fsync a group) ──▶ log forwarder ──▶ log, dead letters
+//!  session machine, codec                                          └──▶ raw forwarder ──▶ raw documents
+//! ```
+//!
+//! The parts share nothing but the spool: an outage of one store never stops the other, and neither stops the socket. What the socket gave is
+//! durable before anybody forwards it. A full disk stops the reading of the socket instead of filling memory.
+
+mod board;
+mod forward;
+mod intake;
+mod parameters;
+mod relaxed;
+mod seen;
+mod socket;
+mod spooler;
+#[cfg(test)]
+mod tests;
+mod to_log;
+mod to_raw;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, StepError};
+use crate::backends::spool::{Reader, Recovered, Writer};
+use crate::backends::{BackendError, ErrorKind};
+use crate::domain::retry::hash;
+use crate::feed::kis::session::Session;
+use board::Board;
+use forward::{Forwarder, blocking};
+use intake::Intake;
+use parameters::Plan;
+use socket::Socket;
+use spooler::Spooler;
+use to_log::ToLog;
+use to_raw::ToRaw;
+
+/// Entries of the spool's end that are read on start, to know what was received before.
+const REMEMBERED: u64 = 50_000;
+
+/// Least real time that forwarding gets after a stop, however fast the clock.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// Forwarded entries older than this are removed from the spool on start.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// An earlier attempt may need a moment to let go of the spool.
+const LOCK_TRIES: u32 = 20;
+
+/// Runs the step.
+///
+/// # Errors
+/// A wrong parameter or secret, a spool that cannot be opened, credentials that KIS refuses.
+pub async fn run(context: Context) -> Result<Value, StepError> {
+    let plan = Plan::read(&context)?;
+    let connector = format!("{}/{}", context.spec.id.run.dag(), context.spec.id.step);
+    let dir = context.data.join("spool").join(context.spec.id.run.dag()).join(context.spec.id.step.as_str());
+    let board = Arc::new(Board::new(super::zone(&context.spec), Arc::clone(&context.reporter)));
+    let (writer, recovered) = open(&dir).await?;
+    if recovered.set_aside_bytes > 0 {
+        let place = recovered.set_aside.as_deref().unwrap_or(&dir);
+        board.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
+    }
+    prune(&context, &dir, &board).await;
+    let intake = remember(&dir, recovered.last_seq).await?;
+    board.update(|f| f.spool_seq = recovered.last_seq);
+
+    let http =
+        reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))?;
+    // Cancelled in any case when this future goes away: the spool's thread is not a task and would stay.
+    let abandon = CancellationToken::new();
+    let _abandoned = abandon.clone().drop_guard();
+    let stop = context.stop.child_token();
+    let (spool, batches) = mpsc::channel(spooler::WAITING);
+    let (synced, forwarded) = watch::channel(recovered.last_seq);
+    let spool_id = writer.id().to_owned();
+
+    let mut parts = JoinSet::new();
+    parts.spawn(end_in_time(context.clone(), stop.clone(), abandon.clone()));
+    parts.spawn({
+        let (board, clock) = (Arc::clone(&board), context.clock.clone());
+        async move { board.keep_reported(&clock).await }
+    });
+    let mut forwarders = JoinSet::new();
+    forwarders.spawn(
+        Forwarder {
+            target: ToLog::new(Arc::clone(&context.backends.log), &plan.topic, connector.clone(), spool_id),
+            dir: dir.clone(),
+            synced: forwarded.clone(),
+            board: Arc::clone(&board),
+            clock: context.clock.clone(),
+            abandon: abandon.clone(),
+        }
+        .run(),
+    );
+    forwarders.spawn(
+        Forwarder {
+            target: ToRaw { raw: Arc::clone(&context.backends.raw), collection: plan.collection.clone() },
+            dir: dir.clone(),
+            synced: forwarded,
+            board: Arc::clone(&board),
+            clock: context.clock.clone(),
+            abandon: abandon.clone(),
+        }
+        .run(),
+    );
+    let spooler = Spooler { dir, writer: Some(writer), batches, synced, board: Arc::clone(&board), abandon: abandon.clone() };
+    let (ended, unwritten) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("spool".into())
+        .spawn(move || {
+            if ended.send(spooler.run()).is_err() {
+                tracing::debug!("the spool's thread outlived its step");
+            }
+        })
+        .map_err(|e| StepError::Failed(format!("the spool's thread cannot be started: {e}")))?;
+
+    let seed = hash(&format!("{connector}/{}", context.clock.now()));
+    let socket = Socket {
+        session: Session::new(plan.session, seed, context.clock.now()),
+        clock: context.clock.clone(),
+        kis: context.feeds.kis.clone(),
+        http,
+        app_key: plan.app_key,
+        app_secret: plan.app_secret,
+        intake,
+        spool,
+        board: Arc::clone(&board),
+        stop: stop.clone(),
+        abandon,
+    };
+    let result = socket.run().await;
+    // The socket is gone; from here on the time to stop runs, whoever ended it.
+    stop.cancel();
+    let unwritten =
+        unwritten.await.map_err(|_| StepError::Failed("the spool's thread broke off; see the log of the daemon".into()))?;
+    while let Some(forwarder) = forwarders.join_next().await {
+        forwarder.map_err(|e| StepError::Failed(format!("a forwarder broke off: {e}")))?;
+    }
+    parts.abort_all();
+    board.report();
+    if let Err(fatal) = result {
+        return Err(StepError::Failed(fatal.0));
+    }
+    if unwritten > 0 {
+        return Err(StepError::Failed(format!(
+            "{unwritten} received entries could not be written to the spool before the time to stop was over"
+        )));
+    }
+    let mut facts = board.object();
+    let f = board.facts();
+    for (name, seq) in [("log", f.log_seq), ("raw", f.raw_seq)] {
+        if let Some(trouble) = f.troubles.get(name) {
+            let line = format!(
+                "{name}: stopped before everything was forwarded ({trouble}); the next start goes on from entry {}",
+                seq + 1
+            );
+            board.line(&line);
+            facts.insert(format!("{name}_unforwarded"), trouble.clone().into());
+        }
+    }
+    facts.insert("last_seq".into(), f.spool_seq.into());
+    Ok(Value::Object(facts))
+}
+
+/// Stops the step at its deadline, and gives up once the time to stop is over.
+async fn end_in_time(context: Context, stop: CancellationToken, abandon: CancellationToken) {
+    let deadline = async {
+        match context.spec.deadline {
+            Some(deadline) => context.clock.sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = deadline => stop.cancel(),
+    }
+    // A little earlier than it is killed, so that it can still say what it did.
+    let grace = context.spec.step.stop.grace.mul_f64(0.8).max(LEAST_GRACE.mul_f64(context.clock.speed().max(1.0)));
+    context.clock.sleep(grace).await;
+    abandon.cancel();
+}
+
+async fn open(dir: &Path) -> Result<(Writer, Recovered), BackendError> {
+    let mut tries = 0;
+    loop {
+        let folder = dir.to_owned();
+        match blocking(move || Writer::open(&folder)).await {
+            Err(error) if error.kind == ErrorKind::Busy && tries < LOCK_TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Reads the spool's end into a fresh intake.
+async fn remember(dir: &Path, last_seq: u64) -> Result<Intake, BackendError> {
+    let dir = dir.to_owned();
+    blocking(move || {
+        let mut intake = Intake::default();
+        let from = last_seq.saturating_sub(REMEMBERED).max(1);
+        let mut reader = Reader::open(&dir, from)?;
+        let mut whole = None;
+        loop {
+            let entries = reader.next(1000)?;
+            if entries.is_empty() {
+                return Ok(intake);
+            }
+            let whole = *whole.get_or_insert(entries[0].seq == 1);
+            intake.remember(&entries, whole);
+        }
+    })
+    .await
+}
+
+/// Removes what both stores have and nobody asks for any more; a failure costs only room.
+async fn prune(context: &Context, dir: &Path, board: &Board) {
+    let (folder, before) = (dir.to_owned(), context.clock.now() - KEPT);
+    let pruned = blocking(move || {
+        let cursor = |name| crate::backends::spool::load_cursor(&folder, name).map(|c| c.unwrap_or(1));
+        let next = cursor("log")?.min(cursor("raw")?);
+        crate::backends::spool::prune(&folder, next, before)
+    })
+    .await;
+    match pruned {
+        Ok(0) => {}
+        Ok(files) => board.line(&format!("{files} old files of the spool were removed")),
+        Err(error) => board.line(&format!("old files of the spool cannot be removed: {error}")),
+    }
+}

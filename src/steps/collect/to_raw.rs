@@ -1,0 +1,47 @@
+//! Spool → raw documents. Inserting an id that is there is a success, so the cursor file may lag behind.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::board::Facts;
+use super::forward::Target;
+use super::to_log::{decode, to_json};
+use crate::backends::Result;
+use crate::backends::raw::{Document, Raw};
+use crate::backends::spool::{Entry, Kind};
+
+/// See the module.
+pub(super) struct ToRaw {
+    pub(super) raw: Arc<dyn Raw>,
+    pub(super) collection: String,
+}
+
+#[async_trait]
+impl Target for ToRaw {
+    fn name(&self) -> &'static str {
+        "raw"
+    }
+
+    async fn prepare(&mut self, cursor: u64) -> Result<u64> {
+        Ok(cursor)
+    }
+
+    async fn deliver(&mut self, entries: &[Entry]) -> Result<()> {
+        // An entry that is no trade becomes a dead letter on its way to the log, and no document.
+        let document = |entry: &Entry| {
+            let trade = decode(entry).ok()?;
+            let body = to_json(&trade).ok()?;
+            Some(Document { id: trade.id.to_string(), body, received_at: entry.received_at })
+        };
+        let documents: Vec<_> = entries.iter().filter(|e| e.kind == Kind::Record).filter_map(document).collect();
+        if !documents.is_empty() {
+            self.raw.insert(&self.collection, documents).await?;
+        }
+        Ok(())
+    }
+
+    fn note(facts: &mut Facts, seq: u64) {
+        facts.raw_seq = seq;
+    }
+}

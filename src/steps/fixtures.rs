@@ -1,0 +1,172 @@
+//! Contexts and trades for the tests of the steps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Reporter};
+use crate::backends::Backends;
+use crate::backends::log::Record;
+use crate::backends::spool::{Kind, NewEntry, Writer};
+use crate::clock::Clock;
+use crate::config::Feeds;
+use crate::domain::calendar::Calendar;
+use crate::domain::dag::StepKind;
+use crate::domain::dag::fixtures::step;
+use crate::domain::ids::{AttemptId, RunId};
+use crate::domain::schedule::Window;
+use crate::domain::trade::{EventId, Trade};
+use crate::executor::{AttemptSpec, Status};
+
+/// What a step reported.
+#[derive(Default)]
+pub(crate) struct Heard {
+    pub(crate) status: Mutex<Status>,
+    pub(crate) lines: Mutex<Vec<String>>,
+}
+
+impl Heard {
+    pub(crate) fn degraded(&self) -> Option<String> {
+        self.status.lock().expect("not poisoned").degraded.clone()
+    }
+    pub(crate) fn text(&self) -> String {
+        self.lines.lock().expect("not poisoned").join("\n")
+    }
+}
+
+impl Reporter for Heard {
+    fn status(&self, status: Status) {
+        *self.status.lock().expect("not poisoned") = status;
+    }
+    fn line(&self, line: &str) {
+        self.lines.lock().expect("not poisoned").push(line.to_owned());
+    }
+}
+
+pub(crate) fn at(time: &str) -> Timestamp {
+    format!("2026-11-20T{time}+09:00").parse().expect("a time")
+}
+
+/// A clock that runs 600 times as fast from 09:00.
+pub(crate) fn fast_clock() -> Clock {
+    Clock::virtual_owner(at("09:00:00"), 600.0, None).expect("a clock")
+}
+
+pub(crate) fn krx() -> Calendar {
+    Calendar {
+        name: "krx".into(),
+        timezone: "Asia/Seoul".into(),
+        regular: ("09:00".parse().expect("a time"), "15:30".parse().expect("a time")),
+        days: BTreeMap::new(),
+    }
+}
+
+/// A step of the DAG `day` on 2026-11-20.
+pub(crate) fn context(
+    name: &str,
+    with: serde_json::Value,
+    backends: Backends,
+    clock: Clock,
+    data: &Path,
+) -> (Context, Arc<Heard>) {
+    let heard = Arc::new(Heard::default());
+    let mut step = step(name, StepKind::Service, &[]);
+    step.with = with.as_object().expect("parameters are a table").clone();
+    step.drain = Some(std::time::Duration::from_secs(7_200));
+    let run: RunId = "day@2026-11-20".parse().expect("a run");
+    let context = Context {
+        spec: AttemptSpec {
+            id: AttemptId { run, step: step.name.clone(), attempt: 1 },
+            step,
+            session_date: "2026-11-20".parse().expect("a date"),
+            timezone: "Asia/Seoul".into(),
+            calendar: Some("krx".into()),
+            window: Window { open_at: at("08:50:00"), close_at: Some(at("16:00:00")) },
+            deadline: None,
+            params: BTreeMap::new(),
+            folder: data.join("runs"),
+        },
+        clock,
+        backends,
+        feeds: Feeds::default(),
+        calendar: Some(krx()),
+        secrets: BTreeMap::new(),
+        data: data.to_owned(),
+        dags: data.join("dags"),
+        stop: CancellationToken::new(),
+        reporter: Arc::clone(&heard) as Arc<dyn Reporter>,
+    };
+    (context, heard)
+}
+
+/// The `n`-th trade of a symbol (from 1): one share each, a second apart from 09:00.
+pub(crate) fn trade(symbol: &str, n: i64) -> Trade {
+    let date: jiff::civil::Date = "2026-11-20".parse().expect("a date");
+    let time = crate::domain::trade::rfc3339(
+        at("09:00:00") + SignedDuration::from_secs(n),
+        &jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"),
+    );
+    Trade {
+        id: EventId::kis("kis", date, symbol, n),
+        feed: "kis".into(),
+        tr_id: "H0STCNT0".into(),
+        symbol: symbol.into(),
+        session_date: date,
+        trade_time: time.clone(),
+        received_at: time,
+        price: "100".parse().expect("a price"),
+        quantity: 1,
+        accumulated_volume: n,
+        accumulated_value: 100 * n,
+        fields: BTreeMap::from([("MKSC_SHRN_ISCD".to_owned(), symbol.to_owned())]),
+    }
+}
+
+/// The log record of a trade.
+pub(crate) fn record(trade: &Trade) -> Record {
+    Record {
+        key: Some(trade.symbol.clone().into_bytes()),
+        value: serde_json::to_vec(trade).expect("a trade is JSON"),
+        headers: vec![("openbell.id".to_owned(), trade.id.as_str().as_bytes().to_vec())],
+        timestamp: trade.received().expect("a time"),
+    }
+}
+
+/// The record's value is no trade.
+pub(crate) fn poison(symbol: &str, n: i64) -> Record {
+    Record { value: b"\xff not json".to_vec(), headers: Vec::new(), ..record(&trade(symbol, n)) }
+}
+
+/// The spool's wire text of a trade.
+pub(crate) fn wire(trade: &Trade) -> String {
+    let mut fields = vec!["0".to_owned(); 47];
+    let time = trade.traded().expect("a time").to_zoned(jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"));
+    for (at, value) in [
+        (0, trade.symbol.clone()),
+        (1, time.strftime("%H%M%S").to_string()),
+        (2, trade.price.to_string()),
+        (12, trade.quantity.to_string()),
+        (13, trade.accumulated_volume.to_string()),
+        (14, trade.accumulated_value.to_string()),
+        (33, trade.session_date.strftime("%Y%m%d").to_string()),
+        (34, "20".to_owned()),
+        (35, "N".to_owned()),
+        (44, String::new()),
+        (46, "2".to_owned()),
+    ] {
+        fields[at] = value;
+    }
+    format!("H0STCNT0|{}", fields.join("^"))
+}
+
+/// Appends trades to the spool of the DAG `day`'s collector.
+pub(crate) fn spool(data: &Path, trades: &[Trade]) {
+    let (mut writer, _) = Writer::open(&super::spool_tail::folder(data, "day", "collector")).expect("a spool");
+    let entry =
+        |t: &Trade| NewEntry { kind: Kind::Record, received_at: t.received().expect("a time"), body: wire(t).into_bytes() };
+    writer.append(&trades.iter().map(entry).collect::<Vec<_>>()).expect("appended");
+    writer.sync().expect("synced");
+}

@@ -1,0 +1,7 @@
+//! One contract per store, run against every implementation: here, the embedded one and the same through the daemon's socket.
+
+mod index;
+mod log;
+mod objects;
+mod places;
+mod raw;
