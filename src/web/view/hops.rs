@@ -9,6 +9,9 @@ use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::dag::Step;
 
+/// The label of the collector's own newest moment.
+const LAST_FRAME: &str = "last frame";
+
 /// The row of hops.
 #[derive(Debug, Template)]
 #[template(path = "hops.html")]
@@ -105,7 +108,7 @@ impl Source<'_> {
         add("malformed", "malformed", false);
         add("reconnects", "reconnects", false);
         if let Some(at) = findings::fact_time(self.view, collector, "last_frame_at") {
-            pairs.push(Pair::new("last frame", self.zone.time(at)));
+            pairs.push(Pair::new(LAST_FRAME, self.zone.time(at)));
         }
         let records = self.collected("spool_seq").or_else(|| self.collected("records")).map(count);
         Some(Hop { name: "spool", from: "from the feed", records, pairs, ..Hop::default() })
@@ -166,12 +169,12 @@ fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
     };
     let age = fresh.age_seconds.map(|s| span(s as i64));
     (hop.light, hop.light_text) = match (fresh.stale, age) {
-        (true, Some(age)) => ("bad", format!("stalled, newest {age} old")),
+        (true, Some(age)) => ("bad", format!("stalled, {age}")),
         (true, None) => ("bad", "stalled, empty".to_owned()),
-        (false, Some(age)) => ("good", format!("fresh, newest {age} old")),
+        (false, Some(age)) => ("good", format!("fresh, {age}")),
         (false, None) => ("good", "fresh".to_owned()),
     };
-    if let Some(at) = fresh.newest {
+    if let Some(at) = fresh.newest.filter(|_| !hop.pairs.iter().any(|p| p.label == LAST_FRAME)) {
         hop.pairs.push(Pair::new("newest", zone.time(at)));
     }
     if let Some(detail) = fresh.detail.as_deref().filter(|d| fresh.stale && !d.is_empty()) {

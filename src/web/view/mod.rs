@@ -24,10 +24,12 @@ impl Html {
     /// Renders a template.
     pub fn of(template: &impl Template) -> Self {
         // A template writes into a String, which cannot fail; a failing Display would be a bug that the page then shows.
-        Self(template.render().unwrap_or_else(|error| {
+        let text = template.render().unwrap_or_else(|error| {
             tracing::error!(%error, "a page template failed");
             "<p>This part of the page could not be drawn; the daemon's log says why.</p>".to_owned()
-        }))
+        });
+        // A part with nothing in it takes no room on the page.
+        Self(text.trim().to_owned())
     }
 
     /// The text.

@@ -72,14 +72,11 @@ pub fn header(snapshot: &Snapshot, view: Option<&RunView>) -> Header {
     let Some(view) = view else { return base };
     let run = &view.run;
     let mut facts = Vec::new();
-    facts.push(Pair::new(
-        "cause",
-        match run.cause {
-            Cause::Scheduled => "schedule",
-            Cause::Manual => "by hand",
-            Cause::Backfill => "backfill",
-        },
-    ));
+    match run.cause {
+        Cause::Scheduled => {}
+        Cause::Manual => facts.push(Pair::new("started", "by hand")),
+        Cause::Backfill => facts.push(Pair::new("started", "by a backfill")),
+    }
     if run.late_by_seconds() > 0 {
         facts.push(Pair::new("joined late by", span(run.late_by_seconds())));
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use askama::Template;
 use jiff::{SignedDuration, Timestamp};
 
+use super::findings;
 use super::format::{Zone, span};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
@@ -179,9 +180,14 @@ pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
         .map(|(step, run)| row(step, run, now, &scale, &zone, &stalls))
         .collect();
     let at_now = scale.at(now);
+    let mut ticks = scale.ticks(&zone);
+    if !view.run.state.is_terminal() {
+        // The now-line's own label stands there.
+        ticks.iter_mut().filter(|t| (t.x.0 - at_now.0).abs() < 5.0).for_each(|t| t.label.clear());
+    }
     Timeline {
         run: view.run.id.to_string(),
-        ticks: scale.ticks(&zone),
+        ticks,
         rows,
         now: (!view.run.state.is_terminal()).then(|| Tick { x: at_now, label: zone.minute(now), anchor: anchor(at_now) }),
         close: view.run.window.close_at.map(|at| scale.at(at)),
@@ -190,7 +196,8 @@ pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
     }
 }
 
-/// Spans between a `stalled` alert of a rule and its `recovered` one.
+/// Spans between a `stalled` alert of a rule and its `recovered` one. One that is still open begins with the newest
+/// record of the hops that are stale, which is when the data stopped.
 fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zone: &Zone) -> Vec<Segment> {
     let mut alerts: Vec<_> = snapshot.alerts.iter().filter(|a| a.run == view.run.id).collect();
     alerts.sort_by_key(|a| a.at);
@@ -212,8 +219,9 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
             _ => {}
         }
     }
+    let stopped = findings::freshness(view).and_then(|f| f.hops.iter().filter(|h| h.stale).filter_map(|h| h.newest).max());
     for (_, from) in open {
-        close(from, now, "still open");
+        close(stopped.map_or(from, |at| at.min(from)), now, "still open");
     }
     found
 }
