@@ -132,7 +132,7 @@ struct Trigger {
 /// Starts a run by hand.
 pub(super) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
     let Trigger { dag, params, until } = body(sent)?;
-    done(&app, &headers, Command::Trigger { dag, params, until }).await
+    done(&app, &headers, Command::Trigger { dag, params, until, date: None }).await
 }
 
 /// Cancels a run.
