@@ -1,1 +1,3 @@
 //! Stub: filled by its owner.
+
+pub mod folder;
