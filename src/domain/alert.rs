@@ -1,1 +1,408 @@
-//! Stub: filled by its owner.
+//! Alert rules that stay open over time: one mail when trouble starts, reminders while it lasts, one mail when it is over.
+//!
+//! A rule is open or resolved per run and step. Feeding the same finding again changes nothing and sends nothing, so a restarted
+//! daemon that looks at the same check result twice does not write twice. The states are kept in the journal together with the mails
+//! they caused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::dag::AlertKind;
+use super::ids::{RunId, StepName};
+
+/// The rules with a memory. Everything else ([`AlertKind`]) is sent the moment it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// A freshness check finds a hop without new data.
+    Freshness,
+    /// A run has more dead letters than its policy allows.
+    DeadLetters,
+}
+
+impl Rule {
+    /// The word used in files, pages and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Freshness => "freshness",
+            Self::DeadLetters => "dead_letters",
+        }
+    }
+}
+
+/// What an alert is about. All hops of one check share one alert: a stalled socket starves every hop behind it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// The run.
+    pub run: RunId,
+    /// The step that found it.
+    pub step: StepName,
+    /// The rule.
+    pub rule: Rule,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.run, self.step, self.rule.as_str())
+    }
+}
+
+/// Where an alert stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The trouble lasts.
+    Open,
+    /// Somebody looks after it: no more reminders.
+    Acknowledged,
+    /// It is over.
+    Resolved,
+    /// The run ended before it was over.
+    Ended,
+}
+
+impl State {
+    /// Whether the trouble lasts.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Acknowledged)
+    }
+    /// The word used in tables, pages and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// An alert that is or was open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// What it is about.
+    pub key: Key,
+    /// Where it stands.
+    pub state: State,
+    /// When it opened.
+    pub opened_at: Timestamp,
+    /// When the last notice was sent.
+    pub noticed_at: Timestamp,
+    /// Notices sent since it opened, the first included.
+    pub notices: u32,
+    /// When it was resolved.
+    pub resolved_at: Option<Timestamp>,
+    /// The newest finding, in one line.
+    pub summary: String,
+    /// The newest finding as the step returned it.
+    pub detail: serde_json::Value,
+    /// Who acknowledged it.
+    pub acknowledged_by: Option<String>,
+    /// How often it opened in this run.
+    pub times: u32,
+    /// The count at the last notice (dead letters).
+    pub count: u64,
+}
+
+/// Something to tell people; the caller asks the DAG's policy who hears of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Which kind of alert it is.
+    pub kind: AlertKind,
+    /// What it is about.
+    pub key: Key,
+    /// The trouble was reported before and lasts.
+    pub reminder: bool,
+    /// When the trouble started.
+    pub opened_at: Timestamp,
+    /// When this was decided.
+    pub at: Timestamp,
+    /// One line.
+    pub summary: String,
+    /// The finding behind it.
+    pub detail: serde_json::Value,
+}
+
+impl Notice {
+    /// The same notice has the same id, whoever decides it: an outbox that holds it already has nothing to add.
+    pub fn id(&self) -> String {
+        format!("{}/{}/{}", self.key, self.kind.as_str(), self.at)
+    }
+}
+
+/// Reminders come at most this often, unless the daemon is told otherwise.
+pub const DEFAULT_REMINDER: Duration = Duration::from_secs(3600);
+
+/// All alerts a daemon knows of.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AlertStates {
+    alerts: BTreeMap<String, Alert>,
+}
+
+/// What a freshness check returns: `{"stalled": bool, "summary": "…", "hops": [{"hop": "index", "stale": true, …}]}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Freshness {
+    /// At least one hop is stale.
+    pub stalled: bool,
+    /// One line that names the hop and since when.
+    pub summary: String,
+    /// Everything it returned.
+    pub detail: serde_json::Value,
+}
+
+impl Freshness {
+    /// Reads a check's result; `None` when it is not a freshness finding (another program, or no result).
+    pub fn of(result: &serde_json::Value) -> Option<Self> {
+        let stalled = result.get("stalled")?.as_bool()?;
+        let summary = match result.get("summary").and_then(serde_json::Value::as_str) {
+            Some(summary) => summary.to_owned(),
+            None => stale_hops(result),
+        };
+        Some(Self { stalled, summary, detail: result.clone() })
+    }
+}
+
+fn stale_hops(result: &serde_json::Value) -> String {
+    let hops = result.get("hops").and_then(serde_json::Value::as_array);
+    let stale: Vec<&str> = hops
+        .into_iter()
+        .flatten()
+        .filter(|hop| hop.get("stale").and_then(serde_json::Value::as_bool) == Some(true))
+        .filter_map(|hop| hop.get("hop")?.as_str())
+        .collect();
+    if stale.is_empty() { "data arrives".into() } else { format!("no new data: {}", stale.join(", ")) }
+}
+
+impl AlertStates {
+    /// The alert of this key, open or not.
+    pub fn get(&self, key: &Key) -> Option<&Alert> {
+        self.alerts.get(&key.to_string())
+    }
+
+    /// All alerts, by key.
+    pub fn all(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.values()
+    }
+
+    /// Alerts whose trouble lasts.
+    pub fn open(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.values().filter(|alert| alert.state.is_open())
+    }
+
+    /// A freshness check was done. `remind_every`: see [`DEFAULT_REMINDER`].
+    pub fn freshness(&mut self, key: &Key, finding: &Freshness, now: Timestamp, remind_every: Duration) -> Option<Notice> {
+        if finding.stalled {
+            return self.trouble(key, AlertKind::Stalled, &finding.summary, &finding.detail, now, remind_every);
+        }
+        let alert = self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open())?;
+        (alert.state, alert.resolved_at) = (State::Resolved, Some(now));
+        alert.summary = finding.summary.clone();
+        alert.detail = finding.detail.clone();
+        Some(Notice {
+            kind: AlertKind::Recovered,
+            key: key.clone(),
+            reminder: false,
+            opened_at: alert.opened_at,
+            at: now,
+            summary: alert.summary.clone(),
+            detail: alert.detail.clone(),
+        })
+    }
+
+    /// A run has `count` dead letters, of which `over` are allowed. Reminds only when there are more than last time; goes back to
+    /// resolved without a word when they were replayed.
+    pub fn dead_letters(&mut self, key: &Key, count: u64, over: u64, now: Timestamp, remind_every: Duration) -> Option<Notice> {
+        if count <= over {
+            if let Some(alert) = self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open()) {
+                (alert.state, alert.resolved_at, alert.count) = (State::Resolved, Some(now), count);
+            }
+            return None;
+        }
+        let grown = self.get(key).is_none_or(|alert| !alert.state.is_open() || count > alert.count);
+        if !grown {
+            return None;
+        }
+        let summary = format!("{count} dead letters in {}, more than the {over} allowed", key.run);
+        let detail = serde_json::json!({ "count": count, "over": over });
+        let notice = self.trouble(key, AlertKind::DeadLetters, &summary, &detail, now, remind_every);
+        if notice.is_some()
+            && let Some(alert) = self.alerts.get_mut(&key.to_string())
+        {
+            alert.count = count;
+        }
+        notice
+    }
+
+    fn trouble(
+        &mut self,
+        key: &Key,
+        kind: AlertKind,
+        summary: &str,
+        detail: &serde_json::Value,
+        now: Timestamp,
+        remind_every: Duration,
+    ) -> Option<Notice> {
+        let known = self.alerts.get_mut(&key.to_string());
+        let times = known.as_ref().map_or(0, |alert| alert.times);
+        let reminder = match known {
+            Some(alert) if alert.state.is_open() => {
+                alert.summary = summary.to_owned();
+                alert.detail = detail.clone();
+                let due = alert.noticed_at.checked_add(remind_every).unwrap_or(Timestamp::MAX);
+                if alert.state == State::Acknowledged || now < due {
+                    return None;
+                }
+                alert.noticed_at = now;
+                alert.notices += 1;
+                true
+            }
+            _ => {
+                let alert = Alert {
+                    key: key.clone(),
+                    state: State::Open,
+                    opened_at: now,
+                    noticed_at: now,
+                    notices: 1,
+                    resolved_at: None,
+                    summary: summary.to_owned(),
+                    detail: detail.clone(),
+                    acknowledged_by: None,
+                    times: times + 1,
+                    count: 0,
+                };
+                self.alerts.insert(key.to_string(), alert);
+                false
+            }
+        };
+        let opened_at = self.get(key).map_or(now, |alert| alert.opened_at);
+        let (summary, detail) = (summary.to_owned(), detail.clone());
+        Some(Notice { kind, key: key.clone(), reminder, opened_at, at: now, summary, detail })
+    }
+
+    /// Somebody looks after it; gives `false` when it is not open.
+    pub fn acknowledge(&mut self, key: &Key, by: &str) -> bool {
+        match self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open()) {
+            Some(alert) => {
+                (alert.state, alert.acknowledged_by) = (State::Acknowledged, Some(by.to_owned()));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The run is over: nothing more will be heard of its alerts. Gives those that were still open.
+    pub fn end_run(&mut self, run: &RunId, now: Timestamp) -> Vec<Alert> {
+        let mut left = Vec::new();
+        for alert in self.alerts.values_mut().filter(|alert| alert.key.run == *run && alert.state.is_open()) {
+            left.push(alert.clone());
+            (alert.state, alert.resolved_at) = (State::Ended, Some(now));
+        }
+        left
+    }
+
+    /// Forgets alerts that were over before `before`.
+    pub fn prune(&mut self, before: Timestamp) {
+        self.alerts.retain(|_, alert| alert.state.is_open() || alert.resolved_at.is_none_or(|at| at >= before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn key(rule: Rule) -> Key {
+        Key { run: "day@2026-11-20".parse().expect("an id"), step: "freshness".parse().expect("a name"), rule }
+    }
+
+    fn at(minute: i64) -> Timestamp {
+        let open: Timestamp = "2026-11-20T08:50:00+09:00".parse().expect("a time");
+        open + Duration::from_secs(60 * u64::try_from(minute).expect("positive"))
+    }
+
+    fn found(stalled: bool) -> Freshness {
+        let result = json!({ "stalled": stalled, "hops": [{ "hop": "raw", "stale": false }, { "hop": "index", "stale": stalled }] });
+        Freshness::of(&result).expect("a finding")
+    }
+
+    #[test]
+    fn one_mail_when_it_stalls_reminders_and_one_when_it_recovers() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        let mut sent = Vec::new();
+        // Stalled from minute 10 to 89, checked every five minutes.
+        for minute in (0..120).step_by(5) {
+            let finding = found((10..90).contains(&minute));
+            if let Some(notice) = states.freshness(&key, &finding, at(minute), DEFAULT_REMINDER) {
+                sent.push((minute, notice.kind, notice.reminder, notice.summary));
+            }
+        }
+        let stalled = || "no new data: index".to_owned();
+        assert_eq!(
+            sent,
+            [
+                (10, AlertKind::Stalled, false, stalled()),
+                (70, AlertKind::Stalled, true, stalled()),
+                (90, AlertKind::Recovered, false, "data arrives".to_owned()),
+            ]
+        );
+        let again = states.freshness(&key, &found(true), at(125), DEFAULT_REMINDER).expect("a second stall is news");
+        assert!(!again.reminder);
+        assert_eq!(states.get(&key).map(|alert| alert.times), Some(2));
+    }
+
+    #[test]
+    fn states_survive_a_restart_and_do_not_write_twice() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        assert!(states.freshness(&key, &found(true), at(0), DEFAULT_REMINDER).is_some());
+        let text = serde_json::to_string(&states).expect("JSON");
+        let mut states: AlertStates = serde_json::from_str(&text).expect("reads back");
+        assert_eq!(states.freshness(&key, &found(true), at(0), DEFAULT_REMINDER), None);
+        assert_eq!(states.open().count(), 1);
+    }
+
+    #[test]
+    fn an_acknowledged_alert_is_quiet_but_still_recovers() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        assert!(!states.acknowledge(&key, "ann"));
+        states.freshness(&key, &found(true), at(0), DEFAULT_REMINDER);
+        assert!(states.acknowledge(&key, "ann"));
+        assert_eq!(states.freshness(&key, &found(true), at(500), DEFAULT_REMINDER), None);
+        assert_eq!(states.freshness(&key, &found(false), at(505), DEFAULT_REMINDER).map(|n| n.kind), Some(AlertKind::Recovered));
+    }
+
+    #[test]
+    fn dead_letters_alert_above_the_threshold_and_again_when_they_grow() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::DeadLetters));
+        let mut count = |n, minute| states.dead_letters(&key, n, 2, at(minute), DEFAULT_REMINDER).map(|notice| notice.reminder);
+        assert_eq!(count(2, 0), None);
+        assert_eq!(count(3, 1), Some(false));
+        assert_eq!(count(3, 100), None, "nothing new");
+        assert_eq!(count(9, 30), None, "not so soon");
+        assert_eq!(count(9, 70), Some(true));
+        assert_eq!(count(0, 80), None);
+        assert_eq!(count(3, 81), Some(false), "open again after a replay");
+    }
+
+    #[test]
+    fn the_end_of_the_run_ends_its_alerts() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        states.freshness(&key, &found(true), at(0), DEFAULT_REMINDER);
+        assert_eq!(states.end_run(&key.run, at(430)).len(), 1);
+        assert_eq!((states.open().count(), states.end_run(&key.run, at(431)).len()), (0, 0));
+        states.prune(at(430));
+        assert_eq!(states.all().count(), 1);
+        states.prune(at(431));
+        assert_eq!(states.all().count(), 0);
+    }
+
+    #[test]
+    fn other_results_are_not_findings() {
+        assert_eq!(Freshness::of(&json!({ "rows": 3 })), None);
+        assert_eq!(Freshness::of(&json!({ "stalled": "yes" })), None);
+        assert_eq!(Freshness::of(&serde_json::Value::Null), None);
+    }
+}

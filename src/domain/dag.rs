@@ -446,8 +446,7 @@ pub mod fixtures {
 
     /// A DAG without a schedule.
     pub fn dag(name: &str, steps: Vec<Step>) -> Dag {
-        Dag::new(name.parse().expect("valid name"), String::new(), String::new(), None, AlertPolicy::default(), steps)
-            .expect("valid DAG")
+        Dag::new(name.parse().expect("valid name"), String::new(), String::new(), None, AlertPolicy::default(), steps).expect("valid DAG")
     }
 }
 

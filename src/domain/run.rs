@@ -187,6 +187,33 @@ pub struct StepRun {
     pub result: Option<serde_json::Value>,
     /// Rounds of a check that were due while nobody could start them.
     pub missed_rounds: u32,
+    /// Rounds of a check that ended, well or not.
+    #[serde(default)]
+    pub rounds: u32,
+    /// Rounds of a check in a row that failed, retries included.
+    #[serde(default)]
+    pub failed_rounds: u32,
+    /// Number of the check's current or last round: it was due at open + number × interval.
+    #[serde(default)]
+    pub round: u64,
+    /// Attempts in this run that were lost without an exit code; they spend no retry.
+    #[serde(default)]
+    pub losses: u32,
+    /// When the start of the current or last attempt was decided.
+    #[serde(default)]
+    pub attempt_started_at: Option<Timestamp>,
+    /// Since when the current attempt of a service has been ready.
+    #[serde(default)]
+    pub ready_since: Option<Timestamp>,
+    /// Why the current attempt was asked to stop.
+    #[serde(default)]
+    pub stop_cause: Option<StopCause>,
+    /// The close came before it could do its work.
+    #[serde(default)]
+    pub unfinished: bool,
+    /// Its orderly stop was cut short by a loss; a new attempt finishes it when its turn comes.
+    #[serde(default)]
+    pub resume_stop: bool,
     /// Attempts that ended, newest last, at most [`StepRun::KEPT_ATTEMPTS`].
     pub history: Vec<AttemptRecord>,
 }
@@ -212,9 +239,36 @@ impl StepRun {
             reason: None,
             result: None,
             missed_rounds: 0,
+            rounds: 0,
+            failed_rounds: 0,
+            round: 0,
+            losses: 0,
+            attempt_started_at: None,
+            ready_since: None,
+            stop_cause: None,
+            unfinished: false,
+            resume_stop: false,
             history: Vec::new(),
         }
     }
+}
+
+/// Why a living attempt was asked to stop; decides what its exit means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// The run closes (window over, cancelled, or nothing left to do).
+    Closed,
+    /// It ran longer than its timeout.
+    TimedOut,
+    /// A service did not report ready in time.
+    NotReady,
+    /// Somebody cleared the step; it starts again.
+    Cleared,
+    /// Somebody marked the step as succeeded.
+    MarkedSucceeded,
+    /// Somebody marked the step as failed.
+    MarkedFailed,
 }
 
 /// An attempt that ended.

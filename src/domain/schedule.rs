@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::{Date, DateTime, date};
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+
+use super::calendar::{Calendar, instant};
 
 /// When a DAG runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,27 @@ pub enum Edge {
     },
 }
 
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cron(cron) => cron.fmt(f),
+            Self::Session { anchor, offset_seconds } => {
+                f.write_str(match anchor {
+                    Anchor::Open => "session.open",
+                    Anchor::Close => "session.close",
+                })?;
+                let sign = if *offset_seconds < 0 { '-' } else { '+' };
+                match offset_seconds.unsigned_abs() {
+                    0 => Ok(()),
+                    seconds if seconds % 3600 == 0 => write!(f, " {sign} {}h", seconds / 3600),
+                    seconds if seconds % 60 == 0 => write!(f, " {sign} {}m", seconds / 60),
+                    seconds => write!(f, " {sign} {seconds}s"),
+                }
+            }
+        }
+    }
+}
+
 /// An end of an exchange session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,21 +74,55 @@ pub enum Anchor {
     Close,
 }
 
-/// A checked five-field cron expression.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A checked five-field cron expression that fires at some time.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Cron(String);
+pub struct Cron {
+    text: String,
+    /// Shared, because runs carry copies of their schedule.
+    pattern: Arc<croner::Cron>,
+}
 
 impl Cron {
     /// The expression as written.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// First local time at or after `from` at which the expression fires. Local times are plain: what a clock change does
+    /// to them is decided where they become instants.
+    pub fn next_local(&self, from: DateTime) -> Option<DateTime> {
+        self.pattern.find_next_occurrence(&from, true).ok()
+    }
+
+    /// The local times at which the expression fires on one date.
+    pub fn times_on(&self, date: Date) -> impl Iterator<Item = DateTime> + '_ {
+        let mut from = Some(date.at(0, 0, 0, 0));
+        std::iter::from_fn(move || {
+            let time = self.next_local(from?).filter(|t| t.date() == date)?;
+            from = time.checked_add(jiff::SignedDuration::from_secs(60)).ok();
+            Some(time)
+        })
     }
 }
 
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cron({:?})", self.text)
+    }
+}
+
+impl PartialEq for Cron {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Cron {}
+
 impl From<Cron> for String {
     fn from(cron: Cron) -> String {
-        cron.0
+        cron.text
     }
 }
 
@@ -75,9 +135,7 @@ impl TryFrom<String> for Cron {
 
 /// Why a text is not a cron expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "\"{text}\" is not a cron expression: {why}; write five fields: minute hour day-of-month month day-of-week, for example \"50 8 * * MON-FRI\""
-)]
+#[error("\"{text}\" is not a usable cron expression: {why}")]
 pub struct CronError {
     /// The text.
     pub text: String,
@@ -85,21 +143,42 @@ pub struct CronError {
     pub why: String,
 }
 
+impl CronError {
+    /// How to write one.
+    pub const HELP: &'static str =
+        "write five fields: minute hour day-of-month month day-of-week, for example \"50 8 * * MON-FRI\"";
+}
+
 impl FromStr for Cron {
     type Err = CronError;
     fn from_str(text: &str) -> Result<Self, CronError> {
+        let refuse = |why: String| CronError { text: text.to_owned(), why };
         let fields = text.split_whitespace().count();
         if fields != 5 {
-            return Err(CronError { text: text.to_owned(), why: format!("it has {fields} fields") });
+            return Err(refuse(format!("it has {fields} field{}, not five", if fields == 1 { "" } else { "s" })));
         }
-        croner::Cron::from_str(text).map_err(|e| CronError { text: text.to_owned(), why: e.to_string().to_lowercase() })?;
-        Ok(Self(text.split_whitespace().collect::<Vec<_>>().join(" ")))
+        let pattern = croner::Cron::from_str(text).map_err(|e| refuse(in_words(&e)))?;
+        // Any start will do: what does not fire within the following centuries never fires.
+        if pattern.find_next_occurrence(&date(2024, 1, 1).at(0, 0, 0, 0), true).is_err() {
+            return Err(refuse("it never fires, because no such date exists".into()));
+        }
+        Ok(Self { text: text.split_whitespace().collect::<Vec<_>>().join(" "), pattern: Arc::new(pattern) })
     }
+}
+
+fn in_words(error: &croner::errors::CronError) -> String {
+    use croner::errors::CronError as Fault;
+    let text = match error {
+        Fault::InvalidPattern(why) | Fault::IllegalCharacters(why) | Fault::ComponentError(why) => why.clone(),
+        other => other.to_string(),
+    };
+    let mut letters = text.trim_end_matches('.').chars();
+    letters.next().map(|first| first.to_lowercase().collect::<String>() + letters.as_str()).unwrap_or(text)
 }
 
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -145,5 +224,255 @@ impl Window {
     /// Whether `now` lies in `[open_at, close_at)`.
     pub fn contains(&self, now: Timestamp) -> bool {
         now >= self.open_at && self.close_at.is_none_or(|close| now < close)
+    }
+}
+
+/// One session as a schedule sees it: what exactly one scheduled run exists for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occurrence {
+    /// The part of a run id after the `@`: `YYYY-MM-DD` where there is a window, else `YYYY-MM-DDTHHMM` in the schedule's zone.
+    pub key: String,
+    /// The local date it is about.
+    pub date: Date,
+    /// From open to close.
+    pub window: Window,
+}
+
+/// How far ahead a schedule is searched before it counts as one that never opens: 29 February can be eight years away.
+const HORIZON_DAYS: i32 = 366 * 9;
+
+impl Schedule {
+    /// The schedule's zone.
+    ///
+    /// # Errors
+    /// When the machine's zone database (or the bundled one) does not know it.
+    pub fn zone(&self) -> Result<TimeZone, jiff::Error> {
+        TimeZone::get(&self.timezone)
+    }
+
+    /// The window of a local date: `None` on a closed day, when cron does not fire on that date, or when there is no close
+    /// after the open on the same date. A schedule without `close` gives its first instant of the day.
+    pub fn window_on(&self, date: Date, calendar: Option<&Calendar>) -> Option<Window> {
+        self.sessions_on(date, calendar).into_iter().next().map(|s| s.window)
+    }
+
+    /// The sessions of a local date, in order: at most one where there is a window, several for a plain cron. None at all
+    /// when the schedule names a calendar that is not at hand, because nobody knows then whether the day is open.
+    ///
+    /// A local time that a clock change skips or repeats fires once (see [`super::calendar`]).
+    pub fn sessions_on(&self, date: Date, calendar: Option<&Calendar>) -> Vec<Occurrence> {
+        if self.calendar.is_some() && calendar.is_none() {
+            return Vec::new();
+        }
+        let (Ok(zone), Some(day)) = (self.zone(), self.day(date, calendar)) else { return Vec::new() };
+        let Some(close) = &self.close else {
+            let mut instants: Vec<Timestamp> = instants(&self.open, date, &zone, day).collect();
+            instants.sort_unstable();
+            instants.dedup();
+            return instants
+                .into_iter()
+                .map(|open_at| Occurrence { key: minute_key(open_at, &zone), date, window: Window { open_at, close_at: None } })
+                .collect();
+        };
+        let Some(open_at) = instants(&self.open, date, &zone, day).next() else { return Vec::new() };
+        let Some(close_at) = instants(close, date, &zone, day).find(|close| *close > open_at) else { return Vec::new() };
+        vec![Occurrence { key: date.to_string(), date, window: Window { open_at, close_at: Some(close_at) } }]
+    }
+
+    /// The exchange's session of a date, or midnight to midnight without a calendar.
+    fn day(&self, date: Date, calendar: Option<&Calendar>) -> Option<(Timestamp, Timestamp)> {
+        match calendar {
+            Some(calendar) => calendar.session(date).map(|s| (s.open, s.close)),
+            None => {
+                let zone = self.zone().ok()?;
+                Some((instant(&zone, date.at(0, 0, 0, 0))?, instant(&zone, date.tomorrow().ok()?.at(0, 0, 0, 0))?))
+            }
+        }
+    }
+
+    /// The next `n` sessions that open after `after`, in order. Fewer when the schedule never opens (again) as far as anybody
+    /// can see, nine years ahead.
+    pub fn next_windows(&self, after: Timestamp, calendar: Option<&Calendar>, n: usize) -> Vec<Occurrence> {
+        let Ok(zone) = self.zone() else { return Vec::new() };
+        // A session edge may lie on the day before or after its date.
+        let first = zone.to_datetime(after).date().saturating_sub(jiff::Span::new().days(2));
+        let last = first.saturating_add(jiff::Span::new().days(HORIZON_DAYS));
+        let mut found = Vec::new();
+        for date in self.dates(first, last) {
+            let sessions = self.sessions_on(date, calendar);
+            found.extend(sessions.into_iter().filter(|s| s.window.open_at > after));
+            // Session-relative opens of neighbouring dates may come in any order in theory; one date more settles it.
+            if found.len() > n {
+                break;
+            }
+        }
+        found.sort_by_key(|s| s.window.open_at);
+        found.truncate(n);
+        found
+    }
+
+    /// The sessions that open in `(from, to]`, in order.
+    pub fn sessions_between<'a>(
+        &'a self,
+        from: Timestamp,
+        to: Timestamp,
+        calendar: Option<&'a Calendar>,
+    ) -> impl Iterator<Item = Occurrence> + 'a {
+        let days = jiff::Span::new().days(2);
+        let range = self.zone().ok().filter(|_| from < to).map(|zone| {
+            let date = |at| zone.to_datetime(at).date();
+            (date(from).saturating_sub(days), date(to).saturating_add(days))
+        });
+        range
+            .into_iter()
+            .flat_map(|(first, last)| self.dates(first, last))
+            .flat_map(move |date| self.sessions_on(date, calendar))
+            .filter(move |s| from < s.window.open_at && s.window.open_at <= to)
+    }
+
+    /// The dates in `[first, last]` on which the open edge may fire.
+    fn dates(&self, first: Date, last: Date) -> impl Iterator<Item = Date> + '_ {
+        let mut next = Some(first);
+        std::iter::from_fn(move || {
+            let date = match &self.open {
+                Edge::Cron(cron) => cron.next_local(next?.at(0, 0, 0, 0))?.date(),
+                Edge::Session { .. } => next?,
+            };
+            next = date.tomorrow().ok();
+            (date <= last).then_some(date)
+        })
+    }
+}
+
+/// The instants of an edge on a local date whose session is `day`.
+fn instants<'a>(
+    edge: &'a Edge,
+    date: Date,
+    zone: &'a TimeZone,
+    day: (Timestamp, Timestamp),
+) -> Box<dyn Iterator<Item = Timestamp> + 'a> {
+    match edge {
+        Edge::Cron(cron) => Box::new(cron.times_on(date).filter_map(|local| instant(zone, local))),
+        Edge::Session { anchor, offset_seconds } => {
+            let from = match anchor {
+                Anchor::Open => day.0,
+                Anchor::Close => day.1,
+            };
+            Box::new(from.checked_add(jiff::SignedDuration::from_secs(*offset_seconds)).ok().into_iter())
+        }
+    }
+}
+
+fn minute_key(at: Timestamp, zone: &TimeZone) -> String {
+    zone.to_datetime(at).strftime("%Y-%m-%dT%H%M").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cron(text: &str) -> Edge {
+        Edge::Cron(text.parse().expect("a cron expression"))
+    }
+
+    fn schedule(zone: &str, open: Edge, close: Option<Edge>) -> Schedule {
+        Schedule { timezone: zone.into(), calendar: None, open, close, late_start: LateStart::Join, catchup: Catchup::None }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a timestamp")
+    }
+
+    fn opens(schedule: &Schedule, after: &str, n: usize) -> Vec<String> {
+        let zone = schedule.zone().expect("a zone");
+        schedule
+            .next_windows(at(after), None, n)
+            .iter()
+            .map(|s| s.window.open_at.to_zoned(zone.clone()).strftime("%m-%d %H:%M%:z").to_string())
+            .collect()
+    }
+
+    #[test]
+    fn refuses_what_is_not_cron_and_what_never_fires() {
+        for (text, part) in [
+            ("", "0 fields"),
+            ("5 * * *", "4 fields"),
+            ("0 0 * * * *", "6 fields"),
+            ("60 * * * *", "60"),
+            ("0 0 30 2 *", "never fires"),
+            ("0 0 31 4,6 *", "never fires"),
+            ("0 0 * * FOO", ""),
+            ("@daily", "1 field,"),
+        ] {
+            let error = text.parse::<Cron>().expect_err(text).to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        assert!("0 0 29 2 *".parse::<Cron>().is_ok(), "leap days come");
+    }
+
+    #[test]
+    fn a_window_needs_both_edges_on_the_date() {
+        let day = schedule("Asia/Seoul", cron("50 8 * * MON-FRI"), Some(cron("0 16 * * MON-THU")));
+        let window = day.window_on(date(2026, 11, 19), None).expect("a Thursday");
+        assert_eq!(window, Window { open_at: at("2026-11-19T08:50+09"), close_at: Some(at("2026-11-19T16:00+09")) });
+        assert_eq!(day.window_on(date(2026, 11, 20), None), None, "no close on Fridays");
+        assert_eq!(day.window_on(date(2026, 11, 21), None), None, "Saturday");
+        let reversed = schedule("Asia/Seoul", cron("0 16 * * *"), Some(cron("50 8 * * *")));
+        assert_eq!(reversed.window_on(date(2026, 11, 19), None), None, "the close comes first");
+    }
+
+    #[test]
+    fn a_named_calendar_that_is_not_there_opens_nothing() {
+        let mut day = schedule("Asia/Seoul", cron("50 8 * * *"), None);
+        day.calendar = Some("krx".into());
+        assert!(day.sessions_on(date(2026, 11, 19), None).is_empty());
+    }
+
+    #[test]
+    fn session_edges_without_a_calendar_are_midnights() {
+        let edge = |anchor, offset_seconds| Edge::Session { anchor, offset_seconds };
+        let day = schedule("Asia/Seoul", edge(Anchor::Open, -600), Some(edge(Anchor::Close, 1800)));
+        let sessions = day.next_windows(at("2026-11-18T12:00+09"), None, 2);
+        assert_eq!(sessions[0].key, "2026-11-19");
+        assert_eq!(sessions[0].window, Window { open_at: at("2026-11-18T23:50+09"), close_at: Some(at("2026-11-20T00:30+09")) });
+        assert_eq!(sessions[1].key, "2026-11-20");
+        assert_eq!(day.open.to_string(), "session.open - 10m");
+        assert_eq!(day.close.map(|c| c.to_string()).as_deref(), Some("session.close + 30m"));
+    }
+
+    #[test]
+    fn plain_cron_has_several_sessions_a_day() {
+        let day = schedule("Asia/Seoul", cron("0 9,13 * * *"), None);
+        let keys: Vec<_> = day.next_windows(at("2026-11-19T09:00+09"), None, 3).into_iter().map(|s| s.key).collect();
+        assert_eq!(keys, ["2026-11-19T1300", "2026-11-20T0900", "2026-11-20T1300"]);
+    }
+
+    #[test]
+    fn clock_changes_fire_once() {
+        // New York: 02:00 to 03:00 skipped on 2026-03-08, 01:00 to 02:00 repeated on 2026-11-01.
+        let skipped = schedule("America/New_York", cron("30 2 * * *"), None);
+        assert_eq!(opens(&skipped, "2026-03-07T12:00-05", 2), ["03-08 03:30-04:00", "03-09 02:30-04:00"]);
+        let repeated = schedule("America/New_York", cron("30 1 * * *"), None);
+        assert_eq!(opens(&repeated, "2026-10-31T12:00-04", 2), ["11-01 01:30-04:00", "11-02 01:30-05:00"]);
+        let often = schedule("America/New_York", cron("*/30 * * * *"), None);
+        let sessions = often.sessions_on(date(2026, 3, 8), None);
+        assert_eq!(sessions.len(), 46, "skipped times fall on later ones and count once");
+        assert!(sessions.windows(2).all(|w| w[0].key < w[1].key && w[0].window.open_at < w[1].window.open_at));
+    }
+
+    #[test]
+    fn sparse_and_impossible_schedules_end() {
+        let leap = schedule("UTC", cron("0 0 29 2 *"), None);
+        assert_eq!(opens(&leap, "2096-03-01T00:00Z", 1), ["02-29 00:00+00:00"], "2100 has no leap day");
+        let never = schedule("UTC", cron("0 0 * * SAT"), Some(cron("0 1 * * SUN")));
+        assert_eq!(opens(&never, "2026-01-01T00:00Z", 1), [""; 0]);
+    }
+
+    #[test]
+    fn sessions_between_is_open_at_the_start_and_closed_at_the_end() {
+        let day = schedule("UTC", cron("0 * * * *"), None);
+        let keys: Vec<_> = day.sessions_between(at("2026-01-01T00:00Z"), at("2026-01-01T02:00Z"), None).map(|s| s.key).collect();
+        assert_eq!(keys, ["2026-01-01T0100", "2026-01-01T0200"]);
+        assert_eq!(day.sessions_between(at("2026-01-01T02:00Z"), at("2026-01-01T01:00Z"), None).count(), 0);
     }
 }

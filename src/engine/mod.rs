@@ -1,1 +1,18 @@
-//! Stub: filled by its owner.
+//! Floor 1: what is due, what follows from an event, and what a restart has to repair. Pure: no clock, no files, no tasks.
+//!
+//! [`machine`] folds the events of one run; `needs`, `opening`, `exits`, `checks` and `close` are its chapters. [`recovery`] compares
+//! the folded runs with what is alive after a restart.
+
+mod checks;
+mod close;
+mod exits;
+pub mod machine;
+mod needs;
+mod opening;
+pub mod planner;
+pub mod recovery;
+
+#[cfg(test)]
+mod machine_properties;
+#[cfg(test)]
+mod machine_tests;

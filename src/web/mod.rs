@@ -1,1 +1,33 @@
-//! Stub: filled by its owner.
+//! Floor 4: the page and the HTTP API. They read [`Snapshot`](crate::daemon::Snapshot)s and send commands through a
+//! [`Handle`](crate::daemon::Handle); they never touch the journal or an executor.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/` | Today: the day as a timeline, hops, alerts, dead letters, reconciliation |
+//! | `/dags` | DAGs, import errors, next windows, runs |
+//! | `/runs/{id}` | steps, attempts, results, actions |
+//! | `/runs/{id}/steps/{step}/output` | what an attempt printed |
+//! | `/events` | changed parts of a page, as server-sent events |
+//! | `/api/v1/…` | the same for programs; `/api/v1/openapi.json` lists it |
+//! | `/metrics`, `/healthz`, `/readyz` | for monitoring |
+//!
+//! Architecture invariant: the site has no authentication yet, so it serves loopback addresses only; [`serve`] refuses others.
+
+mod actions;
+mod api;
+mod events;
+mod guard;
+mod health;
+mod output;
+mod pages;
+mod reply;
+mod routes;
+mod server;
+pub mod view;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use server::{Options, serve, serve_with};

@@ -1,0 +1,94 @@
+//! How everybody else talks to the daemon: snapshots to read, commands to send.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::snapshot::Snapshot;
+use crate::domain::ids::{DagName, RunId, StepName};
+
+/// A command somebody gave, with who gave it.
+#[derive(Debug)]
+pub struct Request {
+    /// For the audit: `cli`, `web` or a user's name.
+    pub by: String,
+    /// What to do.
+    pub command: Command,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<String, Refused>>,
+}
+
+/// What can be asked of the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Start a manual run; its end is the DAG's close of today, or `until`.
+    Trigger {
+        /// The DAG.
+        dag: DagName,
+        /// Parameters.
+        params: BTreeMap<String, String>,
+        /// End of the run, if the DAG has no window today.
+        until: Option<jiff::Timestamp>,
+    },
+    /// End a run now, in order.
+    Cancel(RunId),
+    /// Run steps again, and what needs them.
+    Clear(RunId, Vec<StepName>),
+    /// Set a step's end by hand.
+    Mark(RunId, StepName, bool),
+    /// Stop (true) or resume (false) scheduled starts of a DAG.
+    Pause(DagName, bool),
+    /// End the daemon; with `drain` every run is cancelled first and its teardown done.
+    Down {
+        /// Drain first.
+        drain: bool,
+    },
+}
+
+/// A command that was not carried out: why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// A way to talk to the daemon; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Request>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    runs_dir: PathBuf,
+}
+
+impl Handle {
+    /// Ties the ends together; the daemon does this once.
+    pub(crate) fn new(commands: mpsc::Sender<Request>, snapshot: watch::Receiver<Arc<Snapshot>>, runs_dir: PathBuf) -> Self {
+        Self { commands, snapshot, runs_dir }
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Wakes on every new snapshot.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Gives a command and waits for its answer, one line for people.
+    ///
+    /// # Errors
+    /// Why the daemon did not do it.
+    pub async fn command(&self, by: &str, command: Command) -> Result<String, Refused> {
+        let (answer, reply) = oneshot::channel();
+        let gone = || Refused("the daemon is going down".into());
+        self.commands.send(Request { by: by.to_owned(), command, answer }).await.map_err(|_| gone())?;
+        reply.await.map_err(|_| gone())?
+    }
+
+    /// The file with the output of an attempt; it may not exist yet.
+    pub fn output_file(&self, run: &RunId, step: &StepName, attempt: u32) -> PathBuf {
+        self.runs_dir.join(run.as_str()).join(step.as_str()).join(attempt.to_string()).join("output.log")
+    }
+}

@@ -1,0 +1,222 @@
+//! The end of an attempt: what it means for the step, and what comes next.
+
+use super::machine::Turn;
+use crate::domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, StopSignal};
+use crate::domain::retry::{Backoff, hash};
+use crate::domain::run::{AttemptRecord, Exit, RunState, StepRun, StepState, StopCause};
+
+/// A task or teardown that was lost this often in one run has failed: something takes the machine down with it.
+const MOST_LOSSES: u32 = 20;
+/// An orderly stop that was cut short this often is given up.
+const MOST_RESUMED_STOPS: u32 = 5;
+
+impl Turn<'_> {
+    /// The current attempt of `step` ended.
+    pub(super) fn exited(&mut self, step: &Step, exit: &Exit, result: Option<&serde_json::Value>) {
+        let at = self.at;
+        let run = self.of(step);
+        let record = AttemptRecord {
+            attempt: run.attempt,
+            started_at: run.attempt_started_at.unwrap_or(at),
+            ended_at: at,
+            exit: exit.clone(),
+        };
+        run.history.push(record);
+        let surplus = run.history.len().saturating_sub(StepRun::KEPT_ATTEMPTS);
+        run.history.drain(..surplus);
+        if result.is_some() {
+            run.result = result.cloned();
+        }
+        let asked_at = run.stop_requested_at;
+        let cause = run.stop_cause.take();
+        match cause {
+            Some(StopCause::Cleared) if self.state == RunState::Running => self.reset(step, "cleared".into()),
+            Some(StopCause::MarkedSucceeded) => {
+                self.enter(step, StepState::Succeeded, Some("marked succeeded".into()));
+                if self.state == RunState::Running {
+                    self.wait_again_below(step);
+                }
+            }
+            Some(StopCause::MarkedFailed) => self.enter(step, StepState::Failed, Some("marked failed".into())),
+            cause => match step.kind {
+                StepKind::Service => self.service_exited(step, exit, cause, asked_at),
+                StepKind::Check => self.check_exited(step, exit, cause),
+                StepKind::Task | StepKind::Teardown => self.task_exited(step, exit, cause),
+            },
+        }
+    }
+
+    fn task_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>) {
+        let timed_out = cause == Some(StopCause::TimedOut);
+        if exit.is_success() && !timed_out {
+            self.enter(step, StepState::Succeeded, None);
+            return;
+        }
+        // Teardowns belong to the close; everything else may be tried again inside the window only.
+        let may_go_on = step.kind == StepKind::Teardown || self.state == RunState::Running;
+        if cause == Some(StopCause::Closed) || cause == Some(StopCause::Cleared) {
+            self.cut_short(step, format!("stopped before it was done ({exit})"));
+            return;
+        }
+        if let (Exit::Lost(_), false, true) = (exit, timed_out, may_go_on) {
+            if self.look(step).losses < MOST_LOSSES {
+                self.again_after_loss(step, exit);
+                return;
+            }
+        }
+        let why =
+            if timed_out { format!("timed out after {:?} ({exit})", step.timeout.unwrap_or_default()) } else { exit.to_string() };
+        if may_go_on && self.look(step).retries_used < step.retries {
+            self.of(step).retries_used += 1;
+            self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, why);
+        } else {
+            self.fail(step, why);
+        }
+    }
+
+    fn check_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>) {
+        if self.state != RunState::Running {
+            self.enter(step, StepState::Stopped, Some("the run closes".into()));
+            return;
+        }
+        let timed_out = cause == Some(StopCause::TimedOut);
+        if exit.is_success() && !timed_out {
+            self.of(step).failed_rounds = 0;
+            self.next_round(step, None);
+            return;
+        }
+        if matches!(exit, Exit::Lost(_)) && !timed_out && self.look(step).losses < MOST_LOSSES {
+            self.again_after_loss(step, exit);
+            return;
+        }
+        let why = if timed_out { format!("timed out after {:?}", step.timeout.unwrap_or_default()) } else { exit.to_string() };
+        if self.look(step).retries_used < step.retries {
+            self.of(step).retries_used += 1;
+            self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, why);
+            return;
+        }
+        // One alert per streak: a check that cannot run at all would otherwise write every few minutes.
+        if self.look(step).failed_rounds == 0 {
+            self.alert(AlertKind::StepFailed, Some(step), format!("check {}: {why}; the next round follows", step.name));
+        }
+        self.of(step).failed_rounds += 1;
+        self.next_round(step, Some(format!("last round failed: {why}")));
+    }
+
+    fn service_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, asked_at: Option<jiff::Timestamp>) {
+        if self.state == RunState::Closing {
+            self.service_closed(step, exit, cause, asked_at);
+            return;
+        }
+        let not_ready = cause == Some(StopCause::NotReady);
+        if matches!(exit, Exit::Lost(_)) && !not_ready {
+            self.again_after_loss(step, exit);
+            return;
+        }
+        let ended_well = exit.is_success() && !not_ready;
+        match step.restart.policy {
+            Restart::OnFailure | Restart::Never if ended_well => {
+                self.enter(step, StepState::Succeeded, None);
+                return;
+            }
+            Restart::Never => {
+                self.fail(step, if not_ready { format!("not ready within {:?}", step.ready_within) } else { exit.to_string() });
+                return;
+            }
+            Restart::Always | Restart::OnFailure => {}
+        }
+        let stable =
+            self.look(step).ready_since.is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
+        let run = self.of(step);
+        if stable {
+            (run.retries_used, run.losses) = (0, 0);
+        }
+        let why =
+            if not_ready { format!("not ready within {:?}", step.ready_within) } else { format!("{exit} inside its window") };
+        if step.restart.max.is_some_and(|max| run.retries_used >= max) {
+            let why = format!("{why}, after {} restarts in a row", run.retries_used);
+            self.fail(step, why);
+            return;
+        }
+        run.retries_used += 1;
+        let restarts = run.retries_used;
+        self.wait_to_retry(step, &step.restart.backoff, restarts, why);
+    }
+
+    /// A service ended while the run closes.
+    fn service_closed(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, asked_at: Option<jiff::Timestamp>) {
+        let kill_due = asked_at.map(|asked| super::machine::later(asked, super::machine::stop_time(step)));
+        let our_kill = *exit == Exit::Signal(9) && kill_due.is_some_and(|due| self.at >= due);
+        let cut_short = match exit {
+            Exit::Lost(_) | Exit::OutOfMemory => true,
+            Exit::Signal(9) => !our_kill && cause != Some(StopCause::NotReady),
+            _ => false,
+        };
+        if cut_short && self.is_resumable(step) {
+            self.enter(step, StepState::Waiting, Some(format!("{exit} before it had drained")));
+            let run = self.of(step);
+            run.losses += 1;
+            run.resume_stop = true;
+            return;
+        }
+        if our_kill {
+            self.of(step).killed = true;
+            let summary =
+                format!("service {} had to be killed: it did not stop within {:?}", step.name, super::machine::stop_time(step));
+            self.alert(AlertKind::DeadlineMissed, Some(step), summary);
+            self.enter(step, StepState::Stopped, Some("killed: it did not stop in time".into()));
+        } else if is_clean_stop(exit, step.stop.signal) || cause == Some(StopCause::NotReady) || matches!(exit, Exit::Lost(_)) {
+            self.end_of_service(step, (!exit.is_success()).then(|| exit.to_string()));
+        } else {
+            self.fail(step, format!("{exit} while stopping"));
+        }
+    }
+
+    /// Built-in programs end what they had begun when they are started once more: a collector forwards its spool, a sink
+    /// drains to the log's end. A foreign command is not started just to be stopped.
+    fn is_resumable(&self, step: &Step) -> bool {
+        matches!(step.program, Program::Uses(_))
+            && self.look(step).started_at.is_some()
+            && self.look(step).losses < MOST_RESUMED_STOPS
+    }
+
+    /// The attempt is gone and nobody knows how it ended; the step is not to blame.
+    fn again_after_loss(&mut self, step: &Step, exit: &Exit) {
+        let backoff = if step.kind == StepKind::Service { &step.restart.backoff } else { &step.backoff };
+        let run = self.of(step);
+        run.losses = run.losses.saturating_add(1);
+        let losses = run.losses;
+        self.enter(step, StepState::Waiting, Some(exit.to_string()));
+        // The first loss is usually the restart of the daemon itself: go on at once.
+        let wait = if losses == 1 { std::time::Duration::ZERO } else { backoff.delay(losses - 1, self.spread(step)) };
+        let next = self.after(wait);
+        self.of(step).next_at = Some(next);
+    }
+
+    fn wait_to_retry(&mut self, step: &Step, backoff: &Backoff, retry: u32, why: String) {
+        let next = self.after(backoff.delay(retry, self.spread(step)));
+        self.enter(step, StepState::Waiting, Some(why));
+        self.of(step).next_at = Some(next);
+    }
+
+    /// The same for a live and a replayed run.
+    fn spread(&self, step: &Step) -> u64 {
+        hash(&format!("{}/{}#{}", self.id, step.name, self.look(step).attempt))
+    }
+
+    /// Failed for good.
+    pub(super) fn fail(&mut self, step: &Step, why: String) {
+        self.alert(AlertKind::StepFailed, Some(step), format!("{} {}: {why}", step.kind.as_str(), step.name));
+        self.enter(step, StepState::Failed, Some(why));
+    }
+}
+
+/// The ways a stopped program may end: by itself with 0, by the signal that asked, or with the shell's code for it.
+fn is_clean_stop(exit: &Exit, signal: StopSignal) -> bool {
+    let number = match signal {
+        StopSignal::Int => 2,
+        StopSignal::Quit => 3,
+        StopSignal::Term => 15,
+    };
+    [Exit::Code(0), Exit::Signal(number), Exit::Code(128 + number), Exit::Signal(15), Exit::Code(143)].contains(exit)
+}

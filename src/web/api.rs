@@ -1,0 +1,225 @@
+//! The API for programs, under `/api/v1`. Errors are `{"error", "remedy"}`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::actions::give;
+use super::pages::{find, path};
+use super::reply::{ApiRefusal, Refusal};
+use super::server::App;
+use crate::daemon::handle::Command;
+use crate::daemon::snapshot::RunView;
+use crate::domain::ids::{DagName, RunId, StepName};
+use crate::domain::run::{Cause, RunState};
+
+/// The OpenAPI document.
+pub(super) const OPENAPI: &str = include_str!("assets/openapi.json");
+
+type Body = Result<Bytes, BytesRejection>;
+type Reply = Result<Json<Value>, ApiRefusal>;
+
+/// A JSON body; an empty one counts as `{}`.
+fn body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    let bytes = body.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    serde_json::from_slice(text).map_err(|error| {
+        Refusal::bad(
+            format!("the body is not what was asked for: {error}"),
+            "GET /api/v1/openapi.json says what each request takes",
+        )
+    })
+}
+
+/// Who asks, for the audit.
+fn by(headers: &HeaderMap) -> &'static str {
+    let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+    if agent.is_some_and(|a| a.starts_with("openbell-cli/")) { "cli" } else { "api" }
+}
+
+async fn done(app: &App, headers: &HeaderMap, command: Command) -> Reply {
+    Ok(Json(json!({ "message": give(app, by(headers), command).await? })))
+}
+
+/// The OpenAPI document.
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// Everything.
+pub(super) async fn snapshot(State(app): State<App>) -> Response {
+    Json(&*app.handle.snapshot()).into_response()
+}
+
+/// DAGs and files that do not work.
+pub(super) async fn dags(State(app): State<App>) -> Json<Value> {
+    let snapshot = app.handle.snapshot();
+    Json(json!({ "dags": snapshot.dags, "problems": snapshot.problems }))
+}
+
+/// A run in a list.
+#[derive(Debug, Serialize)]
+struct RunLine<'a> {
+    id: &'a RunId,
+    dag: &'a str,
+    state: RunState,
+    cause: Cause,
+    session_date: jiff::civil::Date,
+    open_at: Timestamp,
+    close_at: Option<Timestamp>,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+impl<'a> RunLine<'a> {
+    fn of(view: &'a RunView) -> Self {
+        let run = &view.run;
+        Self {
+            id: &run.id,
+            dag: run.id.dag(),
+            state: run.state,
+            cause: run.cause,
+            session_date: run.session_date,
+            open_at: run.window.open_at,
+            close_at: run.window.close_at,
+            created_at: run.created_at,
+            finished_at: run.finished_at,
+        }
+    }
+}
+
+/// Runs, newest first.
+pub(super) async fn runs(State(app): State<App>) -> Json<Value> {
+    let snapshot = app.handle.snapshot();
+    let runs: Vec<_> = snapshot.runs.iter().map(RunLine::of).collect();
+    Json(json!({ "runs": runs, "timezone": snapshot.timezone }))
+}
+
+/// A run with its steps.
+pub(super) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Reply {
+    let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
+    let snapshot = app.handle.snapshot();
+    Ok(Json(json!(find(&snapshot, &id)?)))
+}
+
+/// Alerts, newest first.
+pub(super) async fn alerts(State(app): State<App>) -> Json<Value> {
+    Json(json!({ "alerts": app.handle.snapshot().alerts }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trigger {
+    dag: DagName,
+    #[serde(default)]
+    params: BTreeMap<String, String>,
+    until: Option<Timestamp>,
+}
+
+/// Starts a run by hand.
+pub(super) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
+    let Trigger { dag, params, until } = body(sent)?;
+    done(&app, &headers, Command::Trigger { dag, params, until }).await
+}
+
+/// Cancels a run.
+pub(super) async fn cancel(
+    State(app): State<App>,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Reply {
+    let Nothing {} = body(sent)?;
+    let id = path(id)?.parse().map_err(Refusal::from)?;
+    done(&app, &headers, Command::Cancel(id)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clear {
+    steps: Vec<StepName>,
+}
+
+/// Clears steps.
+pub(super) async fn clear(
+    State(app): State<App>,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Reply {
+    let id = path(id)?.parse().map_err(Refusal::from)?;
+    let Clear { steps } = body(sent)?;
+    if steps.is_empty() {
+        return Err(Refusal::bad("no step is named", "name at least one under \"steps\"").into());
+    }
+    done(&app, &headers, Command::Clear(id, steps)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    step: StepName,
+    success: bool,
+}
+
+/// Marks a step succeeded or failed.
+pub(super) async fn mark(
+    State(app): State<App>,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Reply {
+    let id = path(id)?.parse().map_err(Refusal::from)?;
+    let Mark { step, success } = body(sent)?;
+    done(&app, &headers, Command::Mark(id, step, success)).await
+}
+
+/// Blocks scheduled starts of a DAG.
+pub(super) async fn pause(
+    State(app): State<App>,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Reply {
+    let Nothing {} = body(sent)?;
+    let name = path(name)?.parse().map_err(Refusal::from)?;
+    done(&app, &headers, Command::Pause(name, true)).await
+}
+
+/// Allows them again.
+pub(super) async fn resume(
+    State(app): State<App>,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Reply {
+    let Nothing {} = body(sent)?;
+    let name = path(name)?.parse().map_err(Refusal::from)?;
+    done(&app, &headers, Command::Pause(name, false)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Down {
+    #[serde(default)]
+    drain: bool,
+}
+
+/// Ends the daemon.
+pub(super) async fn down(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
+    let Down { drain } = body(sent)?;
+    done(&app, &headers, Command::Down { drain }).await
+}

@@ -1,0 +1,51 @@
+// Swaps in the parts of the page that changed. The page is complete without it.
+"use strict";
+(() => {
+  const link = document.getElementById("link");
+  const say = (text, state) => {
+    if (link) {
+      link.textContent = text;
+      link.className = "link " + state;
+    }
+  };
+
+  // Someone is filling in or about to press something in this part: leave it alone until they are done.
+  const inUse = (part) => {
+    const active = document.activeElement;
+    return part.contains(active) && active.closest("form") !== null;
+  };
+
+  const swap = (part, html) => {
+    const open = new Set([...part.querySelectorAll("details[open][data-keep]")].map((d) => d.dataset.keep));
+    part.innerHTML = html;
+    for (const details of part.querySelectorAll("details[data-keep]")) {
+      if (open.has(details.dataset.keep)) details.open = true;
+    }
+  };
+
+  const source = new EventSource(document.currentScript.dataset.events);
+  let heard = performance.now();
+  const live = () => {
+    heard = performance.now();
+    say("live", "on");
+  };
+  source.addEventListener("open", live);
+  source.addEventListener("beat", live);
+  source.addEventListener("fragments", (event) => {
+    live();
+    for (const [id, html] of Object.entries(JSON.parse(event.data).fragments)) {
+      const part = document.getElementById("live-" + id);
+      if (part === null) {
+        // The page grew a part that was not there when it was loaded.
+        location.reload();
+        return;
+      }
+      if (!inUse(part)) swap(part, html);
+    }
+  });
+  source.addEventListener("error", () => say("connection lost, trying again", "off"));
+  // Events come at least every five seconds; a longer silence is a lost connection that nobody reported.
+  setInterval(() => {
+    if (performance.now() - heard > 15000) say("nothing heard for a while", "off");
+  }, 5000);
+})();

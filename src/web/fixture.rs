@@ -1,0 +1,298 @@
+//! A trading day to draw: `kis-trading-day` at 13:11 with a stall open, and the same day after its close.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use crate::daemon::handle::{Handle, Request};
+use crate::daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use crate::domain::dag::fixtures::step;
+use crate::domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
+use crate::domain::run::{AttemptRecord, Cause, Exit, Run, RunState, StepRun, StepState};
+use crate::domain::schedule::Window;
+use crate::executor::Status;
+
+/// `13:11:02` on the fixture's day, in Seoul.
+pub(super) fn at(time: &str) -> Timestamp {
+    on("2026-11-20", time)
+}
+
+fn on(date: &str, time: &str) -> Timestamp {
+    format!("{date}T{time}+09:00").parse().expect("a timestamp")
+}
+
+fn window(date: &str) -> Window {
+    Window { open_at: on(date, "08:50:00"), close_at: Some(on(date, "16:00:00")) }
+}
+
+fn uses(name: &str, kind: StepKind, program: &str, needs: &[(&str, Until)]) -> Step {
+    let mut step = step(name, kind, needs);
+    step.program = Program::Uses(program.into());
+    step
+}
+
+fn dag() -> Dag {
+    let ready = [("collector", Until::Ready)];
+    let steps = vec![
+        uses("topics", StepKind::Task, "topics", &[]),
+        uses("collector", StepKind::Service, "collect/kis", &[("topics", Until::Succeeded)]),
+        uses("sink-index", StepKind::Service, "sink/index", &ready),
+        uses("sink-objects", StepKind::Service, "sink/objects", &ready),
+        uses("vwap", StepKind::Service, "vwap", &ready),
+        uses("freshness", StepKind::Check, "freshness", &[]),
+        uses("reconcile", StepKind::Teardown, "reconcile", &[]),
+    ];
+    let name = "kis-trading-day".parse().expect("a name");
+    let what = "KRX trades from KIS into MongoDB, Kafka, Elasticsearch and S3";
+    Dag::new(name, what.into(), "market-data".into(), None, AlertPolicy::default(), steps).expect("a DAG")
+}
+
+fn ended_attempt(attempt: u32, from: &str, to: &str, exit: Exit) -> AttemptRecord {
+    AttemptRecord { attempt, started_at: at(from), ended_at: at(to), exit }
+}
+
+fn service(started: &str, ready: &str) -> StepRun {
+    let mut run = StepRun::new(at(ready));
+    (run.state, run.attempt) = (StepState::Ready, 1);
+    (run.started_at, run.ready_at) = (Some(at(started)), Some(at(ready)));
+    run
+}
+
+fn finding(hop: &str, newest: &str, age: u32, stale: bool) -> Value {
+    json!({ "hop": hop, "newest": at(newest).to_string(), "age_seconds": age, "lag_seconds": 0, "stale": stale, "detail": "" })
+}
+
+/// The rounds of the check from 08:55 to 13:10, the last twenty of them.
+fn rounds() -> Vec<AttemptRecord> {
+    (32..52)
+        .map(|nth| {
+            let started_at = at("08:55:00") + Duration::from_secs(300 * nth);
+            let attempt = nth as u32 + 1;
+            AttemptRecord { attempt, started_at, ended_at: started_at + Duration::from_millis(40), exit: Exit::Code(0) }
+        })
+        .collect()
+}
+
+fn steps() -> BTreeMap<crate::domain::ids::StepName, StepRun> {
+    let mut topics = StepRun::new(at("08:50:01"));
+    (topics.state, topics.attempt) = (StepState::Succeeded, 1);
+    (topics.started_at, topics.stopped_at) = (Some(at("08:50:00")), Some(at("08:50:01")));
+    topics.history = vec![ended_attempt(1, "08:50:00", "08:50:01", Exit::Code(0))];
+
+    let mut collector = service("08:50:01", "08:50:04");
+    (collector.attempt, collector.retries_used, collector.since) = (2, 1, at("10:42:15"));
+    collector.history = vec![ended_attempt(1, "08:50:01", "10:42:10", Exit::Code(1))];
+    let mut index = service("08:50:04", "08:50:05");
+    (index.attempt, index.since) = (2, at("11:31:09"));
+    index.history = vec![ended_attempt(1, "08:50:04", "11:31:06", Exit::Signal(9))];
+
+    let mut freshness = StepRun::new(at("13:10:00"));
+    (freshness.state, freshness.attempt) = (StepState::Waiting, 52);
+    (freshness.started_at, freshness.next_at) = (Some(at("08:55:00")), Some(at("13:15:00")));
+    freshness.history = rounds();
+    freshness.result = Some(json!({
+        "stalled": true,
+        "summary": "no frames from the feed since 13:04:48; spool, log, raw and index receive nothing",
+        "hops": [
+            finding("spool", "13:04:48", 312, true), finding("log", "13:04:48", 312, true), finding("raw", "13:04:48", 312, true),
+            finding("index", "13:04:48", 312, true), finding("objects", "13:05:30", 270, false),
+        ],
+    }));
+    [
+        ("topics", topics),
+        ("collector", collector),
+        ("sink-index", index),
+        ("sink-objects", service("08:50:04", "08:50:06")),
+        ("vwap", service("08:50:04", "08:50:06")),
+        ("freshness", freshness),
+        ("reconcile", StepRun::new(at("08:50:00"))),
+    ]
+    .into_iter()
+    .map(|(name, run)| (name.parse().expect("a name"), run))
+    .collect()
+}
+
+fn run() -> Run {
+    Run {
+        id: "kis-trading-day@2026-11-20".parse().expect("an id"),
+        dag: dag(),
+        cause: Cause::Scheduled,
+        session_date: "2026-11-20".parse().expect("a date"),
+        window: window("2026-11-20"),
+        params: BTreeMap::new(),
+        created_at: at("08:50:00"),
+        state: RunState::Running,
+        steps: steps(),
+        cancelled_by: None,
+        finished_at: None,
+    }
+}
+
+fn says(name: &str, facts: Value) -> (crate::domain::ids::StepName, Status) {
+    let Value::Object(facts) = facts else { panic!("facts are an object") };
+    (name.parse().expect("a name"), Status { ready: true, degraded: None, facts })
+}
+
+fn alert(time: &str, kind: AlertKind, rule: &str, step: &str, summary: &str) -> AlertView {
+    AlertView {
+        at: at(time),
+        kind,
+        rule: rule.into(),
+        run: "kis-trading-day@2026-11-20".parse().expect("an id"),
+        step: Some(step.parse().expect("a name")),
+        summary: summary.into(),
+        mail: "sent",
+    }
+}
+
+/// The day at 13:11:02, in a demo at 120 times real speed.
+pub(super) fn snapshot() -> Snapshot {
+    let view = RunView {
+        run: run(),
+        statuses: BTreeMap::from([
+            says(
+                "collector",
+                json!({
+                    "frames": 9871, "records": 14_227, "malformed": 9, "duplicates": 6, "last_frame_at": at("13:04:48").to_string(),
+                    "spool_seq": 14_212, "log_seq": 14_212, "raw_seq": 14_212, "reconnects": 1,
+                }),
+            ),
+            says("sink-index", json!({ "written": 14_212, "lag": 0, "dead_letters": 9 })),
+            says("sink-objects", json!({ "written": 14_188, "lag": 24, "dead_letters": 0 })),
+            says("vwap", json!({ "written": 21_320, "lag": 0, "late": 3 })),
+        ]),
+    };
+    let other = DagView {
+        name: "kis-full-session".into(),
+        description: "The same from ten minutes before the open to half an hour after the close".into(),
+        owner: "market-data".into(),
+        file: "dags/kis-full-session.yaml".into(),
+        schedule: None,
+        paused: true,
+        next: Vec::new(),
+    };
+    let day = DagView {
+        name: "kis-trading-day".into(),
+        description: dag().description,
+        owner: "market-data".into(),
+        file: "dags/kis-trading-day.yaml".into(),
+        schedule: Some("50 8 * * MON-FRI → 0 16 * * MON-FRI Asia/Seoul, calendar krx".into()),
+        paused: false,
+        next: ["2026-11-23", "2026-11-24", "2026-11-25"].map(window).into(),
+    };
+    Snapshot {
+        now: at("13:11:02"),
+        speed: 120.0,
+        timezone: "Asia/Seoul".into(),
+        up_since: at("08:49:00"),
+        pid: 4242,
+        dags: vec![other, day],
+        problems: vec![Problem {
+            file: "dags/broken.yaml".into(),
+            text: "dags/broken.yaml:7:5: error: unknown key \"shedule\"\n  |\n7 |     shedule: daily\n  |     ^^^^^^^ write \"schedule\"\n".into(),
+            previous_kept: true,
+        }],
+        runs: vec![view],
+        alerts: vec![
+            alert("13:10:00", AlertKind::Stalled, "freshness", "freshness", "no frames from the feed since 13:04:48; spool, log, raw and index receive nothing"),
+            alert("11:31:06", AlertKind::DeadLetters, "dead_letters", "sink-index", "9 dead letters on kis.trades.dlq, allowed are 0"),
+        ],
+        gauges: Gauges {
+            topics: BTreeMap::from([("kis.trades".into(), 14_212), ("kis.anomalies".into(), 4)]),
+            group_lag: BTreeMap::from([("kis-trading-day.sink-index".into(), 0), ("kis-trading-day.sink-objects".into(), 24)]),
+            dead_letters: BTreeMap::from([("kis.trades.dlq".into(), 9)]),
+            unreachable: BTreeMap::new(),
+            rates: BTreeMap::from([("kis.trades".into(), 0.0)]),
+        },
+        notices: Vec::new(),
+    }
+}
+
+/// The day after its close, reconciled.
+pub(super) fn ended() -> Snapshot {
+    let mut snapshot = snapshot();
+    snapshot.now = at("16:00:14");
+    snapshot.problems.clear();
+    snapshot.alerts.insert(
+        0,
+        alert(
+            "13:20:00",
+            AlertKind::Recovered,
+            "freshness",
+            "freshness",
+            "frames arrive again since 13:18:20; 13 min 32 s without data",
+        ),
+    );
+    snapshot.alerts.insert(
+        0,
+        alert(
+            "16:00:12",
+            AlertKind::RunFinished,
+            "run_finished",
+            "reconcile",
+            "20,412 trades in every store, 2 gaps of 71 shares",
+        ),
+    );
+    let view = &mut snapshot.runs[0];
+    view.statuses.clear();
+    view.run.state = RunState::Succeeded;
+    view.run.finished_at = Some(at("16:00:12"));
+    for (name, step) in &mut view.run.steps {
+        if step.state == StepState::Ready {
+            step.state = StepState::Stopped;
+            step.stop_requested_at = Some(at("16:00:00"));
+            step.stopped_at = Some(at("16:00:06"));
+            let started_at =
+                step.history.last().map_or(step.started_at.expect("it started"), |a| a.ended_at + Duration::from_secs(3));
+            step.history.push(AttemptRecord { attempt: step.attempt, started_at, ended_at: at("16:00:06"), exit: Exit::Code(0) });
+        }
+        match name.as_str() {
+            "freshness" => (step.state, step.stopped_at, step.next_at) = (StepState::Stopped, Some(at("16:00:00")), None),
+            "reconcile" => {
+                (step.state, step.attempt) = (StepState::Succeeded, 1);
+                (step.started_at, step.stopped_at) = (Some(at("16:00:07")), Some(at("16:00:12")));
+                step.history = vec![ended_attempt(1, "16:00:07", "16:00:12", Exit::Code(0))];
+                let hop = json!({ "unique": 20_412, "duplicates": 0, "missing": 0 });
+                step.result = Some(json!({
+                    "ok": true,
+                    "hops": { "spool": hop, "log": hop, "raw": hop, "index": hop, "objects": hop },
+                    "dead_letters": { "total": 9, "by_cause": { "bad-field": 9 } },
+                    "gaps": [
+                        { "symbol": "005930", "from": at("10:42:10").to_string(), "to": at("10:42:16").to_string(), "shares": 59 },
+                        { "symbol": "000660", "from": at("10:42:10").to_string(), "to": at("10:42:19").to_string(), "shares": 12 },
+                    ],
+                    "vwap": { "checked": 41, "differ": 0 },
+                }));
+            }
+            _ => {}
+        }
+    }
+    snapshot
+}
+
+/// A daemon that is not there: the test holds its ends.
+pub(super) struct Daemon {
+    /// What the site is given.
+    pub(super) handle: Handle,
+    /// Commands the site sent.
+    pub(super) commands: mpsc::Receiver<Request>,
+    /// Publishes snapshots.
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Holds the attempts' outputs.
+    pub(super) runs: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// A daemon that shows `snapshot`.
+    pub(super) fn showing(snapshot: Snapshot) -> Self {
+        let (sender, commands) = mpsc::channel(8);
+        let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
+        let runs = tempfile::tempdir().expect("a folder");
+        let handle = Handle::new(sender, receiver, runs.path().to_owned());
+        Self { handle, commands, snapshots, runs }
+    }
+}

@@ -1,0 +1,171 @@
+//! What an attempt printed, as plain text: its tail, all of it, or as it grows.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::unfold;
+use serde::Deserialize;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
+
+use super::pages::path;
+use super::reply::{ApiRefusal, PageRefusal, Refusal};
+use super::server::App;
+use crate::domain::ids::{RunId, StepName};
+
+/// How much is shown unless more is asked for, in bytes.
+const TAIL_BYTES: u64 = 256 * 1024;
+/// Read and sent at a time, in bytes.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How often a followed file is looked at, in real time.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// Number of the attempt; the newest without it.
+    attempt: Option<u32>,
+    /// Last bytes wanted, or `all`.
+    tail: Option<String>,
+    /// `1`: go on as the file grows, until the attempt ends.
+    follow: Option<String>,
+}
+
+type Ids = Result<Path<(String, String)>, PathRejection>;
+type Wish = Result<Query<Asked>, QueryRejection>;
+
+/// For people.
+pub(super) async fn page(State(app): State<App>, ids: Ids, asked: Wish) -> Result<Response, PageRefusal> {
+    Ok(output(app, ids, asked).await?)
+}
+
+/// For programs.
+pub(super) async fn api(State(app): State<App>, ids: Ids, asked: Wish) -> Result<Response, ApiRefusal> {
+    Ok(output(app, ids, asked).await?)
+}
+
+async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
+    let (run, step) = path(ids)?;
+    let (run, step): (RunId, StepName) = (run.parse()?, step.parse()?);
+    let Query(asked) =
+        asked.map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use attempt=N, tail=BYTES or tail=all, follow=1"))?;
+    let tail = match asked.tail.as_deref() {
+        None => TAIL_BYTES,
+        Some("all") => u64::MAX,
+        Some(text) => text
+            .parse()
+            .map_err(|_| Refusal::bad(format!("tail=\"{text}\" is not a number of bytes"), "write tail=65536 or tail=all"))?,
+    };
+    let attempt = match asked.attempt {
+        Some(attempt) => attempt,
+        None => newest(&app, &run, &step).await?,
+    };
+    let file = app.handle.output_file(&run, &step, attempt);
+    let opened = File::open(&file).await;
+    let mut opened = opened.map_err(|error| unreadable(&error, &run, &step, attempt))?;
+    let length = opened.metadata().await.map_err(|error| unreadable(&error, &run, &step, attempt))?.len();
+    let from = length.saturating_sub(tail);
+    opened.seek(SeekFrom::Start(from)).await.map_err(|error| unreadable(&error, &run, &step, attempt))?;
+    let follow = asked.follow.as_deref().is_some_and(|f| f != "0").then(|| Followed { app, run, step, attempt });
+    let reader = Reader { file: opened, cut: from > 0, left: if follow.is_some() { u64::MAX } else { length - from }, follow };
+    let body = Body::from_stream(unfold(Some(reader), move |reader| async move { reader?.next(from).await }));
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
+}
+
+fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32) -> Refusal {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Refusal::missing(
+            format!("attempt {attempt} of {step} in {run} has no output"),
+            "it has not started, or its output was removed",
+        );
+    }
+    tracing::warn!(%error, run = run.as_str(), step = step.as_str(), attempt, "cannot read the output of an attempt");
+    let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+    Refusal::new(
+        status,
+        format!("the output of attempt {attempt} of {step} cannot be read: {error}"),
+        "look at the data folder's rights and disk",
+    )
+}
+
+/// The newest attempt: the run's own word if it is among the newest, else the highest folder.
+async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u32, Refusal> {
+    let snapshot = app.handle.snapshot();
+    if let Some(step_run) =
+        snapshot.runs.iter().find(|v| v.run.id == *run).and_then(|v| v.run.steps.get(step)).filter(|s| s.attempt > 0)
+    {
+        return Ok(step_run.attempt);
+    }
+    let none = || {
+        Refusal::missing(
+            format!("{step} in {run} has no output"),
+            "it has not started, there is no such step, or its output was removed",
+        )
+    };
+    let attempt_folder = app.handle.output_file(run, step, 1).parent().map(PathBuf::from);
+    let folder = attempt_folder.as_deref().and_then(std::path::Path::parent).ok_or_else(none)?;
+    let mut entries = tokio::fs::read_dir(folder).await.map_err(|_| none())?;
+    let mut highest = None;
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        highest = highest.max(entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()));
+    }
+    highest.ok_or_else(none)
+}
+
+/// An attempt whose output is followed.
+struct Followed {
+    app: App,
+    run: RunId,
+    step: StepName,
+    attempt: u32,
+}
+
+impl Followed {
+    /// Whether nothing will be written any more.
+    fn ended(&self) -> bool {
+        let snapshot = self.app.handle.snapshot();
+        let step = snapshot.runs.iter().find(|v| v.run.id == self.run).and_then(|v| v.run.steps.get(&self.step));
+        self.app.stop.is_cancelled() || step.is_none_or(|s| s.attempt != self.attempt || !s.state.is_alive())
+    }
+}
+
+struct Reader {
+    file: File,
+    /// Earlier bytes are left out, and the first line may be cut.
+    cut: bool,
+    left: u64,
+    follow: Option<Followed>,
+}
+
+impl Reader {
+    /// The next piece, and the reader if there may be more.
+    async fn next(mut self, skipped: u64) -> Option<(Result<Bytes, Infallible>, Option<Self>)> {
+        if self.cut {
+            self.cut = false;
+            let note = format!("… {skipped} earlier bytes are left out; tail=all shows them\n");
+            return Some((Ok(note.into()), Some(self)));
+        }
+        loop {
+            // Asked before reading: what was written before the end is then still read.
+            let ended = self.follow.as_ref().is_none_or(Followed::ended);
+            let mut bytes = vec![0; CHUNK_BYTES.min(usize::try_from(self.left).unwrap_or(CHUNK_BYTES))];
+            match self.file.read(&mut bytes).await {
+                Ok(0) if ended => return None,
+                Ok(0) => tokio::time::sleep(LOOK).await,
+                Ok(n) => {
+                    bytes.truncate(n);
+                    self.left -= n as u64;
+                    return Some((Ok(bytes.into()), Some(self)));
+                }
+                Err(error) => return Some((Ok(format!("\n… the rest cannot be read: {error}\n").into()), None)),
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Answers: pages, JSON, and refusals that say what to do instead.
+
+use askama::Template;
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::view::{Fragment, Html};
+use crate::daemon::Refused;
+
+/// A request that is not carried out: why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) error: String,
+    pub(super) remedy: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { status, error: error.into(), remedy: remedy.into() }
+    }
+
+    /// Something that does not exist.
+    pub(super) fn missing(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error, remedy)
+    }
+
+    /// A request that does not make sense.
+    pub(super) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, remedy)
+    }
+}
+
+impl From<Refused> for Refusal {
+    /// The daemon says why and, after a semicolon, what to do.
+    fn from(refused: Refused) -> Self {
+        let (error, remedy) = refused.0.split_once("; ").map_or((refused.0.as_str(), ""), |(e, r)| (e, r));
+        Self::new(StatusCode::CONFLICT, error, remedy)
+    }
+}
+
+impl From<crate::domain::ids::NameError> for Refusal {
+    fn from(error: crate::domain::ids::NameError) -> Self {
+        Self::bad(error.to_string(), "")
+    }
+}
+
+/// Any handler's refusal as JSON.
+pub(super) fn json(refusal: Refusal) -> impl IntoResponse {
+    (refusal.status, Json(json!({ "error": refusal.error, "remedy": refusal.remedy })))
+}
+
+/// Any handler's refusal as a page.
+pub(super) fn page(refusal: Refusal) -> impl IntoResponse {
+    let reason = refusal.status.canonical_reason().unwrap_or("Not done");
+    let title = if refusal.status == StatusCode::CONFLICT { "Not done" } else { reason };
+    let message = Message { title, text: sentence(&refusal.error), remedy: sentence(&refusal.remedy), back: "/" };
+    (refusal.status, Page::new("message", title, None, vec![Fragment::new("message", &message)]))
+}
+
+/// Fragments of errors are lower case without a full stop; a page shows sentences.
+fn sentence(fragment: &str) -> String {
+    let mut letters = fragment.chars();
+    match letters.next() {
+        Some(first) => {
+            let stop = if fragment.ends_with(['.', '!', '?']) { "" } else { "." };
+            format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+        }
+        None => String::new(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct Message<'a> {
+    title: &'a str,
+    text: String,
+    remedy: String,
+    back: &'a str,
+}
+
+/// A whole page.
+#[derive(Template)]
+#[template(path = "page.html")]
+pub(super) struct Page<'a> {
+    place: &'a str,
+    title: &'a str,
+    /// Where its changes come from; `None` for a page that never changes.
+    events: Option<String>,
+    fragments: Vec<Fragment>,
+    version: &'static str,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn new(place: &'a str, title: &'a str, events: Option<String>, fragments: Vec<Fragment>) -> Self {
+        Self { place, title, events, fragments, version: env!("CARGO_PKG_VERSION") }
+    }
+}
+
+impl IntoResponse for Page<'_> {
+    fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+        (headers, Html::of(&self).to_string()).into_response()
+    }
+}
+
+/// A refusal of a page's handler.
+pub(super) struct PageRefusal(pub(super) Refusal);
+
+impl<R: Into<Refusal>> From<R> for PageRefusal {
+    fn from(refusal: R) -> Self {
+        Self(refusal.into())
+    }
+}
+
+impl IntoResponse for PageRefusal {
+    fn into_response(self) -> Response {
+        page(self.0).into_response()
+    }
+}
+
+/// A refusal of an API handler.
+pub(super) struct ApiRefusal(pub(super) Refusal);
+
+impl<R: Into<Refusal>> From<R> for ApiRefusal {
+    fn from(refusal: R) -> Self {
+        Self(refusal.into())
+    }
+}
+
+impl IntoResponse for ApiRefusal {
+    fn into_response(self) -> Response {
+        json(self.0).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_command_tells_reason_and_remedy_apart() {
+        let refusal = Refusal::from(Refused("the run has ended; clear a step to run it again".into()));
+        assert_eq!((refusal.error.as_str(), refusal.remedy.as_str()), ("the run has ended", "clear a step to run it again"));
+        assert_eq!(sentence(&refusal.error), "The run has ended.");
+        assert_eq!(sentence(""), "");
+    }
+}

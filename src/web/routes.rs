@@ -1,0 +1,94 @@
+//! Every path of the site. The API's routes are a table, so that a test can compare it with the OpenAPI document.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+
+use super::reply::{self, Refusal};
+use super::server::App;
+use super::{actions, api, events, guard, health, output, pages};
+
+/// Largest request body, in bytes.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// A route of the API.
+pub(super) struct ApiRoute {
+    /// Method, in lower case as in OpenAPI.
+    #[cfg_attr(not(test), expect(dead_code, reason = "compared with the OpenAPI document by a test"))]
+    pub(super) method: &'static str,
+    /// Path below `/api/v1`.
+    pub(super) path: &'static str,
+    handler: MethodRouter<App>,
+}
+
+/// The API.
+pub(super) fn api_routes() -> Vec<ApiRoute> {
+    let at = |method, path, handler| ApiRoute { method, path, handler };
+    vec![
+        at("get", "/openapi.json", get(api::openapi)),
+        at("get", "/snapshot", get(api::snapshot)),
+        at("get", "/dags", get(api::dags)),
+        at("post", "/dags/{name}/pause", post(api::pause)),
+        at("post", "/dags/{name}/resume", post(api::resume)),
+        at("get", "/runs", get(api::runs)),
+        at("post", "/runs", post(api::trigger)),
+        at("get", "/runs/{id}", get(api::run)),
+        at("post", "/runs/{id}/cancel", post(api::cancel)),
+        at("post", "/runs/{id}/clear", post(api::clear)),
+        at("post", "/runs/{id}/mark", post(api::mark)),
+        at("get", "/runs/{id}/steps/{step}/output", get(output::api)),
+        at("get", "/alerts", get(api::alerts)),
+        at("post", "/down", post(api::down)),
+    ]
+}
+
+/// The site.
+pub(super) fn router(app: App) -> Router {
+    let api = api_routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    Router::new()
+        .route("/", get(pages::today))
+        .route("/dags", get(pages::dags))
+        .route("/dags/{name}/pause", post(actions::pause))
+        .route("/dags/{name}/resume", post(actions::resume))
+        .route("/dags/{name}/trigger", post(actions::trigger))
+        .route("/runs/{id}", get(pages::run))
+        .route("/runs/{id}/cancel", post(actions::cancel))
+        .route("/runs/{id}/clear", post(actions::clear))
+        .route("/runs/{id}/mark", post(actions::mark))
+        .route("/runs/{id}/steps/{step}/output", get(output::page))
+        .route("/events", get(events::events))
+        .route("/assets/{file}", get(pages::asset))
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .nest("/api/v1", api)
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+fn answer(request: &Request, refusal: Refusal) -> Response {
+    if request.uri().path().starts_with("/api/") {
+        reply::json(refusal).into_response()
+    } else {
+        reply::page(refusal).into_response()
+    }
+}
+
+async fn unknown(request: Request) -> Response {
+    let error = format!("there is nothing at {}", request.uri().path());
+    let api = request.uri().path().starts_with("/api/");
+    let remedy = if api { "GET /api/v1/openapi.json lists what there is" } else { "start from the first page" };
+    answer(&request, Refusal::missing(error, remedy))
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let error = format!("{} is not possible on {}", request.method(), request.uri().path());
+    answer(&request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, "GET /api/v1/openapi.json lists what is"))
+}

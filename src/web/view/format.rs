@@ -1,0 +1,134 @@
+//! Numbers, durations and times as people read them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+/// The zone a page shows its times in.
+#[derive(Debug, Clone)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// The zone of this IANA name; UTC if there is no such zone.
+    pub fn new(name: &str) -> Self {
+        Self(TimeZone::get(name).unwrap_or(TimeZone::UTC))
+    }
+
+    fn text(&self, at: Timestamp, pattern: &str) -> String {
+        at.to_zoned(self.0.clone()).strftime(pattern).to_string()
+    }
+
+    /// `13:11:02`
+    pub fn time(&self, at: Timestamp) -> String {
+        self.text(at, "%H:%M:%S")
+    }
+
+    /// `13:11`
+    pub fn minute(&self, at: Timestamp) -> String {
+        self.text(at, "%H:%M")
+    }
+
+    /// `Fri 20 Nov 13:11`
+    pub fn day_minute(&self, at: Timestamp) -> String {
+        self.text(at, "%a %-d %b %H:%M")
+    }
+
+    /// `2026-11-20 13:11:02 KST`
+    pub fn full(&self, at: Timestamp) -> String {
+        self.text(at, "%Y-%m-%d %H:%M:%S %Z")
+    }
+
+    /// `Friday 20 November 2026`
+    pub fn long_date(&self, at: Timestamp) -> String {
+        self.text(at, "%A %-d %B %Y")
+    }
+
+    /// The zone's short name at that time: `KST`.
+    pub fn label(&self, at: Timestamp) -> String {
+        self.text(at, "%Z")
+    }
+
+    /// Seconds east of UTC at that time.
+    pub fn offset_seconds(&self, at: Timestamp) -> i64 {
+        i64::from(self.0.to_offset(at).seconds())
+    }
+
+    /// A JSON value for people: instants as times of day, numbers with thousands marks, the rest as it is.
+    pub fn value(&self, value: &Value) -> String {
+        match value {
+            Value::Null => "–".to_owned(),
+            Value::Bool(true) => "yes".to_owned(),
+            Value::Bool(false) => "no".to_owned(),
+            Value::Number(n) => match (n.as_u64(), n.as_f64()) {
+                (Some(n), _) => count(n),
+                (None, Some(x)) if x.fract() != 0.0 => format!("{x:.2}"),
+                _ => n.to_string(),
+            },
+            Value::String(text) => text.parse::<Timestamp>().map_or_else(|_| text.clone(), |at| self.time(at)),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// `21,408`
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `3 min 12 s`; two units at most.
+pub fn span(seconds: i64) -> String {
+    let s = seconds.max(0);
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 if s % 60 == 0 => format!("{} min", s / 60),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86400 if s % 3600 / 60 == 0 => format!("{} h", s / 3600),
+        3600..86400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86400, s % 86400 / 3600),
+    }
+}
+
+/// A rate per second: `12.4/s`.
+pub fn rate(per_second: f64) -> String {
+    if per_second >= 100.0 { format!("{}/s", count(per_second.round() as u64)) } else { format!("{per_second:.1}/s") }
+}
+
+/// `120` or `1.5`: a speed without needless digits.
+pub fn speed(times: f64) -> String {
+    if times.fract().abs() < 1e-9 { format!("{times:.0}") } else { format!("{times:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_spans() {
+        assert_eq!(
+            [count(0), count(999), count(1000), count(21_408), count(1_234_567)],
+            ["0", "999", "1,000", "21,408", "1,234,567"]
+        );
+        let spans: Vec<_> = [-4, 0, 59, 60, 192, 3600, 3660, 90_000].into_iter().map(span).collect();
+        assert_eq!(spans, ["0 s", "0 s", "59 s", "1 min", "3 min 12 s", "1 h", "1 h 1 min", "1 d 1 h"]);
+        assert_eq!([rate(0.04), rate(12.44), rate(1234.0)], ["0.0/s", "12.4/s", "1,234/s"]);
+        assert_eq!([speed(120.0), speed(1.5)], ["120", "1.5"]);
+    }
+
+    #[test]
+    fn times_are_in_the_zone_and_named() {
+        let at: Timestamp = "2026-11-20T04:11:02Z".parse().expect("an instant");
+        let zone = Zone::new("Asia/Seoul");
+        assert_eq!(zone.time(at), "13:11:02");
+        assert_eq!(zone.full(at), "2026-11-20 13:11:02 KST");
+        assert_eq!(zone.value(&serde_json::json!("2026-11-20T13:11:02+09:00")), "13:11:02");
+        assert_eq!(Zone::new("Mars/Olympus").label(at), "UTC");
+    }
+}

@@ -1,0 +1,220 @@
+//! The way of the data, hop by hop: how much is there, how fast it comes, how far it is behind, whether it is fresh.
+
+use askama::Template;
+
+use super::Pair;
+use super::findings::{self, FreshHop, HOPS, HopCount, built_in};
+use super::format::{Zone, count, rate, span};
+use crate::daemon::Snapshot;
+use crate::daemon::snapshot::RunView;
+use crate::domain::dag::Step;
+
+/// The label of the collector's own newest moment.
+const LAST_FRAME: &str = "last frame";
+
+/// The row of hops.
+#[derive(Debug, Template)]
+#[template(path = "hops.html")]
+pub struct Hops {
+    /// In the order data passes them.
+    pub hops: Vec<Hop>,
+    /// When the freshness check last looked: `freshness as of 13:10 KST`.
+    pub as_of: Option<String>,
+}
+
+/// A hop.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Hop {
+    /// `spool`, `log`, `raw`, `index` or `objects`.
+    pub name: &'static str,
+    /// Where its data comes from.
+    pub from: &'static str,
+    /// Style class of its light: `good`, `bad`, `quiet`.
+    pub light: &'static str,
+    /// What the light says.
+    pub light_text: String,
+    /// Records in it.
+    pub records: Option<String>,
+    /// What arrives, or what reconciliation found.
+    pub pairs: Vec<Pair>,
+}
+
+/// The hops of a run. Empty for a run that collects nothing.
+pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
+    let find = |prefix: &str| view.run.dag.steps().iter().find(|s| built_in(s).is_some_and(|p| p.starts_with(prefix)));
+    let collector = find("collect/");
+    let sinks = [find("sink/raw"), find("sink/index"), find("sink/objects")];
+    if collector.is_none() && sinks.iter().all(Option::is_none) {
+        return Hops { hops: Vec::new(), as_of: None };
+    }
+    let zone = Zone::new(&snapshot.timezone);
+    let fresh = findings::freshness(view);
+    let report = findings::reconciliation(view);
+    let checked = findings::step_of(view, "freshness").and_then(|(_, run)| run.history.last()).map(|a| a.ended_at);
+    let source = Source { snapshot, view, zone: &zone, collector, sinks };
+    let hops = HOPS
+        .into_iter()
+        .filter_map(|name| {
+            let mut hop = source.hop(name)?;
+            match report.as_ref().and_then(|r| r.hops.get(name)) {
+                Some(counts) => proven(&mut hop, name, *counts),
+                None if view.run.state.is_terminal() => {
+                    (hop.light, hop.light_text) = ("quiet", "run ended".to_owned());
+                }
+                None => lit(&mut hop, fresh.as_ref().and_then(|f| f.hops.iter().find(|h| h.hop == name)), &zone),
+            }
+            Some(hop)
+        })
+        .collect();
+    let as_of = checked
+        .filter(|_| report.is_none() && !view.run.state.is_terminal())
+        .map(|at| format!("freshness as of {} {}", zone.minute(at), zone.label(at)));
+    Hops { hops, as_of }
+}
+
+struct Source<'a> {
+    snapshot: &'a Snapshot,
+    view: &'a RunView,
+    zone: &'a Zone,
+    collector: Option<&'a Step>,
+    sinks: [Option<&'a Step>; 3],
+}
+
+impl Source<'_> {
+    fn hop(&self, name: &'static str) -> Option<Hop> {
+        match name {
+            "spool" => self.spool(),
+            "log" => self.log(),
+            "raw" => self.sinks[0].map(|s| self.sink("raw", "from log", s)).or_else(|| self.raw_by_collector()),
+            "index" => self.sinks[1].map(|s| self.sink("index", "from log", s)),
+            _ => self.sinks[2].map(|s| self.sink("objects", "from log", s)),
+        }
+    }
+
+    fn collected(&self, key: &str) -> Option<u64> {
+        findings::fact(self.view, self.collector?, key)
+    }
+
+    fn spool(&self) -> Option<Hop> {
+        let collector = self.collector?;
+        let mut pairs = Vec::new();
+        let mut add = |label: &str, key: &str, always: bool| {
+            if let Some(n) = self.collected(key).filter(|n| always || *n > 0) {
+                pairs.push(Pair::new(label, count(n)));
+            }
+        };
+        add("frames", "frames", true);
+        add("repeated", "duplicates", false);
+        add("malformed", "malformed", false);
+        add("reconnects", "reconnects", false);
+        if let Some(at) = findings::fact_time(self.view, collector, "last_frame_at") {
+            pairs.push(Pair::new(LAST_FRAME, self.zone.time(at)));
+        }
+        let records = self.collected("spool_seq").or_else(|| self.collected("records")).map(count);
+        Some(Hop { name: "spool", from: "from the feed", records, pairs, ..Hop::default() })
+    }
+
+    /// The topic the run's collector writes: named in its parameters, else after its venue.
+    fn topic(&self) -> Option<String> {
+        let collector = self.collector?;
+        let named = collector.with.get("topic").and_then(|t| t.as_str()).map(str::to_owned);
+        named.or_else(|| Some(format!("{}.trades", built_in(collector)?.strip_prefix("collect/")?)))
+    }
+
+    fn log(&self) -> Option<Hop> {
+        let topic = self.topic()?;
+        let gauges = &self.snapshot.gauges;
+        let mut pairs = Vec::new();
+        if let Some(per_second) = gauges.rates.get(&topic).filter(|_| !self.view.run.state.is_terminal()) {
+            pairs.push(Pair::new("arriving", rate(*per_second)));
+        }
+        if let (Some(spool), Some(log)) = (self.collected("spool_seq"), self.collected("log_seq")) {
+            pairs.push(Pair::new("behind", count(spool.saturating_sub(log))));
+        }
+        let records = gauges.topics.get(&topic).copied().map(count);
+        Some(Hop { name: "log", from: "from spool", records, pairs, ..Hop::default() })
+    }
+
+    fn raw_by_collector(&self) -> Option<Hop> {
+        let collector = self.collector?;
+        let mut pairs = Vec::new();
+        let raw = findings::fact(self.view, collector, "raw_seq");
+        if let (Some(spool), Some(raw)) = (self.collected("spool_seq"), raw) {
+            pairs.push(Pair::new("behind", count(spool.saturating_sub(raw))));
+        }
+        Some(Hop { name: "raw", from: "from spool", records: raw.map(count), pairs, ..Hop::default() })
+    }
+
+    fn sink(&self, name: &'static str, from: &'static str, step: &Step) -> Hop {
+        let fact = |key| findings::fact(self.view, step, key);
+        let lag = fact("lag").or_else(|| self.group_lag(step));
+        let mut pairs: Vec<_> = lag.map(|n| Pair::new("behind", count(n))).into_iter().collect();
+        if let Some(n) = fact("dead_letters") {
+            pairs.push(Pair::new("dead letters", count(n)));
+        }
+        Hop { name, from, records: fact("written").map(count), pairs, ..Hop::default() }
+    }
+
+    /// The group of a sink carries its step's name.
+    fn group_lag(&self, step: &Step) -> Option<u64> {
+        let mut groups = self.snapshot.gauges.group_lag.iter();
+        groups.find(|(group, _)| group.rsplit(['/', '.']).next() == Some(step.name.as_str())).map(|(_, lag)| *lag)
+    }
+}
+
+fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
+    let Some(fresh) = fresh else {
+        (hop.light, hop.light_text) = ("quiet", "not checked yet".to_owned());
+        return;
+    };
+    let age = fresh.age_seconds.map(|s| span(s as i64));
+    (hop.light, hop.light_text) = match (fresh.stale, age) {
+        (true, Some(age)) => ("bad", format!("stalled, {age}")),
+        (true, None) => ("bad", "stalled, empty".to_owned()),
+        (false, Some(age)) => ("good", format!("fresh, {age}")),
+        (false, None) => ("good", "fresh".to_owned()),
+    };
+    if let Some(at) = fresh.newest.filter(|_| !hop.pairs.iter().any(|p| p.label == LAST_FRAME)) {
+        hop.pairs.push(Pair::new("newest", zone.time(at)));
+    }
+    if let Some(detail) = fresh.detail.as_deref().filter(|d| fresh.stale && !d.is_empty()) {
+        hop.light_text = format!("{}; {detail}", hop.light_text);
+    }
+}
+
+fn proven(hop: &mut Hop, name: &str, counts: HopCount) {
+    let fine = counts.missing == 0 && counts.duplicates == 0;
+    hop.records = Some(count(counts.unique));
+    hop.pairs = vec![Pair::new("missing", count(counts.missing)), Pair::new("duplicates", count(counts.duplicates))];
+    (hop.light, hop.light_text) = match (fine, name) {
+        (true, "spool") => ("good", "received".to_owned()),
+        (true, _) => ("good", "complete".to_owned()),
+        (false, _) => ("bad", "does not match the spool".to_owned()),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture;
+
+    #[test]
+    fn each_hop_shows_its_own_light() {
+        let snapshot = fixture::snapshot();
+        let drawn = hops(&snapshot, &snapshot.runs[0]);
+        let lights: Vec<_> = drawn.hops.iter().map(|h| (h.name, h.light)).collect();
+        assert_eq!(lights, [("spool", "bad"), ("log", "bad"), ("raw", "bad"), ("index", "bad"), ("objects", "good")]);
+        let log = &drawn.hops[1];
+        assert_eq!(log.records.as_deref(), Some("14,212"));
+        assert!(log.pairs.contains(&Pair::new("behind", "0")), "{log:?}");
+        assert_eq!(drawn.as_of.as_deref(), Some("freshness as of 13:10 KST"));
+    }
+
+    #[test]
+    fn an_ended_run_shows_what_reconciliation_found() {
+        let snapshot = fixture::ended();
+        let drawn = hops(&snapshot, &snapshot.runs[0]);
+        assert!(drawn.hops.iter().all(|h| h.light == "good"), "{drawn:?}");
+        assert!(drawn.hops[4].pairs.contains(&Pair::new("missing", "0")));
+    }
+}

@@ -1,0 +1,79 @@
+//! What the pages show, as pure functions of a [`Snapshot`](crate::daemon::Snapshot): no files, no clock, no network.
+//!
+//! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose HTML changed
+//! are sent and swapped in. Every dynamic text passes askama's escaping on its way into a fragment.
+
+pub mod dags;
+pub mod findings;
+pub mod format;
+pub mod hops;
+pub mod run;
+pub mod timeline;
+pub mod today;
+pub mod verdict;
+
+use std::fmt;
+
+use askama::Template;
+
+/// HTML that was made by a template and is not escaped again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Html(String);
+
+impl Html {
+    /// Renders a template.
+    pub fn of(template: &impl Template) -> Self {
+        // A template writes into a String, which cannot fail; a failing Display would be a bug that the page then shows.
+        let text = template.render().unwrap_or_else(|error| {
+            tracing::error!(%error, "a page template failed");
+            "<p>This part of the page could not be drawn; the daemon's log says why.</p>".to_owned()
+        });
+        // A part with nothing in it takes no room on the page.
+        Self(text.trim().to_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Html {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl askama::filters::HtmlSafe for Html {}
+
+/// A part of a live page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// The `id` of the element it fills, without the `live-` prefix.
+    pub id: &'static str,
+    /// Its content.
+    pub html: Html,
+}
+
+impl Fragment {
+    /// Renders a fragment.
+    pub fn new(id: &'static str, template: &impl Template) -> Self {
+        Self { id, html: Html::of(template) }
+    }
+}
+
+/// A label and a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// What it is.
+    pub label: String,
+    /// How much it is.
+    pub value: String,
+}
+
+impl Pair {
+    /// Puts a label and a value together.
+    pub fn new(label: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { label: label.into(), value: value.into() }
+    }
+}

@@ -1,0 +1,266 @@
+//! A run: its header, and a table of its steps with attempts, times, exits, reasons and what can be done.
+
+use askama::Template;
+
+use super::format::{Zone, count, span, speed};
+use super::timeline::{state_class, timeline};
+use super::{Fragment, Pair};
+use crate::daemon::Snapshot;
+use crate::daemon::snapshot::RunView;
+use crate::domain::dag::Step;
+use crate::domain::run::{Cause, RunState, StepRun};
+
+/// The head of a page about a run.
+#[derive(Debug, Template)]
+#[template(path = "header.html")]
+pub struct Header {
+    /// Run id; empty when there is no run.
+    pub id: String,
+    /// DAG name.
+    pub dag: String,
+    /// What the DAG says it does.
+    pub description: String,
+    /// `Friday 20 November 2026`
+    pub date: String,
+    /// State in words.
+    pub state: &'static str,
+    /// Style class of the state.
+    pub class: &'static str,
+    /// `08:50–16:00 KST`
+    pub window: String,
+    /// Time of day now.
+    pub now: String,
+    /// Zone of that time.
+    pub zone: String,
+    /// How much faster than real time the clock runs; `None` at real speed.
+    pub speed: Option<String>,
+    /// More facts.
+    pub facts: Vec<Pair>,
+}
+
+/// The page's style class of a run state.
+pub fn run_class(state: RunState) -> &'static str {
+    match state {
+        RunState::Running => "good",
+        RunState::Closing => "busy",
+        RunState::Succeeded => "over",
+        RunState::Failed => "bad",
+        RunState::Cancelled => "warn",
+    }
+}
+
+fn speed_badge(snapshot: &Snapshot) -> Option<String> {
+    (snapshot.speed > 0.0 && (snapshot.speed - 1.0).abs() > 1e-9).then(|| speed(snapshot.speed))
+}
+
+/// The header of a run, or of a day without one.
+pub fn header(snapshot: &Snapshot, view: Option<&RunView>) -> Header {
+    let zone = Zone::new(&snapshot.timezone);
+    let base = Header {
+        id: String::new(),
+        dag: "openbell".to_owned(),
+        description: String::new(),
+        date: zone.long_date(snapshot.now),
+        state: "idle",
+        class: "quiet",
+        window: String::new(),
+        now: zone.time(snapshot.now),
+        zone: zone.label(snapshot.now),
+        speed: speed_badge(snapshot),
+        facts: Vec::new(),
+    };
+    let Some(view) = view else { return base };
+    let run = &view.run;
+    let mut facts = Vec::new();
+    match run.cause {
+        Cause::Scheduled => {}
+        Cause::Manual => facts.push(Pair::new("started", "by hand")),
+        Cause::Backfill => facts.push(Pair::new("started", "by a backfill")),
+    }
+    if run.late_by_seconds() > 0 {
+        facts.push(Pair::new("joined late by", span(run.late_by_seconds())));
+    }
+    if let Some(by) = &run.cancelled_by {
+        facts.push(Pair::new("cancelled by", by));
+    }
+    if let Some(at) = run.finished_at {
+        facts.push(Pair::new("ended", zone.full(at)));
+    }
+    facts.extend(run.params.iter().map(|(key, value)| Pair::new(key, value)));
+    let open = zone.minute(run.window.open_at);
+    let window = match run.window.close_at {
+        Some(close) => format!("{open}–{} {}", zone.minute(close), zone.label(close)),
+        None => format!("from {open} {}", zone.label(run.window.open_at)),
+    };
+    Header {
+        id: run.id.to_string(),
+        dag: run.dag.name.to_string(),
+        description: run.dag.description.clone(),
+        date: run.session_date.strftime("%A %-d %B %Y").to_string(),
+        state: run.state.as_str(),
+        class: run_class(run.state),
+        window,
+        facts,
+        ..base
+    }
+}
+
+/// What can be done to a run, as forms.
+#[derive(Debug, Template)]
+#[template(path = "actions.html")]
+pub struct Actions {
+    /// Run id.
+    pub id: String,
+    /// It can still be cancelled.
+    pub open: bool,
+    /// Hidden field of every form.
+    pub csrf: String,
+}
+
+/// The table of steps.
+#[derive(Debug, Template)]
+#[template(path = "steps.html")]
+pub struct Steps {
+    /// Run id.
+    pub id: String,
+    /// One row a step.
+    pub rows: Vec<StepRow>,
+    /// Hidden field of every form.
+    pub csrf: String,
+    /// Zone of the times.
+    pub zone: String,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRow {
+    /// Name.
+    pub name: String,
+    /// Kind in words.
+    pub kind: &'static str,
+    /// State in words.
+    pub state: &'static str,
+    /// Style class of the state.
+    pub class: &'static str,
+    /// Number of the newest attempt; 0 before the first.
+    pub attempt: u32,
+    /// Retries or restarts spent.
+    pub retries: u32,
+    /// Times of day, or a dash.
+    pub started: String,
+    /// When it was ready.
+    pub ready: String,
+    /// When it was over.
+    pub stopped: String,
+    /// How the last attempt ended.
+    pub exit: String,
+    /// Why it stands where it stands.
+    pub reason: String,
+    /// What the living step says about itself.
+    pub facts: Vec<Pair>,
+    /// Ended attempts, newest first.
+    pub history: Vec<Attempt>,
+    /// What it returned, as indented JSON.
+    pub result: Option<String>,
+}
+
+/// An ended attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// Number.
+    pub number: u32,
+    /// `09:00:12–11:32:47`
+    pub times: String,
+    /// How long it lived.
+    pub lived: String,
+    /// How it ended.
+    pub exit: String,
+    /// It ended well.
+    pub fine: bool,
+}
+
+fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone) -> StepRow {
+    let time = |at: Option<jiff::Timestamp>| at.map_or_else(|| "–".to_owned(), |at| zone.time(at));
+    let mut reason = run.reason.clone().unwrap_or_default();
+    if let Some(trouble) = view.statuses.get(&step.name).and_then(|s| s.degraded.as_ref()).filter(|t| **t != reason) {
+        reason = if reason.is_empty() { trouble.clone() } else { format!("{reason}; {trouble}") };
+    }
+    if run.killed {
+        reason.push_str(if reason.is_empty() { "had to be killed" } else { "; had to be killed" });
+    }
+    if run.missed_rounds > 0 {
+        let missed = format!("{} rounds missed", count(run.missed_rounds.into()));
+        reason = if reason.is_empty() { missed } else { format!("{reason}; {missed}") };
+    }
+    let history = run.history.iter().rev().map(|a| Attempt {
+        number: a.attempt,
+        times: format!("{}–{}", zone.time(a.started_at), zone.time(a.ended_at)),
+        lived: span(a.ended_at.duration_since(a.started_at).as_secs()),
+        exit: a.exit.to_string(),
+        fine: a.exit.is_success(),
+    });
+    let facts = view
+        .statuses
+        .get(&step.name)
+        .map(|s| s.facts.iter().map(|(k, v)| Pair::new(k.replace('_', " "), zone.value(v))).collect());
+    StepRow {
+        name: step.name.to_string(),
+        kind: step.kind.as_str(),
+        state: run.state.as_str(),
+        class: state_class(run.state),
+        attempt: run.attempt,
+        retries: run.retries_used,
+        started: time(run.started_at),
+        ready: time(run.ready_at),
+        stopped: time(run.stopped_at),
+        exit: run.history.last().map_or_else(|| "–".to_owned(), |a| a.exit.to_string()),
+        reason,
+        facts: facts.unwrap_or_default(),
+        history: history.collect(),
+        // A JSON value always prints.
+        result: run.result.as_ref().map(|r| format!("{r:#}")),
+    }
+}
+
+/// The table of a run's steps.
+pub fn steps(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Steps {
+    let zone = Zone::new(&snapshot.timezone);
+    let rows = view.run.dag.steps().iter().filter_map(|step| Some(step_row(view, step, view.run.steps.get(&step.name)?, &zone)));
+    Steps { id: view.run.id.to_string(), rows: rows.collect(), csrf: csrf.to_owned(), zone: zone.label(snapshot.now) }
+}
+
+/// The page of a run.
+pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Vec<Fragment> {
+    let id = view.run.id.to_string();
+    vec![
+        Fragment::new("header", &header(snapshot, Some(view))),
+        Fragment::new("timeline", &timeline(snapshot, view)),
+        Fragment::new("steps", &steps(snapshot, view, csrf)),
+        Fragment::new("actions", &Actions { id, open: !view.run.state.is_terminal(), csrf: csrf.to_owned() }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture;
+
+    #[test]
+    fn the_header_names_day_window_clock_and_speed() {
+        let snapshot = fixture::snapshot();
+        let header = header(&snapshot, snapshot.today());
+        assert_eq!(header.date, "Friday 20 November 2026");
+        assert_eq!(header.window, "08:50–16:00 KST");
+        assert_eq!((header.now.as_str(), header.zone.as_str(), header.speed.as_deref()), ("13:11:02", "KST", Some("120")));
+    }
+
+    #[test]
+    fn a_row_shows_attempts_exits_and_reasons() {
+        let snapshot = fixture::snapshot();
+        let table = steps(&snapshot, &snapshot.runs[0], "token");
+        let collector = table.rows.iter().find(|r| r.name == "collector").expect("a row");
+        assert_eq!((collector.attempt, collector.exit.as_str()), (2, "exit code 1"));
+        assert_eq!(collector.history[0].times, "08:50:01–10:42:10");
+        assert!(collector.facts.contains(&Pair::new("frames", "9,871")), "{collector:?}");
+    }
+}

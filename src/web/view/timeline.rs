@@ -1,0 +1,412 @@
+//! The day from open to close: one bar a step, marks for restarts and rounds, bands where data stalled, a now-line.
+//!
+//! Positions are percentages of the track's width, so the page needs no script to lay the day out.
+
+use std::fmt;
+
+use askama::Template;
+use jiff::{SignedDuration, Timestamp};
+
+use super::findings;
+use super::format::{Zone, span};
+use crate::daemon::Snapshot;
+use crate::daemon::snapshot::RunView;
+use crate::domain::dag::{AlertKind, Step, StepKind};
+use crate::domain::run::{StepRun, StepState};
+
+/// A share of the track's width.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percent(pub f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2}%", self.0)
+    }
+}
+
+/// The drawing.
+#[derive(Debug, Template)]
+#[template(path = "timeline.html")]
+pub struct Timeline {
+    /// The run, for links.
+    pub run: String,
+    /// Ticks of the axis.
+    pub ticks: Vec<Tick>,
+    /// One row a step.
+    pub rows: Vec<Row>,
+    /// Where now is, with its time; `None` once the run has ended.
+    pub now: Option<Tick>,
+    /// Where the window closes.
+    pub close: Option<Percent>,
+    /// Times without data.
+    pub stalls: Vec<Segment>,
+    /// Short name of the zone.
+    pub zone: String,
+}
+
+/// A labelled place on the axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tick {
+    /// Where.
+    pub x: Percent,
+    /// `09:00`
+    pub label: String,
+    /// Text anchor, so that the outermost labels stay inside.
+    pub anchor: &'static str,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Its kind in words.
+    pub kind: &'static str,
+    /// Its state in words.
+    pub state: &'static str,
+    /// Its state as the page's style class.
+    pub class: &'static str,
+    /// Coloured pieces.
+    pub segments: Vec<Segment>,
+    /// Restarts and rounds.
+    pub marks: Vec<Mark>,
+    /// What a reader should know in a few words.
+    pub note: String,
+}
+
+/// A coloured piece of a bar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Left end.
+    pub x: Percent,
+    /// Width.
+    pub width: Percent,
+    /// Style class: `starting`, `ready`, `degraded`, `stopping`, `waiting`, `running`, `done`, `bad`, `rounds`, `stall`.
+    pub class: &'static str,
+    /// Shown on hover.
+    pub title: String,
+}
+
+/// A moment on a bar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// Where.
+    pub x: Percent,
+    /// Style class: `restart`, `round`, `round-bad`, `round-late`.
+    pub class: &'static str,
+    /// Shown on hover.
+    pub title: String,
+}
+
+/// The page's style class of a step state.
+pub fn state_class(state: StepState) -> &'static str {
+    match state {
+        StepState::Pending | StepState::Skipped => "quiet",
+        StepState::Starting | StepState::Running | StepState::Waiting => "busy",
+        StepState::Ready | StepState::Succeeded => "good",
+        StepState::Stopping | StepState::Stopped => "over",
+        StepState::Degraded => "warn",
+        StepState::Failed | StepState::UpstreamFailed => "bad",
+    }
+}
+
+/// From instants to places.
+struct Scale {
+    from: Timestamp,
+    seconds: f64,
+}
+
+impl Scale {
+    fn of(view: &RunView, now: Timestamp) -> Self {
+        let run = &view.run;
+        let last_stop = run.steps.values().filter_map(|s| s.stopped_at).max();
+        let open_end = if run.state.is_terminal() { run.finished_at.or(last_stop) } else { Some(now) };
+        let to = [run.window.close_at, last_stop, open_end].into_iter().flatten().max().unwrap_or(now);
+        let from = run.steps.values().filter_map(|s| s.started_at).chain([run.window.open_at]).min().unwrap_or(now);
+        let length = to.duration_since(from).as_secs_f64().max(1.0);
+        // A little air after the close, where teardown steps live.
+        Self { from, seconds: length * 1.02 }
+    }
+
+    fn at(&self, at: Timestamp) -> Percent {
+        Percent((at.duration_since(self.from).as_secs_f64() / self.seconds * 100.0).clamp(0.0, 100.0))
+    }
+
+    fn piece(&self, from: Timestamp, to: Timestamp, class: &'static str, title: String) -> Segment {
+        let (x, end) = (self.at(from), self.at(to.max(from)));
+        // Wide enough to be seen, without running off the right edge.
+        let width = (end.0 - x.0).max(0.35);
+        Segment { x: Percent(x.0.min(100.0 - width)), width: Percent(width), class, title }
+    }
+
+    fn ticks(&self, zone: &Zone) -> Vec<Tick> {
+        const STEPS: [i64; 11] = [10, 60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
+        let step = STEPS.into_iter().find(|s| self.seconds / (*s as f64) <= 9.0).unwrap_or(604_800);
+        let offset = zone.offset_seconds(self.from);
+        let first = (self.from.as_second() + offset).div_euclid(step) * step + step - offset;
+        let mut ticks = Vec::new();
+        let mut second = first;
+        while (second - self.from.as_second()) as f64 <= self.seconds * 0.995 {
+            let Ok(at) = Timestamp::from_second(second) else { break };
+            let x = self.at(at);
+            let label = if step < 60 { zone.time(at) } else { zone.minute(at) };
+            ticks.push(Tick { x, label, anchor: anchor(x) });
+            second += step;
+        }
+        ticks
+    }
+}
+
+fn anchor(x: Percent) -> &'static str {
+    match x.0 {
+        x if x < 4.0 => "start",
+        x if x > 96.0 => "end",
+        _ => "middle",
+    }
+}
+
+/// Draws a run.
+pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
+    let zone = Zone::new(&snapshot.timezone);
+    let now = if view.run.state.is_terminal() { view.run.finished_at.unwrap_or(snapshot.now) } else { snapshot.now };
+    let scale = Scale::of(view, now);
+    let stalls = stalls(snapshot, view, now, &scale, &zone);
+    let rows = view
+        .run
+        .dag
+        .steps()
+        .iter()
+        .filter_map(|step| Some((step, view.run.steps.get(&step.name)?)))
+        .map(|(step, run)| row(step, run, now, &scale, &zone, &stalls))
+        .collect();
+    let at_now = scale.at(now);
+    let mut ticks = scale.ticks(&zone);
+    if !view.run.state.is_terminal() {
+        // The now-line's own label stands there.
+        ticks.iter_mut().filter(|t| (t.x.0 - at_now.0).abs() < 5.0).for_each(|t| t.label.clear());
+    }
+    Timeline {
+        run: view.run.id.to_string(),
+        ticks,
+        rows,
+        now: (!view.run.state.is_terminal()).then(|| Tick { x: at_now, label: zone.minute(now), anchor: anchor(at_now) }),
+        close: view.run.window.close_at.map(|at| scale.at(at)),
+        stalls,
+        zone: zone.label(now),
+    }
+}
+
+/// Spans between a `stalled` alert of a rule and its `recovered` one. One that is still open begins with the newest
+/// record of the hops that are stale, which is when the data stopped.
+fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zone: &Zone) -> Vec<Segment> {
+    let mut alerts: Vec<_> = snapshot.alerts.iter().filter(|a| a.run == view.run.id).collect();
+    alerts.sort_by_key(|a| a.at);
+    let mut open: Vec<(&str, Timestamp)> = Vec::new();
+    let mut found = Vec::new();
+    let mut close = |from: Timestamp, to: Timestamp, word: &str| {
+        let title = format!("stalled {}–{} ({word})", zone.minute(from), zone.minute(to));
+        found.push(scale.piece(from, to, "stall", title));
+    };
+    for alert in alerts {
+        match alert.kind {
+            AlertKind::Stalled if !open.iter().any(|(rule, _)| *rule == alert.rule) => open.push((&alert.rule, alert.at)),
+            AlertKind::Recovered => {
+                if let Some(at) = open.iter().position(|(rule, _)| *rule == alert.rule) {
+                    let (_, from) = open.remove(at);
+                    close(from, alert.at, "recovered");
+                }
+            }
+            _ => {}
+        }
+    }
+    let stopped = findings::freshness(view).and_then(|f| f.hops.iter().filter(|h| h.stale).filter_map(|h| h.newest).max());
+    for (_, from) in open {
+        close(stopped.map_or(from, |at| at.min(from)), now, "still open");
+    }
+    found
+}
+
+fn row(step: &Step, run: &StepRun, now: Timestamp, scale: &Scale, zone: &Zone, stalls: &[Segment]) -> Row {
+    let pieces = match step.kind {
+        StepKind::Service => service(run, now),
+        StepKind::Task | StepKind::Teardown => attempts(run, now),
+        StepKind::Check => rounds(run, now),
+    };
+    let segments = pieces
+        .into_iter()
+        .map(|(from, to, class)| {
+            let title = format!("{} {class} {}–{}", step.name, zone.time(from), zone.time(to));
+            scale.piece(from, to, class, title)
+        })
+        .collect();
+    Row {
+        name: step.name.to_string(),
+        kind: step.kind.as_str(),
+        state: run.state.as_str(),
+        class: state_class(run.state),
+        segments,
+        marks: marks(step, run, scale, zone, stalls),
+        note: note(step, run, now, zone),
+    }
+}
+
+type Piece = (Timestamp, Timestamp, &'static str);
+
+fn end_of(run: &StepRun, now: Timestamp) -> Timestamp {
+    run.stopped_at.unwrap_or(now)
+}
+
+/// A service: starting, ready, waiting between attempts, stopping.
+fn service(run: &StepRun, now: Timestamp) -> Vec<Piece> {
+    let Some(start) = run.started_at else { return Vec::new() };
+    let end = end_of(run, now);
+    let mut pieces = Vec::new();
+    let mut cursor = start;
+    if let Some(ready) = run.ready_at {
+        pieces.push((start, ready, "starting"));
+        cursor = ready;
+    }
+    for (nth, attempt) in run.history.iter().enumerate() {
+        if attempt.started_at > cursor {
+            // Before the oldest kept attempt the step lived on; between two kept ones it waited.
+            pieces.push((cursor, attempt.started_at, if nth == 0 { "ready" } else { "waiting" }));
+        }
+        let from = attempt.started_at.max(cursor);
+        match run.stop_requested_at.filter(|stop| *stop > from && *stop <= attempt.ended_at) {
+            Some(stop) => pieces.extend([(from, stop, "ready"), (stop, attempt.ended_at, "stopping")]),
+            None => pieces.push((from, attempt.ended_at.max(from), "ready")),
+        }
+        cursor = attempt.ended_at.max(cursor);
+    }
+    match run.state {
+        StepState::Starting | StepState::Running => pieces.push((cursor, end, "starting")),
+        StepState::Ready => pieces.extend([(cursor, run.since, "starting"), (run.since, end, "ready")]),
+        StepState::Degraded => pieces.extend([(cursor, run.since, "ready"), (run.since, end, "degraded")]),
+        StepState::Waiting | StepState::Pending => pieces.push((cursor, end, "waiting")),
+        StepState::Stopping => {
+            let stop = run.stop_requested_at.unwrap_or(run.since);
+            pieces.extend([(cursor, stop, "ready"), (stop, end, "stopping")]);
+        }
+        StepState::Failed | StepState::UpstreamFailed => pieces.push((cursor, end, "bad")),
+        StepState::Succeeded | StepState::Stopped | StepState::Skipped => {
+            if run.history.is_empty() {
+                pieces.push((cursor, end, "ready"));
+            }
+        }
+    }
+    pieces.retain(|(from, to, class)| to > from || *class == "bad");
+    pieces
+}
+
+/// A task or teardown: each attempt by its end, waits between them.
+fn attempts(run: &StepRun, now: Timestamp) -> Vec<Piece> {
+    let Some(start) = run.started_at else { return Vec::new() };
+    let end = end_of(run, now);
+    let mut cursor = start;
+    let mut pieces = Vec::new();
+    for attempt in &run.history {
+        if attempt.started_at > cursor {
+            pieces.push((cursor, attempt.started_at, "waiting"));
+        }
+        pieces.push((attempt.started_at, attempt.ended_at, if attempt.exit.is_success() { "done" } else { "bad" }));
+        cursor = attempt.ended_at;
+    }
+    match run.state {
+        StepState::Starting | StepState::Running | StepState::Ready | StepState::Degraded => {
+            pieces.push((cursor, end, "running"))
+        }
+        StepState::Waiting | StepState::Pending => pieces.push((cursor, end, "waiting")),
+        StepState::Stopping => pieces.push((cursor, end, "stopping")),
+        StepState::Succeeded if run.history.is_empty() => pieces.push((cursor, end, "done")),
+        StepState::Failed if run.history.is_empty() => pieces.push((cursor, end, "bad")),
+        _ => {}
+    }
+    pieces
+}
+
+/// A check: a faint line from its first round to its last; the rounds are marks.
+fn rounds(run: &StepRun, now: Timestamp) -> Vec<Piece> {
+    run.started_at.map(|start| (start, end_of(run, now), "rounds")).into_iter().collect()
+}
+
+fn marks(step: &Step, run: &StepRun, scale: &Scale, zone: &Zone, stalls: &[Segment]) -> Vec<Mark> {
+    let in_stall = |x: Percent| stalls.iter().any(|s| x.0 >= s.x.0 && x.0 <= s.x.0 + s.width.0);
+    let last = run.history.len().wrapping_sub(1);
+    run.history
+        .iter()
+        .enumerate()
+        .filter_map(|(nth, attempt)| {
+            let x = scale.at(attempt.ended_at);
+            let title = format!("attempt {} ended {}: {}", attempt.attempt, zone.time(attempt.ended_at), attempt.exit);
+            let class = match step.kind {
+                StepKind::Check if !attempt.exit.is_success() => "round-bad",
+                StepKind::Check if in_stall(x) => "round-late",
+                StepKind::Check => "round",
+                // The last end of a step that is over is its end, not a restart.
+                _ if nth == last && run.state.is_terminal() => return None,
+                _ => "restart",
+            };
+            Some(Mark { x, class, title })
+        })
+        .collect()
+}
+
+fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> String {
+    let until = |at: Timestamp| span(at.duration_since(now).max(SignedDuration::ZERO).as_secs());
+    match (run.state, run.next_at) {
+        (StepState::Waiting, Some(at)) if step.kind == StepKind::Check => return format!("next round {}", zone.minute(at)),
+        (StepState::Waiting, Some(at)) => return format!("again in {}", until(at)),
+        _ => {}
+    }
+    if let Some(reason) = &run.reason {
+        return reason.clone();
+    }
+    let restarts = run.attempt.saturating_sub(1);
+    match (step.kind, run.state) {
+        (StepKind::Service, state) if state.is_alive() && restarts == 1 => "restarted once".to_owned(),
+        (StepKind::Service, state) if state.is_alive() && restarts > 1 => format!("restarted {restarts} times"),
+        (StepKind::Teardown, StepState::Pending) => "runs at close".to_owned(),
+        (_, StepState::Pending) if !step.needs.is_empty() => {
+            format!("waits for {}", step.needs.iter().map(|n| n.step.as_str()).collect::<Vec<_>>().join(", "))
+        }
+        (_, state) if state.is_terminal() => run.stopped_at.map(|at| format!("ended {}", zone.time(at))).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture;
+
+    #[test]
+    fn the_fixture_day_is_drawn_to_scale() {
+        let snapshot = fixture::snapshot();
+        let drawn = timeline(&snapshot, &snapshot.runs[0]);
+        let now = drawn.now.expect("an open run has a now-line");
+        // 08:50 to 16:00 is 430 minutes, drawn on 102 % of that; 13:11 is 261 minutes in.
+        assert!((now.x.0 - 261.0 / (430.0 * 1.02) * 100.0).abs() < 0.2, "{now:?}");
+        assert_eq!(drawn.ticks.first().map(|t| t.label.as_str()), Some("09:00"));
+        assert_eq!(drawn.zone, "KST");
+        assert_eq!(drawn.stalls.len(), 1);
+        let collector = drawn.rows.iter().find(|r| r.name == "collector").expect("a row");
+        assert_eq!(collector.marks.len(), 1, "one restart");
+        assert!(collector.segments.iter().all(|s| s.x.0 + s.width.0 <= now.x.0 + 0.4), "nothing is drawn in the future");
+        let freshness = drawn.rows.iter().find(|r| r.name == "freshness").expect("a row");
+        assert_eq!(freshness.marks.last().map(|m| m.class), Some("round-late"));
+        let reconcile = drawn.rows.iter().find(|r| r.name == "reconcile").expect("a row");
+        assert!(reconcile.segments.is_empty());
+        assert_eq!(reconcile.note, "runs at close");
+    }
+
+    #[test]
+    fn pieces_of_a_service_never_overlap() {
+        let snapshot = fixture::snapshot();
+        for view in [snapshot.runs[0].clone(), fixture::ended().runs[0].clone()] {
+            for step in view.run.dag.steps().iter().filter(|s| s.kind == StepKind::Service) {
+                let pieces = service(&view.run.steps[&step.name], snapshot.now);
+                assert!(pieces.windows(2).all(|w| w[0].1 <= w[1].0), "{}: {pieces:?}", step.name);
+            }
+        }
+    }
+}

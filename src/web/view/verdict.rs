@@ -1,0 +1,175 @@
+//! The one sentence a reader comes for: is everything the exchange sent in every store, and if not, what is wrong since when.
+
+use askama::Template;
+
+use super::findings::{self, HOPS};
+use super::format::{Zone, count};
+use crate::daemon::Snapshot;
+use crate::daemon::snapshot::RunView;
+use crate::domain::run::{RunState, StepState};
+
+/// The sentence, with what stands behind it.
+#[derive(Debug, Clone, PartialEq, Template)]
+#[template(path = "verdict.html")]
+pub struct Verdict {
+    /// Style class: `good`, `busy`, `warn`, `bad`, `quiet`.
+    pub level: &'static str,
+    /// The sentence.
+    pub title: String,
+    /// Everything that is wrong, worst first.
+    pub details: Vec<String>,
+}
+
+/// Judges a snapshot. Pure: the same snapshot gives the same sentence.
+pub fn verdict(snapshot: &Snapshot) -> Verdict {
+    let zone = Zone::new(&snapshot.timezone);
+    let Some(view) = snapshot.today() else { return nothing(snapshot, &zone) };
+    let (mut bad, mut warn) = (Vec::new(), Vec::new());
+    for (store, said) in &snapshot.gauges.unreachable {
+        bad.push(format!("{store} does not answer: {said}"));
+    }
+    for (name, step) in &view.run.steps {
+        let why = step.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+        match step.state {
+            StepState::Failed | StepState::UpstreamFailed => bad.push(format!("step {name} {}{why}", words(step.state))),
+            StepState::Degraded => warn.push(format!("step {name} is degraded{why}")),
+            _ => {}
+        }
+    }
+    match view.run.state {
+        RunState::Running | RunState::Closing => open(snapshot, view, bad, warn),
+        _ => ended(view, bad, warn, &zone),
+    }
+}
+
+fn words(state: StepState) -> &'static str {
+    match state {
+        StepState::UpstreamFailed => "cannot run",
+        other => other.as_str(),
+    }
+}
+
+fn nothing(snapshot: &Snapshot, zone: &Zone) -> Verdict {
+    let soonest =
+        snapshot.dags.iter().filter(|d| !d.paused).filter_map(|d| Some((d.next.first()?, d))).min_by_key(|(w, _)| w.open_at);
+    let details = match soonest {
+        Some((window, dag)) => vec![format!("Next: {} on {}.", dag.name, zone.day_minute(window.open_at))],
+        None if snapshot.dags.is_empty() => vec!["There are no DAG files yet.".to_owned()],
+        None => vec!["Nothing is scheduled; start a run by hand on the DAGs page.".to_owned()],
+    };
+    Verdict { level: "quiet", title: "No run yet".to_owned(), details }
+}
+
+fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<String>, mut warn: Vec<String>) -> Verdict {
+    let fresh = findings::freshness(view);
+    let stalled = fresh.as_ref().is_some_and(|f| f.stalled);
+    if let Some(fresh) = fresh.filter(|f| f.stalled) {
+        let hops: Vec<_> = fresh.hops.iter().filter(|h| h.stale).map(|h| h.hop.as_str()).collect();
+        bad.insert(0, if fresh.summary.is_empty() { format!("nothing arrives at {}", hops.join(", ")) } else { fresh.summary });
+    }
+    let dead: u64 = snapshot.gauges.dead_letters.values().sum();
+    if dead > 0 {
+        warn.push(format!("{} dead letters are waiting", count(dead)));
+    }
+    let closing = view.run.state == RunState::Closing;
+    let starting = view.run.dag.steps().iter().any(|s| {
+        view.run
+            .steps
+            .get(&s.name)
+            .is_some_and(|r| r.ready_at.is_none() && matches!(r.state, StepState::Starting | StepState::Running))
+    });
+    let title = match (bad.is_empty(), warn.is_empty()) {
+        (false, _) if stalled => "Ingestion is stalled",
+        (false, _) => "Something is broken",
+        (true, false) => "Data flows, with something to look at",
+        (true, true) if closing => "Closing: draining and tearing down",
+        (true, true) if starting => "Starting",
+        (true, true) => "Data flows and every step does its work",
+    };
+    let level = match (bad.is_empty(), warn.is_empty()) {
+        (false, _) => "bad",
+        (true, false) => "warn",
+        (true, true) if closing || starting => "busy",
+        (true, true) => "good",
+    };
+    bad.append(&mut warn);
+    Verdict { level, title: title.to_owned(), details: bad }
+}
+
+fn ended(view: &RunView, mut bad: Vec<String>, mut warn: Vec<String>, zone: &Zone) -> Verdict {
+    let at = view.run.finished_at.map(|at| format!(" at {} {}", zone.time(at), zone.label(at))).unwrap_or_default();
+    let Some(report) = findings::reconciliation(view) else {
+        let (level, title) = match view.run.state {
+            RunState::Succeeded => ("good", format!("The run succeeded{at}")),
+            RunState::Cancelled => ("warn", format!("The run was cancelled{at}")),
+            _ => ("bad", format!("The run failed{at}")),
+        };
+        bad.append(&mut warn);
+        return Verdict { level, title, details: bad };
+    };
+    for name in HOPS {
+        let Some(hop) = report.hops.get(name) else { continue };
+        if hop.missing > 0 {
+            bad.push(format!("{name} misses {} records", count(hop.missing)));
+        }
+        if hop.duplicates > 0 {
+            bad.push(format!("{name} holds {} records twice", count(hop.duplicates)));
+        }
+    }
+    if report.dead_letters.total > 0 {
+        warn.push(format!("{} dead letters were kept", count(report.dead_letters.total)));
+    }
+    let shares: u64 = report.gaps.iter().map(|g| g.shares).sum();
+    if shares > 0 {
+        warn.push(format!("{} shares in {} gaps were never received", count(shares), count(report.gaps.len() as u64)));
+    }
+    let good = report.ok && bad.is_empty();
+    let title = if good {
+        format!("Everything received is in every store, once; the day ended{at}")
+    } else {
+        format!("The day does not reconcile; it ended{at}")
+    };
+    bad.append(&mut warn);
+    Verdict { level: if good { "good" } else { "bad" }, title, details: bad }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture;
+
+    #[test]
+    fn a_stall_outranks_everything() {
+        let verdict = verdict(&fixture::snapshot());
+        assert_eq!((verdict.level, verdict.title.as_str()), ("bad", "Ingestion is stalled"));
+        assert!(verdict.details[0].contains("no frames"), "{verdict:?}");
+        assert!(verdict.details.iter().any(|d| d.contains("dead letters")));
+    }
+
+    #[test]
+    fn a_day_that_reconciled_says_so_and_one_that_did_not_too() {
+        let mut snapshot = fixture::ended();
+        assert_eq!(verdict(&snapshot).level, "good");
+        let step = snapshot.runs[0]
+            .run
+            .steps
+            .values_mut()
+            .find(|s| s.result.as_ref().is_some_and(|r| r.get("ok").is_some()))
+            .expect("reconcile");
+        let result = step.result.as_mut().expect("a result");
+        result["ok"] = false.into();
+        result["hops"]["index"]["missing"] = 7.into();
+        let judged = verdict(&snapshot);
+        assert_eq!(judged.level, "bad");
+        assert!(judged.details.contains(&"index misses 7 records".to_owned()), "{judged:?}");
+    }
+
+    #[test]
+    fn no_run_names_the_next_window() {
+        let mut snapshot = fixture::snapshot();
+        snapshot.runs.clear();
+        let judged = verdict(&snapshot);
+        assert_eq!(judged.level, "quiet");
+        assert!(judged.details[0].contains("Mon 23 Nov 08:50"), "{judged:?}");
+    }
+}
