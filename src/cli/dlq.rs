@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use crate::backends::Backends;
+use crate::backends::{Backends, address};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::steps::replay::{self, Letter};
 
 /// Subcommands.
@@ -228,6 +229,76 @@ fn write(out: &mut impl Write, text: &str) -> super::exit::Result {
     Ok(Exit::Fine)
 }
 
-async fn open(_data: &Path) -> Result<Backends, Failure> {
-    unimplemented!("waits for the socket client and the addresses")
+/// The stores: through the daemon when it runs, else opened here.
+async fn open(data: &Path) -> Result<Backends, Failure> {
+    if !data.is_dir() {
+        return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
+    }
+    let folder = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || address::open_embedded(&Config::default(), &folder)).await;
+    opened.map_err(Failure::unusable)?.map_err(Failure::unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::backends::log::Record;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn command(words: &[&str]) -> Command {
+        Line::try_parse_from([&["dlq"], words].concat()).expect("a command line").command
+    }
+
+    async fn run(words: &[&str], backends: &Backends) -> (Result<Exit, String>, String) {
+        let mut out = Vec::new();
+        let result = match command(words) {
+            Command::List(which) => list(&which, backends, &mut out).await,
+            Command::Show(show) => show_some(&show, backends, &mut out).await,
+            Command::Replay(which) => {
+                let clock = Clock::manual("2026-11-20T10:00:00+09:00".parse().expect("a time"));
+                resend(&which, backends, &clock, &mut out).await
+            }
+        };
+        (result.map_err(|f| f.to_string()), String::from_utf8(out).expect("text"))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(open(&folder.path().join("none")).await.err().expect("no folder").message.contains("--data"));
+        let backends = open(folder.path()).await.expect("opened");
+        let (result, _) = run(&["list"], &backends).await;
+        assert!(result.expect_err("no topic").contains("kis.trades.dlq"));
+        backends.log.create_topic("kis.trades", 3).await.expect("created");
+        backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
+        assert_eq!(run(&["list"], &backends).await.1, "no dead letters of kis.trades\n");
+        let header = |n: &str, v: &str| (format!("{}{n}", crate::steps::dead_letter::PREFIX), v.as_bytes().to_vec());
+        let letter = Record {
+            key: None,
+            value: b"0|H0STCNT0|001|\xff\x1b[2J".to_vec(),
+            headers: vec![
+                ("openbell.spool".into(), b"s:1".to_vec()),
+                header("connector.name", "day/collector"),
+                header("exception.class.name", "bad_utf8"),
+            ],
+            timestamp: "2026-11-20T09:30:00+09:00".parse().expect("a time"),
+        };
+        backends.log.append("kis.trades.dlq", vec![letter]).await.expect("appended");
+        let (_, text) = run(&["list"], &backends).await;
+        assert!(text.contains("bad_utf8") && text.contains("day/collector") && text.contains("2026-11-20T00:30:00Z"), "{text}");
+        let (_, text) = run(&["show", "5", "--cause", "bad_utf8"], &backends).await;
+        assert!(text.contains("exception.class.name: bad_utf8") && text.contains("30 7c 48 30"), "{text}");
+        assert!(!text.contains('\u{1b}'), "an escape sequence must not reach the terminal: {text:?}");
+        let (result, text) = run(&["replay", "--json"], &backends).await;
+        assert_eq!(result, Ok(Exit::Fault));
+        let done: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&done["sent"], &done["refused"]), (&json!(0), &json!({"bad_utf8": 1})));
+    }
 }

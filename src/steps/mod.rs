@@ -16,6 +16,8 @@ pub mod topics;
 pub mod vwap;
 
 #[cfg(test)]
+mod day_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;

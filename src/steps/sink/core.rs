@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::assignment::Lane;
 use super::lane::{Command, Counts, News, Target};
-use crate::backends::log::{Committed, Consumer, Partition, Polled};
+use crate::backends::log::{Committed, Consumer, Partition, Polled, Range};
 use crate::backends::{BackendError, ErrorKind};
 use crate::domain::retry::{Backoff, hash};
 use crate::steps::dead_letter::Refuser;
@@ -82,9 +82,11 @@ pub async fn run(context: Context, sink: Sink) -> Result<serde_json::Value, Step
 
 pub(super) struct Drain {
     /// When it is given up, in the clock's time.
-    until: Timestamp,
-    /// Polls that brought nothing since the stop, while no partition was assigned.
-    quiet: u32,
+    pub(super) until: Timestamp,
+    /// Per partition of the topic, the offsets it held when the stop arrived: where the drain ends.
+    pub(super) ends: Option<Vec<Range>>,
+    /// The group has committed up to there.
+    pub(super) complete: bool,
 }
 
 pub(super) struct Core {
@@ -152,14 +154,12 @@ impl Core {
             self.read_news();
             self.reap()?;
             self.start_drain();
-            if self.drain.is_some() && self.lanes.values().any(|l| l.target.is_none()) {
-                self.set_targets().await?;
-            }
+            self.set_targets().await?;
             self.commit(consumer).await?;
             self.finish_drained();
             self.tell(false);
-            if self.drained() {
-                return self.commit_all(consumer).await;
+            if self.drained(consumer).await? {
+                return Ok(());
             }
             if self.past_drain() {
                 self.commit_all(consumer).await?;
@@ -176,9 +176,6 @@ impl Core {
     }
 
     async fn polled(&mut self, consumer: &mut dyn Consumer, polled: Polled) -> Result<(), BackendError> {
-        if let Some(drain) = &mut self.drain {
-            drain.quiet = if matches!(polled, Polled::Nothing) { drain.quiet + 1 } else { 0 };
-        }
         match polled {
             Polled::Nothing => {}
             Polled::Records(records) => self.hand_out(records),
@@ -263,7 +260,7 @@ impl Core {
             // A little before the executor would kill the step, so that it can say what is left.
             let most = step.drain.unwrap_or_default() + step.stop.grace.mul_f64(0.8);
             let until = self.context.clock.now().checked_add(most).unwrap_or(Timestamp::MAX);
-            self.drain = Some(Drain { until, quiet: 0 });
+            self.drain = Some(Drain { until, ends: None, complete: false });
         }
     }
 
@@ -284,14 +281,18 @@ impl Core {
         Ok(())
     }
 
-    /// Reads where the drain ends: the log's end as it is now.
+    /// Reads, once, where the drain ends: the log's end as it is now.
     async fn set_targets(&mut self) -> Result<(), BackendError> {
-        let topic = self.context.backends.log.topic(&self.sink.topic).await?;
-        let ends = topic.map(|t| t.partitions).unwrap_or_default();
-        for (number, lane) in &mut self.lanes {
-            if lane.target.is_none() {
-                lane.target = Some(ends.get(*number as usize).map_or(0, |range| range.end));
+        let Some(drain) = &mut self.drain else { return Ok(()) };
+        let ends = match &drain.ends {
+            Some(ends) => ends,
+            None => {
+                let topic = self.context.backends.log.topic(&self.sink.topic).await?;
+                drain.ends.insert(topic.map(|t| t.partitions).unwrap_or_default())
             }
+        };
+        for (number, lane) in &mut self.lanes {
+            lane.target = Some(ends.get(*number as usize).map_or(0, |range| range.end));
         }
         Ok(())
     }
@@ -307,13 +308,26 @@ impl Core {
         }
     }
 
-    fn drained(&self) -> bool {
-        let Some(drain) = &self.drain else { return false };
-        if self.lanes.is_empty() {
-            // Another member may own everything.
-            return drain.quiet >= 3;
+    /// Whether every partition of the topic is committed to where the drain ends. That may be the work of other members, or of ours
+    /// once a member that died lets go: not having been given a partition is no reason to call it drained.
+    async fn drained(&mut self, consumer: &mut dyn Consumer) -> Result<bool, BackendError> {
+        if self.drain.as_ref().is_none_or(|d| d.ends.is_none()) || !self.lanes.values().all(Lane::over) {
+            return Ok(false);
         }
-        self.lanes.values().all(|l| l.target.is_some() && l.over())
+        self.commit_all(consumer).await?;
+        let groups = self.context.backends.log.groups().await?;
+        let commits =
+            groups.into_iter().find(|(group, _)| *group == self.sink.group).map(|(_, commits)| commits).unwrap_or_default();
+        let committed = |number: usize| {
+            commits
+                .iter()
+                .find(|c| c.partition.topic == self.sink.topic && c.partition.number as usize == number)
+                .map_or(0, |c| c.next)
+        };
+        let Some(drain) = &mut self.drain else { return Ok(false) };
+        let mut ends = drain.ends.iter().flatten().enumerate();
+        drain.complete = ends.all(|(number, range)| committed(number).max(range.start) >= range.end);
+        Ok(drain.complete || self.lanes.values().any(|l| l.stopped.is_some()))
     }
 
     fn forget_lanes(&mut self) {

@@ -38,6 +38,13 @@ impl Core {
                 lane.target.unwrap_or(lane.position)
             )));
         }
+        if self.drain.as_ref().is_none_or(|d| !d.complete) {
+            return Err(StepError::Failed(format!(
+                "the drain time passed while another member of group {} holds partitions that are not read to the end; stop that member, and the next \
+                 start goes on from there",
+                self.sink.group
+            )));
+        }
         Ok(json!({
             "records": self.totals.records,
             "written": self.totals.written,
