@@ -12,6 +12,7 @@ mod serve;
 mod shim;
 mod simulate;
 mod step;
+mod table;
 mod trial;
 mod up;
 
