@@ -155,7 +155,7 @@ impl Shape {
 pub(super) const FILE: &str = "the file";
 
 /// Checks a node, and all below it. `name` is what messages call it (`"timeout" of step "a"`).
-pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
+pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     if !shape.fits(node) {
         return wrong_type(node, shape, name, findings);
     }
@@ -184,7 +184,7 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
     }
 }
 
-fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
+fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     if node.value == Value::Null {
         return findings.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
     }
@@ -197,7 +197,7 @@ fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
 }
 
 /// Checks what a text says.
-fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings) {
+fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     let refused = match shape {
         Shape::Name => text.parse::<crate::domain::ids::StepName>().err().map(|e| {
             let (why, help) = (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
@@ -242,7 +242,7 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Checks the entries of a table; `owner` is where a missing key is reported.
-pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, findings: &mut Findings) {
+pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, findings: &mut Findings<'_>) {
     repeated(node, name, findings);
     for entry in node.entries() {
         match fields.iter().find(|f| f.name == entry.key) {
@@ -256,7 +256,7 @@ pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, find
     }
 }
 
-fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings) {
+fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     let name = if name == FILE { format!("\"{}\"", entry.key) } else { format!("\"{}\" of {name}", entry.key) };
     match (&entry.value.value, shape) {
         // A key without a value has no place of its own.
@@ -267,7 +267,7 @@ fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings
     }
 }
 
-fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findings) {
+fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findings<'_>) {
     let names = || fields.iter().map(|f| f.name);
     let elsewhere = ELSEWHERE.iter().find(|(other, here)| *other == entry.key && names().any(|n| n == *here));
     let help = match elsewhere.map(|(_, here)| *here).or_else(|| suggest::nearest(&entry.key, names())) {
@@ -278,7 +278,7 @@ fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findi
     findings.error(entry.key_span, format!("unknown key \"{}\" in {name}", entry.key), help);
 }
 
-fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Findings) {
+fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Findings<'_>) {
     repeated(node, name, findings);
     for entry in node.entries() {
         if named {
@@ -297,7 +297,7 @@ fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Fin
     }
 }
 
-fn repeated(node: &Node, name: &str, findings: &mut Findings) {
+fn repeated(node: &Node, name: &str, findings: &mut Findings<'_>) {
     let entries = node.entries();
     for (at, entry) in entries.iter().enumerate() {
         if let Some(first) = entries[..at].iter().find(|e| e.key == entry.key) {

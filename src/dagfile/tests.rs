@@ -133,6 +133,7 @@ fn everything_at_once_and_in_order() {
 #[test]
 fn unknown_keys_get_the_nearest_known_one() {
     one(&steps("  a: { command: [x], tiemout: 5m }\n"), "4:22", &["unknown key \"tiemout\" in step \"a\"", "\"timeout\""]);
+    one(&steps("  a: { comand: [x] }\n"), "4:8", &["unknown key \"comand\"", "\"command\""]);
     one(&steps("  a: { command: [x], depends_on: [b] }\n"), "4:22", &["did you mean \"needs\"?"]);
     one(
         &schedule("  timezone: UTC\n  cron: \"0 9 * * *\"\n  open: \"0 9 * * *\"\n"),
