@@ -323,7 +323,8 @@ async fn a_process_gets_its_environment_and_returns_output_status_and_result() {
 #[tokio::test]
 async fn a_missing_program_is_not_started_and_says_why() {
     let floor = Floor::new();
-    let mut ear = start(&floor.process(), &floor.spec(&["no-such-program-here"])).await;
+    let executor = floor.process();
+    let mut ear = start(&executor, &floor.spec(&["no-such-program-here"])).await;
     let why = "\"no-such-program-here\" not found; install it or give its full path";
     assert_eq!(ear.next().await, News::Exited { exit: Exit::NotStarted(why.into()), result: None });
 }
