@@ -1,5 +1,6 @@
 //! Floor 4: the command line. One file per command; this one only names them.
 
+mod client;
 mod dag;
 mod demo;
 mod dlq;
@@ -10,6 +11,7 @@ mod run;
 mod shim;
 mod simulate;
 mod step;
+mod table;
 mod up;
 
 pub use exit::{Exit, Failure};
