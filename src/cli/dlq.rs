@@ -1,10 +1,304 @@
-//! Stub: filled by its owner.
+//! `openbell dlq`: looks at dead letters and sends them again.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::exit::{Exit, Failure};
+use crate::backends::{Backends, address};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::steps::replay::{self, Letter};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Group dead letters by cause
+    #[command(after_help = "Example:\n  openbell dlq list --topic kis.trades")]
+    List(Where),
+    /// Show dead letters with their headers and original bytes, the newest first
+    #[command(after_help = "Example:\n  openbell dlq show 3 --cause wrong_width")]
+    Show(Show),
+    /// Send dead letters to the topic they came from; sending them twice does no harm
+    #[command(
+        long_about = "Sends dead letters again: a sink's record as it was, a collector's frame as the trades it holds, once it can be decoded. \
+        Stores fold by event id, and a dead letter that was sent before is passed over.",
+        after_help = "Example:\n  openbell dlq replay --cause rejected\n\nExit codes: 0 everything asked for was sent; 1 some letters still cannot be read."
+    )]
+    Replay(Where),
+}
+
+/// Which dead letters.
+#[derive(Debug, clap::Args)]
+pub struct Where {
+    /// Data folder of the daemon (running or not)
+    #[arg(long, value_name = "DIR", default_value = "data", env = "OPENBELL_DATA")]
+    data: PathBuf,
+    /// Topic the records were on
+    #[arg(long, value_name = "TOPIC", default_value = "kis.trades")]
+    topic: String,
+    /// Only letters of this cause
+    #[arg(long, value_name = "CAUSE")]
+    cause: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// How many
+    #[arg(default_value_t = 1)]
+    count: usize,
+    #[command(flatten)]
+    which: Where,
+}
 
 /// Carries out the command.
-pub fn main(_command: Command) -> super::exit::Result {
-    unimplemented!()
+pub fn main(command: Command) -> super::exit::Result {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::unusable(format!("the runtime cannot start: {e}")))?;
+    runtime.block_on(async {
+        let mut out = Vec::new();
+        let result = match &command {
+            Command::List(which) => list(which, &open(&which.data).await?, &mut out).await,
+            Command::Show(show) => show_some(show, &open(&show.which.data).await?, &mut out).await,
+            Command::Replay(which) => {
+                let clock = clock_of(&which.data)?;
+                resend(which, &open(&which.data).await?, &clock, &mut out).await
+            }
+        };
+        match std::io::stdout().write_all(&out) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::unusable(format!("writing to stdout: {e}"))),
+            // A reader that went away has what it wanted.
+            _ => result,
+        }
+    })
+}
+
+/// A demo's data folder has its own time.
+fn clock_of(data: &Path) -> Result<Clock, Failure> {
+    let file = data.join("clock");
+    if file.exists() {
+        return Clock::follow(&file).map_err(Failure::unusable);
+    }
+    Ok(Clock::system())
+}
+
+async fn list(which: &Where, backends: &Backends, out: &mut impl Write) -> super::exit::Result {
+    let letters = wanted(which, backends).await?;
+    let groups = replay::groups(&letters);
+    if which.json {
+        return print(out, &json!({ "topic": which.topic, "total": letters.len(), "groups": groups }));
+    }
+    let mut text = String::new();
+    if groups.is_empty() {
+        text.push_str(&format!("no dead letters of {}\n", which.topic));
+    } else {
+        let width = |of: fn(&replay::Group) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
+        let (cause, connector) = (width(|g| g.cause.len(), 5), width(|g| g.connector.len(), 7));
+        text.push_str(&format!(
+            "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<20}  {:<20}  NEWEST MESSAGE\n",
+            "CAUSE", "REFUSER", "COUNT", "REPLAYED", "FIRST", "LAST"
+        ));
+        for g in &groups {
+            let second = |t: jiff::Timestamp| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            text.push_str(&format!(
+                "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<20}  {:<20}  {}\n",
+                g.cause,
+                g.connector,
+                g.count,
+                g.replayed,
+                second(g.first),
+                second(g.last),
+                printable(&g.message)
+            ));
+        }
+    }
+    write(out, &text)
+}
+
+async fn show_some(show: &Show, backends: &Backends, out: &mut impl Write) -> super::exit::Result {
+    let letters = wanted(&show.which, backends).await?;
+    let newest = letters.iter().rev().take(show.count);
+    if show.which.json {
+        let letters: Vec<_> = newest.map(as_json).collect();
+        return print(out, &json!(letters));
+    }
+    let mut text = String::new();
+    for letter in newest {
+        let record = &letter.record.record;
+        text.push_str(&format!(
+            "{} offset {}  {}{}\n",
+            letter.record.partition,
+            letter.record.offset,
+            record.timestamp,
+            if letter.replayed { "  replayed" } else { "" }
+        ));
+        for (name, value) in replay::headers(record) {
+            text.push_str(&format!("  {name}: {}\n", printable(&value)));
+        }
+        if let Some(key) = &record.key {
+            text.push_str(&format!("  key: {}\n", printable(&String::from_utf8_lossy(key))));
+        }
+        text.push_str(&format!(
+            "  value ({} bytes): {}\n",
+            record.value.len(),
+            printable(&String::from_utf8_lossy(&record.value))
+        ));
+        if std::str::from_utf8(&record.value).is_err() {
+            text.push_str(&hex(&record.value));
+        }
+    }
+    if text.is_empty() {
+        text.push_str(&format!("no dead letters of {}\n", show.which.topic));
+    }
+    write(out, &text)
+}
+
+async fn resend(which: &Where, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
+    let done = replay::replay(backends, &which.topic, &which.topic, which.cause.as_deref(), clock.now())
+        .await
+        .map_err(Failure::unusable)?;
+    let refused: u64 = done.refused.values().sum();
+    if which.json {
+        print(out, &json!(done))?;
+    } else {
+        let mut text = format!(
+            "{} dead letters: {} sent again as {} records, {} were sent before, {refused} still cannot be read\n",
+            done.letters, done.sent, done.records, done.before
+        );
+        for (cause, count) in &done.refused {
+            text.push_str(&format!("  {cause}: {count}\n"));
+        }
+        write(out, &text)?;
+    }
+    Ok(if refused == 0 { Exit::Fine } else { Exit::Fault })
+}
+
+async fn wanted(which: &Where, backends: &Backends) -> Result<Vec<Letter>, Failure> {
+    let mut letters = replay::letters(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
+    if let Some(only) = &which.cause {
+        letters.retain(|l| crate::steps::dead_letter::cause(&l.record.record) == only);
+    }
+    Ok(letters)
+}
+
+fn as_json(letter: &Letter) -> serde_json::Value {
+    let record = &letter.record.record;
+    let headers: Vec<_> = replay::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
+    json!({
+        "partition": letter.record.partition.to_string(),
+        "offset": letter.record.offset,
+        "time": record.timestamp.to_string(),
+        "replayed": letter.replayed,
+        "headers": headers,
+        "key": record.key.as_deref().map(String::from_utf8_lossy),
+        "value": String::from_utf8_lossy(&record.value),
+        "value_hex": record.value.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+    })
+}
+
+/// Bytes of an exchange go to a terminal: control characters are made visible.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (row, chunk) in bytes.chunks(16).enumerate() {
+        let digits: Vec<String> = chunk.iter().map(|b| format!("{b:02x}")).collect();
+        let shown: String = chunk.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' }).collect();
+        text.push_str(&format!("    {:08x}  {:<47}  {shown}\n", row * 16, digits.join(" ")));
+    }
+    text
+}
+
+fn print(out: &mut impl Write, value: &serde_json::Value) -> super::exit::Result {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::fault(format!("writing JSON: {e}")))?;
+    write(out, &format!("{text}\n"))
+}
+
+fn write(out: &mut impl Write, text: &str) -> super::exit::Result {
+    out.write_all(text.as_bytes()).map_err(|e| Failure::unusable(format!("writing: {e}")))?;
+    Ok(Exit::Fine)
+}
+
+/// The stores: through the daemon when it runs, else opened here.
+async fn open(data: &Path) -> Result<Backends, Failure> {
+    if !data.is_dir() {
+        return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
+    }
+    let folder = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || address::open_embedded(&Config::default(), &folder)).await;
+    opened.map_err(Failure::unusable)?.map_err(Failure::unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::backends::log::Record;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn command(words: &[&str]) -> Command {
+        Line::try_parse_from([&["dlq"], words].concat()).expect("a command line").command
+    }
+
+    async fn run(words: &[&str], backends: &Backends) -> (Result<Exit, String>, String) {
+        let mut out = Vec::new();
+        let result = match command(words) {
+            Command::List(which) => list(&which, backends, &mut out).await,
+            Command::Show(show) => show_some(&show, backends, &mut out).await,
+            Command::Replay(which) => {
+                let clock = Clock::manual("2026-11-20T10:00:00+09:00".parse().expect("a time"));
+                resend(&which, backends, &clock, &mut out).await
+            }
+        };
+        (result.map_err(|f| f.to_string()), String::from_utf8(out).expect("text"))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(open(&folder.path().join("none")).await.err().expect("no folder").message.contains("--data"));
+        let backends = open(folder.path()).await.expect("opened");
+        let (result, _) = run(&["list"], &backends).await;
+        assert!(result.expect_err("no topic").contains("kis.trades.dlq"));
+        backends.log.create_topic("kis.trades", 3).await.expect("created");
+        backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
+        assert_eq!(run(&["list"], &backends).await.1, "no dead letters of kis.trades\n");
+        let header = |n: &str, v: &str| (format!("{}{n}", crate::steps::dead_letter::PREFIX), v.as_bytes().to_vec());
+        let letter = Record {
+            key: None,
+            value: b"0|H0STCNT0|001|\xff\x1b[2J".to_vec(),
+            headers: vec![
+                ("openbell.spool".into(), b"s:1".to_vec()),
+                header("connector.name", "day/collector"),
+                header("exception.class.name", "bad_utf8"),
+            ],
+            timestamp: "2026-11-20T09:30:00+09:00".parse().expect("a time"),
+        };
+        backends.log.append("kis.trades.dlq", vec![letter]).await.expect("appended");
+        let (_, text) = run(&["list"], &backends).await;
+        assert!(text.contains("bad_utf8") && text.contains("day/collector") && text.contains("2026-11-20T00:30:00Z"), "{text}");
+        let (_, text) = run(&["show", "5", "--cause", "bad_utf8"], &backends).await;
+        assert!(text.contains("exception.class.name: bad_utf8") && text.contains("30 7c 48 30"), "{text}");
+        assert!(!text.contains('\u{1b}'), "an escape sequence must not reach the terminal: {text:?}");
+        let (result, text) = run(&["replay", "--json"], &backends).await;
+        assert_eq!(result, Ok(Exit::Fault));
+        let done: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&done["sent"], &done["refused"]), (&json!(0), &json!({"bad_utf8": 1})));
+    }
 }

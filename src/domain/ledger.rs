@@ -69,6 +69,11 @@ impl Ledger {
         *count == 1
     }
 
+    /// Whether an id was seen in a hop.
+    pub fn has(&self, hop: Hop, id: &str) -> bool {
+        self.seen.get(id).is_some_and(|s| s.counts[hop as usize] > 0)
+    }
+
     /// A dead letter says that a hop refused this id for good.
     pub fn bury(&mut self, hop: Hop, id: &str) {
         self.entry(id).buried |= 1 << hop as u8;

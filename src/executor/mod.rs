@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod fake;
+pub mod folder;
 pub mod process;
 
 use std::collections::BTreeMap;

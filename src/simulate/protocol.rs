@@ -1,6 +1,12 @@
 //! What a client may say on the WebSocket, and what the exchange answers: pure text in, text out.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+/// A text as JSON. The messages are put together by hand because their members come in the exchange's order, on which
+/// careless clients rely.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
 
 /// Message types with which a client can register.
 const TR_IDS: [&str; 18] = [
@@ -70,11 +76,13 @@ impl Refusal {
         };
         // Refusals of the session or of the message say 9, refusals of one registration 1.
         let rt_cd = if self.about.is_some() { "1" } else { "9" };
-        json!({
-            "header": {"tr_id": tr_id, "tr_key": tr_key, "encrypt": "N"},
-            "body": {"rt_cd": rt_cd, "msg_cd": self.code, "msg1": self.words},
-        })
-        .to_string()
+        format!(
+            r#"{{"header":{{"tr_id":{},"tr_key":{},"encrypt":"N"}},"body":{{"rt_cd":"{rt_cd}","msg_cd":{},"msg1":{}}}}}"#,
+            quoted(tr_id),
+            quoted(tr_key),
+            quoted(&self.code),
+            quoted(&self.words)
+        )
     }
 }
 
@@ -127,16 +135,18 @@ pub(super) fn check(request: &Request) -> Result<(), Refusal> {
 pub(super) fn acknowledgement(request: &Request, secret: &(String, String)) -> String {
     let (code, words) = if request.subscribe { ("OPSP0000", "SUBSCRIBE SUCCESS") } else { ("OPSP0001", "UNSUBSCRIBE SUCCESS") };
     let encrypt = if request.tr_id.starts_with("H0STCNI") { "Y" } else { "N" };
-    json!({
-        "header": {"tr_id": request.tr_id, "tr_key": request.tr_key, "encrypt": encrypt},
-        "body": {"rt_cd": "0", "msg_cd": code, "msg1": words, "output": {"iv": secret.0, "key": secret.1}},
-    })
-    .to_string()
+    format!(
+        r#"{{"header":{{"tr_id":{},"tr_key":{},"encrypt":"{encrypt}"}},"body":{{"rt_cd":"0","msg_cd":"{code}","msg1":"{words}","output":{{"iv":"{}","key":"{}"}}}}}}"#,
+        quoted(&request.tr_id),
+        quoted(&request.tr_key),
+        secret.0,
+        secret.1
+    )
 }
 
 /// The exchange's sign of life; the client sends it back.
 pub(super) fn pingpong(local: &jiff::Zoned) -> String {
-    json!({"header": {"tr_id": "PINGPONG", "datetime": local.strftime("%Y%m%d%H%M%S").to_string()}}).to_string()
+    format!(r#"{{"header":{{"tr_id":"PINGPONG","datetime":"{}"}}}}"#, local.strftime("%Y%m%d%H%M%S"))
 }
 
 /// Iv (16) and key (32) of a session: letters and digits made from a number.
@@ -148,6 +158,8 @@ pub(super) fn session_secret(unique: u64) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn message(custtype: &str, tr_type: &str, tr_id: &str, tr_key: &str) -> String {
@@ -171,6 +183,7 @@ mod tests {
     #[test]
     fn echoes_are_told_from_requests() {
         let local = crate::simulate::ledger::korean(jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(pingpong(&local), r#"{"header":{"tr_id":"PINGPONG","datetime":"19700101090000"}}"#);
         assert!(is_echo(&pingpong(&local)));
         assert!(!is_echo(&message("P", "1", "H0STCNT0", "005930")) && !is_echo("[1]") && !is_echo("{"));
     }
@@ -195,6 +208,7 @@ mod tests {
         let text = Refusal::of_code("OPSP8996").text();
         let refusal: Value = serde_json::from_str(&text).expect("json");
         assert_eq!(refusal["header"], json!({"tr_id": "(null)", "tr_key": "", "encrypt": "N"}));
+        assert!(text.starts_with(r#"{"header":{"tr_id":"(null)","tr_key":"","#), "{text}");
         assert_eq!(refusal["body"], json!({"rt_cd": "9", "msg_cd": "OPSP8996", "msg1": "ALREADY IN USE appkey"}));
     }
 }

@@ -46,6 +46,9 @@ impl Stage {
 /// Prefix of Kafka Connect's error headers.
 pub const PREFIX: &str = "__connect.errors.";
 
+/// Header of a record that was replayed: the dead letter it came from, `{topic}/{partition}/{offset}`.
+pub const REPLAY: &str = "openbell.replay";
+
 /// The dead-letter topic of a topic.
 pub fn topic_of(topic: &str) -> String {
     format!("{topic}.dlq")

@@ -103,14 +103,14 @@ impl Look<'_> {
             };
             seen.push(Observation { hop, newest, waiting_since });
         }
+        let reached = self.commits().await;
         for (hop, newest) in [(Hop::Index, index), (Hop::Objects, objects)] {
             let waiting_since = match (&newest, &log) {
-                (Ok(newest), Ok((Some(topic), _))) => self.waiting_on_log(topic, *newest).await,
+                (Ok(newest), Ok((Some(topic), _))) => self.waiting_on_log(topic, hop, *newest, &reached).await,
                 _ => None,
             };
             seen.push(Observation { hop, newest, waiting_since });
         }
-        self.lagging_groups(&log, &mut seen).await;
         let now = self.context.clock.now();
         let session = self.session();
         let verdicts = judge(now, session.as_ref(), self.context.spec.window.open_at, &self.limits, &seen);
@@ -239,14 +239,49 @@ impl Look<'_> {
         })
     }
 
-    async fn waiting_on_log(&self, topic: &Topic, newest: Option<Timestamp>) -> Option<Timestamp> {
+    /// How far the sinks of a hop have committed. A group belongs to the hop that its step's name mentions (`sink-index`); of
+    /// several the most advanced counts, so that the group of a step that was renamed, which stands still for ever, does not.
+    async fn commits(&self) -> BTreeMap<(Hop, u32), u64> {
+        let mut reached = BTreeMap::new();
+        let prefix = format!("{}.", self.context.spec.id.run.dag());
+        let groups = match ask(self.context.backends.log.groups()).await {
+            Ok(groups) => groups,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the groups' commits; lags are told by times alone");
+                return reached;
+            }
+        };
+        for (group, committed) in groups {
+            let Some(step) = group.strip_prefix(&prefix) else { continue };
+            let Some(hop) = [Hop::Index, Hop::Objects].into_iter().find(|h| step.contains(h.as_str())) else { continue };
+            for at in committed.into_iter().filter(|c| c.partition.topic == self.topic) {
+                let next = reached.entry((hop, at.partition.number)).or_insert(0);
+                *next = at.next.max(*next);
+            }
+        }
+        reached
+    }
+
+    /// Receipt time of the oldest record on the log that a hop has not. A partition's commit tells exactly, also when the hop
+    /// stands still in one partition alone; without a commit, records later than the hop's newest count as waiting.
+    async fn waiting_on_log(
+        &self,
+        topic: &Topic,
+        hop: Hop,
+        newest: Option<Timestamp>,
+        reached: &BTreeMap<(Hop, u32), u64>,
+    ) -> Option<Timestamp> {
         let log = self.context.backends.log.as_ref();
         let after = newest.unwrap_or(Timestamp::MIN);
         let mut oldest: Option<Timestamp> = None;
         for (number, range) in topic.partitions.iter().enumerate() {
-            let partition = Partition { topic: topic.name.clone(), number: number as u32 };
+            let number = number as u32;
+            let partition = Partition { topic: topic.name.clone(), number };
             let found = ask(async {
-                let offset = log_search::first_after(log, &partition, range.start..range.end, after).await?;
+                let offset = match reached.get(&(hop, number)) {
+                    Some(next) => (*next).max(range.start),
+                    None => log_search::first_after(log, &partition, range.start..range.end, after).await?,
+                };
                 if offset >= range.end {
                     Ok(None)
                 } else {
@@ -260,35 +295,6 @@ impl Look<'_> {
             }
         }
         oldest
-    }
-
-    /// A sink can be stuck in one partition while the others bring new records: the group's commits tell. A group belongs to
-    /// the hop that its step's name mentions (`sink-index`).
-    async fn lagging_groups(&self, log: &Found<(Option<Topic>, Option<Timestamp>)>, seen: &mut [Observation]) {
-        let Ok((Some(topic), _)) = log else { return };
-        let prefix = format!("{}.", self.context.spec.id.run.dag());
-        let Ok(groups) = ask(self.context.backends.log.groups()).await else { return };
-        // Of several groups of a hop the most advanced counts, so that a group of a step that was renamed or removed, which
-        // stands still for ever, does not.
-        let mut reached: BTreeMap<(Hop, Partition), u64> = BTreeMap::new();
-        for (group, committed) in groups {
-            let Some(step) = group.strip_prefix(&prefix) else { continue };
-            let Some(hop) = [Hop::Index, Hop::Objects].into_iter().find(|h| step.contains(h.as_str())) else { continue };
-            for at in committed.into_iter().filter(|c| c.partition.topic == topic.name) {
-                let next = reached.entry((hop, at.partition)).or_insert(0);
-                *next = (*next).max(at.next);
-            }
-        }
-        for ((hop, partition), next) in reached {
-            if topic.partitions.get(partition.number as usize).is_none_or(|range| next >= range.end) {
-                continue;
-            }
-            let Ok(records) = ask(self.context.backends.log.read(&partition, next, 1)).await else { continue };
-            let waiting = records.first().map(|r| r.record.timestamp);
-            if let (Some(waiting), Some(o)) = (waiting, seen.iter_mut().find(|o| o.hop == hop)) {
-                o.waiting_since = Some(o.waiting_since.map_or(waiting, |w| w.min(waiting)));
-            }
-        }
     }
 
     fn report(&self, now: Timestamp, verdicts: &[Verdict], tail: Option<&Tail>, silent: Vec<Value>) -> Value {

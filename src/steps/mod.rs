@@ -7,12 +7,16 @@ pub mod envelope;
 pub mod freshness;
 pub mod log_search;
 pub mod parameters;
+pub mod launch;
 pub mod reconcile;
+pub mod replay;
 pub mod sink;
 pub mod spool_tail;
 pub mod topics;
 pub mod vwap;
 
+#[cfg(test)]
+mod day_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
@@ -135,8 +139,7 @@ pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, S
 }
 
 /// The built-in programs.
-pub const PROGRAMS: &[&str] =
-    &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
+pub const PROGRAMS: &[&str] = &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
 
 /// The `with:` keys that each built-in program knows; a table's keys are written with a dot.
 pub const PARAMETERS: &[(&str, &[&str])] = &[

@@ -5,3 +5,4 @@ mod log;
 mod objects;
 mod places;
 mod raw;
+mod socket;

@@ -1,5 +1,6 @@
 //! Where the contracts run.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,12 @@ use openbell::backends::objects::Objects;
 use openbell::backends::objects::folder::FolderObjects;
 use openbell::backends::raw::Raw;
 use openbell::backends::raw::embedded::EmbeddedRaw;
+use openbell::backends::socket::{connect, serve};
+use openbell::backends::{Backends, open_embedded};
+use openbell::config::Config;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// A set of stores that can be opened, closed and opened again with their contents.
 #[async_trait]
@@ -51,6 +58,72 @@ impl Place for Embedded {
     }
 }
 
+/// The embedded stores of a daemon, reached through its socket. Opening again restarts the daemon.
+pub struct Socket {
+    dir: tempfile::TempDir,
+    daemon: tokio::sync::Mutex<Option<Daemon>>,
+}
+
+/// A running server.
+pub struct Daemon {
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Serves the stores below `dir` at `dir/sock`.
+    pub async fn start(dir: &Path) -> Self {
+        let stores = reopened(|| open_embedded(&Config::default(), dir)).await;
+        let socket = dir.join("sock");
+        if socket.exists() {
+            std::fs::remove_file(&socket).expect("removes");
+        }
+        let listener = UnixListener::bind(socket).expect("binds");
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(serve(listener, Backends::clone(&stores), stop.clone()));
+        Self { stop, running }
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.expect("no panic");
+    }
+}
+
+impl Socket {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a folder"), daemon: tokio::sync::Mutex::default() }
+    }
+
+    async fn restart(&self) -> Backends {
+        let mut daemon = self.daemon.lock().await;
+        if let Some(daemon) = daemon.take() {
+            daemon.stop().await;
+        }
+        *daemon = Some(Daemon::start(self.dir.path()).await);
+        connect(self.dir.path().join("sock"))
+    }
+}
+
+#[async_trait]
+impl Place for Socket {
+    async fn log(&self) -> Arc<dyn Log> {
+        self.restart().await.log
+    }
+
+    async fn raw(&self) -> Arc<dyn Raw> {
+        self.restart().await.raw
+    }
+
+    async fn index(&self) -> Arc<dyn Index> {
+        self.restart().await.index
+    }
+
+    async fn objects(&self) -> Arc<dyn Objects> {
+        self.restart().await.objects
+    }
+}
+
 /// Opens a store whose last owner may be on its way out.
 async fn reopened<T>(open: impl Fn() -> openbell::backends::Result<T>) -> Arc<T> {
     wait_until(|| match open() {
@@ -80,6 +153,12 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(&$crate::places::Embedded::new()).await;
+            })*
+        }
+        mod socket {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&$crate::places::Socket::new()).await;
             })*
         }
     };

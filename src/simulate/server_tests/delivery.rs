@@ -164,40 +164,56 @@ async fn a_replay_starts_for_a_client_that_wants_only_a_part_of_it() {
     simulator.stop().await;
 }
 
-/// A client that comes back, as the collector does: every record it ever got, session by session.
-async fn collect(simulator: &Simulator, clock: &Clock, end: jiff::Timestamp) -> (Vec<Vec<Vec<String>>>, Vec<Vec<u8>>) {
-    let (mut sessions, mut odd) = (Vec::new(), Vec::new());
-    let key = approval(simulator, "a").await;
+/// What a client heard that comes back when it is dropped, as the collector does.
+#[derive(Default)]
+struct Collected {
+    records: Vec<Vec<String>>,
+    malformed: Vec<Vec<u8>>,
+}
+
+async fn collect(simulator: &Simulator, clock: &Clock, speed: f64, end: jiff::Timestamp) -> Collected {
+    let mut collected = Collected::default();
     let wrong: Vec<Vec<u8>> = simulator.script().malformed_frames().into_iter().map(|(_, bytes)| bytes).collect();
-    while clock.now() < end {
+    let sent = || (0..simulator.ledger().len()).filter(|index| simulator.was_sent(*index)).count();
+    let key = approval(simulator, "a").await;
+    let mut ended = false;
+    loop {
         let mut client = Client::new(simulator, &key).await;
         for symbol in krx41() {
             client.ask("1", "H0STCNT0", &symbol).await;
         }
-        let mut records = Vec::new();
+        clock.set_speed(speed);
         loop {
+            if ended && collected.records.len() >= sent() {
+                return collected;
+            }
             let heard = tokio::select! {
                 heard = client.hear() => heard,
-                () = clock.sleep_until(end) => break,
+                () = clock.sleep_until(end), if !ended => {
+                    // Time stands still while the last frames arrive.
+                    clock.set_speed(1e-9);
+                    ended = true;
+                    continue;
+                }
             };
             match heard {
                 Heard::Text(text) if text.contains("PINGPONG") => client.say(&text).await,
                 Heard::Text(text) if text.starts_with('{') => {}
-                Heard::Text(text) if !wrong.contains(&text.clone().into_bytes()) => records.extend(Frame::read(&text).records),
-                Heard::Text(text) => odd.push(text.into_bytes()),
-                Heard::Binary(bytes) => odd.push(bytes),
+                Heard::Text(text) if !wrong.contains(&text.clone().into_bytes()) => {
+                    collected.records.extend(Frame::read(&text).records)
+                }
+                Heard::Text(text) => collected.malformed.push(text.into_bytes()),
+                Heard::Binary(bytes) => collected.malformed.push(bytes),
                 _ => break,
             }
         }
-        sessions.push(records);
         clock.sleep(Duration::from_secs(30)).await;
     }
-    (sessions, odd)
 }
 
 /// Plays the demo's day and accounts for every trade and every malformed frame.
 async fn play_the_demo(speed: f64, from: jiff::Timestamp, to: jiff::Timestamp) {
-    let clock = Clock::virtual_owner(from, speed, None).expect("a clock");
+    let clock = Clock::virtual_owner(from, 1e-9, None).expect("a clock");
     let options = SimulatorOptions {
         symbols: krx41(),
         target_trades: TARGET_TRADES,
@@ -207,23 +223,26 @@ async fn play_the_demo(speed: f64, from: jiff::Timestamp, to: jiff::Timestamp) {
         ..manual(from)
     };
     let simulator = Simulator::start(options).await.expect("started");
-    let (sessions, odd) = collect(&simulator, &clock, to).await;
+    let collected = collect(&simulator, &clock, speed, to).await;
     let ledger = simulator.ledger();
     let sent: Vec<Vec<String>> = (0..ledger.len()).filter(|i| simulator.was_sent(*i)).map(|i| ledger[i].fields(47)).collect();
-    let received: Vec<Vec<String>> = sessions.iter().flatten().cloned().collect();
-    // The last moments before `to` may be on their way.
-    assert!(received.len() + 200 > sent.len() && received[..] == sent[..received.len()], "{} {}", received.len(), sent.len());
-    let due = simulator.script().malformed_frames().into_iter().filter(|(at, _)| *at >= from && *at < to);
-    assert_eq!(odd, due.map(|(_, bytes)| bytes).collect::<Vec<_>>());
-    let disconnects =
-        simulator.journal().iter().filter(|e| matches!(e.what, Happening::SessionDown { why: Why::Disconnect, .. })).count();
-    assert_eq!(disconnects, 1);
-    let lost = simulator
-        .journal()
-        .iter()
-        .filter(|e| matches!(e.what, Happening::SessionDown { why: Why::Silent | Why::Slow, .. }))
-        .count();
-    assert_eq!(lost, 0);
+    assert!(collected.records == sent, "{} of {}", collected.records.len(), sent.len());
+    let journal = simulator.journal();
+    let frames = simulator.script().malformed_frames();
+    let (mut expected, mut skipped) = (Vec::new(), 0);
+    for event in &journal {
+        match event.what {
+            Happening::MalformedSent { index } => expected.push(frames[index].1.clone()),
+            Happening::MalformedSkipped { .. } => skipped += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(collected.malformed, expected);
+    assert_eq!(expected.len() + skipped, frames.iter().filter(|(at, _)| *at >= from && *at < to).count());
+    let down = |whys: &[Why]| {
+        journal.iter().filter(|e| matches!(e.what, Happening::SessionDown { why, .. } if whys.contains(&why))).count()
+    };
+    assert_eq!((down(&[Why::Disconnect]), down(&[Why::Silent, Why::Slow])), (1, 0));
     simulator.stop().await;
 }
 

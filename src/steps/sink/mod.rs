@@ -5,11 +5,13 @@
 //! acknowledged; records are never skipped; a partition that is taken away is finished or given up, never committed late;
 //! a stop drains to the log's end.
 
+mod assignment;
 pub mod core;
 pub mod index;
 pub mod lane;
 pub mod objects;
 pub mod raw;
+mod report;
 
 #[cfg(test)]
 pub(crate) mod fakes;

@@ -35,6 +35,15 @@ fn expected(each: i64) -> BTreeSet<String> {
     (1..=each).flat_map(|n| SYMBOLS.iter().map(move |s| trade(s, n).id.to_string())).collect()
 }
 
+/// Exactly the first `each` trades of every symbol are there, repeats aside.
+#[track_caller]
+fn same(found: impl IntoIterator<Item = String>, each: i64) {
+    let (found, expected) = (found.into_iter().collect::<BTreeSet<_>>(), expected(each));
+    let missing: Vec<_> = expected.difference(&found).take(5).collect();
+    let extra: Vec<_> = found.difference(&expected).take(5).collect();
+    assert!(found == expected, "{} of {} ids; missing {missing:?}, extra {extra:?}", found.len(), expected.len());
+}
+
 struct Step {
     context: Context,
     heard: Arc<Heard>,
@@ -87,9 +96,9 @@ async fn a_stop_drains_to_the_end_and_commits_it() {
         assert_eq!(result["written"], 300, "{program}");
         assert_eq!(stores.committed(&format!("day.{name}")).values().sum::<u64>(), 300, "{program}");
     }
-    assert_eq!(stores.documents(INDEX).keys().cloned().collect::<BTreeSet<_>>(), expected(50));
-    assert_eq!(stores.raw_ids("kis.trades").into_iter().collect::<BTreeSet<_>>(), expected(50));
-    assert_eq!(lines(&stores).into_iter().collect::<BTreeSet<_>>(), expected(50));
+    same(stores.documents(INDEX).into_keys(), 50);
+    same(stores.raw_ids("kis.trades"), 50);
+    same(lines(&stores), 50);
     let document: serde_json::Value =
         serde_json::from_slice(stores.documents(INDEX).values().next().expect("a document")).expect("JSON");
     assert!(
@@ -162,10 +171,10 @@ async fn failing_stores_are_asked_again_and_nothing_is_lost_or_doubled() {
     for step in [index, raw, objects] {
         step.drain().await.expect("drained");
     }
-    assert_eq!(stores.documents(INDEX).keys().cloned().collect::<BTreeSet<_>>(), expected(60));
-    assert_eq!(stores.raw_ids("kis.trades").into_iter().collect::<BTreeSet<_>>(), expected(60));
+    same(stores.documents(INDEX).into_keys(), 60);
+    same(stores.raw_ids("kis.trades"), 60);
     let lines = lines(&stores);
-    assert_eq!(lines.iter().cloned().collect::<BTreeSet<_>>(), expected(60));
+    same(lines.clone(), 60);
     assert_eq!(lines.len(), 360, "an object line was written twice");
     // A lost reply of the dead-letter topic may repeat a letter; its identity folds it.
     let letters: BTreeSet<_> = stores.records("kis.trades.dlq").iter().map(dead_letter::identity).collect();
@@ -206,10 +215,10 @@ async fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     for (program, name) in [("sink/index", "sink-index"), ("sink/raw", "sink-raw"), ("sink/objects", "sink-objects")] {
         start(program, name, json!({}), &backends).drain().await.expect("drained");
     }
-    assert_eq!(stores.documents(INDEX).keys().cloned().collect::<BTreeSet<_>>(), expected(100));
-    assert_eq!(stores.raw_ids("kis.trades").into_iter().collect::<BTreeSet<_>>(), expected(100));
+    same(stores.documents(INDEX).into_keys(), 100);
+    same(stores.raw_ids("kis.trades"), 100);
     let lines = lines(&stores);
-    assert_eq!(lines.iter().cloned().collect::<BTreeSet<_>>(), expected(100));
+    same(lines.clone(), 100);
     assert_eq!(lines.len(), 600, "an object line was written twice");
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     for (key, (_, metadata)) in stores.objects() {
@@ -275,7 +284,7 @@ async fn a_partition_that_moves_is_finished_first_and_a_late_commit_is_dropped()
     first.drain().await.expect("drained");
     fill(&backends, 61, 70).await;
     second.drain().await.expect("drained");
-    assert_eq!(stores.documents(INDEX).keys().cloned().collect::<BTreeSet<_>>(), expected(70));
+    same(stores.documents(INDEX).into_keys(), 70);
     assert_eq!(stores.committed("day.sink-index").values().sum::<u64>(), 420);
 }
 

@@ -1,0 +1,159 @@
+//! What is said on the socket. Any change here raises the version in [`super::HELLO`].
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::backends::Result;
+use crate::backends::index::{Item, ItemResult, Template};
+use crate::backends::log::{Committed, Partition, Polled, Record, Stored, Topic};
+use crate::backends::objects::{Metadata, Put};
+use crate::backends::raw::{Document, Inserted};
+
+/// A numbered request.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Call {
+    pub(super) id: u64,
+    pub(super) request: Request,
+}
+
+/// The answer to the call of the same number.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub(super) id: u64,
+    pub(super) outcome: Result<Reply>,
+}
+
+/// A method of one of the traits. Consumers are numbered by the client.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Request {
+    CreateTopic {
+        topic: String,
+        partitions: u32,
+    },
+    DeleteTopic {
+        topic: String,
+    },
+    Topic {
+        topic: String,
+    },
+    Topics,
+    Append {
+        topic: String,
+        records: Vec<Record>,
+    },
+    Read {
+        partition: Partition,
+        offset: u64,
+        max: usize,
+    },
+    Groups,
+    Join {
+        consumer: u64,
+        group: String,
+        topics: Vec<String>,
+    },
+    Poll {
+        consumer: u64,
+        wait_ms: u64,
+    },
+    /// Ends a poll that is waiting, by the number of its call. Has no answer of its own.
+    Interrupt {
+        consumer: u64,
+        poll: u64,
+    },
+    Commit {
+        consumer: u64,
+        offsets: Vec<Committed>,
+    },
+    Seek {
+        consumer: u64,
+        partition: Partition,
+        offset: u64,
+    },
+    Pause {
+        consumer: u64,
+        partition: Partition,
+        paused: bool,
+    },
+    Leave {
+        consumer: u64,
+    },
+    RawInsert {
+        collection: String,
+        documents: Vec<Document>,
+    },
+    RawIds {
+        collection: String,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+    },
+    RawGet {
+        collection: String,
+        id: String,
+    },
+    RawLatest {
+        collection: String,
+    },
+    PutTemplate {
+        template: Template,
+    },
+    Bulk {
+        items: Vec<Item>,
+    },
+    Indices {
+        prefix: String,
+    },
+    IndexIds {
+        index: String,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+    },
+    IndexGet {
+        index: String,
+        id: String,
+    },
+    IndexLatest {
+        prefix: String,
+        field: String,
+    },
+    PutObject {
+        key: String,
+        body: Vec<u8>,
+        metadata: Metadata,
+    },
+    Head {
+        key: String,
+    },
+    GetObject {
+        key: String,
+    },
+    List {
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+    },
+}
+
+/// What a request brought.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    Done,
+    Created(bool),
+    Topic(Option<Topic>),
+    Topics(Vec<Topic>),
+    Placed(Vec<(u32, u64)>),
+    Records(Vec<Stored>),
+    Groups(Vec<(String, Vec<Committed>)>),
+    Polled(Polled),
+    Inserted(Inserted),
+    Names(Vec<String>),
+    Document(Option<Document>),
+    Instant(Option<Timestamp>),
+    Items(Vec<ItemResult>),
+    Bytes(Option<Vec<u8>>),
+    Text(Option<String>),
+    Put(Put),
+    Metadata(Option<Metadata>),
+}
