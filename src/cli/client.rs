@@ -38,9 +38,13 @@ impl Note {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::unusable(format!("{}: {error}; give this user the right to read it", path.display()))),
+            Err(error) => {
+                return Err(Failure::unusable(format!("{}: {error}; give this user the right to read it", path.display())));
+            }
         };
-        let unreadable = |error| Failure::unusable(format!("{} is not the note of a daemon: {error}; give its address with --url", path.display()));
+        let unreadable = |error| {
+            Failure::unusable(format!("{} is not the note of a daemon: {error}; give its address with --url", path.display()))
+        };
         serde_json::from_str(&text).map(Some).map_err(unreadable)
     }
 }
@@ -76,7 +80,9 @@ impl Client {
     pub fn at(url: &str) -> Result<Self, Failure> {
         let right = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty());
         if !right {
-            return Err(Failure::usage(format!("\"{url}\" is not the address of a daemon; write for example --url http://127.0.0.1:8650")));
+            return Err(Failure::usage(format!(
+                "\"{url}\" is not the address of a daemon; write for example --url http://127.0.0.1:8650"
+            )));
         }
         let mut headers = HeaderMap::new();
         headers.insert("x-openbell", HeaderValue::from_static("1"));
@@ -161,7 +167,10 @@ impl Client {
     async fn json(&self, response: Response) -> Result<Value, Failure> {
         let text = response.text().await.map_err(|error| self.broken(&error))?;
         serde_json::from_str(&text).map_err(|error| {
-            Failure::unusable(format!("{} did not answer with JSON: {error}; is this the address of an openbell daemon?", self.base))
+            Failure::unusable(format!(
+                "{} did not answer with JSON: {error}; is this the address of an openbell daemon?",
+                self.base
+            ))
         })
     }
 }
@@ -185,9 +194,9 @@ pub async fn wait_unlocked(lock: &Path) -> Result<(), Failure> {
             }
         }
     };
-    tokio::time::timeout(GOING_DOWN, wait)
-        .await
-        .map_err(|_| Failure::fault(format!("the daemon still holds {} after 15 min; look at its page for what it waits for", lock.display())))?
+    tokio::time::timeout(GOING_DOWN, wait).await.map_err(|_| {
+        Failure::fault(format!("the daemon still holds {} after 15 min; look at its page for what it waits for", lock.display()))
+    })?
 }
 
 /// Carries out the asynchronous part of a command.

@@ -175,8 +175,12 @@ async fn carry_out(command: Command) -> super::exit::Result {
             let body = json!({ "step": step, "success": end == "succeeded" });
             post(&client, &format!("/api/v1/runs/{}/mark", part(&run)), body, at.json).await
         }
-        Command::Pause { dag, at } => post(&at.client()?, &format!("/api/v1/dags/{}/pause", part(&dag)), json!({}), at.json).await,
-        Command::Resume { dag, at } => post(&at.client()?, &format!("/api/v1/dags/{}/resume", part(&dag)), json!({}), at.json).await,
+        Command::Pause { dag, at } => {
+            post(&at.client()?, &format!("/api/v1/dags/{}/pause", part(&dag)), json!({}), at.json).await
+        }
+        Command::Resume { dag, at } => {
+            post(&at.client()?, &format!("/api/v1/dags/{}/resume", part(&dag)), json!({}), at.json).await
+        }
     }
 }
 
@@ -215,12 +219,15 @@ async fn resolve(client: &Client, named: &str) -> Result<String, Failure> {
 
 fn choose(answer: &Value, named: &str) -> Result<String, Failure> {
     let of_dag: Vec<_> = list_of(answer, "runs").iter().filter(|r| text(r, "dag") == named).collect();
-    let open: Vec<_> = of_dag.iter().filter(|r| matches!(text(r, "state"), "running" | "closing")).map(|r| text(r, "id")).collect();
+    let open: Vec<_> =
+        of_dag.iter().filter(|r| matches!(text(r, "state"), "running" | "closing")).map(|r| text(r, "id")).collect();
     match (open.as_slice(), of_dag.first()) {
         ([one], _) => Ok((*one).to_owned()),
         ([], Some(newest)) => Err(Failure::usage(format!("no run of {named} is open; its newest is {}", text(newest, "id")))),
         ([], None) => Err(Failure::usage(format!("there is no run of {named}; `openbell run list` shows the runs there are"))),
-        (several, _) => Err(Failure::usage(format!("{} runs of {named} are open: {}; name one", several.len(), several.join(", ")))),
+        (several, _) => {
+            Err(Failure::usage(format!("{} runs of {named} are open: {}; name one", several.len(), several.join(", "))))
+        }
     }
 }
 
@@ -276,7 +283,10 @@ fn shown(view: &Value, zone: &Zone) -> String {
     let steps = run.pointer("/dag/steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for step in steps {
         let Some(state) = run.get("steps").and_then(|s| s.get(text(step, "name"))) else { continue };
-        let exit = list_of(state, "history").last().and_then(|a| a.get("exit")).and_then(|e| serde_json::from_value::<crate::domain::run::Exit>(e.clone()).ok());
+        let exit = list_of(state, "history")
+            .last()
+            .and_then(|a| a.get("exit"))
+            .and_then(|e| serde_json::from_value::<crate::domain::run::Exit>(e.clone()).ok());
         table.row([
             text(step, "name").to_owned(),
             text(step, "kind").to_owned(),
@@ -313,9 +323,15 @@ mod tests {
     fn a_run_is_shown_with_its_steps() {
         let snapshot = fixture::snapshot();
         let text = shown(&json!(snapshot.runs[0]), &Zone::new("Asia/Seoul"));
-        assert!(text.starts_with("kis-trading-day@2026-11-20  running  2026-11-20 08:50:00 KST to 2026-11-20 16:00:00 KST\n"), "{text}");
+        assert!(
+            text.starts_with("kis-trading-day@2026-11-20  running  2026-11-20 08:50:00 KST to 2026-11-20 16:00:00 KST\n"),
+            "{text}"
+        );
         let collector = text.lines().find(|l| l.starts_with("collector")).expect("a row");
-        assert_eq!(collector.split_whitespace().collect::<Vec<_>>(), ["collector", "service", "ready", "2", "08:50:01", "08:50:04", "–", "exit", "code", "1"]);
+        assert_eq!(
+            collector.split_whitespace().collect::<Vec<_>>(),
+            ["collector", "service", "ready", "2", "08:50:01", "08:50:04", "–", "exit", "code", "1"]
+        );
     }
 
     #[test]
@@ -337,13 +353,21 @@ mod tests {
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;
         assert_eq!(shown.map_err(|f| f.message), Ok(Exit::Fine));
         let cancel = tokio::spawn(carry_out(Command::Cancel { run: "kis-trading-day".into(), at: at() }));
-        let asked = tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time").expect("a command");
+        let asked =
+            tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time").expect("a command");
         assert_eq!(asked.by, "cli");
         assert_eq!(asked.command, crate::daemon::handle::Command::Cancel("kis-trading-day@2026-11-20".parse().expect("an id")));
         asked.answer.send(Err(crate::daemon::Refused("it is closing already; wait for its end".into()))).expect("awaited");
         let refused = cancel.await.expect("no panic").expect_err("refused");
         assert_eq!((refused.exit, refused.message.as_str()), (Exit::Fault, "it is closing already; wait for its end"));
-        let nothing = carry_out(Command::Output { run: "kis-trading-day".into(), step: "../x".into(), attempt: None, tail: None, follow: false, at: at() });
+        let nothing = carry_out(Command::Output {
+            run: "kis-trading-day".into(),
+            step: "../x".into(),
+            attempt: None,
+            tail: None,
+            follow: false,
+            at: at(),
+        });
         assert!(nothing.await.expect_err("refused").message.contains("not a usable name"));
         stop.cancel();
         server.await.expect("no panic").expect("a clean end");
