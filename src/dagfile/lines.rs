@@ -19,7 +19,7 @@ pub(super) fn is_reference(text: &str) -> bool {
 
 /// Collects findings; never shows a secret that was written out instead of referred to.
 pub(super) struct Findings<'a> {
-    text: &'a str,
+    pub text: &'a str,
     secrets: Vec<Span>,
     found: Vec<Diagnostic>,
 }

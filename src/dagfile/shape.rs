@@ -111,8 +111,9 @@ impl Shape {
     }
 
     /// What to write instead of `node`.
-    fn example(&self, node: &Node) -> String {
-        let number = node.count();
+    fn example(&self, node: &Node, text: &str) -> String {
+        // As written: 005930 is a number to YAML and a stock to people.
+        let number = node.scalar(text).filter(|_| matches!(node.value, Value::Number(_)));
         match (self, number) {
             (Self::Duration, Some(n)) => format!("give it a unit: {n}s, {n}m or {n}h"),
             (Self::Duration, None) => "write a number and a unit, for example 500ms, 30s, 5m or 1h30m".into(),
@@ -128,7 +129,7 @@ impl Shape {
                 None => "write {}".into(),
             },
             (Self::Dict { .. }, _) => "write { key: value }".into(),
-            (Self::Either(shapes), _) => shapes.iter().map(|s| s.example(node)).collect::<Vec<_>>().join(", or "),
+            (Self::Either(shapes), _) => shapes.iter().map(|s| s.example(node, text)).collect::<Vec<_>>().join(", or "),
             (Self::OneOf(words), _) => format!("write {}", words.join(", ")),
             _ => format!("write {}", self.what()),
         }
@@ -173,7 +174,7 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
             findings.error(
                 node.span,
                 format!("{name} is {written}, not a whole number of at least {least}"),
-                shape.example(node),
+                shape.example(node, findings.text),
             );
         }
         _ => {
@@ -189,11 +190,17 @@ fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_
         return findings.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
     }
     let written = match (&node.value, shape) {
-        (Value::Number(number), shape) if !matches!(shape, Shape::Secret) => format!(" ({number})"),
+        (Value::Number(_), shape) if !matches!(shape, Shape::Secret) => {
+            node.scalar(findings.text).map(|number| format!(" ({number})")).unwrap_or_default()
+        }
         (Value::Bool(value), _) => format!(" ({value})"),
         _ => String::new(),
     };
-    findings.error(node.span, format!("{name} is {}{written}, not {}", node.kind(), shape.what()), shape.example(node));
+    findings.error(
+        node.span,
+        format!("{name} is {}{written}, not {}", node.kind(), shape.what()),
+        shape.example(node, findings.text),
+    );
 }
 
 /// Checks what a text says.
