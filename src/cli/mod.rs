@@ -1,5 +1,6 @@
 //! Floor 4: the command line. One file per command; this one only names them.
 
+mod client;
 mod dag;
 mod demo;
 mod dlq;
@@ -7,9 +8,12 @@ mod doctor;
 mod exit;
 mod kis;
 mod run;
+mod serve;
 mod shim;
 mod simulate;
 mod step;
+mod table;
+mod trial;
 mod up;
 
 pub use exit::{Exit, Failure};

@@ -1,10 +1,375 @@
-//! Stub: filled by its owner.
+//! `openbell run …`: looks at runs and acts on them, through the daemon's API.
 
-/// Subcommands.
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::client::{Client, block_on};
+use super::exit::{Exit, Failure};
+use super::table::{Table, print, print_json};
+use crate::web::view::format::Zone;
+
+/// Which daemon is meant.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Where {
+    /// Data folder of the daemon
+    #[arg(long, default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// Address of the daemon, instead of the data folder's
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Where {
+    fn client(&self) -> Result<Client, Failure> {
+        match &self.url {
+            Some(url) => Client::at(url),
+            None => Client::find(&self.data),
+        }
+    }
+}
+
+/// Subcommands. A run is named by its id (`kis-trading-day@2026-11-20`), or by its DAG while one run of it is open.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Start a run by hand
+    Trigger {
+        /// The DAG
+        dag: String,
+        /// Run parameter
+        #[arg(long = "param", value_name = "KEY=VALUE", value_parser = pair)]
+        params: Vec<(String, String)>,
+        /// Local date the run is about [default: today]
+        #[arg(long)]
+        date: Option<jiff::civil::Date>,
+        /// End of the run, for a DAG without a window on that day (RFC 3339)
+        #[arg(long, value_name = "TIME")]
+        until: Option<jiff::Timestamp>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// List runs, open ones first
+    List {
+        /// Only those of this DAG
+        dag: Option<String>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Show a run and its steps
+    Show {
+        /// The run
+        run: String,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Print what a step printed
+    Output {
+        /// The run
+        run: String,
+        /// The step
+        step: String,
+        /// Number of the attempt [default: the newest]
+        #[arg(long, value_name = "N")]
+        attempt: Option<u32>,
+        /// Only the last so many bytes
+        #[arg(long, value_name = "BYTES")]
+        tail: Option<u64>,
+        /// Go on as it grows, until the attempt ends
+        #[arg(long, short)]
+        follow: bool,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// End a run now, in order: collectors stop, sinks drain, teardown steps run
+    Cancel {
+        /// The run
+        run: String,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Run steps, and what needs them, again
+    Clear {
+        /// The run
+        run: String,
+        /// The steps
+        #[arg(required = true)]
+        steps: Vec<String>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Set a step's end by hand
+    Mark {
+        /// The run
+        run: String,
+        /// The step
+        step: String,
+        /// How it ended
+        #[arg(long = "as", value_name = "END", value_parser = ["succeeded", "failed"])]
+        end: String,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Block scheduled starts of a DAG; running runs go on
+    Pause {
+        /// The DAG
+        dag: String,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Allow scheduled starts of a DAG again
+    Resume {
+        /// The DAG
+        dag: String,
+        #[command(flatten)]
+        at: Where,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a parameter is KEY=VALUE".to_owned()),
+    }
+}
 
 /// Carries out the command.
-pub fn main(_command: Command) -> super::exit::Result {
-    unimplemented!()
+pub fn main(command: Command) -> super::exit::Result {
+    block_on(carry_out(command))
+}
+
+async fn carry_out(command: Command) -> super::exit::Result {
+    match command {
+        Command::Trigger { dag, params, date, until, at } => {
+            let params: serde_json::Map<_, _> = params.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+            let body = json!({ "dag": dag, "params": params, "date": date, "until": until });
+            post(&at.client()?, "/api/v1/runs", body, at.json).await
+        }
+        Command::List { dag, at } => list(&at.client()?, dag.as_deref(), at.json).await,
+        Command::Show { run, at } => show(&at.client()?, &run, at.json).await,
+        Command::Output { run, step, attempt, tail, follow, at } => {
+            let client = at.client()?;
+            let run = resolve(&client, &run).await?;
+            let tail = tail.map_or_else(|| "all".to_owned(), |t| t.to_string());
+            let attempt = attempt.map(|n| format!("&attempt={n}")).unwrap_or_default();
+            let follow = if follow { "&follow=1" } else { "" };
+            let path = format!("/api/v1/runs/{}/steps/{}/output?tail={tail}{attempt}{follow}", part(&run), part(&step));
+            client.get_pieces(&path, |piece| print(piece)).await?;
+            Ok(Exit::Fine)
+        }
+        Command::Cancel { run, at } => {
+            let client = at.client()?;
+            let run = resolve(&client, &run).await?;
+            post(&client, &format!("/api/v1/runs/{}/cancel", part(&run)), json!({}), at.json).await
+        }
+        Command::Clear { run, steps, at } => {
+            let client = at.client()?;
+            let run = resolve(&client, &run).await?;
+            post(&client, &format!("/api/v1/runs/{}/clear", part(&run)), json!({ "steps": steps }), at.json).await
+        }
+        Command::Mark { run, step, end, at } => {
+            let client = at.client()?;
+            let run = resolve(&client, &run).await?;
+            let body = json!({ "step": step, "success": end == "succeeded" });
+            post(&client, &format!("/api/v1/runs/{}/mark", part(&run)), body, at.json).await
+        }
+        Command::Pause { dag, at } => {
+            post(&at.client()?, &format!("/api/v1/dags/{}/pause", part(&dag)), json!({}), at.json).await
+        }
+        Command::Resume { dag, at } => {
+            post(&at.client()?, &format!("/api/v1/dags/{}/resume", part(&dag)), json!({}), at.json).await
+        }
+    }
+}
+
+/// Percent-encodes a part of a path, so that a name with odd letters reaches the daemon, which says what is wrong with it.
+fn part(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b);
+    // "." and ".." would be taken for folders on the way.
+    let dots = !text.is_empty() && text.bytes().all(|b| b == b'.');
+    text.bytes().map(|b| if plain(b) && !dots { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+async fn post(client: &Client, path: &str, body: Value, json: bool) -> super::exit::Result {
+    let answer = client.post_json(path, &body).await?;
+    match answer.get("message").and_then(Value::as_str).filter(|_| !json) {
+        Some(message) => print(format!("{message}\n"))?,
+        None => print_json(&answer)?,
+    }
+    Ok(Exit::Fine)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("–")
+}
+
+fn list_of<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The id that is meant: an id as it is, or a DAG's name while one run of it is open.
+async fn resolve(client: &Client, named: &str) -> Result<String, Failure> {
+    if named.contains('@') {
+        return Ok(named.to_owned());
+    }
+    choose(&client.get_json("/api/v1/runs").await?, named)
+}
+
+fn choose(answer: &Value, named: &str) -> Result<String, Failure> {
+    let of_dag: Vec<_> = list_of(answer, "runs").iter().filter(|r| text(r, "dag") == named).collect();
+    let open: Vec<_> =
+        of_dag.iter().filter(|r| matches!(text(r, "state"), "running" | "closing")).map(|r| text(r, "id")).collect();
+    match (open.as_slice(), of_dag.first()) {
+        ([one], _) => Ok((*one).to_owned()),
+        ([], Some(newest)) => Err(Failure::usage(format!("no run of {named} is open; its newest is {}", text(newest, "id")))),
+        ([], None) => Err(Failure::usage(format!("there is no run of {named}; `openbell run list` shows the runs there are"))),
+        (several, _) => {
+            Err(Failure::usage(format!("{} runs of {named} are open: {}; name one", several.len(), several.join(", "))))
+        }
+    }
+}
+
+/// A time of the answer in the daemon's zone, or a dash.
+fn time(zone: &Zone, value: &Value, key: &str, style: fn(&Zone, jiff::Timestamp) -> String) -> String {
+    text(value, key).parse().map_or_else(|_| "–".to_owned(), |at| style(zone, at))
+}
+
+async fn list(client: &Client, dag: Option<&str>, json: bool) -> super::exit::Result {
+    let mut answer = client.get_json("/api/v1/runs").await?;
+    if let (Some(dag), Some(runs)) = (dag, answer.get_mut("runs").and_then(Value::as_array_mut)) {
+        runs.retain(|r| text(r, "dag") == dag);
+    }
+    if json {
+        print_json(&answer)?;
+        return Ok(Exit::Fine);
+    }
+    let zone = Zone::new(text(&answer, "timezone"));
+    let mut table = Table::new(["run", "state", "cause", "opens", "closes", "ended"]);
+    for run in list_of(&answer, "runs") {
+        table.row([
+            text(run, "id").to_owned(),
+            text(run, "state").to_owned(),
+            text(run, "cause").to_owned(),
+            time(&zone, run, "open_at", Zone::full),
+            time(&zone, run, "close_at", Zone::full),
+            time(&zone, run, "finished_at", Zone::full),
+        ]);
+    }
+    print(if table.is_empty() { "there are no runs yet\n".to_owned() } else { table.text() })?;
+    Ok(Exit::Fine)
+}
+
+async fn show(client: &Client, named: &str, json: bool) -> super::exit::Result {
+    let id = resolve(client, named).await?;
+    let view = client.get_json(&format!("/api/v1/runs/{}", part(&id))).await?;
+    if json {
+        print_json(&view)?;
+        return Ok(Exit::Fine);
+    }
+    let zone = Zone::new(text(&client.get_json("/api/v1/runs").await?, "timezone"));
+    print(shown(&view, &zone))?;
+    Ok(Exit::Fine)
+}
+
+/// A run as a head line and a table of its steps.
+fn shown(view: &Value, zone: &Zone) -> String {
+    let run = view.get("run").unwrap_or(&Value::Null);
+    let window = run.get("window").unwrap_or(&Value::Null);
+    let (open, close) = (time(zone, window, "open_at", Zone::full), time(zone, window, "close_at", Zone::full));
+    let mut out = format!("{}  {}  {open} to {close}\n\n", text(run, "id"), text(run, "state"));
+    let mut table = Table::new(["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit", "reason"]);
+    let steps = run.pointer("/dag/steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for step in steps {
+        let Some(state) = run.get("steps").and_then(|s| s.get(text(step, "name"))) else { continue };
+        let exit = list_of(state, "history")
+            .last()
+            .and_then(|a| a.get("exit"))
+            .and_then(|e| serde_json::from_value::<crate::domain::run::Exit>(e.clone()).ok());
+        table.row([
+            text(step, "name").to_owned(),
+            text(step, "kind").to_owned(),
+            text(state, "state").to_owned(),
+            state.get("attempt").map(Value::to_string).unwrap_or_default(),
+            time(zone, state, "started_at", Zone::time),
+            time(zone, state, "ready_at", Zone::time),
+            time(zone, state, "stopped_at", Zone::time),
+            exit.map_or_else(|| "–".to_owned(), |e| e.to_string()),
+            state.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        ]);
+    }
+    out.push_str(&table.text());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture;
+    use std::time::Duration;
+
+    #[test]
+    fn a_dag_name_stands_for_its_open_run() {
+        let run = |id: &str, state: &str| json!({ "id": id, "dag": id.split('@').next(), "state": state });
+        let runs = json!({ "runs": [run("a@2", "closing"), run("a@1", "succeeded"), run("b@1", "failed"), run("c@2", "running"), run("c@1", "running")] });
+        assert_eq!(choose(&runs, "a").expect("one is open"), "a@2");
+        assert_eq!(choose(&runs, "b").expect_err("none is open").message, "no run of b is open; its newest is b@1");
+        assert!(choose(&runs, "c").expect_err("two are open").message.contains("c@2, c@1"));
+        assert!(choose(&runs, "d").expect_err("there is none").message.contains("run list"));
+    }
+
+    #[test]
+    fn a_run_is_shown_with_its_steps() {
+        let snapshot = fixture::snapshot();
+        let text = shown(&json!(snapshot.runs[0]), &Zone::new("Asia/Seoul"));
+        assert!(
+            text.starts_with("kis-trading-day@2026-11-20  running  2026-11-20 08:50:00 KST to 2026-11-20 16:00:00 KST\n"),
+            "{text}"
+        );
+        let collector = text.lines().find(|l| l.starts_with("collector")).expect("a row");
+        assert_eq!(
+            collector.split_whitespace().collect::<Vec<_>>(),
+            ["collector", "service", "ready", "2", "08:50:01", "08:50:04", "–", "exit", "code", "1"]
+        );
+    }
+
+    #[test]
+    fn odd_names_cannot_leave_their_place_in_a_path() {
+        assert_eq!(part("a@2026-11-20+manual.1"), "a@2026-11-20+manual.1");
+        assert_eq!(part("../x y?"), "..%2Fx%20y%3F");
+        assert_eq!(part(".."), "%2E%2E");
+    }
+
+    #[tokio::test]
+    async fn commands_reach_a_daemon_and_its_refusals_come_back() {
+        let mut daemon = fixture::Daemon::showing(fixture::snapshot());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let server = tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), stop.clone()));
+        let at = || Where { data: "data".into(), url: Some(url.clone()), json: false };
+
+        let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;
+        assert_eq!(shown.map_err(|f| f.message), Ok(Exit::Fine));
+        let cancel = tokio::spawn(carry_out(Command::Cancel { run: "kis-trading-day".into(), at: at() }));
+        let asked =
+            tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time").expect("a command");
+        assert_eq!(asked.by, "cli");
+        assert_eq!(asked.command, crate::daemon::handle::Command::Cancel("kis-trading-day@2026-11-20".parse().expect("an id")));
+        asked.answer.send(Err(crate::daemon::Refused("it is closing already; wait for its end".into()))).expect("awaited");
+        let refused = cancel.await.expect("no panic").expect_err("refused");
+        assert_eq!((refused.exit, refused.message.as_str()), (Exit::Fault, "it is closing already; wait for its end"));
+        let nothing = carry_out(Command::Output {
+            run: "kis-trading-day".into(),
+            step: "../x".into(),
+            attempt: None,
+            tail: None,
+            follow: false,
+            at: at(),
+        });
+        assert!(nothing.await.expect_err("refused").message.contains("not a usable name"));
+        stop.cancel();
+        server.await.expect("no panic").expect("a clean end");
+    }
 }

@@ -1,10 +1,143 @@
-//! Stub: filled by its owner.
+//! `openbell step`: one attempt at a built-in program, as a process of its own.
+//!
+//! Its folder holds `spec.json`; it writes `status.json` while it runs and `result.json` at the end, and prints its output.
+//! Surroundings come by environment, so that the spec stays the same wherever the step runs.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Exit, Failure};
+use crate::clock::Clock;
+use crate::executor::{AttemptSpec, Status};
+use crate::steps::launch::Surroundings;
+use crate::steps::{Reporter, Secret};
+
+/// Environment of a step process.
+pub mod environment {
+    /// The daemon's data folder, absolute.
+    pub const DATA: &str = "OPENBELL_DATA";
+    /// The DAG folder, absolute.
+    pub const DAGS: &str = "OPENBELL_DAGS";
+    /// Feed addresses as JSON.
+    pub const FEEDS: &str = "OPENBELL_FEEDS";
+    /// Virtual clock file; without it the machine's clock serves.
+    pub const CLOCK: &str = "OPENBELL_CLOCK";
+    /// Stand-ins for secret references as a JSON object; demos only, real secrets come by `env:` and `file:`.
+    pub const STAND_INS: &str = "OPENBELL_STAND_INS";
+}
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// The attempt's folder, with spec.json in it
+    #[arg(long)]
+    folder: PathBuf,
+}
 
 /// Carries out the command.
-pub fn main(_arguments: Arguments) -> super::exit::Result {
-    unimplemented!()
+pub fn main(arguments: Arguments) -> super::exit::Result {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::unusable(format!("cannot start the async runtime: {e}")))?;
+    runtime.block_on(run(&arguments.folder))
+}
+
+async fn run(folder: &Path) -> super::exit::Result {
+    let spec_path = folder.join("spec.json");
+    let text = std::fs::read_to_string(&spec_path).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
+    let spec: AttemptSpec = serde_json::from_str(&text).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
+    let surroundings = surroundings()?;
+    let reporter = Arc::new(FileReporter { folder: folder.to_owned(), clock: surroundings.clock.clone(), last: Mutex::new(None) });
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let outcome = surroundings.run(spec, stop, reporter.clone()).await;
+    let (value, exit) = match outcome {
+        Ok(value) => (value, Exit::Fine),
+        Err(error) => {
+            reporter.line(&format!("failed: {error}"));
+            (serde_json::json!({ "error": error.to_string() }), Exit::Fault)
+        }
+    };
+    replace(&folder.join("result.json"), value.to_string().as_bytes())
+        .map_err(|e| Failure::unusable(format!("{}: {e}", folder.join("result.json").display())))?;
+    Ok(exit)
+}
+
+fn surroundings() -> Result<Surroundings, Failure> {
+    let variable = |name: &str| {
+        std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set; the daemon starts step processes with it")))
+    };
+    let data = PathBuf::from(variable(environment::DATA)?);
+    let feeds = serde_json::from_str(&variable(environment::FEEDS)?)
+        .map_err(|e| Failure::usage(format!("{}: {e}", environment::FEEDS)))?;
+    let clock = match std::env::var_os(environment::CLOCK) {
+        Some(file) => Clock::follow(Path::new(&file)).map_err(|e| Failure::unusable(format!("{}: {e}", Path::new(&file).display())))?,
+        None => Clock::system(),
+    };
+    let stand_ins: std::collections::BTreeMap<String, String> = match std::env::var(environment::STAND_INS) {
+        Ok(text) => serde_json::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", environment::STAND_INS)))?,
+        Err(_) => Default::default(),
+    };
+    Ok(Surroundings {
+        clock,
+        backends: crate::backends::socket::connect(&data.join("openbell.sock")),
+        feeds,
+        dags: PathBuf::from(variable(environment::DAGS)?),
+        data,
+        stand_ins: stand_ins.into_iter().map(|(k, v)| (k, Secret::new(v))).collect(),
+    })
+}
+
+/// The first SIGTERM or SIGINT asks the program to end in order; a second one is left to the executor's SIGKILL.
+fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()] {
+        let mut stream = signal(kind).map_err(|e| Failure::unusable(format!("cannot listen for signals: {e}")))?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            stream.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(())
+}
+
+struct FileReporter {
+    folder: PathBuf,
+    clock: Clock,
+    last: Mutex<Option<Status>>,
+}
+
+impl Reporter for FileReporter {
+    fn status(&self, status: Status) {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if last.as_ref() == Some(&status) {
+            return;
+        }
+        let written = serde_json::to_vec(&status)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| replace(&self.folder.join("status.json"), &bytes));
+        if let Err(error) = written {
+            // The page shows an old status then; the step's work goes on.
+            self.line(&format!("status.json cannot be written: {error}"));
+        }
+        *last = Some(status);
+    }
+
+    fn line(&self, line: &str) {
+        let mut out = std::io::stdout().lock();
+        // Nobody reads any more: the work matters more than its output.
+        writeln!(out, "{} {line}", self.clock.now()).and_then(|()| out.flush()).unwrap_or_default();
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("tmp");
+    std::fs::write(&fresh, bytes)?;
+    std::fs::rename(&fresh, path)
 }

@@ -1,19 +1,107 @@
-//! Stub: filled by its owner.
+//! `openbell up` and `openbell down`.
+
+use std::path::PathBuf;
+
+use super::exit::{Exit, Failure};
+use super::serve;
+use crate::clock::Clock;
+use crate::config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+#[command(after_help = "Examples:
+  openbell up                                  page on http://127.0.0.1:8650, data in ./data, DAGs in ./dags
+  openbell up --data /var/lib/openbell --port 0
+
+SIGTERM and Ctrl-C end the daemon; steps that are processes live on and are adopted at the next start.
+`openbell down --drain` ends everything in order.")]
+pub struct Arguments {
+    /// Configuration file (YAML): addresses of the parts
+    #[arg(long, env = "OPENBELL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// DAG folder
+    #[arg(long, default_value = "dags", value_name = "DIR")]
+    dags: PathBuf,
+    /// Data folder
+    #[arg(long, default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// Port of page and API, instead of the configuration's; 0 takes a free one and prints it
+    #[arg(long, value_name = "P")]
+    port: Option<u16>,
+    /// Executor of steps that name none: embedded or process
+    #[arg(long, value_name = "WHERE")]
+    executor: Option<String>,
+}
 
 /// Carries out the command.
-pub fn main(_arguments: Arguments) -> super::exit::Result {
-    unimplemented!()
+pub fn main(arguments: Arguments) -> super::exit::Result {
+    let mut config = match &arguments.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
+            Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)?
+        }
+        None => Config::default(),
+    };
+    if let Some(executor) = arguments.executor {
+        config.executor = executor;
+    }
+    if let Some(port) = arguments.port {
+        let mut address: std::net::SocketAddr =
+            config.listen.parse().map_err(|_| Failure::usage(format!("listen: {} is not an address", config.listen)))?;
+        address.set_port(port);
+        config.listen = address.to_string();
+    }
+    let runtime = serve::runtime()?;
+    let result = runtime.block_on(run(config, arguments.data, arguments.dags));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
+async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Result {
+    use tokio::signal::unix::{SignalKind, signal};
+    let cannot = |e| Failure::unusable(format!("cannot listen for signals: {e}"));
+    let (mut term, mut int) = (signal(SignalKind::terminate()).map_err(cannot)?, signal(SignalKind::interrupt()).map_err(cannot)?);
+    let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
+    let mut house = serve::start(options).await?;
+    println!("openbell is up: {}", house.url);
+    let snapshot = house.handle.snapshot();
+    for problem in &snapshot.problems {
+        eprintln!("{}", problem.text);
+    }
+    for dag in &snapshot.dags {
+        let next = dag.next.first().map_or("not scheduled".to_owned(), |w| format!("next window {}", w.open_at));
+        println!("  {}: {}", dag.name, if dag.paused { "paused".to_owned() } else { next });
+    }
+    tokio::select! {
+        ended = house.ended() => ended?,
+        _ = term.recv() => println!("going down; process steps live on"),
+        _ = int.recv() => println!("going down; process steps live on"),
+    }
+    house.stop().await?;
+    Ok(Exit::Fine)
 }
 
 /// Arguments of `down`.
 #[derive(Debug, clap::Args)]
-pub struct DownArguments {}
+pub struct DownArguments {
+    /// Data folder of the daemon
+    #[arg(long, default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// End every run first: collectors stop, sinks drain, teardown steps run
+    #[arg(long)]
+    drain: bool,
+}
 
 /// Stops the daemon.
-pub fn down(_arguments: DownArguments) -> super::exit::Result {
-    unimplemented!()
+pub fn down(arguments: DownArguments) -> super::exit::Result {
+    let runtime = serve::runtime()?;
+    runtime.block_on(async {
+        let client = super::client::Client::find(&arguments.data)?;
+        let answer = client.post_json("/api/v1/down", &serde_json::json!({ "drain": arguments.drain })).await?;
+        println!("{}", answer.get("message").and_then(serde_json::Value::as_str).unwrap_or("going down"));
+        let lock = arguments.data.join("openbell.lock");
+        super::client::wait_unlocked(&lock).await?;
+        println!("the daemon is down");
+        Ok(Exit::Fine)
+    })
 }

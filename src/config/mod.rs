@@ -2,6 +2,55 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Why a configuration file is not usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {message}")]
+pub struct ConfigError {
+    /// The file.
+    pub file: String,
+    /// What is wrong, with line and column where known, and what to write instead.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads a configuration file's text.
+    ///
+    /// # Errors
+    /// Unknown keys, wrong types (with line and column), an unknown executor, or an address to listen on that is not
+    /// `HOST:PORT` with a loopback host.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let refuse = |message: String| ConfigError { file: file.to_owned(), message };
+        let config: Self = if text.trim().is_empty() {
+            Self::default()
+        } else {
+            serde_saphyr::from_str(text).map_err(|e| refuse(e.to_string()))?
+        };
+        config.check().map_err(refuse)?;
+        Ok(config)
+    }
+
+    /// The rules that types cannot say; also for values given on the command line.
+    ///
+    /// # Errors
+    /// The first rule broken and what to write instead.
+    pub fn check(&self) -> Result<(), String> {
+        match self.executor.as_str() {
+            "embedded" | "process" => {}
+            "docker" | "swarm" => return Err(format!("executor: \"{}\" is not available in this version; write embedded or process", self.executor)),
+            other => return Err(format!("executor: \"{other}\" is not an executor; write embedded or process")),
+        }
+        let address: std::net::SocketAddr =
+            self.listen.parse().map_err(|_| format!("listen: \"{}\" is not an address; write for example 127.0.0.1:8650", self.listen))?;
+        if !address.ip().is_loopback() {
+            return Err(format!(
+                "listen: {address} can be reached from other machines, and this version has no authentication; \
+                 listen on 127.0.0.1 and put a proxy that authenticates in front"
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Addresses and settings of a daemon. Relative paths are below its data folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -72,5 +121,25 @@ impl Default for Kis {
             rest: "https://openapi.koreainvestment.com:9443".into(),
             websocket: "ws://ops.koreainvestment.com:21000/tryitout".into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("c.yaml", "").expect("fine"), Config::default());
+    }
+
+    #[test]
+    fn faults_name_the_file_and_the_remedy() {
+        let unknown = Config::parse("c.yaml", "listen: 127.0.0.1:1\n").expect_err("unknown key").to_string();
+        assert!(unknown.starts_with("c.yaml: ") && unknown.contains("listen"), "{unknown}");
+        let open = Config::parse("c.yaml", "listen: 0.0.0.0:8650\n").expect_err("not loopback").to_string();
+        assert!(open.contains("no authentication"), "{open}");
+        let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
+        assert!(executor.contains("embedded or process"), "{executor}");
     }
 }

@@ -31,6 +31,8 @@ pub enum Command {
         params: BTreeMap<String, String>,
         /// End of the run, if the DAG has no window today.
         until: Option<jiff::Timestamp>,
+        /// Local date the run is about; default today.
+        date: Option<jiff::civil::Date>,
     },
     /// End a run now, in order.
     Cancel(RunId),
@@ -38,6 +40,8 @@ pub enum Command {
     Clear(RunId, Vec<StepName>),
     /// Set a step's end by hand.
     Mark(RunId, StepName, bool),
+    /// Kill a step's living attempt with SIGKILL, as a fault would; the machine takes it for one.
+    Kill(RunId, StepName),
     /// Stop (true) or resume (false) scheduled starts of a DAG.
     Pause(DagName, bool),
     /// End the daemon; with `drain` every run is cancelled first and its teardown done.
@@ -45,6 +49,23 @@ pub enum Command {
         /// Drain first.
         drain: bool,
     },
+}
+
+impl Command {
+    /// What it does, in a word, and to what; for the audit.
+    pub fn in_words(&self) -> (&'static str, String) {
+        match self {
+            Self::Trigger { dag, .. } => ("trigger", dag.to_string()),
+            Self::Cancel(run) => ("cancel", run.to_string()),
+            Self::Clear(run, steps) => {
+                ("clear", format!("{run} {}", steps.iter().map(StepName::as_str).collect::<Vec<_>>().join(",")))
+            }
+            Self::Mark(run, step, success) => (if *success { "mark succeeded" } else { "mark failed" }, format!("{run}/{step}")),
+            Self::Kill(run, step) => ("kill", format!("{run}/{step}")),
+            Self::Pause(dag, paused) => (if *paused { "pause" } else { "resume" }, dag.to_string()),
+            Self::Down { drain } => (if *drain { "down, draining" } else { "down" }, String::new()),
+        }
+    }
 }
 
 /// A command that was not carried out: why, and what to do.

@@ -1,9 +1,41 @@
 //! Floor 3: the daemon. One task owns the truth: it takes events (executor reports, commands, time, the DAG folder),
 //! puts each through the machine, journals it, and only then acts. Everyone else reads snapshots and sends commands
 //! through a [`Handle`].
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`dispatcher`] | the loop: select → truth → hands |
+//! | [`truth`] | event → machine → journal → effects |
+//! | [`journal`] | the daemon's side of `state`: what is written together |
+//! | [`hands`] | carries out effects on executors |
+//! | [`recover`] | journal and what is alive, brought together at start |
+//! | [`alerts`], [`notice`], [`outbox`] | what people hear of, in which words, and its delivery |
+//! | [`folder`], [`reload`], [`watcher`] | DAG files: reading, keeping the last good version, noticing changes |
+//! | [`commands`], [`handle`] | what people ask for |
+//! | [`snapshot`], [`views`], [`gauges`] | what people see |
+//! | [`lock`], [`wake`] | one daemon a folder; the wall clock's edges |
 
+pub mod alerts;
+pub mod commands;
+pub mod dispatcher;
+pub mod folder;
+pub mod gauges;
 pub mod handle;
+pub mod hands;
+pub mod journal;
+pub mod lock;
+pub mod missed;
+pub mod notice;
+pub mod outbox;
+pub mod recover;
+pub mod reload;
 pub mod snapshot;
+pub mod start;
+pub mod truth;
+pub mod views;
+pub mod wake;
+pub mod watcher;
 
 pub use handle::{Handle, Refused};
 pub use snapshot::Snapshot;
+pub use start::{Failed, Options, start};

@@ -25,6 +25,9 @@ pub struct Dag {
     pub schedule: Option<Schedule>,
     /// Who hears of what.
     pub alerts: AlertPolicy,
+    /// Run parameters and their defaults.
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
     /// Steps, needs first.
     steps: Vec<Step>,
 }
@@ -65,7 +68,7 @@ impl Dag {
         steps: Vec<Step>,
     ) -> Result<Self, DagError> {
         let steps = order(steps)?;
-        Ok(Self { name, description, owner, schedule, alerts, steps })
+        Ok(Self { name, description, owner, schedule, alerts, params: BTreeMap::new(), steps })
     }
 
     /// All steps, needs before those that need them.
@@ -446,7 +449,8 @@ pub mod fixtures {
 
     /// A DAG without a schedule.
     pub fn dag(name: &str, steps: Vec<Step>) -> Dag {
-        Dag::new(name.parse().expect("valid name"), String::new(), String::new(), None, AlertPolicy::default(), steps).expect("valid DAG")
+        Dag::new(name.parse().expect("valid name"), String::new(), String::new(), None, AlertPolicy::default(), steps)
+            .expect("valid DAG")
     }
 }
 

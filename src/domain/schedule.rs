@@ -157,13 +157,25 @@ impl FromStr for Cron {
         if fields != 5 {
             return Err(refuse(format!("it has {fields} field{}, not five", if fields == 1 { "" } else { "s" })));
         }
-        let pattern = croner::Cron::from_str(text).map_err(|e| refuse(in_words(&e)))?;
+        let pattern = croner::Cron::from_str(text).map_err(|e| refuse(bad_field(text).unwrap_or_else(|| in_words(&e))))?;
         // Any start will do: what does not fire within the following centuries never fires.
         if pattern.find_next_occurrence(&date(2024, 1, 1).at(0, 0, 0, 0), true).is_err() {
             return Err(refuse("it never fires, because no such date exists".into()));
         }
         Ok(Self { text: text.split_whitespace().collect::<Vec<_>>().join(" "), pattern: Arc::new(pattern) })
     }
+}
+
+/// Which of the five fields is wrong: the first one that is refused among asterisks.
+fn bad_field(text: &str) -> Option<String> {
+    const NAMES: [&str; 5] =
+        ["minute (0-59)", "hour (0-23)", "day of month (1-31)", "month (1-12)", "day of week (SUN-SAT or 0-7)"];
+    text.split_whitespace().zip(NAMES).enumerate().find_map(|(at, (field, name))| {
+        let mut alone = ["*"; 5];
+        alone[at] = field;
+        let error = croner::Cron::from_str(&alone.join(" ")).err()?;
+        Some(format!("\"{field}\" is not a {name}: {}", in_words(&error)))
+    })
 }
 
 fn in_words(error: &croner::errors::CronError) -> String {

@@ -119,8 +119,8 @@ fn a_long_absence_is_reported_together() {
     let dag = scheduled("* * * * *", None, LateStart::Join, Catchup::All);
     let now = "2026-11-20T10:00+09";
     let decisions = look(&dag, Some("2026-11-18T10:00+09"), now, now, &[]);
-    assert_eq!(short(&decisions[..2]), ["!1880:2026-11-18..2026-11-19", "^2026-11-19T1721"]);
-    assert_eq!(decisions.len(), 1 + Catchup::CAP);
+    assert_eq!(short(&decisions[..2]), ["!1879:2026-11-18..2026-11-19", "^2026-11-19T1720"]);
+    assert_eq!(decisions.len(), 1 + Catchup::CAP + 1, "and the one that is due right now");
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod freshness;
 pub mod log_search;
 pub mod parameters;
+pub mod launch;
 pub mod reconcile;
 pub mod replay;
 pub mod sink;

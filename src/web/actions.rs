@@ -105,5 +105,5 @@ pub(super) async fn resume(State(app): State<App>, name: Result<Path<String>, Pa
 pub(super) async fn trigger(State(app): State<App>, name: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
     checked(&app, fields)?;
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    to_dags(&app, Command::Trigger { dag, params: BTreeMap::new(), until: None }).await
+    to_dags(&app, Command::Trigger { dag, params: BTreeMap::new(), until: None, date: None }).await
 }

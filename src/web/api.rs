@@ -127,12 +127,13 @@ struct Trigger {
     #[serde(default)]
     params: BTreeMap<String, String>,
     until: Option<Timestamp>,
+    date: Option<jiff::civil::Date>,
 }
 
 /// Starts a run by hand.
 pub(super) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
-    let Trigger { dag, params, until } = body(sent)?;
-    done(&app, &headers, Command::Trigger { dag, params, until }).await
+    let Trigger { dag, params, until, date } = body(sent)?;
+    done(&app, &headers, Command::Trigger { dag, params, until, date }).await
 }
 
 /// Cancels a run.

@@ -17,7 +17,7 @@ use crate::domain::schedule::Window;
 use crate::executor::Status;
 
 /// `13:11:02` on the fixture's day, in Seoul.
-pub(super) fn at(time: &str) -> Timestamp {
+pub(crate) fn at(time: &str) -> Timestamp {
     on("2026-11-20", time)
 }
 
@@ -62,8 +62,9 @@ fn service(started: &str, ready: &str) -> StepRun {
     run
 }
 
-fn finding(hop: &str, newest: &str, age: u32, stale: bool) -> Value {
-    json!({ "hop": hop, "newest": at(newest).to_string(), "age_seconds": age, "lag_seconds": 0, "stale": stale, "detail": "" })
+fn finding(hop: &str, newest: &str, age: u32, detail: &str) -> Value {
+    let stale = hop == "feed";
+    json!({ "hop": hop, "newest": at(newest).to_string(), "age_seconds": age, "lag_seconds": 0, "stale": stale, "detail": detail })
 }
 
 /// The rounds of the check from 08:55 to 13:10, the last twenty of them.
@@ -96,10 +97,15 @@ fn steps() -> BTreeMap<crate::domain::ids::StepName, StepRun> {
     freshness.history = rounds();
     freshness.result = Some(json!({
         "stalled": true,
-        "summary": "no frames from the feed since 13:04:48; spool, log, raw and index receive nothing",
+        "hop": "feed",
+        "since": at("13:04:48").to_string(),
+        "summary": "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s",
         "hops": [
-            finding("spool", "13:04:48", 312, true), finding("log", "13:04:48", 312, true), finding("raw", "13:04:48", 312, true),
-            finding("index", "13:04:48", 312, true), finding("objects", "13:05:30", 270, false),
+            finding("feed", "13:04:48", 312, "nothing for 5m 12s"),
+            finding("log", "13:04:48", 312, "has everything"),
+            finding("raw", "13:04:48", 312, "has everything"),
+            finding("index", "13:04:48", 312, "has everything"),
+            finding("objects", "13:04:02", 358, "46s behind"),
         ],
     }));
     [
@@ -150,14 +156,14 @@ fn alert(time: &str, kind: AlertKind, rule: &str, step: &str, summary: &str) -> 
 }
 
 /// The day at 13:11:02, in a demo at 120 times real speed.
-pub(super) fn snapshot() -> Snapshot {
+pub(crate) fn snapshot() -> Snapshot {
     let view = RunView {
         run: run(),
         statuses: BTreeMap::from([
             says(
                 "collector",
                 json!({
-                    "frames": 9871, "records": 14_227, "malformed": 9, "duplicates": 6, "last_frame_at": at("13:04:48").to_string(),
+                    "frames": 3871, "records": 4412, "malformed": 9, "duplicates": 6, "last_frame_at": at("13:04:48").to_string(),
                     "spool_seq": 14_212, "log_seq": 14_212, "raw_seq": 14_212, "reconnects": 1,
                 }),
             ),
@@ -198,7 +204,7 @@ pub(super) fn snapshot() -> Snapshot {
         }],
         runs: vec![view],
         alerts: vec![
-            alert("13:10:00", AlertKind::Stalled, "freshness", "freshness", "no frames from the feed since 13:04:48; spool, log, raw and index receive nothing"),
+            alert("13:10:00", AlertKind::Stalled, "freshness", "freshness", "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s"),
             alert("11:31:06", AlertKind::DeadLetters, "dead_letters", "sink-index", "9 dead letters on kis.trades.dlq, allowed are 0"),
         ],
         gauges: Gauges {
@@ -213,7 +219,7 @@ pub(super) fn snapshot() -> Snapshot {
 }
 
 /// The day after its close, reconciled.
-pub(super) fn ended() -> Snapshot {
+pub(crate) fn ended() -> Snapshot {
     let mut snapshot = snapshot();
     snapshot.now = at("16:00:14");
     snapshot.problems.clear();
@@ -224,7 +230,7 @@ pub(super) fn ended() -> Snapshot {
             AlertKind::Recovered,
             "freshness",
             "freshness",
-            "frames arrive again since 13:18:20; 13 min 32 s without data",
+            "data arrives at every hop; it had stopped at 13:04:48",
         ),
     );
     snapshot.alerts.insert(
@@ -259,13 +265,14 @@ pub(super) fn ended() -> Snapshot {
                 let hop = json!({ "unique": 20_412, "duplicates": 0, "missing": 0 });
                 step.result = Some(json!({
                     "ok": true,
-                    "hops": { "spool": hop, "log": hop, "raw": hop, "index": hop, "objects": hop },
-                    "dead_letters": { "total": 9, "by_cause": { "bad-field": 9 } },
+                    "hops": { "spool": { "unique": 20_412, "duplicates": 6, "missing": 0 }, "log": hop, "raw": hop, "index": hop, "objects": hop },
+                    "dead_letters": { "total": 9, "by_cause": { "bad_field": 9 } },
                     "gaps": [
                         { "symbol": "005930", "from": at("10:42:10").to_string(), "to": at("10:42:16").to_string(), "shares": 59 },
-                        { "symbol": "000660", "from": at("10:42:10").to_string(), "to": at("10:42:19").to_string(), "shares": 12 },
+                        { "symbol": "000660", "from": null, "to": at("10:42:19").to_string(), "shares": 12 },
                     ],
-                    "vwap": { "checked": 41, "differ": 0 },
+                    "gap_shares": 71,
+                    "vwap": { "checked": 39, "equal": 39, "different": [] },
                 }));
             }
             _ => {}
@@ -275,20 +282,20 @@ pub(super) fn ended() -> Snapshot {
 }
 
 /// A daemon that is not there: the test holds its ends.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     /// What the site is given.
-    pub(super) handle: Handle,
+    pub(crate) handle: Handle,
     /// Commands the site sent.
-    pub(super) commands: mpsc::Receiver<Request>,
+    pub(crate) commands: mpsc::Receiver<Request>,
     /// Publishes snapshots.
-    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     /// Holds the attempts' outputs.
-    pub(super) runs: tempfile::TempDir,
+    pub(crate) runs: tempfile::TempDir,
 }
 
 impl Daemon {
     /// A daemon that shows `snapshot`.
-    pub(super) fn showing(snapshot: Snapshot) -> Self {
+    pub(crate) fn showing(snapshot: Snapshot) -> Self {
         let (sender, commands) = mpsc::channel(8);
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let runs = tempfile::tempdir().expect("a folder");

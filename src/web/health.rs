@@ -158,7 +158,7 @@ mod tests {
         for line in [
             "openbell_topic_records{topic=\"kis.trades\"} 14212",
             "openbell_step_state{run=\"kis-trading-day@2026-11-20\",step=\"collector\",state=\"ready\"} 1",
-            "openbell_step_fact{run=\"kis-trading-day@2026-11-20\",step=\"collector\",fact=\"frames\"} 9871",
+            "openbell_step_fact{run=\"kis-trading-day@2026-11-20\",step=\"collector\",fact=\"frames\"} 3871",
             "openbell_dead_letters{topic=\"kis.trades.dlq\"} 9",
             "openbell_store_unreachable{store=\"a\\\"b\\\\c\\nd\"} 1",
             "openbell_clock_speed_ratio 120",

@@ -159,7 +159,12 @@ impl Attempt {
             self.started(program);
         }
         let Some(pidfd) = pids.shim.open() else { return };
-        match AsyncFd::register_with_interest(pidfd, Interest::READABLE) {
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd stays open and stays the same, which is what its successor wants promised in unsafe code"
+        )]
+        let watched = AsyncFd::with_interest(pidfd, Interest::READABLE);
+        match watched {
             Ok(pidfd) => match pidfd.readable().await {
                 Ok(_) => return,
                 Err(error) => tracing::warn!(attempt = %self.id, %error, "cannot watch a shim by its descriptor"),

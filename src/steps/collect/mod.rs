@@ -56,6 +56,14 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An earlier attempt may need a moment to let go of the spool.
 const LOCK_TRIES: u32 = 20;
 
+/// The symbols a collector step asks for, as its parameters name them.
+///
+/// # Errors
+/// When the parameter is missing or wrong, or its file cannot be read.
+pub fn symbols(with: &serde_json::Map<String, Value>, dags: &Path) -> Result<Vec<String>, StepError> {
+    parameters::symbols(&super::parameters::Parameters::new("collect/kis", with), with.get("symbols"), dags)
+}
+
 /// Runs the step.
 ///
 /// # Errors

@@ -87,7 +87,7 @@ fn secret(context: &Context, name: &str, variable: &str) -> Result<Secret, StepE
     }
 }
 
-fn symbols(with: &Parameters<'_>, value: Option<&serde_json::Value>, dags: &Path) -> Result<Vec<String>, StepError> {
+pub(super) fn symbols(with: &Parameters<'_>, value: Option<&serde_json::Value>, dags: &Path) -> Result<Vec<String>, StepError> {
     const EXAMPLE: &str = "write symbols: [\"005930\", \"000660\"] or symbols: \"file:symbols/krx41.txt\"";
     let listed = match value.and_then(serde_json::Value::as_str).and_then(|text| text.strip_prefix("file:")) {
         None if value.is_none() => return Err(with.wrong("symbols", format!("it is missing; {EXAMPLE}"))),

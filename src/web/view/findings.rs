@@ -21,8 +21,18 @@ pub struct Freshness {
     pub stalled: bool,
     /// Each hop by itself.
     pub hops: Vec<FreshHop>,
+    /// When the data stopped, if it did.
+    #[serde(deserialize_with = "instant")]
+    pub since: Option<Timestamp>,
     /// One line.
     pub summary: String,
+}
+
+impl Freshness {
+    /// What was found at a hop; the spool goes by the name of the feed it takes in.
+    pub fn hop(&self, name: &str) -> Option<&FreshHop> {
+        self.hops.iter().find(|h| h.hop == name || (name == "spool" && h.hop == "feed"))
+    }
 }
 
 /// A hop as the `freshness` check saw it.
@@ -61,6 +71,8 @@ pub struct Reconciliation {
     pub dead_letters: DeadLetters,
     /// Trades of the exchange that were never received.
     pub gaps: Vec<Gap>,
+    /// Averages compared with the exchange's own.
+    pub vwap: Averages,
 }
 
 /// Ids of a hop.
@@ -69,7 +81,7 @@ pub struct Reconciliation {
 pub struct HopCount {
     /// Different ids.
     pub unique: u64,
-    /// Ids seen more than once.
+    /// Ids seen more than once. In the spool that is a feed that repeated itself, which is no fault.
     pub duplicates: u64,
     /// Ids of the spool that are not here.
     pub missing: u64,
@@ -85,18 +97,33 @@ pub struct DeadLetters {
     pub by_cause: BTreeMap<String, u64>,
 }
 
+/// Session averages of the symbols without gaps, compared with the exchange's own figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Averages {
+    /// Symbols compared.
+    pub checked: u64,
+    /// Symbols whose figures are equal.
+    pub equal: u64,
+}
+
 /// Exchange volume that never arrived.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Gap {
     /// The symbol.
     pub symbol: String,
-    /// Its start: an instant or an accumulated volume.
+    /// Time of the last good trade before it; nothing when it begins with the session.
     pub from: Value,
-    /// Its end.
+    /// Time of the first good trade after it.
     pub to: Value,
     /// Its size.
-    pub shares: u64,
+    pub shares: i64,
+}
+
+/// Shares that were never received, summed.
+pub fn shares(report: &Reconciliation) -> u64 {
+    report.gaps.iter().map(|g| g.shares.max(0).unsigned_abs()).sum()
 }
 
 /// The program of a step, if it is a built-in one.

@@ -61,7 +61,7 @@ pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
                 None if view.run.state.is_terminal() => {
                     (hop.light, hop.light_text) = ("quiet", "run ended".to_owned());
                 }
-                None => lit(&mut hop, fresh.as_ref().and_then(|f| f.hops.iter().find(|h| h.hop == name)), &zone),
+                None => lit(&mut hop, fresh.as_ref().and_then(|f| f.hop(name)), &zone),
             }
             Some(hop)
         })
@@ -95,6 +95,17 @@ impl Source<'_> {
         findings::fact(self.view, self.collector?, key)
     }
 
+    /// New records the collector counted, and since when if that is not its first start.
+    fn received(&self) -> Option<u64> {
+        Some(self.collected("records")?.saturating_sub(self.collected("duplicates").unwrap_or(0)))
+    }
+
+    fn counted_since(&self) -> Option<Pair> {
+        let run = self.view.run.steps.get(&self.collector?.name)?;
+        let restarted = run.history.last().filter(|_| run.state.is_alive())?;
+        Some(Pair::new("counted since", self.zone.time(restarted.ended_at)))
+    }
+
     fn spool(&self) -> Option<Hop> {
         let collector = self.collector?;
         let mut pairs = Vec::new();
@@ -107,11 +118,12 @@ impl Source<'_> {
         add("repeated", "duplicates", false);
         add("malformed", "malformed", false);
         add("reconnects", "reconnects", false);
+        add("shares in gaps", "gap_shares", false);
+        pairs.extend(self.counted_since());
         if let Some(at) = findings::fact_time(self.view, collector, "last_frame_at") {
             pairs.push(Pair::new(LAST_FRAME, self.zone.time(at)));
         }
-        let records = self.collected("spool_seq").or_else(|| self.collected("records")).map(count);
-        Some(Hop { name: "spool", from: "from the feed", records, pairs, ..Hop::default() })
+        Some(Hop { name: "spool", from: "from the feed", records: self.received().map(count), pairs, ..Hop::default() })
     }
 
     /// The topic the run's collector writes: named in its parameters, else after its venue.
@@ -136,29 +148,32 @@ impl Source<'_> {
     }
 
     fn raw_by_collector(&self) -> Option<Hop> {
-        let collector = self.collector?;
-        let mut pairs = Vec::new();
-        let raw = findings::fact(self.view, collector, "raw_seq");
-        if let (Some(spool), Some(raw)) = (self.collected("spool_seq"), raw) {
-            pairs.push(Pair::new("behind", count(spool.saturating_sub(raw))));
-        }
-        Some(Hop { name: "raw", from: "from spool", records: raw.map(count), pairs, ..Hop::default() })
+        self.collector?;
+        let behind = self.collected("spool_seq").and_then(|spool| Some(spool.saturating_sub(self.collected("raw_seq")?)));
+        let pairs = behind.map(|n| Pair::new("behind", count(n))).into_iter().chain(self.counted_since()).collect();
+        let records = self.received().map(|n| count(n.saturating_sub(behind.unwrap_or(0))));
+        Some(Hop { name: "raw", from: "from spool", records, pairs, ..Hop::default() })
     }
 
+    /// A sink is through with all of the topic but what its group is behind.
     fn sink(&self, name: &'static str, from: &'static str, step: &Step) -> Hop {
         let fact = |key| findings::fact(self.view, step, key);
-        let lag = fact("lag").or_else(|| self.group_lag(step));
+        let lag = self.group_lag(step).or_else(|| fact("lag"));
+        let topic = self.topic().and_then(|t| self.snapshot.gauges.topics.get(&t).copied());
+        let through = lag.and_then(|lag| Some(topic?.saturating_sub(lag))).or_else(|| fact("written"));
         let mut pairs: Vec<_> = lag.map(|n| Pair::new("behind", count(n))).into_iter().collect();
         if let Some(n) = fact("dead_letters") {
             pairs.push(Pair::new("dead letters", count(n)));
         }
-        Hop { name, from, records: fact("written").map(count), pairs, ..Hop::default() }
+        Hop { name, from, records: through.map(count), pairs, ..Hop::default() }
     }
 
-    /// The group of a sink carries its step's name.
+    /// How far the sink's consumer group is behind: named in its parameters or status, else `{dag}.{step}`.
     fn group_lag(&self, step: &Step) -> Option<u64> {
-        let mut groups = self.snapshot.gauges.group_lag.iter();
-        groups.find(|(group, _)| group.rsplit(['/', '.']).next() == Some(step.name.as_str())).map(|(_, lag)| *lag)
+        let told = self.view.statuses.get(&step.name).and_then(|s| s.facts.get("group"));
+        let named = told.or_else(|| step.with.get("group")).and_then(|g| g.as_str()).map(str::to_owned);
+        let group = named.unwrap_or_else(|| format!("{}.{}", self.view.run.dag.name, step.name));
+        self.snapshot.gauges.group_lag.get(&group).copied()
     }
 }
 
@@ -167,28 +182,29 @@ fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
         (hop.light, hop.light_text) = ("quiet", "not checked yet".to_owned());
         return;
     };
+    let said = fresh.detail.clone().filter(|d| !d.is_empty());
     let age = fresh.age_seconds.map(|s| span(s as i64));
-    (hop.light, hop.light_text) = match (fresh.stale, age) {
-        (true, Some(age)) => ("bad", format!("stalled, {age}")),
-        (true, None) => ("bad", "stalled, empty".to_owned()),
-        (false, Some(age)) => ("good", format!("fresh, {age}")),
-        (false, None) => ("good", "fresh".to_owned()),
+    hop.light = if fresh.stale { "bad" } else { "good" };
+    hop.light_text = match (said, fresh.stale, age) {
+        (Some(said), ..) => said,
+        (None, true, Some(age)) => format!("nothing new for {age}"),
+        (None, true, None) => "nothing there".to_owned(),
+        (None, false, _) => "fresh".to_owned(),
     };
     if let Some(at) = fresh.newest.filter(|_| !hop.pairs.iter().any(|p| p.label == LAST_FRAME)) {
         hop.pairs.push(Pair::new("newest", zone.time(at)));
     }
-    if let Some(detail) = fresh.detail.as_deref().filter(|d| fresh.stale && !d.is_empty()) {
-        hop.light_text = format!("{}; {detail}", hop.light_text);
-    }
 }
 
 fn proven(hop: &mut Hop, name: &str, counts: HopCount) {
-    let fine = counts.missing == 0 && counts.duplicates == 0;
+    let spool = name == "spool";
+    let fine = counts.missing == 0 && (spool || counts.duplicates == 0);
+    let twice = if spool { "repeated by the feed" } else { "duplicates" };
     hop.records = Some(count(counts.unique));
-    hop.pairs = vec![Pair::new("missing", count(counts.missing)), Pair::new("duplicates", count(counts.duplicates))];
-    (hop.light, hop.light_text) = match (fine, name) {
-        (true, "spool") => ("good", "received".to_owned()),
-        (true, _) => ("good", "complete".to_owned()),
+    hop.pairs = vec![Pair::new("missing", count(counts.missing)), Pair::new(twice, count(counts.duplicates))];
+    (hop.light, hop.light_text) = match (fine, spool) {
+        (true, true) => ("good", "received".to_owned()),
+        (true, false) => ("good", "complete".to_owned()),
         (false, _) => ("bad", "does not match the spool".to_owned()),
     };
 }
@@ -203,10 +219,12 @@ mod tests {
         let snapshot = fixture::snapshot();
         let drawn = hops(&snapshot, &snapshot.runs[0]);
         let lights: Vec<_> = drawn.hops.iter().map(|h| (h.name, h.light)).collect();
-        assert_eq!(lights, [("spool", "bad"), ("log", "bad"), ("raw", "bad"), ("index", "bad"), ("objects", "good")]);
+        assert_eq!(lights, [("spool", "bad"), ("log", "good"), ("raw", "good"), ("index", "good"), ("objects", "good")]);
         let log = &drawn.hops[1];
         assert_eq!(log.records.as_deref(), Some("14,212"));
         assert!(log.pairs.contains(&Pair::new("behind", "0")), "{log:?}");
+        let counts: Vec<_> = drawn.hops.iter().filter_map(|h| h.records.as_deref()).collect();
+        assert_eq!(counts, ["4,406", "14,212", "4,406", "14,212", "14,188"], "the collector counts since its restart");
         assert_eq!(drawn.as_of.as_deref(), Some("freshness as of 13:10 KST"));
     }
 

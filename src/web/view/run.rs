@@ -261,6 +261,6 @@ mod tests {
         let collector = table.rows.iter().find(|r| r.name == "collector").expect("a row");
         assert_eq!((collector.attempt, collector.exit.as_str()), (2, "exit code 1"));
         assert_eq!(collector.history[0].times, "08:50:01–10:42:10");
-        assert!(collector.facts.contains(&Pair::new("frames", "9,871")), "{collector:?}");
+        assert!(collector.facts.contains(&Pair::new("frames", "3,871")), "{collector:?}");
     }
 }

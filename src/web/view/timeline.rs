@@ -196,8 +196,8 @@ pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
     }
 }
 
-/// Spans between a `stalled` alert of a rule and its `recovered` one. One that is still open begins with the newest
-/// record of the hops that are stale, which is when the data stopped.
+/// Spans between a `stalled` alert of a rule and its `recovered` one. One that is still open begins when the
+/// check says that the data stopped.
 fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zone: &Zone) -> Vec<Segment> {
     let mut alerts: Vec<_> = snapshot.alerts.iter().filter(|a| a.run == view.run.id).collect();
     alerts.sort_by_key(|a| a.at);
@@ -219,7 +219,7 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
             _ => {}
         }
     }
-    let stopped = findings::freshness(view).and_then(|f| f.hops.iter().filter(|h| h.stale).filter_map(|h| h.newest).max());
+    let stopped = findings::freshness(view).and_then(|f| f.since);
     for (_, from) in open {
         close(stopped.map_or(from, |at| at.min(from)), now, "still open");
     }

@@ -141,6 +141,8 @@ pub struct Reconciliation {
     pub more: usize,
     /// Shares that were never received.
     pub shares: String,
+    /// What the comparison of averages found.
+    pub averages: String,
     /// Why there is nothing to show yet.
     pub pending: &'static str,
 }
@@ -169,16 +171,37 @@ pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
             (_, Some(_)) => "The reconcile step returned something this page cannot read; its output shows it.",
             _ => "Runs at close: every id of the day is compared across spool, log, raw, index and objects.",
         };
-        return Reconciliation { done: false, ok: false, gaps: Vec::new(), more: 0, shares: String::new(), pending };
+        return Reconciliation {
+            done: false,
+            ok: false,
+            gaps: Vec::new(),
+            more: 0,
+            shares: String::new(),
+            averages: String::new(),
+            pending,
+        };
     };
-    let row =
-        |g: &Gap| GapRow { symbol: g.symbol.clone(), from: zone.value(&g.from), to: zone.value(&g.to), shares: count(g.shares) };
+    let row = |g: &Gap| GapRow {
+        symbol: g.symbol.clone(),
+        from: if g.from.is_null() { "the open".to_owned() } else { zone.value(&g.from) },
+        to: zone.value(&g.to),
+        shares: count(g.shares.max(0).unsigned_abs()),
+    };
+    let averages = match report.vwap {
+        findings::Averages { checked: 0, .. } => String::new(),
+        v => format!(
+            "The average price of {} of {} symbols without gaps equals the exchange's own.",
+            count(v.equal),
+            count(v.checked)
+        ),
+    };
     Reconciliation {
         done: true,
         ok: report.ok,
         gaps: report.gaps.iter().take(GAPS).map(row).collect(),
         more: report.gaps.len().saturating_sub(GAPS),
-        shares: count(report.gaps.iter().map(|g| g.shares).sum()),
+        shares: count(findings::shares(&report)),
+        averages,
         pending: "",
     }
 }
@@ -240,6 +263,6 @@ mod tests {
         let report = reconciliation(&snapshot, &snapshot.runs[0]);
         assert!(report.done && report.ok);
         assert_eq!(report.gaps[0].symbol, "005930");
-        assert_eq!(dead_letters(&snapshot).causes[0], Pair::new("bad-field", "9"));
+        assert_eq!(dead_letters(&snapshot).causes[0], Pair::new("bad_field", "9"));
     }
 }

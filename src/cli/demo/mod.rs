@@ -1,0 +1,86 @@
+//! `openbell demo`: a whole trading day on a virtual clock against the exchange simulator, with its incidents, and the
+//! proof that it reconciles.
+
+mod pace;
+mod proof;
+mod report;
+mod stage;
+mod view;
+
+use std::path::PathBuf;
+
+use jiff::civil::Date;
+
+use super::exit::{Exit, Failure};
+
+/// Arguments.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  openbell demo                                  a day in about a minute and a half
+  openbell demo --speed 60 --seed 7              slower, another market
+  openbell demo --executor process               every step in a process of its own
+  openbell demo --data DIR --report day.json     keep everything; the same command goes on after a crash")]
+pub struct Arguments {
+    /// How many times faster than real time the day runs (1 to 3600)
+    #[arg(long, default_value_t = 300.0, value_name = "N")]
+    pub speed: f64,
+    /// Seed of the simulated market; the same seed gives the same day
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Keep the day's data here; a day that was interrupted is continued. Default: a new temporary folder
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Write the JSON report to this file (`-` for standard output)
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Port of the status page; 0 takes a free one. Default: 8650, or a free one if that is taken
+    #[arg(long, value_name = "P")]
+    pub port: Option<u16>,
+    /// Which DAG to play
+    #[arg(long, default_value = "kis-trading-day", value_name = "NAME")]
+    pub dag: String,
+    /// DAG folder. Default: ./dags if it has that DAG, else the one built into this binary
+    #[arg(long, value_name = "DIR")]
+    pub dags: Option<PathBuf>,
+    /// The day to play
+    #[arg(long, default_value = "2026-11-20", value_name = "YYYY-MM-DD")]
+    pub date: Date,
+    /// Stores the day runs on
+    #[arg(long, default_value = "embedded", value_parser = ["embedded", "real"], value_name = "WHICH")]
+    pub backends: String,
+    /// Where steps run
+    #[arg(long, default_value = "embedded", value_parser = ["embedded", "process", "docker", "swarm"], value_name = "WHERE")]
+    pub executor: String,
+    /// No terminal view, only the summary
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Carries out the command.
+pub fn main(arguments: Arguments) -> super::exit::Result {
+    if !(1.0..=3600.0).contains(&arguments.speed) {
+        return Err(Failure::usage(format!("--speed {}: choose 1 to 3600", arguments.speed)));
+    }
+    if arguments.backends == "real" {
+        return Err(Failure::usage("--backends real is not available in this version; the demo runs on the embedded stores"));
+    }
+    if matches!(arguments.executor.as_str(), "docker" | "swarm") {
+        return Err(Failure::usage(format!(
+            "--executor {} is not available in this version; choose embedded or process",
+            arguments.executor
+        )));
+    }
+    let runtime = super::serve::runtime()?;
+    let report = runtime.block_on(stage::play(&arguments))?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    let json = serde_json::to_string_pretty(&report).map_err(Failure::fault)?;
+    match &arguments.report {
+        Some(path) if path.as_os_str() == "-" => println!("{json}"),
+        Some(path) => {
+            std::fs::write(path, json + "\n").map_err(|e| Failure::unusable(format!("--report {}: {e}", path.display())))?;
+            println!("{}", report.summary());
+        }
+        None => println!("{}", report.summary()),
+    }
+    Ok(if report.ok { Exit::Fine } else { Exit::Fault })
+}

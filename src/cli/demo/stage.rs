@@ -1,0 +1,269 @@
+//! Sets the stage of a demo day, plays it, and takes it down: simulator, virtual clock, daemon and page in one process.
+//!
+//! Everything needed to go on after a crash is in the data folder: the clock file says what time it is on that day, and the
+//! market follows from the seed. A day that is continued lost what was traded while nobody listened, as a real day would.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::report::Report;
+use super::{Arguments, pace, proof, view};
+use crate::cli::exit::Failure;
+use crate::cli::serve::{self, House};
+use crate::clock::Clock;
+use crate::config::{Config, Feeds, Kis};
+use crate::daemon::handle::Command;
+use crate::domain::dag::Dag;
+use crate::domain::ids::DagName;
+use crate::domain::run::RunState;
+use crate::simulate::{Script, Simulator, SimulatorOptions};
+
+/// What a day that goes on must have in common with its beginning; `demo.json` in the data folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Billing {
+    date: Date,
+    seed: u64,
+    dag: String,
+    exchange_port: u16,
+    #[serde(default)]
+    finished: bool,
+}
+
+/// Plays the day.
+///
+/// # Errors
+/// What keeps it from being played; a day that was played but does not reconcile is a report, not an error.
+pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
+    let data = data_folder(arguments)?;
+    let dags = dag_folder(arguments, &data)?;
+    let (dag, calendar) = find_dag(&dags, &arguments.dag)?;
+    let schedule = dag
+        .schedule
+        .as_ref()
+        .ok_or_else(|| Failure::usage(format!("DAG {} has no schedule, so it has no day to play", dag.name)))?;
+    let Some(window) = schedule.window_on(arguments.date, calendar.as_ref()) else {
+        println!("{} is not a day for {}: no run", arguments.date, dag.name);
+        return Ok(Report::closed(arguments.date, arguments.speed, arguments.seed));
+    };
+    let close = window.close_at.ok_or_else(|| Failure::usage(format!("DAG {} has no close, so its day never ends", dag.name)))?;
+    let session = calendar
+        .as_ref()
+        .and_then(|c| c.session(arguments.date))
+        .ok_or_else(|| Failure::usage(format!("DAG {} has no exchange calendar; the demo plays exchange days", dag.name)))?;
+
+    let before = billing(&data)?;
+    if let Some(before) = &before {
+        check_billing(before, arguments, &data)?;
+    }
+    let start = window.open_at.checked_sub(Duration::from_secs(5)).unwrap_or(window.open_at);
+    let clock = Clock::virtual_owner(start, arguments.speed.min(10.0), Some(data.join("clock"))).map_err(Failure::unusable)?;
+    let symbols = symbols(&dag, &dags)?;
+    let simulator = Simulator::start(SimulatorOptions {
+        session,
+        listen: ([127, 0, 0, 1], before.as_ref().map_or(0, |b| b.exchange_port)).into(),
+        script: Script::demo(arguments.seed, arguments.date),
+        ..SimulatorOptions::new(clock.clone(), arguments.seed, arguments.date, symbols)
+    })
+    .await
+    .map_err(|e| Failure::unusable(format!("the exchange simulator cannot start: {e}")))?;
+    let mut billing = Billing {
+        date: arguments.date,
+        seed: arguments.seed,
+        dag: arguments.dag.clone(),
+        exchange_port: simulator.local_addr().port(),
+        finished: false,
+    };
+    bill(&data, &billing)?;
+
+    let publishing = tokio::spawn({
+        let clock = clock.clone();
+        async move { clock.keep_published().await }
+    });
+    let house = open_house(arguments, &data, &dags, &clock, &simulator, &dag).await?;
+    if !arguments.quiet {
+        println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, house.url);
+        println!("data: {}", data.display());
+    }
+    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed));
+    let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet));
+    let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
+    let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), house.handle.clone(), kill_at)));
+
+    let outcome = wait_for_the_end(&house, &dag.name, close, &clock).await;
+    let report = match outcome {
+        Ok(()) => proof::prove(arguments, &house, &simulator, &dag, &data).await,
+        Err(failure) => Err(failure),
+    };
+    for task in [Some(pacing), Some(viewing), killing].into_iter().flatten() {
+        task.abort();
+    }
+    house.stop().await?;
+    simulator.stop().await;
+    publishing.abort();
+    let report = report?;
+    billing.finished = true;
+    bill(&data, &billing)?;
+    Ok(report)
+}
+
+async fn open_house(
+    arguments: &Arguments,
+    data: &Path,
+    dags: &Path,
+    clock: &Clock,
+    simulator: &Simulator,
+    dag: &Dag,
+) -> Result<House, Failure> {
+    let wanted = arguments.port.unwrap_or(8650);
+    let mut config = Config {
+        listen: format!("127.0.0.1:{wanted}"),
+        executor: arguments.executor.clone(),
+        feeds: Feeds { kis: Kis { rest: simulator.rest_url(), websocket: simulator.websocket_url() } },
+        ..Config::default()
+    };
+    if arguments.port.is_none() && std::net::TcpListener::bind(("127.0.0.1", wanted)).is_err() {
+        config.listen = "127.0.0.1:0".into();
+    }
+    let stand_ins = dag.steps().iter().flat_map(|s| s.secrets.values()).map(|r| (r.to_string(), "demo-key-of-the-simulator".to_owned())).collect();
+    serve::start(serve::Options {
+        config,
+        data: data.to_owned(),
+        dags: dags.to_owned(),
+        clock: clock.clone(),
+        only: Some(dag.name.clone()),
+        stand_ins,
+    })
+    .await
+}
+
+/// The scripted incident on our side: kill -9 for a sink in mid-morning.
+async fn kill_a_sink(clock: Clock, handle: crate::daemon::Handle, at: Timestamp) {
+    clock.sleep_until(at).await;
+    let Some(run) = handle.snapshot().today().map(|v| v.run.id.clone()) else { return };
+    let Ok(step) = "sink-index".parse() else { return };
+    if let Err(refused) = handle.command("demo", Command::Kill(run, step)).await {
+        tracing::warn!(%refused, "the scripted kill of a sink was not carried out");
+    }
+}
+
+/// Returns when the day's run has ended; a day whose loop hangs is given up after an hour past close.
+async fn wait_for_the_end(house: &House, dag: &DagName, close: Timestamp, clock: &Clock) -> Result<(), Failure> {
+    let mut snapshots = house.handle.subscribe();
+    let give_up = close.checked_add(Duration::from_secs(3600)).unwrap_or(close);
+    loop {
+        let ended = snapshots
+            .borrow_and_update()
+            .runs
+            .iter()
+            .any(|v| &v.run.dag.name == dag && matches!(v.run.state, RunState::Succeeded | RunState::Failed | RunState::Cancelled));
+        if ended {
+            return Ok(());
+        }
+        tokio::select! {
+            changed = snapshots.changed() => {
+                changed.map_err(|_| Failure::fault("the daemon ended before the day did"))?;
+            }
+            () = clock.sleep_until(give_up) => {
+                return Err(Failure::fault("the run has not ended an hour after its close; look at the page's output of the steps"));
+            }
+            _ = tokio::signal::ctrl_c() => {
+                return Err(Failure::fault("interrupted; the same command with this --data goes on with the day"));
+            }
+        }
+    }
+}
+
+fn data_folder(arguments: &Arguments) -> Result<PathBuf, Failure> {
+    let data = match &arguments.data {
+        Some(data) => data.clone(),
+        None => std::env::temp_dir().join(format!("openbell-demo-{}-{}", arguments.seed, std::process::id())),
+    };
+    std::fs::create_dir_all(&data).map_err(|e| Failure::unusable(format!("--data {}: {e}; choose a folder you may write", data.display())))?;
+    data.canonicalize().map_err(|e| Failure::unusable(format!("--data {}: {e}", data.display())))
+}
+
+fn billing(data: &Path) -> Result<Option<Billing>, Failure> {
+    let path = data.join("demo.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Failure::unusable(format!("{}: {e}", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Failure::unusable(format!("{}: {e}", path.display()))),
+    }
+}
+
+fn bill(data: &Path, billing: &Billing) -> Result<(), Failure> {
+    let path = data.join("demo.json");
+    let fresh = data.join("demo.json.tmp");
+    let text = serde_json::to_string_pretty(billing).map_err(Failure::fault)?;
+    std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
+}
+
+fn check_billing(before: &Billing, arguments: &Arguments, data: &Path) -> Result<(), Failure> {
+    if before.finished {
+        return Err(Failure::usage(format!("{} holds a demo day that has ended; choose another --data", data.display())));
+    }
+    if (before.date, before.seed, before.dag.as_str()) != (arguments.date, arguments.seed, arguments.dag.as_str()) {
+        return Err(Failure::usage(format!(
+            "{} holds another day that was interrupted (--date {} --seed {} --dag {}); go on with these, or choose another --data",
+            data.display(),
+            before.date,
+            before.seed,
+            before.dag
+        )));
+    }
+    Ok(())
+}
+
+/// The shipped DAG folder, for a binary that runs outside its source tree.
+const SHIPPED: &[(&str, &str)] = &[
+    ("kis-trading-day.yaml", include_str!("../../../dags/kis-trading-day.yaml")),
+    ("symbols/krx41.txt", include_str!("../../../dags/symbols/krx41.txt")),
+    ("calendars/krx.csv", include_str!("../../../dags/calendars/krx.csv")),
+];
+
+fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
+    if let Some(dags) = &arguments.dags {
+        return Ok(dags.clone());
+    }
+    let here = PathBuf::from("dags");
+    if here.join(format!("{}.yaml", arguments.dag)).is_file() {
+        return Ok(here);
+    }
+    let built_in = data.join("dags");
+    for (name, text) in SHIPPED {
+        let path = built_in.join(name);
+        let written = std::fs::create_dir_all(path.parent().unwrap_or(&built_in)).and_then(|()| std::fs::write(&path, text));
+        written.map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))?;
+    }
+    Ok(built_in)
+}
+
+fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<crate::domain::calendar::Calendar>), Failure> {
+    let folder = crate::daemon::folder::read(dags).map_err(Failure::unusable)?;
+    let dags_there = folder.dags();
+    if let Some(dag) = dags_there.iter().find(|(known, _)| known.as_str() == name).map(|(_, dag)| (*dag).clone()) {
+        let calendar = folder.calendar_of(&dag).cloned();
+        return Ok((dag, calendar));
+    }
+    if let Some(broken) = folder.files.iter().find(|f| f.name.as_deref() == Some(name)) {
+        let path = broken.path.display().to_string();
+        let errors: Vec<_> = broken.diagnostics().map(|d| d.render(&path)).collect();
+        return Err(Failure::usage(format!("--dag {name} does not work:\n{}", errors.join("\n"))));
+    }
+    let names: Vec<_> = dags_there.keys().map(DagName::as_str).collect();
+    Err(Failure::usage(format!("--dag {name}: there is no such DAG in {}; there are {}", dags.display(), names.join(", "))))
+}
+
+/// The symbols the DAG's collector wants.
+fn symbols(dag: &Dag, dags: &Path) -> Result<Vec<String>, Failure> {
+    let collector = dag
+        .steps()
+        .iter()
+        .find(|s| matches!(&s.program, crate::domain::dag::Program::Uses(p) if p == "collect/kis"))
+        .ok_or_else(|| Failure::usage(format!("DAG {} has no collect/kis step for the simulator to serve", dag.name)))?;
+    crate::steps::collect::symbols(&collector.with, dags).map_err(Failure::usage)
+}

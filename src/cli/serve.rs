@@ -1,0 +1,227 @@
+//! Puts the house together: data folder, stores, executors with the built-in steps, daemon, page.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Failure;
+use super::step::environment;
+use crate::backends::Backends;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::daemon::lock::{Lock, Note};
+use crate::daemon::{self, Handle};
+use crate::domain::dag::ExecutorKind;
+use crate::domain::ids::DagName;
+use crate::executor::embedded::{Embedded, Launch, StatusSink};
+use crate::executor::process::Process;
+use crate::executor::{AttemptSpec, Executor, Status};
+use crate::steps::launch::Surroundings;
+use crate::steps::{Reporter, Secret};
+
+/// What to put together.
+pub struct Options {
+    /// Addresses and settings.
+    pub config: Config,
+    /// Data folder.
+    pub data: PathBuf,
+    /// DAG folder.
+    pub dags: PathBuf,
+    /// Time.
+    pub clock: Clock,
+    /// Run only this DAG, even if its file says it is not enabled (demo).
+    pub only: Option<DagName>,
+    /// Values for secret references (demo).
+    pub stand_ins: BTreeMap<String, String>,
+}
+
+/// A running house.
+pub struct House {
+    /// Talks to the daemon.
+    pub handle: Handle,
+    /// The stores.
+    pub backends: Backends,
+    /// Where the page is.
+    pub url: String,
+    daemon: JoinHandle<Result<(), daemon::Failed>>,
+    web: JoinHandle<std::io::Result<()>>,
+    stop: CancellationToken,
+    data: PathBuf,
+    _lock: Lock,
+}
+
+/// The async runtime of a command that needs one.
+///
+/// # Errors
+/// When the machine has no threads left.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::unusable(format!("cannot start the async runtime: {e}")))
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// A data folder in use or not usable, a DAG folder that cannot be read, a port that is taken, an address this version
+/// does not know: each named, with the remedy.
+pub async fn start(options: Options) -> Result<House, Failure> {
+    let Options { config, data, dags, clock, only, stand_ins } = options;
+    config.check().map_err(Failure::usage)?;
+    let lock = Lock::take(&data).map_err(Failure::unusable)?;
+    let data = data.canonicalize().map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
+    let dags = dags.canonicalize().map_err(|e| {
+        Failure::unusable(format!("DAG folder {}: {e}; give the folder your DAG files are in with --dags", dags.display()))
+    })?;
+    let listener = listen(&config.listen).await?;
+    let address = listener.local_addr().map_err(Failure::unusable)?;
+    let url = format!("http://{address}");
+    let backends = crate::backends::open_embedded(&config, &data).map_err(Failure::unusable)?;
+    let mail = crate::backends::open_mail(&config, &data).map_err(Failure::unusable)?;
+
+    let stop = CancellationToken::new();
+    let surroundings = Surroundings {
+        clock: clock.clone(),
+        backends: backends.clone(),
+        feeds: config.feeds.clone(),
+        data: data.clone(),
+        dags: dags.clone(),
+        stand_ins: stand_ins.iter().map(|(k, v)| (k.clone(), Secret::new(v.clone()))).collect(),
+    };
+    let runs = data.join("runs");
+    let executors: Vec<Arc<dyn Executor>> = vec![
+        Arc::new(Embedded::new(clock.clone(), launcher(surroundings))),
+        Arc::new(Process::new(clock.clone(), runs.clone(), step_environment(&config, &data, &dags, &clock, &stand_ins)?)),
+    ];
+    serve_socket(&data, &backends, &stop)?;
+    let default = if config.executor == "process" { ExecutorKind::Process } else { ExecutorKind::Embedded };
+    let public_url = config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();
+    let (handle, daemon) = daemon::start(daemon::Options {
+        clock,
+        data: data.clone(),
+        dags,
+        only,
+        executors: daemon::hands::Executors::new(executors, default),
+        backends: backends.clone(),
+        mail,
+        letterhead: daemon::alerts::Letterhead { from: config.mail_from.clone(), public_url },
+        keep_days: config.keep_days,
+        stop: stop.clone(),
+    })
+    .await
+    .map_err(Failure::unusable)?;
+    Note { url: url.clone(), pid: std::process::id() }.write(&data).map_err(Failure::unusable)?;
+    let web = tokio::spawn(crate::web::serve(listener, handle.clone(), stop.clone()));
+    Ok(House { handle, backends, url, daemon, web, stop, data, _lock: lock })
+}
+
+impl House {
+    /// Waits until the daemon ends by itself (`openbell down`).
+    pub async fn ended(&mut self) -> Result<(), Failure> {
+        flatten((&mut self.daemon).await)
+    }
+
+    /// Stops everything; steps that are processes live on.
+    ///
+    /// # Errors
+    /// What the daemon ended with.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        let ended = if self.daemon.is_finished() { Ok(()) } else { flatten(self.daemon.await) };
+        match self.web.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the page ended with an error"),
+            Err(error) => tracing::warn!(%error, "the page's task failed"),
+        }
+        Note::remove(&self.data).map_err(Failure::unusable)?;
+        ended
+    }
+}
+
+fn flatten(joined: Result<Result<(), daemon::Failed>, tokio::task::JoinError>) -> Result<(), Failure> {
+    match joined {
+        Ok(result) => result.map_err(Failure::fault),
+        Err(error) => Err(Failure::fault(format!("the daemon's loop failed: {error}"))),
+    }
+}
+
+async fn listen(address: &str) -> Result<TcpListener, Failure> {
+    let address: SocketAddr = address.parse().map_err(|e| Failure::usage(format!("{address}: {e}")))?;
+    TcpListener::bind(address).await.map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("another program listens on port {}; choose another with --port, or --port 0 for a free one", address.port())
+            }
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need root; choose a higher one with --port".to_owned(),
+            _ => "choose another address with `listen` in the configuration".to_owned(),
+        };
+        Failure::unusable(format!("cannot listen on {address}: {error}; {remedy}"))
+    })
+}
+
+/// The local socket for steps that run as processes. A socket left by a daemon that died is replaced: the lock on the
+/// folder says that nobody else serves it.
+fn serve_socket(data: &Path, backends: &Backends, stop: &CancellationToken) -> Result<(), Failure> {
+    let path = data.join("openbell.sock");
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::unusable(format!("{}: {e}; remove it", path.display())));
+        }
+        _ => {}
+    }
+    let listener = tokio::net::UnixListener::bind(&path).map_err(|e| {
+        Failure::unusable(format!("cannot make the socket {}: {e}; a socket's path may have 107 bytes, choose a shorter --data", path.display()))
+    })?;
+    tokio::spawn(crate::backends::socket::serve(listener, backends.clone(), stop.clone()));
+    Ok(())
+}
+
+fn step_environment(
+    config: &Config,
+    data: &Path,
+    dags: &Path,
+    clock: &Clock,
+    stand_ins: &BTreeMap<String, String>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let json = |e: serde_json::Error| Failure::fault(e);
+    let mut all = vec![
+        (environment::DATA.to_owned(), data.display().to_string()),
+        (environment::DAGS.to_owned(), dags.display().to_string()),
+        (environment::FEEDS.to_owned(), serde_json::to_string(&config.feeds).map_err(json)?),
+    ];
+    if !stand_ins.is_empty() {
+        all.push((environment::STAND_INS.to_owned(), serde_json::to_string(stand_ins).map_err(json)?));
+    }
+    if let Some(file) = clock.file() {
+        all.push((environment::CLOCK.to_owned(), file.display().to_string()));
+    }
+    Ok(all)
+}
+
+/// Runs built-in programs inside the daemon.
+fn launcher(surroundings: Surroundings) -> Launch {
+    Arc::new(move |spec: AttemptSpec, stop: CancellationToken, sink: Arc<dyn StatusSink>| {
+        let surroundings = surroundings.clone();
+        Box::pin(async move {
+            let reporter = Arc::new(ToSink(sink));
+            surroundings.run(spec, stop, reporter).await.map_err(|error| error.to_string())
+        })
+    })
+}
+
+struct ToSink(Arc<dyn StatusSink>);
+
+impl Reporter for ToSink {
+    fn status(&self, status: Status) {
+        self.0.status(status);
+    }
+    fn line(&self, line: &str) {
+        self.0.line(line);
+    }
+}

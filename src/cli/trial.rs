@@ -1,0 +1,135 @@
+//! `openbell dag test`: one DAG once, in the foreground, with its output on the terminal and its outcome as the exit code.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::exit::{Exit, Failure, Result};
+use super::serve::{self, House};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::daemon::handle::Command;
+use crate::domain::ids::{DagName, RunId};
+use crate::domain::run::RunState;
+
+/// What to try.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The DAG file.
+    pub file: PathBuf,
+    /// The session date the steps are told; default today.
+    pub date: Option<Date>,
+    /// How long a DAG with services may run; default until its close of today, else ten minutes.
+    pub until: Option<std::time::Duration>,
+    /// Data folder; default a new temporary one.
+    pub data: Option<PathBuf>,
+    /// Configuration.
+    pub config: Config,
+}
+
+/// Runs the DAG once.
+///
+/// # Errors
+/// When the file is broken or the house cannot be put together. A run that fails is [`Exit::Fault`].
+pub fn main(trial: &Trial) -> Result {
+    let runtime = serve::runtime()?;
+    let result = runtime.block_on(play(trial));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
+async fn play(trial: &Trial) -> Result {
+    let dags = trial.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let (calendars, _) = crate::daemon::folder::calendars(&dags);
+    let file = crate::daemon::folder::read_file(&trial.file, &dags, &calendars);
+    let shown = trial.file.display().to_string();
+    let name = file.dag.as_ref().map(|dag| dag.name.clone()).map_err(|errors| {
+        Failure::fault(errors.iter().map(|e| e.render(&shown)).collect::<Vec<_>>().join("\n"))
+    })?;
+    let data = match &trial.data {
+        Some(data) => data.clone(),
+        None => std::env::temp_dir().join(format!("openbell-test-{}", std::process::id())),
+    };
+    let clock = Clock::system();
+    let mut config = trial.config.clone();
+    config.listen = "127.0.0.1:0".into();
+    let options = serve::Options { config, data: data.clone(), dags, clock: clock.clone(), only: Some(name.clone()), stand_ins: BTreeMap::new() };
+    let house = serve::start(options).await?;
+    println!("page: {}  data: {}", house.url, data.display());
+    let outcome = watch(trial, &house, &name, clock.now()).await;
+    house.stop().await?;
+    outcome
+}
+
+async fn watch(trial: &Trial, house: &House, name: &DagName, now: Timestamp) -> Result {
+    let until = trial.until.map(|d| now.checked_add(d).unwrap_or(Timestamp::MAX));
+    let trigger = |until| Command::Trigger { dag: name.clone(), params: BTreeMap::new(), until, date: trial.date };
+    let id = match house.handle.command("cli", trigger(until)).await {
+        Ok(id) => id,
+        // A DAG with services outside its window: ten minutes are enough for a trial.
+        Err(_) if until.is_none() => {
+            let ten_minutes = now.checked_add(std::time::Duration::from_secs(600)).unwrap_or(Timestamp::MAX);
+            house.handle.command("cli", trigger(Some(ten_minutes))).await.map_err(Failure::fault)?
+        }
+        Err(refused) => return Err(Failure::fault(refused)),
+    };
+    let id: RunId = id.parse().map_err(Failure::fault)?;
+    let mut shown = BTreeMap::new();
+    let mut printed: BTreeMap<(String, u32), u64> = BTreeMap::new();
+    let mut snapshots = house.handle.subscribe();
+    loop {
+        let state = {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let view = snapshot.runs.iter().find(|v| v.run.id == id);
+            if let Some(view) = view {
+                for (step, now) in &view.run.steps {
+                    if now.attempt > 0 {
+                        follow(house, &id, step, now.attempt, &mut printed);
+                    }
+                    if shown.insert(step.clone(), (now.state, now.attempt)) != Some((now.state, now.attempt)) {
+                        let reason = now.reason.as_deref().map_or(String::new(), |r| format!(" ({r})"));
+                        println!("{step}: {}{reason}", now.state.as_str());
+                    }
+                }
+            }
+            view.map(|v| v.run.state)
+        };
+        match state {
+            Some(RunState::Succeeded) => {
+                println!("{id}: succeeded");
+                return Ok(Exit::Fine);
+            }
+            Some(RunState::Failed | RunState::Cancelled) => {
+                println!("{id}: {}", state.map_or("", RunState::as_str));
+                return Ok(Exit::Fault);
+            }
+            _ => {}
+        }
+        tokio::select! {
+            changed = snapshots.changed() => changed.map_err(|_| Failure::fault("the daemon ended before the run did"))?,
+            _ = tokio::signal::ctrl_c() => {
+                println!("stopping; press Ctrl-C again to leave at once");
+                house.handle.command("cli", Command::Cancel(id.clone())).await.map_err(Failure::fault)?;
+            }
+        }
+    }
+}
+
+/// Prints what an attempt's output grew by.
+fn follow(house: &House, run: &RunId, step: &crate::domain::ids::StepName, attempt: u32, printed: &mut BTreeMap<(String, u32), u64>) {
+    use std::io::{Read, Seek, SeekFrom};
+    let at = printed.entry((step.to_string(), attempt)).or_insert(0);
+    let Ok(mut file) = std::fs::File::open(house.handle.output_file(run, step, attempt)) else { return };
+    let mut text = Vec::new();
+    if file.seek(SeekFrom::Start(*at)).and_then(|_| file.take(1 << 20).read_to_end(&mut text)).is_err() {
+        return;
+    }
+    // Whole lines only; the rest is printed when its line is complete.
+    let Some(end) = text.iter().rposition(|b| *b == b'\n') else { return };
+    *at += end as u64 + 1;
+    for line in String::from_utf8_lossy(&text[..end]).lines() {
+        println!("{step} | {line}");
+    }
+}

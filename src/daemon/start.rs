@@ -1,0 +1,154 @@
+//! Puts the daemon's tasks together and takes them down in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::alerts::Letterhead;
+use super::dispatcher::{Dispatcher, Inputs};
+use super::folder;
+use super::handle::Handle;
+use super::hands::{self, Executors};
+use super::journal::{Journal, JournalError};
+use super::outbox::Outbox;
+use super::snapshot::{Gauges, Snapshot};
+use super::truth::Truth;
+use super::wake::Wake;
+use super::{gauges, reload, watcher};
+use crate::backends::Backends;
+use crate::backends::mail::Mail;
+use crate::clock::Clock;
+use crate::domain::ids::DagName;
+
+/// What a daemon is made of.
+pub struct Options {
+    /// Time.
+    pub clock: Clock,
+    /// Data folder, locked and absolute.
+    pub data: PathBuf,
+    /// DAG folder, absolute.
+    pub dags: PathBuf,
+    /// Run only this DAG, whatever its file says about being enabled.
+    pub only: Option<DagName>,
+    /// Executors.
+    pub executors: Executors,
+    /// Stores.
+    pub backends: Backends,
+    /// Mail.
+    pub mail: Arc<dyn Mail>,
+    /// How mails are addressed.
+    pub letterhead: Letterhead,
+    /// Ended runs older than this are removed.
+    pub keep_days: u32,
+    /// Ends the daemon.
+    pub stop: CancellationToken,
+}
+
+/// Why the daemon cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The DAG folder.
+    #[error(transparent)]
+    Folder(#[from] folder::FolderError),
+    /// The cron scheduler.
+    #[error("the cron scheduler cannot start: {0}")]
+    Wake(#[from] tokio_cron_scheduler::JobSchedulerError),
+}
+
+/// Between two looks at the stores' figures, of real time.
+const GAUGES_EVERY: Duration = Duration::from_millis(250);
+
+/// Starts a daemon: recovers what an earlier life left, then runs until [`Options::stop`] is cancelled.
+///
+/// # Errors
+/// When journal or DAG folder are not usable.
+pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Failed>>), Failed> {
+    let Options { clock, data, dags, only, executors, backends, mail, letterhead, keep_days, stop } = options;
+    let runs_dir = data.join("runs");
+    let now = clock.now();
+    let folder = folder::read(&dags)?;
+    let opened = Journal::open(&data, &letterhead).await?;
+    let (commands_in, commands) = mpsc::channel(64);
+    let (reports_in, reports) = mpsc::unbounded_channel();
+    let (wake_in, wake) = mpsc::channel(1);
+    let (folder_in, folder_changes) = mpsc::channel(1);
+    let (gauges_in, gauges_out) = watch::channel(Gauges::default());
+    let (queued_in, queued) = watch::channel(Vec::new());
+    let (snapshots, snapshot) = watch::channel(Arc::new(Snapshot::default()));
+    let (hands_in, tasks) = mpsc::unbounded_channel();
+    let mail_wake = Arc::new(Notify::new());
+    let store = opened.journal.store();
+
+    let (in_force, problems) = reload::merge(&BTreeMap::new(), &folder);
+    let mut dispatcher = Dispatcher {
+        clock: clock.clone(),
+        truth: Truth::new(opened.journal, letterhead, opened.runs, opened.book),
+        folder,
+        dags: in_force,
+        problems,
+        only,
+        executors: executors.clone(),
+        hands: hands_in,
+        runs_dir: runs_dir.clone(),
+        data,
+        exported: None,
+        snapshots,
+        mail_wake: mail_wake.clone(),
+        up_since: now,
+        notices: opened.notices,
+        stop: stop.clone(),
+        draining: false,
+        keep_days,
+        views_at: None,
+        views: Vec::new(),
+    };
+    let hands = tokio::spawn(hands::work(executors, tasks, reports_in));
+    dispatcher.pause_disabled().await?;
+    dispatcher.recover().await?;
+
+    let helpers = CancellationToken::new();
+    let outbox = tokio::spawn(Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()));
+    let watching = tokio::spawn(watcher::watch(dags, folder_in, helpers.clone()));
+    let measuring = tokio::spawn(measure(backends, clock.clone(), gauges_in, helpers.clone()));
+    let cron = if clock.is_system() { Some(Wake::start(wake_in.clone()).await?) } else { None };
+    let inputs = Inputs { reports, commands, wake, folder: folder_changes, gauges: gauges_out, queued };
+    dispatcher.publish(&inputs);
+    let handle = Handle::new(commands_in, snapshot, runs_dir);
+    let task = tokio::spawn(async move {
+        let ended = dispatcher.run(inputs).await;
+        // Whoever else waits for the daemon's end learns of it, also when the loop failed.
+        stop.cancel();
+        helpers.cancel();
+        if let Some(cron) = cron {
+            cron.stop().await;
+        }
+        drop(wake_in);
+        for task in [hands, outbox, watching, measuring] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the daemon failed");
+            }
+        }
+        ended.map_err(Failed::from)
+    });
+    Ok((handle, task))
+}
+
+async fn measure(backends: Backends, clock: Clock, gauges: watch::Sender<Gauges>, stop: CancellationToken) {
+    let mut meter = gauges::Meter::default();
+    loop {
+        let now = clock.now();
+        gauges.send_replace(meter.read(&backends, now).await);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(GAUGES_EVERY) => {}
+        }
+    }
+}

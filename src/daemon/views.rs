@@ -1,0 +1,125 @@
+//! Builds snapshots.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::alerts::Raised;
+use super::folder::Folder;
+use super::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use super::truth::Truth;
+use crate::clock::Clock;
+use crate::domain::dag::Dag;
+use crate::domain::ids::DagName;
+use crate::state::Paused;
+use crate::domain::schedule::{Anchor, Edge, Schedule};
+
+/// Windows shown ahead for each DAG.
+const AHEAD: usize = 5;
+
+/// What a snapshot is built from, besides the truth.
+pub struct Parts<'a> {
+    /// Time.
+    pub clock: &'a Clock,
+    /// When the daemon came up.
+    pub up_since: Timestamp,
+    /// DAGs in force, with file and next windows.
+    pub dags: &'a [DagView],
+    /// Broken files.
+    pub problems: &'a [Problem],
+    /// Store figures.
+    pub gauges: &'a Gauges,
+    /// Trouble of the daemon itself.
+    pub notices: &'a [String],
+    /// Keys of mails not sent yet.
+    pub queued: &'a [String],
+    /// Zone for showing times.
+    pub timezone: &'a str,
+}
+
+/// Builds a snapshot.
+pub fn snapshot(truth: &Truth, parts: &Parts<'_>) -> Snapshot {
+    let mut runs: Vec<_> = truth.runs.values().collect();
+    runs.sort_by_key(|r| (r.state.is_terminal(), std::cmp::Reverse(r.created_at)));
+    let runs = runs
+        .into_iter()
+        .take(Snapshot::KEPT_RUNS)
+        .map(|run| RunView {
+            run: run.clone(),
+            statuses: truth.statuses.iter().filter(|((id, _), _)| id == &run.id).map(|((_, s), v)| (s.clone(), v.clone())).collect(),
+        })
+        .collect();
+    Snapshot {
+        now: parts.clock.now(),
+        speed: parts.clock.speed(),
+        timezone: parts.timezone.to_owned(),
+        up_since: parts.up_since,
+        pid: std::process::id(),
+        dags: parts.dags.to_vec(),
+        problems: parts.problems.to_vec(),
+        runs,
+        alerts: truth.book.raised.iter().rev().take(Snapshot::KEPT_ALERTS).map(|raised| alert(raised, parts.queued)).collect(),
+        gauges: parts.gauges.clone(),
+        notices: parts.notices.to_vec(),
+    }
+}
+
+fn alert(raised: &Raised, queued: &[String]) -> AlertView {
+    AlertView {
+        at: raised.at,
+        kind: raised.kind,
+        rule: raised.rule.clone(),
+        run: raised.run.clone(),
+        step: raised.step.clone(),
+        summary: raised.summary.clone(),
+        mail: match &raised.mail {
+            None => "not asked for",
+            Some(key) if queued.contains(key) => "queued",
+            Some(_) => "sent",
+        },
+    }
+}
+
+/// The DAGs of a folder as the page shows them.
+pub fn dags(dags: &[(String, Dag)], folder: &Folder, paused: &BTreeMap<DagName, Paused>, now: Timestamp) -> Vec<DagView> {
+    let mut views: Vec<_> = dags
+        .iter()
+        .map(|(file, dag)| {
+            let calendar = dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| folder.calendars.get(c));
+            DagView {
+                name: dag.name.to_string(),
+                description: dag.description.clone(),
+                owner: dag.owner.clone(),
+                file: file.clone(),
+                schedule: dag.schedule.as_ref().map(in_words),
+                paused: paused.contains_key(&dag.name),
+                next: dag.schedule.as_ref().map(|s| s.next_windows(now, calendar, AHEAD).into_iter().map(|o| o.window).collect()).unwrap_or_default(),
+            }
+        })
+        .collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+fn in_words(schedule: &Schedule) -> String {
+    let close = schedule.close.as_ref().map_or(String::new(), |c| format!(" → {}", edge(c)));
+    let calendar = schedule.calendar.as_ref().map_or(String::new(), |c| format!(", calendar {c}"));
+    format!("{}{close} {}{calendar}", edge(&schedule.open), schedule.timezone)
+}
+
+fn edge(edge: &Edge) -> String {
+    match edge {
+        Edge::Cron(cron) => cron.to_string(),
+        Edge::Session { anchor, offset_seconds } => {
+            let anchor = match anchor {
+                Anchor::Open => "session.open",
+                Anchor::Close => "session.close",
+            };
+            match offset_seconds / 60 {
+                0 => anchor.to_owned(),
+                minutes if minutes < 0 => format!("{anchor} - {}m", -minutes),
+                minutes => format!("{anchor} + {minutes}m"),
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Tables that say what may stand where, and the check of a tree against them. The JSON Schema comes from the same tables.
+
+use super::lines::Findings;
+use super::suggest;
+use super::tree::{Entry, Node, Span, Value};
+use crate::domain::units;
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// A text.
+    Text,
+    /// A text that is usable as a name: of a DAG, of a step.
+    Name,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number of at least this.
+    Count(u64),
+    /// `30s`, `1m30s`.
+    Duration,
+    /// `64MiB`.
+    Size,
+    /// A text, number or yes/no value, taken as text.
+    Scalar,
+    /// Where a secret is found: `env:NAME` or `file:/path`.
+    Secret,
+    /// An e-mail address.
+    Email,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list.
+    List(&'static Shape),
+    /// A table with these keys.
+    Table(&'static [Field]),
+    /// A table with free keys.
+    Dict {
+        /// Whether the keys are names of steps, and what the values are.
+        named: bool,
+        /// The values.
+        values: &'static Shape,
+    },
+    /// Any of these, told apart by the type of the value.
+    Either(&'static [Shape]),
+    /// Whatever there is.
+    Any,
+}
+
+/// A key of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// The key.
+    pub name: &'static str,
+    /// Its value.
+    pub shape: Shape,
+    /// Whether the table is useless without it.
+    pub required: bool,
+    /// What it is for, in one line.
+    pub about: &'static str,
+}
+
+impl Field {
+    /// A key that may be left out.
+    pub const fn new(name: &'static str, shape: Shape, about: &'static str) -> Self {
+        Self { name, shape, required: false, about }
+    }
+
+    /// A key that must be there.
+    pub const fn required(name: &'static str, shape: Shape, about: &'static str) -> Self {
+        Self { name, shape, required: true, about }
+    }
+}
+
+/// Keys that people bring along from other schedulers, and what they are called here.
+const ELSEWHERE: [(&str, &str); 16] = [
+    ("cron", "open"),
+    ("schedule_interval", "schedule"),
+    ("start", "open"),
+    ("end", "close"),
+    ("tz", "timezone"),
+    ("depends_on", "needs"),
+    ("depends", "needs"),
+    ("after", "needs"),
+    ("upstream", "needs"),
+    ("interval", "every"),
+    ("run", "command"),
+    ("cmd", "command"),
+    ("args", "with"),
+    ("params", "with"),
+    ("tasks", "steps"),
+    ("type", "kind"),
+];
+
+impl Shape {
+    /// What the shape is, for "is not …".
+    fn what(&self) -> String {
+        match self {
+            Self::Text | Self::Name => "a text".into(),
+            Self::Bool => "true or false".into(),
+            Self::Count(_) => "a whole number".into(),
+            Self::Duration => "a duration".into(),
+            Self::Size => "a size".into(),
+            Self::Scalar => "a single value".into(),
+            Self::Secret => "a reference to a secret".into(),
+            Self::Email => "an e-mail address".into(),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
+            Self::List(_) => "a list".into(),
+            Self::Table(_) | Self::Dict { .. } => "a table".into(),
+            Self::Either(shapes) => shapes.iter().map(Self::what).collect::<Vec<_>>().join(" or "),
+            Self::Any => "a value".into(),
+        }
+    }
+
+    /// What to write instead of `node`.
+    fn example(&self, node: &Node) -> String {
+        let number = node.count();
+        match (self, number) {
+            (Self::Duration, Some(n)) => format!("give it a unit: {n}s, {n}m or {n}h"),
+            (Self::Duration, None) => "write a number and a unit, for example 500ms, 30s, 5m or 1h30m".into(),
+            (Self::Size, Some(n)) => format!("give it a unit: {n}MiB or {n}GiB"),
+            (Self::Size, None) => "write a number and a unit, for example 512KiB, 64MiB or 1GiB".into(),
+            (Self::Count(least), _) => format!("write a whole number of at least {least}"),
+            (Self::Bool, _) => "write true or false".into(),
+            (Self::Text | Self::Name | Self::Email, Some(n)) => format!("put it in quotes: \"{n}\""),
+            (Self::Secret, _) => "write env:NAME or file:/path; the value itself does not belong into a file".into(),
+            (Self::List(_), _) => "write [first, second]".into(),
+            (Self::Table(fields), _) => match fields.first() {
+                Some(field) => format!("write {{ {}: … }}", field.name),
+                None => "write {}".into(),
+            },
+            (Self::Dict { .. }, _) => "write { key: value }".into(),
+            (Self::Either(shapes), _) => shapes.iter().map(|s| s.example(node)).collect::<Vec<_>>().join(", or "),
+            (Self::OneOf(words), _) => format!("write {}", words.join(", ")),
+            _ => format!("write {}", self.what()),
+        }
+    }
+
+    /// Whether a node has the type of the shape, whatever it holds.
+    fn fits(&self, node: &Node) -> bool {
+        match self {
+            Self::Text | Self::Name | Self::Duration | Self::Size | Self::Secret | Self::Email | Self::OneOf(_) => {
+                matches!(node.value, Value::Text(_))
+            }
+            Self::Bool => matches!(node.value, Value::Bool(_)),
+            Self::Count(_) => matches!(node.value, Value::Number(_)),
+            Self::Scalar => matches!(node.value, Value::Text(_) | Value::Bool(_) | Value::Number(_)),
+            Self::List(_) => matches!(node.value, Value::List(_)),
+            Self::Table(_) | Self::Dict { .. } => matches!(node.value, Value::Map(_)),
+            Self::Either(shapes) => shapes.iter().any(|s| s.fits(node)),
+            Self::Any => true,
+        }
+    }
+}
+
+/// What messages call the file itself.
+pub(super) const FILE: &str = "the file";
+
+/// Checks a node, and all below it. `name` is what messages call it (`"timeout" of step "a"`).
+pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+    if !shape.fits(node) {
+        return wrong_type(node, shape, name, findings);
+    }
+    match shape {
+        Shape::Either(shapes) => {
+            if let Some(shape) = shapes.iter().find(|s| s.fits(node)) {
+                check(node, shape, name, findings);
+            }
+        }
+        Shape::List(items) => node.items().iter().for_each(|item| check(item, items, &format!("an item of {name}"), findings)),
+        Shape::Table(fields) => table(node, fields, name, node.span, findings),
+        Shape::Dict { named, values } => dict(node, *named, values, name, findings),
+        Shape::Count(least) if node.count().is_none_or(|n| n < *least || n > u64::from(u32::MAX)) => {
+            let written = node.to_json();
+            findings.error(
+                node.span,
+                format!("{name} is {written}, not a whole number of at least {least}"),
+                shape.example(node),
+            );
+        }
+        _ => {
+            if let Some(text) = node.text() {
+                word(node.span, text, shape, name, findings);
+            }
+        }
+    }
+}
+
+fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+    if node.value == Value::Null {
+        return findings.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
+    }
+    let written = match (&node.value, shape) {
+        (Value::Number(number), shape) if !matches!(shape, Shape::Secret) => format!(" ({number})"),
+        (Value::Bool(value), _) => format!(" ({value})"),
+        _ => String::new(),
+    };
+    findings.error(node.span, format!("{name} is {}{written}, not {}", node.kind(), shape.what()), shape.example(node));
+}
+
+/// Checks what a text says.
+fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+    let refused = match shape {
+        Shape::Name => text.parse::<crate::domain::ids::StepName>().err().map(|e| {
+            let (why, help) = (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
+            (format!("\"{text}\" is not a usable name: {why}"), help.to_owned())
+        }),
+        Shape::Duration => units::duration(text)
+            .err()
+            .map(|e| (format!("{name} is \"{text}\", which is not a duration"), format!("write {}", e.example))),
+        Shape::Size => units::bytes(text)
+            .err()
+            .map(|e| (format!("{name} is \"{text}\", which is not a size"), format!("write {}", e.example))),
+        Shape::OneOf(words) if !words.contains(&text) => {
+            Some((format!("{name} cannot be \"{text}\""), suggest::help(text, words.iter().copied(), "write one of")))
+        }
+        Shape::Email if !is_email(text) => {
+            Some((format!("\"{text}\" is not an e-mail address"), "write name@example.com".to_owned()))
+        }
+        // The value is not repeated: it may be the secret.
+        Shape::Secret if text.strip_prefix("env:").or(text.strip_prefix("file:")).is_none_or(str::is_empty) => Some((
+            format!("{name} is not a reference to a secret"),
+            "write env:NAME or file:/path; a secret itself does not belong into a DAG file".to_owned(),
+        )),
+        _ => None,
+    };
+    if let Some((message, help)) = refused {
+        findings.error(span, message, help);
+    }
+}
+
+/// A plain address: no spaces, one `@` with something on either side, no comma lists.
+fn is_email(text: &str) -> bool {
+    let allowed = |c: char| !c.is_whitespace() && !c.is_control() && !",;<>\"()".contains(c);
+    match text.split_once('@') {
+        Some((local, domain)) => {
+            !local.is_empty()
+                && text.chars().all(allowed)
+                && !domain.contains('@')
+                && domain.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
+        }
+        None => false,
+    }
+}
+
+/// Checks the entries of a table; `owner` is where a missing key is reported.
+pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, findings: &mut Findings<'_>) {
+    repeated(node, name, findings);
+    for entry in node.entries() {
+        match fields.iter().find(|f| f.name == entry.key) {
+            Some(field) => check_entry(entry, &field.shape, name, findings),
+            None => unknown_key(entry, fields, name, findings),
+        }
+    }
+    for field in fields.iter().filter(|f| f.required && node.entry(f.name).is_none()) {
+        let help = format!("add {}: {}", field.name, field.about);
+        findings.error(owner, format!("{name} has no \"{}\"", field.name), help);
+    }
+}
+
+fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+    let name = if name == FILE { format!("\"{}\"", entry.key) } else { format!("\"{}\" of {name}", entry.key) };
+    match (&entry.value.value, shape) {
+        // A key without a value has no place of its own.
+        (Value::Null, _) => findings.error(entry.key_span, format!("{name} has no value"), "give it one, or remove the key"),
+        // Keys missing from a table are reported at the key that holds it.
+        (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, findings),
+        _ => check(&entry.value, shape, &name, findings),
+    }
+}
+
+fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findings<'_>) {
+    let names = || fields.iter().map(|f| f.name);
+    let elsewhere = ELSEWHERE.iter().find(|(other, here)| *other == entry.key && names().any(|n| n == *here));
+    let help = match elsewhere.map(|(_, here)| *here).or_else(|| suggest::nearest(&entry.key, names())) {
+        Some(word) => format!("did you mean \"{word}\"?"),
+        None if fields.is_empty() => format!("{name} takes no keys; remove it"),
+        None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    findings.error(entry.key_span, format!("unknown key \"{}\" in {name}", entry.key), help);
+}
+
+fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Findings<'_>) {
+    repeated(node, name, findings);
+    for entry in node.entries() {
+        if named {
+            word(entry.key_span, &entry.key, &Shape::Name, name, findings);
+            let name = format!("step \"{}\"", entry.key);
+            match (&entry.value.value, values) {
+                (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, findings),
+                (Value::Null, _) => {
+                    findings.error(entry.key_span, format!("{name} is empty"), "say what it runs: uses: … or command: …")
+                }
+                _ => check(&entry.value, values, &name, findings),
+            }
+        } else {
+            check_entry(entry, values, name, findings);
+        }
+    }
+}
+
+fn repeated(node: &Node, name: &str, findings: &mut Findings<'_>) {
+    let entries = node.entries();
+    for (at, entry) in entries.iter().enumerate() {
+        if let Some(first) = entries[..at].iter().find(|e| e.key == entry.key) {
+            let message = format!("\"{}\" stands twice in {name}", entry.key);
+            findings.error(entry.key_span, message, format!("it is already on line {}; keep one of them", first.key_span.line));
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The collector against the exchange simulator: a stretch of a day with a disconnect and malformed frames, on a fast clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use tokio_util::sync::CancellationToken;
+
+use openbell::backends::index::{Index, Item, ItemResult, Template};
+use openbell::backends::log::embedded::EmbeddedLog;
+use openbell::backends::log::{Log, Partition, Stored};
+use openbell::backends::objects::{Metadata, Objects, Put};
+use openbell::backends::raw::{Document, Inserted, Raw};
+use openbell::backends::spool::{Entry, Kind, Reader};
+use openbell::backends::{BackendError, Backends, ErrorKind, Result};
+use openbell::clock::Clock;
+use openbell::config::{Feeds, Kis};
+use openbell::domain::dag::{Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule};
+use openbell::domain::gaps::{Fill, Ledger};
+use openbell::domain::ids::{AttemptId, RunId};
+use openbell::domain::retry::Backoff;
+use openbell::domain::schedule::Window;
+use openbell::domain::trade::Trade;
+use openbell::executor::{AttemptSpec, Status};
+use openbell::feed::kis;
+use openbell::simulate::{Fault, Happening, KRX41, Script, Simulator, SimulatorOptions};
+use openbell::steps::{Context, Reporter, Secret};
+
+const DAY: Date = jiff::civil::date(2026, 11, 20);
+
+fn at(time: &str) -> Timestamp {
+    format!("{DAY}T{time}+09:00").parse().expect("a time")
+}
+
+/// Documents in memory.
+#[derive(Default)]
+struct Memory(Mutex<BTreeMap<String, Document>>);
+
+#[async_trait]
+impl Raw for Memory {
+    async fn insert(&self, _: &str, documents: Vec<Document>) -> Result<Inserted> {
+        let mut held = self.0.lock().expect("not poisoned");
+        let before = held.len();
+        let sent = documents.len();
+        for document in documents {
+            held.entry(document.id.clone()).or_insert(document);
+        }
+        let new = held.len() - before;
+        Ok(Inserted { new, existing: sent - new })
+    }
+    async fn ids(&self, _: &str, _: &str, _: Option<&str>, _: usize) -> Result<Vec<String>> {
+        unused()
+    }
+    async fn get(&self, _: &str, _: &str) -> Result<Option<Document>> {
+        unused()
+    }
+    async fn latest(&self, _: &str) -> Result<Option<Timestamp>> {
+        unused()
+    }
+}
+
+/// Stores that a collector has no business with.
+struct Nothing;
+
+fn unused<T>() -> Result<T> {
+    Err(BackendError::new(ErrorKind::Rejected, "test", "a collector does not use this"))
+}
+
+#[async_trait]
+impl Index for Nothing {
+    async fn put_template(&self, _: &Template) -> Result<()> {
+        unused()
+    }
+    async fn bulk(&self, _: Vec<Item>) -> Result<Vec<ItemResult>> {
+        unused()
+    }
+    async fn indices(&self, _: &str) -> Result<Vec<String>> {
+        unused()
+    }
+    async fn ids(&self, _: &str, _: &str, _: Option<&str>, _: usize) -> Result<Vec<String>> {
+        unused()
+    }
+    async fn get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>> {
+        unused()
+    }
+    async fn latest(&self, _: &str, _: &str) -> Result<Option<String>> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl Objects for Nothing {
+    async fn put_if_absent(&self, _: &str, _: Vec<u8>, _: &Metadata) -> Result<Put> {
+        unused()
+    }
+    async fn head(&self, _: &str) -> Result<Option<Metadata>> {
+        unused()
+    }
+    async fn get(&self, _: &str) -> Result<Option<Vec<u8>>> {
+        unused()
+    }
+    async fn list(&self, _: &str, _: Option<&str>, _: usize) -> Result<Vec<String>> {
+        unused()
+    }
+}
+
+#[derive(Default)]
+struct Output(Mutex<Vec<String>>);
+
+impl Output {
+    fn text(&self) -> String {
+        self.0.lock().expect("not poisoned").join("\n")
+    }
+}
+
+impl Reporter for Output {
+    fn status(&self, _: Status) {}
+    fn line(&self, line: &str) {
+        self.0.lock().expect("not poisoned").push(line.to_owned());
+    }
+}
+
+/// A collector of 41 symbols that ends itself at `deadline`.
+fn context(
+    clock: &Clock,
+    simulator: &Simulator,
+    backends: Backends,
+    data: &Path,
+    deadline: Timestamp,
+    output: Arc<Output>,
+) -> Context {
+    let with = serde_json::json!({"symbols": KRX41.as_slice(), "limit": 41});
+    let step = Step {
+        name: "collector".parse().expect("a name"),
+        kind: StepKind::Service,
+        program: Program::Uses("collect/kis".into()),
+        executor: None,
+        needs: Vec::new(),
+        trigger_rule: TriggerRule::AllSuccess,
+        with: with.as_object().expect("a table").clone(),
+        env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        retries: 0,
+        backoff: Backoff::default(),
+        timeout: None,
+        ready_within: Duration::from_secs(30),
+        restart: RestartPolicy { policy: Restart::Always, backoff: Backoff::default(), max: None },
+        stop: StopPolicy { signal: StopSignal::Term, grace: Duration::from_secs(30) },
+        drain: None,
+        every: None,
+        replicas: 1,
+        when: None,
+    };
+    let run: RunId = format!("day@{DAY}").parse().expect("a run");
+    Context {
+        spec: AttemptSpec {
+            id: AttemptId { run, step: step.name.clone(), attempt: 1 },
+            step,
+            session_date: DAY,
+            timezone: "Asia/Seoul".into(),
+            calendar: None,
+            window: Window { open_at: at("08:50:00"), close_at: Some(at("16:00:00")) },
+            deadline: Some(deadline),
+            params: BTreeMap::new(),
+            folder: data.join("runs"),
+        },
+        clock: clock.clone(),
+        backends,
+        feeds: Feeds { kis: Kis { rest: simulator.rest_url(), websocket: simulator.websocket_url() } },
+        calendar: None,
+        secrets: ["app_key", "app_secret"].map(|n| (n.to_owned(), Secret::new(format!("the-{n}")))).into(),
+        data: data.to_owned(),
+        dags: data.to_owned(),
+        stop: CancellationToken::new(),
+        reporter: output,
+    }
+}
+
+fn spool(data: &Path) -> Vec<Entry> {
+    let mut reader = Reader::open(&data.join("spool/day/collector"), 1).expect("a spool");
+    let mut all = Vec::new();
+    loop {
+        let entries = reader.next(1000).expect("entries");
+        if entries.is_empty() {
+            return all;
+        }
+        all.extend(entries);
+    }
+}
+
+async fn read(log: &dyn Log, topic: &str) -> Vec<Stored> {
+    let mut all = Vec::new();
+    let found = log.topic(topic).await.expect("the log").expect("the topic");
+    for (number, range) in found.partitions.iter().enumerate() {
+        let mut next = range.start;
+        while next < range.end {
+            let records = log.read(&Partition { topic: topic.into(), number: number as u32 }, next, 1000).await.expect("records");
+            next = records.last().expect("not empty before the end").offset + 1;
+            all.extend(records);
+        }
+    }
+    all
+}
+
+/// Plays `from..to` at `speed` and proves that every trade is in every store once, or is explained by a gap.
+async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::virtual_owner(at(from), speed, None).expect("a clock");
+    let symbols: Vec<String> = KRX41.iter().map(ToString::to_string).collect();
+    let options = SimulatorOptions { script, ..SimulatorOptions::new(clock.clone(), seed, DAY, symbols) };
+    let simulator = Simulator::start(options).await.expect("started");
+    let log = Arc::new(EmbeddedLog::open(&folder.path().join("log")).expect("a log"));
+    log.create_topic("kis.trades", 3).await.expect("a topic");
+    let raw = Arc::new(Memory::default());
+    let backends = Backends { log: log.clone(), raw: raw.clone(), index: Arc::new(Nothing), objects: Arc::new(Nothing) };
+    let output = Arc::new(Output::default());
+    let context = context(&clock, &simulator, backends, folder.path(), at(to), output.clone());
+    let result = tokio::time::timeout(Duration::from_secs(300), openbell::steps::run("collect/kis", context)).await;
+    let result = result.expect("it ends at its deadline").unwrap_or_else(|e| panic!("{e}\n{}", output.text()));
+
+    // What the spool holds, and when a session was up by its own account.
+    let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Timestamp)>) = Default::default();
+    let (mut since, mut malformed, mut records) = (None, 0, 0);
+    let mut gaps = Ledger::new();
+    for entry in spool(folder.path()) {
+        let facts = || serde_json::from_slice::<serde_json::Value>(&entry.body).expect("JSON facts");
+        match entry.kind {
+            Kind::Record => {
+                records += 1;
+                let wire = std::str::from_utf8(&entry.body).expect("text");
+                let trade = kis::trade(wire, entry.received_at).expect("a trade");
+                gaps.see(Fill {
+                    symbol: &trade.symbol,
+                    traded_at: &trade.trade_time,
+                    quantity: trade.quantity,
+                    accumulated: trade.accumulated_volume,
+                });
+                spooled.insert(trade.id.to_string(), trade);
+            }
+            Kind::Malformed => malformed += 1,
+            Kind::SessionUp => since = Some(entry.received_at),
+            Kind::SessionDown => {
+                let last: Timestamp = facts()["last_message_at"].as_str().expect("a time").parse().expect("a time");
+                up.push((since.take().expect("it was up"), last));
+            }
+        }
+    }
+    assert_eq!(spooled.len(), records, "the spool holds each trade once");
+    assert!(spooled.len() > 100, "{result}\n{}", output.text());
+
+    // The exchange's own ledger against it.
+    let (mut not_received, mut last_received): (BTreeMap<String, Vec<i64>>, BTreeMap<String, i64>) = Default::default();
+    for trade in simulator.ledger().iter() {
+        let symbol = trade.symbol.to_string();
+        match spooled.get(trade.id().as_str()) {
+            Some(found) => {
+                assert_eq!(
+                    (found.quantity, found.accumulated_value),
+                    (trade.quantity, trade.accumulated_value),
+                    "{}",
+                    trade.id()
+                );
+                last_received.insert(symbol, trade.accumulated_volume);
+            }
+            None => {
+                let released = simulator.script().release(trade.at);
+                let lost = up.iter().any(|(since, last)| released > *since && released < *last);
+                assert!(!lost, "{} was lost while a session was up\n{}", trade.id(), output.text());
+                not_received.entry(symbol).or_default().push(trade.accumulated_volume);
+            }
+        }
+    }
+    let ledger = simulator.ledger();
+    for (symbol, last) in &last_received {
+        let missing: i64 = ledger
+            .iter()
+            .filter(|t| *t.symbol == **symbol && t.accumulated_volume < *last && !spooled.contains_key(t.id().as_str()))
+            .map(|t| t.quantity)
+            .sum();
+        let explained: i64 = gaps.gaps().iter().filter(|g| g.symbol == *symbol).map(|g| g.shares).sum();
+        assert_eq!(explained, missing, "gaps of {symbol}");
+    }
+
+    // Every store holds what the spool holds, once.
+    let ids: BTreeSet<&String> = spooled.keys().collect();
+    let on_log = read(&*log, "kis.trades").await;
+    let log_ids: BTreeSet<String> = on_log
+        .iter()
+        .map(|r| String::from_utf8(r.record.header("openbell.id").expect("an id").to_vec()).expect("text"))
+        .collect();
+    assert_eq!(on_log.len(), log_ids.len(), "the log holds an id twice");
+    assert_eq!(log_ids.iter().collect::<BTreeSet<_>>(), ids);
+    let documents = raw.0.lock().expect("not poisoned").clone();
+    assert_eq!(documents.keys().collect::<BTreeSet<_>>(), ids);
+    let sent = simulator.journal().iter().filter(|e| matches!(e.what, Happening::MalformedSent { .. })).count();
+    assert_eq!((malformed, read(&*log, "kis.trades.dlq").await.len()), (sent, sent), "dead letters\n{}", output.text());
+    assert_eq!(result["log_seq"], result["spool_seq"]);
+    assert_eq!(result["raw_seq"], result["spool_seq"]);
+    println!("{result}\n{}", output.text());
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnect_and_broken_frames_cost_nothing_that_was_sent() {
+    let mut script = Script::quiet(7, DAY);
+    for fault in [
+        "disconnect=60s@10:05",
+        "malformed=wrong-width@09:58",
+        "malformed=invalid-utf8-text@09:59",
+        "malformed=truncated@10:10",
+        "malformed=oversize@10:12",
+        "duplicate-frame@10:13",
+        "out-of-order@10:14",
+    ] {
+        script = script.with_text(fault).expect("a fault");
+    }
+    play(script, 7, "09:55:00", "10:20:00", 300.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "plays whole days: about a minute each"]
+async fn whole_days_reconcile() {
+    for seed in 1..=3 {
+        play(Script::demo(seed, DAY), seed, "08:50:00", "16:00:00", 600.0).await;
+    }
+    let harsh = Script::demo(9, DAY)
+        .with(at("09:30:00"), Fault::HalfOpen { lasts: Duration::from_secs(300) })
+        .with(at("11:00:00"), Fault::NoAck)
+        .with(at("11:00:00"), Fault::Disconnect { hold_slot: Duration::from_secs(30) })
+        .with(at("14:00:00"), Fault::HandshakeRefused { status: 503, lasts: Duration::from_secs(120) })
+        .with(at("14:00:30"), Fault::Disconnect { hold_slot: Duration::from_secs(10) });
+    play(harsh, 9, "08:50:00", "16:00:00", 600.0).await;
+}

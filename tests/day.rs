@@ -1,0 +1,217 @@
+//! Whole days on the real binary: the demo is the product's main job, so its report is the test.
+//!
+//! `kill` tests are short here; `scripts/kill-day` runs the long form (ten kills at speed 120).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+struct Day {
+    data: tempfile::TempDir,
+    arguments: Vec<String>,
+}
+
+impl Day {
+    fn new(arguments: &[&str]) -> Self {
+        Self { data: tempfile::tempdir().expect("a folder"), arguments: arguments.iter().map(|a| (*a).to_owned()).collect() }
+    }
+
+    fn folder(&self) -> &Path {
+        self.data.path()
+    }
+
+    fn report_file(&self) -> PathBuf {
+        self.folder().join("report.json")
+    }
+
+    fn start(&self) -> Child {
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("demo.out")).expect("an output file");
+        Command::new(env!("CARGO_BIN_EXE_openbell"))
+            .args(["demo", "--quiet", "--port", "0", "--dags"])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("dags"))
+            .arg("--data")
+            .arg(self.folder())
+            .arg("--report")
+            .arg(self.report_file())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the file"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts")
+    }
+
+    /// Waits for the end of the day, within a generous limit, and gives the report.
+    fn finish(&self, mut child: Child) -> Value {
+        let limit = Duration::from_secs(900);
+        let status = wait(&mut child, limit).unwrap_or_else(|| {
+            child.kill().expect("the process can be killed");
+            panic!("the day did not end within {limit:?}:\n{}", self.output());
+        });
+        let text = std::fs::read_to_string(self.report_file())
+            .unwrap_or_else(|e| panic!("no report ({e}), exit {status}:\n{}", self.output()));
+        let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+        assert_eq!(report["ok"], Value::Bool(true), "faults {:#}\n{}", report["faults"], self.output());
+        assert!(status.success(), "exit {status}");
+        report
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(self.folder().join("demo.out")).unwrap_or_default()
+    }
+
+    fn mails(&self) -> Vec<String> {
+        let mut mails: Vec<_> = std::fs::read_dir(self.folder().join("outbox"))
+            .map(|dir| dir.filter_map(|e| std::fs::read_to_string(e.ok()?.path()).ok()).collect())
+            .unwrap_or_default();
+        mails.sort();
+        mails
+    }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(20);
+    while waited < limit {
+        if let Some(status) = child.try_wait().expect("the process can be waited for") {
+            return Some(status);
+        }
+        std::thread::park_timeout(step);
+        waited += step;
+    }
+    None
+}
+
+fn check_hops(report: &Value) {
+    for hop in ["spool", "log", "raw", "index", "objects"] {
+        let figures = &report["hops"][hop];
+        assert_eq!((figures["missing"].as_u64(), figures["duplicates"].as_u64()), (Some(0), Some(0)), "{hop}: {figures}");
+        assert_eq!(
+            figures["unique"].as_u64().expect("a count"),
+            report["exchange_records"].as_u64().expect("a count") - report["undelivered"].as_u64().expect("a count"),
+            "{hop}"
+        );
+    }
+}
+
+fn gap_shares(report: &Value) -> i64 {
+    report["gaps"].as_array().expect("gaps").iter().map(|g| g["shares"].as_i64().expect("shares")).sum()
+}
+
+#[test]
+fn a_day_reconciles_with_one_stall_and_one_recovery() {
+    let day = Day::new(&["--speed", "600", "--seed", "11"]);
+    let report = day.finish(day.start());
+    check_hops(&report);
+    assert!(report["exchange_records"].as_u64().expect("a count") >= 20_000);
+    assert!(report["undelivered"].as_u64().expect("a count") > 0, "the scripted disconnect loses trades");
+    assert_eq!(gap_shares(&report), report["undelivered_shares"].as_i64().expect("shares"));
+    assert!(report["dead_letters"]["expected"].as_u64().expect("a count") > 0);
+    assert_eq!(report["dead_letters"]["expected"], report["dead_letters"]["actual"]);
+    let states: Vec<_> =
+        report["alerts"].as_array().expect("alerts").iter().map(|a| a["state"].as_str().expect("a state")).collect();
+    assert_eq!(states, ["stalled", "recovered"]);
+    assert_eq!(day.mails().len(), 2, "{:#?}", day.mails());
+    for step in report["steps"].as_array().expect("steps") {
+        let stopped = step["stopped_at"].as_str().unwrap_or_else(|| panic!("{step} never stopped"));
+        assert!(stopped < "2026-11-20T16:01", "{step}");
+    }
+}
+
+#[test]
+fn a_holiday_has_no_run() {
+    let day = Day::new(&["--date", "2026-12-25"]);
+    let report = day.finish(day.start());
+    assert_eq!(report["exchange_records"], 0);
+    assert_eq!(report["steps"].as_array().map(Vec::len), Some(0));
+    assert!(day.mails().is_empty());
+}
+
+/// A small generator, so that a failing run can be repeated by its seed.
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % below
+    }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// Moments of a day of `open..last` minutes, sorted, in real milliseconds at `speed`.
+fn moments(count: u64, speed: u64, random: &mut impl FnMut(u64) -> u64) -> Vec<u64> {
+    // From one minute after the open to 15:48: every symbol has a print after that, so no loss stays invisible.
+    let day_ms = 417 * 60_000 / speed;
+    let mut all: Vec<_> = (0..count).map(|_| 60_000 / speed + random(day_ms)).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn the_daemon_killed_at_random_moments_loses_nothing_it_accepted() {
+    let (kills, speed, seed) =
+        (setting("OPENBELL_KILLS", 3), setting("OPENBELL_KILL_SPEED", 300), setting("OPENBELL_KILL_SEED", 20261120));
+    let mut random = random(seed);
+    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "12"]);
+    let mut child = day.start();
+    let mut last = 0;
+    for (n, moment) in moments(kills, speed, &mut random).into_iter().enumerate() {
+        if wait(&mut child, Duration::from_millis(moment - last)).is_some() {
+            panic!("the day ended before kill {n} (seed {seed}):\n{}", day.output());
+        }
+        last = moment;
+        child.kill().expect("kill -9");
+        child.wait().expect("reaped");
+        child = day.start();
+    }
+    let report = day.finish(child);
+    check_hops(&report);
+    assert_eq!(gap_shares(&report), report["undelivered_shares"].as_i64().expect("shares"), "seed {seed}");
+}
+
+#[test]
+fn the_collector_killed_as_a_process_loses_nothing_it_accepted() {
+    let (kills, speed, seed) =
+        (setting("OPENBELL_KILLS", 3), setting("OPENBELL_KILL_SPEED", 300), setting("OPENBELL_KILL_SEED", 20261120));
+    let mut random = random(seed ^ 1);
+    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "13", "--executor", "process"]);
+    let mut child = day.start();
+    let mut last = 0;
+    let mut killed = BTreeMap::new();
+    for moment in moments(kills, speed, &mut random) {
+        if wait(&mut child, Duration::from_millis(moment - last)).is_some() {
+            panic!("the day ended before the kills (seed {seed}):\n{}", day.output());
+        }
+        last = moment;
+        if let Some(pid) = newest_collector(day.folder()) {
+            Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
+            *killed.entry(pid).or_insert(0) += 1;
+        }
+    }
+    assert!(!killed.is_empty(), "no collector was found to kill");
+    let report = day.finish(child);
+    check_hops(&report);
+    let collector = report["steps"].as_array().expect("steps").iter().find(|s| s["name"] == "collector").expect("the collector");
+    assert!(collector["attempts"].as_u64().expect("a count") > killed.len() as u64, "{collector} after killing {killed:?}");
+}
+
+/// Process id of the newest attempt at the collector, from its attempt folder.
+fn newest_collector(data: &Path) -> Option<u32> {
+    let run = std::fs::read_dir(data.join("runs")).ok()?.filter_map(Result::ok).next()?;
+    let newest = std::fs::read_dir(run.path().join("collector"))
+        .ok()?
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .max()?;
+    let note = std::fs::read_to_string(run.path().join("collector").join(newest.to_string()).join("pid")).ok()?;
+    let note: Value = serde_json::from_str(&note).ok()?;
+    u32::try_from(note["child"]["pid"].as_u64()?).ok()
+}

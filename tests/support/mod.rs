@@ -1,0 +1,123 @@
+//! What black-box tests share: a daemon on a folder of its own, waits with a deadline.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The binary under test.
+pub fn openbell() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_openbell"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    openbell().args(arguments).output().expect("the binary starts")
+}
+
+/// Waits until `check` gives something; panics with `what` after half a minute.
+pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A running `openbell up`.
+pub struct Daemon {
+    pub child: Child,
+    pub url: String,
+    data: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one and waits until it answers.
+    pub fn start(data: &Path, dags: &Path, more: &[&str]) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("up.out")).expect("an output file");
+        let child = openbell()
+            .args(["up", "--port", "0", "--data"])
+            .arg(data)
+            .arg("--dags")
+            .arg(dags)
+            .args(more)
+            .stdout(log.try_clone().expect("the file"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        let mut daemon = Self { child, url: String::new(), data: data.to_owned() };
+        let pid = u64::from(daemon.child.id());
+        daemon.url = wait_for("the daemon's note", || {
+            if let Some(status) = daemon.child.try_wait().expect("a child") {
+                panic!("the daemon ended with {status}:\n{}", daemon.output());
+            }
+            let note: Value = serde_json::from_str(&std::fs::read_to_string(data.join("daemon.json")).ok()?).ok()?;
+            (note["pid"].as_u64() == Some(pid)).then(|| note["url"].as_str().map(str::to_owned))?
+        });
+        daemon
+    }
+
+    /// What it printed.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.data.join("up.out")).unwrap_or_default()
+    }
+
+    /// A GET of its API.
+    pub fn get(&self, path: &str) -> Value {
+        let text = self.request(&format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}:\n{text}"))
+    }
+
+    /// A POST to its API.
+    pub fn post(&self, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let text = self.request(&format!(
+            "POST {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nx-openbell: 1\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}:\n{text}"))
+    }
+
+    fn request(&self, request: &str) -> String {
+        use std::io::Write;
+        let address = self.url.trim_start_matches("http://");
+        let mut stream = std::net::TcpStream::connect(address).expect("the daemon listens");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
+    }
+
+    /// A run by id, from the snapshot.
+    pub fn run_view(&self, id: &str) -> Option<Value> {
+        let snapshot = self.get("/api/v1/snapshot");
+        snapshot["runs"].as_array()?.iter().map(|v| &v["run"]).find(|r| r["id"] == id).cloned()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill -9");
+        self.child.wait().expect("reaped");
+    }
+
+    /// SIGTERM, and its exit status.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        wait_for("the daemon's end", || self.child.try_wait().expect("a child"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The test is over; a daemon that is gone already is fine.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
