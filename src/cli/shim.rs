@@ -1,22 +1,13 @@
-<<<<<<< HEAD
 //! `openbell shim`: the door to [`executor::process::shim`](crate::executor::process::shim), for the process executor only.
 
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
-=======
-//! `openbell shim`: stands between the daemon and a process step. Internal.
-
-use std::path::PathBuf;
-
-use super::exit::{Exit, Failure, Result};
->>>>>>> w-engine
 use crate::executor::process::shim;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-<<<<<<< HEAD
     /// Folder of the attempt
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
@@ -30,15 +21,4 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
     let Arguments { folder, clock } = arguments;
     let failed = |error| Failure::unusable(format!("attempt in {}: {error}", folder.display()));
     shim::run(&folder, clock.as_deref()).map(|()| Exit::Fine).map_err(failed)
-=======
-    /// Folder of the attempt, with its spec.json
-    #[arg(long, value_name = "DIR")]
-    folder: PathBuf,
-}
-
-/// Carries out the command.
-pub fn main(arguments: Arguments) -> Result {
-    shim::run(&arguments.folder).map_err(|e| Failure::unusable(format!("{}: {e}", arguments.folder.display())))?;
-    Ok(Exit::Fine)
->>>>>>> w-engine
 }

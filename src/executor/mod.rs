@@ -137,11 +137,3 @@ pub struct StartError {
     /// The place where it would have run is at fault, not the step: no retry is spent.
     pub infrastructure: bool,
 }
-
-impl StartError {
-    /// The exit that the run's machine is told: what the place is to blame for spends no retry.
-    pub fn exit(&self) -> Exit {
-        let why = if self.remedy.is_empty() { self.reason.clone() } else { format!("{}; {}", self.reason, self.remedy) };
-        if self.infrastructure { Exit::Lost(format!("could not be started: {why}")) } else { Exit::NotStarted(why) }
-    }
-}
