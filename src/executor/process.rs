@@ -205,12 +205,13 @@ fn child_of(folder: &Folder) -> Option<identity::Identity> {
     folder.read::<PidFile>("pid").and_then(|pids| pids.child)
 }
 
-/// Signals the program of an attempt. One whose shim is about to start it gets a moment to have one.
-async fn signal(folder: &Folder, signal: Signal) -> bool {
-    for _ in 0..200 {
+/// Signals the program of an attempt. One that is about to be started gets a moment to come up first.
+async fn signal(folder: &Folder, signal: Signal, is_starting: bool) -> bool {
+    for _ in 0..400 {
         match folder.read::<PidFile>("pid") {
             Some(PidFile { child: Some(child), .. }) => return child.signal_group(signal),
             Some(PidFile { shim, .. }) if shim.is_alive() && folder.exit().is_none() => {}
+            None if is_starting && folder.exit().is_none() => {}
             _ => return false,
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -255,7 +256,7 @@ impl Executor for Process {
         let clock = self.clock.clone();
         let attempt = attempt.clone();
         tokio::spawn(async move {
-            if !signal(&folder, signal_of(asked)).await {
+            if !signal(&folder, signal_of(asked), known.is_some()).await {
                 return;
             }
             let over = async {
@@ -285,8 +286,8 @@ impl Executor for Process {
     }
 
     async fn kill(&self, attempt: &AttemptId) {
-        let folder = self.folder(attempt);
-        signal(&folder, Signal::KILL).await;
+        let is_known = lock(&self.live).contains_key(attempt);
+        signal(&self.folder(attempt), Signal::KILL, is_known).await;
     }
 
     async fn find(&self) -> Vec<Found> {
