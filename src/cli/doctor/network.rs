@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::super::client::{Client, Note};
 use super::Finding;
@@ -166,6 +166,7 @@ async fn asked(path: &str) -> std::io::Result<String> {
 mod tests {
     use super::super::Level;
     use super::*;
+    use tokio::net::TcpListener;
 
     #[tokio::test]
     async fn a_taken_port_names_its_holder() {
