@@ -219,7 +219,9 @@ fn check_floors(source: &Source) -> Vec<String> {
 
 fn check_purity(source: &Source) -> Vec<String> {
     let module = source.module();
-    if !PURE.contains(&module.as_str()) {
+    // Tests above the lowest floor may measure and read recordings.
+    let tests = source.path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests"));
+    if !PURE.contains(&module.as_str()) || (tests && module != "domain") {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -330,6 +332,7 @@ fn breaches_are_found() {
         ),
         ("domain/a.rs", "/// [`crate::dagfile`]\nuse super::ids; use super::calendar::instant;"),
         ("steps/a.rs", "tokio::fs::read(x); let common = 1;"),
+        ("feed/kis/tests.rs", "let start = std::time::Instant::now();"),
         ("main.rs", "openbell::cli::main()"),
     ] {
         assert_eq!(breaches(path, text), Vec::<String>::new(), "{path} {text:?}");

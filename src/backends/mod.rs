@@ -13,6 +13,7 @@
 
 pub mod address;
 mod blocking;
+mod bytes;
 mod database;
 mod files;
 pub mod index;

@@ -234,6 +234,11 @@ async fn open(data: &Path) -> Result<Backends, Failure> {
     if !data.is_dir() {
         return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
     }
+    let socket = data.join("openbell.sock");
+    // A socket nobody answers was left by a daemon that died; the stores are free then.
+    if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+        return Ok(crate::backends::socket::connect(socket));
+    }
     let folder = data.to_owned();
     let opened = tokio::task::spawn_blocking(move || address::open_embedded(&Config::default(), &folder)).await;
     opened.map_err(Failure::unusable)?.map_err(Failure::unusable)

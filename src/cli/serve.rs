@@ -99,7 +99,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
         Arc::new(Embedded::new(clock.clone(), launcher(surroundings))),
         Arc::new(Process::new(clock.clone(), runs.clone(), step_environment(&config, &data, &dags, &clock, &stand_ins)?)),
     ];
-//SOCK
+    serve_socket(&data, &backends, &stop)?;
     let default = if config.executor == "process" { ExecutorKind::Process } else { ExecutorKind::Embedded };
     let public_url = config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();
     let (handle, daemon) = daemon::start(daemon::Options {
@@ -178,7 +178,7 @@ fn serve_socket(data: &Path, backends: &Backends, stop: &CancellationToken) -> R
     let listener = tokio::net::UnixListener::bind(&path).map_err(|e| {
         Failure::unusable(format!("cannot make the socket {}: {e}; a socket's path may have 107 bytes, choose a shorter --data", path.display()))
     })?;
-//SOCK2
+    tokio::spawn(crate::backends::socket::serve(listener, backends.clone(), stop.clone()));
     Ok(())
 }
 

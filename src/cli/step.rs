@@ -85,7 +85,7 @@ fn surroundings() -> Result<Surroundings, Failure> {
     };
     Ok(Surroundings {
         clock,
-        backends: todo!(),
+        backends: crate::backends::socket::connect(&data.join("openbell.sock")),
         feeds,
         dags: PathBuf::from(variable(environment::DAGS)?),
         data,

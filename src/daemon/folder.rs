@@ -109,12 +109,8 @@ pub fn read(folder: &Path) -> Result<Folder, FolderError> {
     paths.sort();
     let mut read = Folder::default();
     (read.calendars, read.problems) = calendars(folder);
-    let mut names = Vec::new();
-    for path in paths {
-        let (file, if_taken) = one(&path, folder, &read.calendars);
-        names.push(if_taken);
-        read.files.push(file);
-    }
+    let (files, names) = all(&paths, folder, &read.calendars).into_iter().unzip();
+    read.files = files;
     refuse_shared_names(&mut read.files, names);
     Ok(read)
 }
@@ -161,6 +157,22 @@ pub fn calendars(folder: &Path) -> (BTreeMap<String, Calendar>, Vec<Problem>) {
 fn is_dag_file(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
     !hidden && path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file()
+}
+
+/// Reads files, in order; thousands of them on all cores.
+fn all(paths: &[PathBuf], folder: &Path, calendars: &BTreeMap<String, Calendar>) -> Vec<(DagFile, Option<Diagnostic>)> {
+    const WORTH_A_THREAD: usize = 200;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(paths.len() / WORTH_A_THREAD).max(1);
+    let share = paths.len().div_ceil(threads).max(1);
+    let read = |paths: &[PathBuf]| -> Vec<_> { paths.iter().map(|path| one(path, folder, calendars)).collect() };
+    if threads == 1 {
+        return read(paths);
+    }
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = paths.chunks(share).map(|paths| (paths, scope.spawn(move || read(paths)))).collect();
+        // A thread that panicked is done again here, where the panic reaches the caller.
+        shares.into_iter().flat_map(|(paths, thread)| thread.join().unwrap_or_else(|_| read(paths))).collect()
+    })
 }
 
 /// A file, and what to say at its name if another file has the same.

@@ -49,7 +49,7 @@ pub(super) fn default_until(of: StepKind, needed: StepKind) -> Until {
 }
 
 /// Checks all needs.
-pub(super) fn check(vertices: &[Vertex<'_>], findings: &mut Findings) {
+pub(super) fn check(vertices: &[Vertex<'_>], findings: &mut Findings<'_>) {
     let by_name: BTreeMap<&str, &Vertex<'_>> = vertices.iter().map(|v| (v.name, v)).collect();
     for vertex in vertices {
         for (at, need) in vertex.needs.iter().enumerate() {
@@ -71,7 +71,7 @@ pub(super) fn check(vertices: &[Vertex<'_>], findings: &mut Findings) {
 }
 
 /// Checks that the point waited for can come.
-fn point(vertex: &Vertex<'_>, needed: &Vertex<'_>, need: &NeedRef<'_>, findings: &mut Findings) {
+fn point(vertex: &Vertex<'_>, needed: &Vertex<'_>, need: &NeedRef<'_>, findings: &mut Findings<'_>) {
     let (name, until) = (needed.name, need.until);
     if needed.kind == StepKind::Teardown && vertex.kind != StepKind::Teardown {
         let message = format!("step \"{}\" would wait for \"{name}\", a teardown, which runs only at close", vertex.name);
@@ -98,7 +98,7 @@ enum Mark {
 }
 
 /// Reports each cycle once, at the need that closes it.
-fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>, findings: &mut Findings) {
+fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>, findings: &mut Findings<'_>) {
     let mut marks: BTreeMap<&str, Mark> = BTreeMap::new();
     for start in vertices {
         if marks.contains_key(start.name) {

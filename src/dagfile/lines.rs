@@ -18,21 +18,25 @@ pub(super) fn is_reference(text: &str) -> bool {
 }
 
 /// Collects findings; never shows a secret that was written out instead of referred to.
-pub(super) struct Findings {
-    lines: Vec<String>,
+pub(super) struct Findings<'a> {
+    pub text: &'a str,
+    secrets: Vec<Span>,
     found: Vec<Diagnostic>,
 }
 
-impl Findings {
-    pub fn new(text: &str, root: &Node) -> Self {
-        let mut spans = Vec::new();
-        collect_secrets(root, false, &mut spans);
-        let mut covered = String::with_capacity(text.len());
-        for (at, c) in text.char_indices() {
-            let hidden = spans.iter().any(|s| (s.start..s.start + s.bytes).contains(&at));
-            covered.push(if hidden && c != '\n' { '*' } else { c });
-        }
-        Self { lines: covered.lines().map(str::to_owned).collect(), found: Vec::new() }
+impl<'a> Findings<'a> {
+    pub fn new(text: &'a str, root: &Node) -> Self {
+        let mut secrets = Vec::new();
+        collect_secrets(root, false, &mut secrets);
+        Self { text, secrets, found: Vec::new() }
+    }
+
+    /// A line of the file, from 1, with literal secrets covered.
+    fn line(&self, number: usize) -> String {
+        let Some(line) = self.text.lines().nth(number.saturating_sub(1)) else { return String::new() };
+        let start = line.as_ptr() as usize - self.text.as_ptr() as usize;
+        let hidden = |at: usize| self.secrets.iter().any(|s| (s.start..s.start + s.bytes).contains(&(start + at)));
+        line.char_indices().map(|(at, c)| if hidden(at) { '*' } else { c }).collect()
     }
 
     pub fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
@@ -47,7 +51,7 @@ impl Findings {
 
     /// A finding that is not (yet) one of the file's.
     pub fn at(&self, severity: Severity, span: Span, message: String, help: String) -> Diagnostic {
-        let source = self.lines.get(span.line.saturating_sub(1)).cloned().unwrap_or_default();
+        let source = self.line(span.line);
         let rest = source.chars().count().saturating_sub(span.column - 1).max(1);
         let help = (!help.is_empty()).then_some(help);
         Diagnostic { severity, line: span.line, column: span.column, width: span.width.clamp(1, rest), message, help, source }

@@ -19,7 +19,7 @@ use crate::domain::units;
 pub(super) struct Reader<'a> {
     pub text: &'a str,
     pub known: &'a Known<'a>,
-    pub findings: Findings,
+    pub findings: Findings<'a>,
     pub files: Vec<FileReference>,
 }
 

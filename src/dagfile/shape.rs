@@ -111,8 +111,9 @@ impl Shape {
     }
 
     /// What to write instead of `node`.
-    fn example(&self, node: &Node) -> String {
-        let number = node.count();
+    fn example(&self, node: &Node, text: &str) -> String {
+        // As written: 005930 is a number to YAML and a stock to people.
+        let number = node.scalar(text).filter(|_| matches!(node.value, Value::Number(_)));
         match (self, number) {
             (Self::Duration, Some(n)) => format!("give it a unit: {n}s, {n}m or {n}h"),
             (Self::Duration, None) => "write a number and a unit, for example 500ms, 30s, 5m or 1h30m".into(),
@@ -128,7 +129,7 @@ impl Shape {
                 None => "write {}".into(),
             },
             (Self::Dict { .. }, _) => "write { key: value }".into(),
-            (Self::Either(shapes), _) => shapes.iter().map(|s| s.example(node)).collect::<Vec<_>>().join(", or "),
+            (Self::Either(shapes), _) => shapes.iter().map(|s| s.example(node, text)).collect::<Vec<_>>().join(", or "),
             (Self::OneOf(words), _) => format!("write {}", words.join(", ")),
             _ => format!("write {}", self.what()),
         }
@@ -155,7 +156,7 @@ impl Shape {
 pub(super) const FILE: &str = "the file";
 
 /// Checks a node, and all below it. `name` is what messages call it (`"timeout" of step "a"`).
-pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
+pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     if !shape.fits(node) {
         return wrong_type(node, shape, name, findings);
     }
@@ -173,7 +174,7 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
             findings.error(
                 node.span,
                 format!("{name} is {written}, not a whole number of at least {least}"),
-                shape.example(node),
+                shape.example(node, findings.text),
             );
         }
         _ => {
@@ -184,20 +185,26 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
     }
 }
 
-fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
+fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     if node.value == Value::Null {
         return findings.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
     }
     let written = match (&node.value, shape) {
-        (Value::Number(number), shape) if !matches!(shape, Shape::Secret) => format!(" ({number})"),
+        (Value::Number(_), shape) if !matches!(shape, Shape::Secret) => {
+            node.scalar(findings.text).map(|number| format!(" ({number})")).unwrap_or_default()
+        }
         (Value::Bool(value), _) => format!(" ({value})"),
         _ => String::new(),
     };
-    findings.error(node.span, format!("{name} is {}{written}, not {}", node.kind(), shape.what()), shape.example(node));
+    findings.error(
+        node.span,
+        format!("{name} is {}{written}, not {}", node.kind(), shape.what()),
+        shape.example(node, findings.text),
+    );
 }
 
 /// Checks what a text says.
-fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings) {
+fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     let refused = match shape {
         Shape::Name => text.parse::<crate::domain::ids::StepName>().err().map(|e| {
             let (why, help) = (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
@@ -242,7 +249,7 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Checks the entries of a table; `owner` is where a missing key is reported.
-pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, findings: &mut Findings) {
+pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, findings: &mut Findings<'_>) {
     repeated(node, name, findings);
     for entry in node.entries() {
         match fields.iter().find(|f| f.name == entry.key) {
@@ -256,7 +263,7 @@ pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, find
     }
 }
 
-fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings) {
+fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     let name = if name == FILE { format!("\"{}\"", entry.key) } else { format!("\"{}\" of {name}", entry.key) };
     match (&entry.value.value, shape) {
         // A key without a value has no place of its own.
@@ -267,7 +274,7 @@ fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings
     }
 }
 
-fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findings) {
+fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findings<'_>) {
     let names = || fields.iter().map(|f| f.name);
     let elsewhere = ELSEWHERE.iter().find(|(other, here)| *other == entry.key && names().any(|n| n == *here));
     let help = match elsewhere.map(|(_, here)| *here).or_else(|| suggest::nearest(&entry.key, names())) {
@@ -278,7 +285,7 @@ fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findi
     findings.error(entry.key_span, format!("unknown key \"{}\" in {name}", entry.key), help);
 }
 
-fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Findings) {
+fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Findings<'_>) {
     repeated(node, name, findings);
     for entry in node.entries() {
         if named {
@@ -297,7 +304,7 @@ fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Fin
     }
 }
 
-fn repeated(node: &Node, name: &str, findings: &mut Findings) {
+fn repeated(node: &Node, name: &str, findings: &mut Findings<'_>) {
     let entries = node.entries();
     for (at, entry) in entries.iter().enumerate() {
         if let Some(first) = entries[..at].iter().find(|e| e.key == entry.key) {

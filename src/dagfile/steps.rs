@@ -7,7 +7,7 @@ use super::graph::{self, Vertex};
 use super::programs::{self, Program as BuiltIn};
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Span, Value};
-use super::{FileReference, Severity, shape, suggest};
+use super::{FileReference, Severity, shape, suggest, tables};
 use crate::domain::dag::{
     Condition, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind, StopPolicy, StopSignal,
     TriggerRule,
@@ -171,6 +171,14 @@ impl Reader<'_> {
             (Some(_), Some(command)) => {
                 let message = format!("step \"{}\" has both \"uses\" and \"command\"", entry.key);
                 self.findings.error(command.key_span, message, "keep one of them");
+                None
+            }
+            // A misspelt key has been reported already.
+            (None, None)
+                if node.entries().iter().any(|e| {
+                    matches!(suggest::nearest(&e.key, tables::STEP.iter().map(|f| f.name)), Some("uses" | "command"))
+                }) =>
+            {
                 None
             }
             (None, None) => {

@@ -133,6 +133,7 @@ fn everything_at_once_and_in_order() {
 #[test]
 fn unknown_keys_get_the_nearest_known_one() {
     one(&steps("  a: { command: [x], tiemout: 5m }\n"), "4:22", &["unknown key \"tiemout\" in step \"a\"", "\"timeout\""]);
+    one(&steps("  a: { comand: [x] }\n"), "4:8", &["unknown key \"comand\"", "\"command\""]);
     one(&steps("  a: { command: [x], depends_on: [b] }\n"), "4:22", &["did you mean \"needs\"?"]);
     one(
         &schedule("  timezone: UTC\n  cron: \"0 9 * * *\"\n  open: \"0 9 * * *\"\n"),
@@ -167,6 +168,11 @@ fn wrong_types() {
     one(&steps("  a: { command: { x: y } }\n"), "4:17", &["is a table, not a list or a text"]);
     one(&steps("  a: [x]\n"), "4:6", &["step \"a\" is a list, not a table"]);
     one("name: x\nenabled: yes\nsteps: { a: { command: x } }\n", "2:10", &["is a text, not true or false"]);
+    one(
+        &steps("  a: { uses: topics, with: { create: [005930] } }\n"),
+        "4:39",
+        &["an item of \"create\" of \"with\" of topics is a number (005930)", "in quotes: \"005930\""],
+    );
     one("name: 42\nsteps: { a: { command: x } }\n", "1:7", &["is a number (42)", "in quotes: \"42\""]);
     one(
         &steps("  a: { uses: sink/objects, kind: service, with: { rotate: 64MiB } }\n"),

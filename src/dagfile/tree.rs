@@ -161,7 +161,7 @@ fn fault(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
 
 /// Whether a line may hold a secret written out: without a tree nobody knows, so nothing near the word is shown.
 fn near_secrets(text: &str, line: usize) -> bool {
-    text.lines().take(line).skip(line.saturating_sub(8)).any(|l| super::lines::is_secret(l))
+    text.lines().take(line).skip(line.saturating_sub(8)).any(super::lines::is_secret)
 }
 
 fn as_usize(n: u64) -> usize {
@@ -252,7 +252,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
 mod tests {
     use super::*;
 
-    fn places(text: &str) -> Vec<(String, (usize, usize, usize), (usize, usize, usize))> {
+    type Place = (usize, usize, usize);
+
+    fn places(text: &str) -> Vec<(String, Place, Place)> {
         let node = parse(text).expect("YAML");
         let place = |s: Span| (s.line, s.column, s.width);
         node.entries().iter().map(|e| (e.key.clone(), place(e.key_span), place(e.value.span))).collect()
@@ -281,9 +283,7 @@ mod tests {
 
     #[test]
     fn faults_of_the_yaml_have_a_place() {
-        for (text, line) in
-            [("a: [1, 2\nb: 3\n", 2), ("a: 1\n b: 2\n", 2), ("a: \"x\nb: 1\n", 2), ("a: *nowhere\n", 1)]
-        {
+        for (text, line) in [("a: [1, 2\nb: 3\n", 2), ("a: 1\n b: 2\n", 2), ("a: \"x\nb: 1\n", 2), ("a: *nowhere\n", 1)] {
             let fault = parse(text).expect_err(text);
             assert!(fault.line >= 1 && fault.line <= line + 1, "{text:?}: {fault:?}");
             assert!(!fault.message.contains("at line"), "{}", fault.message);

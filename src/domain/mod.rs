@@ -4,6 +4,7 @@
 
 pub mod alert;
 pub mod calendar;
+pub mod cron;
 pub mod dag;
 pub mod event;
 pub mod freshness;

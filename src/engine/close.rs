@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use super::machine::{Turn, above, stop_time};
+use super::graph::above;
+use super::machine::{Turn, stop_time};
 use super::needs::is_open;
 use crate::domain::dag::{AlertKind, Restart, Step, StepKind, Until};
 use crate::domain::event::Action;
@@ -71,11 +72,7 @@ impl Turn<'_> {
         for step in self.dag.steps() {
             match (step.kind, self.look(step).state) {
                 (StepKind::Teardown, _) | (_, StepState::Stopping) => {}
-                (StepKind::Service, StepState::Waiting) if self.look(step).resume_stop => {
-                    if self.is_its_turn(step) {
-                        self.resume_stop(step);
-                    }
-                }
+                (StepKind::Service, StepState::Waiting) if self.look(step).resume_stop => self.resume_stop(step),
                 (_, StepState::Pending) => self.never_started(step),
                 (StepKind::Service, StepState::Waiting) => {
                     self.end_of_service(step, Some("between restarts at the close".into()))
@@ -85,11 +82,9 @@ impl Turn<'_> {
                     let last = self.look(step).reason.clone().unwrap_or_default();
                     self.fail(step, format!("{last}; the close came before the retry"));
                 }
-                (kind, state) if state.is_alive() => {
-                    if kind != StepKind::Service || self.is_its_turn(step) {
-                        let kill_after = if kind == StepKind::Service { stop_time(step) } else { step.stop.grace };
-                        self.stop(step, StopCause::Closed, kill_after, self.why_closed());
-                    }
+                (kind, state) if state.is_alive() && (kind != StepKind::Service || self.is_its_turn(step)) => {
+                    let kill_after = if kind == StepKind::Service { stop_time(step) } else { step.stop.grace };
+                    self.stop(step, StopCause::Closed, kill_after, self.why_closed());
                 }
                 _ => {}
             }
@@ -155,8 +150,11 @@ impl Turn<'_> {
         }
     }
 
-    /// Starts a service again only to let it finish its stop.
+    /// Starts a service again only to let it finish its stop, when its turn has come.
     fn resume_stop(&mut self, step: &Step) {
+        if !self.is_its_turn(step) {
+            return;
+        }
         self.of(step).resume_stop = false;
         self.start(step);
         self.stop(step, StopCause::Closed, stop_time(step), "finishing its interrupted stop".into());

@@ -58,11 +58,10 @@ impl Turn<'_> {
             self.cut_short(step, format!("stopped before it was done ({exit})"));
             return;
         }
-        if let (Exit::Lost(_), false, true) = (exit, timed_out, may_go_on) {
-            if self.look(step).losses < MOST_LOSSES {
-                self.again_after_loss(step, exit);
-                return;
-            }
+        let blameless = matches!(exit, Exit::Lost(_)) && !timed_out && self.look(step).losses < MOST_LOSSES;
+        if blameless && may_go_on {
+            self.again_after_loss(step, exit);
+            return;
         }
         let why =
             if timed_out { format!("timed out after {:?} ({exit})", step.timeout.unwrap_or_default()) } else { exit.to_string() };

@@ -4,7 +4,7 @@
 //! state and the time, and the difference is emitted as actions. An edge that nobody saw (daemon down at the close) is therefore
 //! made up for at the next event of any kind. The same stamped events always give the same run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -340,81 +340,6 @@ impl<'a> Turn<'a> {
         run.deadline = None;
     }
 
-    fn marked(&mut self, step: &Step, success: bool, by: &str) {
-        let word = if success { "succeeded" } else { "failed" };
-        let reason = format!("marked {word} by {by}");
-        if self.look(step).state.is_alive() {
-            let cause = if success { StopCause::MarkedSucceeded } else { StopCause::MarkedFailed };
-            if self.look(step).state == StepState::Stopping {
-                self.of(step).stop_cause = Some(cause);
-            } else {
-                self.stop(step, cause, stop_time(step), reason);
-            }
-            return;
-        }
-        self.enter(step, if success { StepState::Succeeded } else { StepState::Failed }, Some(reason));
-        self.of(step).unfinished = false;
-        if success && self.state == RunState::Running {
-            self.wait_again_below(step);
-        }
-    }
-
-    /// Steps that gave up because of `step` get another chance.
-    pub(super) fn wait_again_below(&mut self, step: &Step) {
-        for name in below(self.dag, std::slice::from_ref(&step.name)) {
-            if let Some(dependent) = self.dag.step(&name)
-                && self.look(dependent).state == StepState::UpstreamFailed
-            {
-                self.enter(dependent, StepState::Pending, None);
-                self.of(dependent).stopped_at = None;
-            }
-        }
-    }
-
-    fn cleared(&mut self, names: &[StepName], by: &str) {
-        let mut cleared = below(self.dag, names);
-        cleared.extend(names.iter().cloned());
-        if self.state.is_terminal() {
-            // Everything the close had ended is wanted again, and the teardowns have to run after the new end.
-            for step in self.dag.steps() {
-                let run = self.look(step);
-                let ended_by_close =
-                    run.unfinished || matches!(step.kind, StepKind::Service | StepKind::Check) && run.state == StepState::Stopped;
-                if ended_by_close || step.kind == StepKind::Teardown {
-                    cleared.insert(step.name.clone());
-                }
-            }
-            (self.state, self.finished_at, self.cancelled_by) = (RunState::Running, None, None);
-        }
-        for step in self.dag.steps().iter().filter(|s| cleared.contains(&s.name)) {
-            let reason = format!("cleared by {by}");
-            match self.look(step).state {
-                StepState::Stopping => self.of(step).stop_cause = Some(StopCause::Cleared),
-                state if state.is_alive() => self.stop(step, StopCause::Cleared, stop_time(step), reason),
-                _ => self.reset(step, reason),
-            }
-        }
-    }
-
-    /// Back to the beginning; attempt numbers and history go on, because they fence.
-    pub(super) fn reset(&mut self, step: &Step, reason: String) {
-        let at = self.at;
-        let not_before = (at < self.window.open_at).then_some(self.window.open_at);
-        let run = self.of(step);
-        let fresh = StepRun {
-            attempt: run.attempt,
-            history: std::mem::take(&mut run.history),
-            result: run.result.take(),
-            missed_rounds: run.missed_rounds,
-            rounds: run.rounds,
-            next_at: not_before,
-            reason: Some(reason),
-            ..StepRun::new(at)
-        };
-        *run = fresh;
-        self.dirty = true;
-    }
-
     /// Looks at the whole run until nothing more follows.
     fn settle(&mut self) {
         loop {
@@ -472,30 +397,4 @@ pub(super) fn stop_time(step: &Step) -> Duration {
 
 pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
     at.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-/// Steps that need one of `names`, directly or through others, without `names` themselves.
-pub(super) fn below(dag: &Dag, names: &[StepName]) -> BTreeSet<StepName> {
-    let mut found: BTreeSet<StepName> = BTreeSet::new();
-    // Steps are in topological order, so one pass meets needs before those that need them.
-    for step in dag.steps() {
-        if step.needs.iter().any(|need| names.contains(&need.step) || found.contains(&need.step)) {
-            found.insert(step.name.clone());
-        }
-    }
-    found.retain(|name| !names.contains(name));
-    found
-}
-
-/// Steps that `step` needs, directly or through others.
-pub(super) fn above<'d>(dag: &'d Dag, step: &Step) -> Vec<&'d Step> {
-    let mut wanted: BTreeSet<&StepName> = step.needs.iter().map(|n| &n.step).collect();
-    let mut found = Vec::new();
-    for candidate in dag.steps().iter().rev() {
-        if wanted.contains(&candidate.name) {
-            wanted.extend(candidate.needs.iter().map(|n| &n.step));
-            found.push(candidate);
-        }
-    }
-    found
 }

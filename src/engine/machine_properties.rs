@@ -6,8 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::machine::{Applied, above, apply, next_wake, replay};
+use super::graph::above;
+use super::machine::{Applied, apply, next_wake, replay};
 use super::machine_tests::at;
+use super::recovery::{Decision, Seen, recover};
 use crate::domain::dag::fixtures::{dag, step};
 use crate::domain::dag::{Dag, Program, Restart, Step, StepKind, TriggerRule, Until};
 use crate::domain::event::{Action, Created, RunEvent, Stamped};
@@ -183,19 +185,56 @@ impl World {
             (6, Some(a), _) if !self.alive.contains(&a) => self.exit(&a, Exit::Code(0)),
             (6..=7, _, Some(a)) => self.exit(&a, Exit::Code(0)),
             (8, _, Some(a)) => self.exit(&a, Exit::Code(1)),
-            (9, _, Some(a)) => self.exit(&a, if pick % 2 == 0 { Exit::Lost("gone".into()) } else { Exit::Signal(9) }),
-            (10, ..) if pick % 9 == 0 => self.feed(RunEvent::CancelRequested { by: "p".into() }),
-            (11, ..) if pick % 3 == 0 => self.feed(RunEvent::Marked { step: name, success: pick % 2 == 0, by: "p".into() }),
-            (12, ..) if pick % 3 == 0 => self.feed(RunEvent::Cleared { steps: vec![name], by: "p".into() }),
+            (9, _, Some(a)) => self.exit(&a, if pick.is_multiple_of(2) { Exit::Lost("gone".into()) } else { Exit::Signal(9) }),
+            (10, ..) if pick.is_multiple_of(9) => self.feed(RunEvent::CancelRequested { by: "p".into() }),
+            (11, ..) if pick.is_multiple_of(3) => {
+                self.feed(RunEvent::Marked { step: name, success: pick.is_multiple_of(2), by: "p".into() })
+            }
+            (12, ..) if pick.is_multiple_of(3) => self.feed(RunEvent::Cleared { steps: vec![name], by: "p".into() }),
+            (14, ..) if pick.is_multiple_of(2) => self.crash(pick),
             (13, ..) => {
                 self.now += Duration::from_secs(pick as u64 % 2000);
                 self.feed(RunEvent::Tick);
             }
-            _ => self.to_wake(),
+            _ => self.wake_up(),
         }
     }
 
-    fn to_wake(&mut self) {
+    /// The daemon dies and comes back; meanwhile some attempts ended and some vanished.
+    fn crash(&mut self, fates: usize) {
+        let fate = |index: usize| fates >> (2 * (index % 16)) & 3;
+        let alive: Vec<AttemptId> = self.alive.iter().cloned().collect();
+        let seen = |(index, attempt): (usize, &AttemptId)| match fate(index) {
+            0 | 1 => Some(Seen { attempt: attempt.clone(), ended: None }),
+            2 => Some(Seen { attempt: attempt.clone(), ended: Some((Exit::Code(0), None)) }),
+            _ => None,
+        };
+        let found: Vec<Seen> = alive.iter().enumerate().filter_map(seen).collect();
+        self.now += Duration::from_secs(fates as u64 % 100);
+        // The journal is all that the new daemon has.
+        let folded = replay(&self.journal).expect("a journal replays").expect("a run");
+        assert_eq!(folded, self.run);
+        for decision in recover(&[folded], &found, self.now) {
+            match decision {
+                Decision::Adopt(attempt) => assert!(self.alive.contains(&attempt)),
+                Decision::Feed { event, .. } => {
+                    if let RunEvent::Exited { step, attempt, .. } = &event {
+                        self.alive.retain(|a| (&a.step, a.attempt) != (step, *attempt));
+                    }
+                    self.feed(event);
+                }
+                Decision::Start { attempt, .. } => assert!(self.alive.contains(&attempt), "a start that was decided before"),
+                Decision::Stop { attempt, orphan, .. } => {
+                    assert!(!orphan, "everything that lives is owned: {attempt}");
+                    self.asked.insert(attempt);
+                }
+                Decision::Forget(attempt) => assert!(!self.alive.contains(&attempt)),
+            }
+        }
+        self.feed(RunEvent::Tick);
+    }
+
+    fn wake_up(&mut self) {
         let Some(wake) = next_wake(&self.run) else { return };
         self.now = self.now.max(wake);
         self.feed(RunEvent::Tick);
@@ -213,7 +252,7 @@ impl World {
                 return;
             }
             let Some(attempt) = self.alive.iter().find(|a| !self.is_settled(a) || self.ends_by_itself(a)).cloned() else {
-                self.to_wake();
+                self.wake_up();
                 continue;
             };
             let step = self.run.dag.step(&attempt.step).expect("a step");

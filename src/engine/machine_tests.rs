@@ -119,7 +119,7 @@ impl Play {
     }
 
     /// Lets time pass to the next wake and ticks there.
-    fn to_wake(&mut self) -> &mut Self {
+    fn wake_up(&mut self) -> &mut Self {
         self.now = self.wake();
         self.feed(&RunEvent::Tick);
         assert!(next_wake(&self.run).is_none_or(|wake| wake > self.now), "a tick at the wake must consume it");
@@ -162,7 +162,7 @@ fn a_whole_day_opens_in_order_closes_in_order_and_succeeds() {
     assert_eq!(play.state("sink"), StepState::Pending, "running is not ready");
     play.ready("collector");
     assert_eq!(play.starts(), ["topics", "collector", "sink"]);
-    play.started("sink").ready("sink").to_wake();
+    play.started("sink").ready("sink").wake_up();
     assert_eq!((play.now, play.state("freshness")), (at("08:55"), StepState::Starting));
     play.started("freshness").exit("freshness", Exit::Code(0));
     assert_eq!(play.wake(), at("09:00"));
@@ -191,7 +191,7 @@ fn a_whole_day_opens_in_order_closes_in_order_and_succeeds() {
 #[test]
 fn starts_carry_a_deadline_behind_the_close() {
     let mut play = open_day();
-    play.to_wake();
+    play.wake_up();
     let deadlines: BTreeMap<_, _> = play
         .actions
         .iter()
@@ -212,7 +212,7 @@ fn a_task_is_retried_with_backoff_and_then_fails_what_needs_it() {
     let mut play = Play::new(vec![first, step("b", StepKind::Task, &[("a", Until::Succeeded)])], None);
     play.started("a").exit("a", Exit::Code(1));
     assert_eq!((play.state("a"), play.step("a").retries_used), (StepState::Waiting, 1));
-    play.to_wake();
+    play.wake_up();
     assert_eq!((play.state("a"), play.step("a").attempt), (StepState::Starting, 2));
     play.started("a").exit("a", Exit::Signal(11));
     assert_eq!((play.state("a"), play.state("b")), (StepState::Failed, StepState::UpstreamFailed));
@@ -228,17 +228,17 @@ fn losses_spend_no_retry() {
     assert_eq!((play.state("a"), play.step("a").attempt, play.step("a").retries_used), (StepState::Starting, 2, 0));
     play.exit("a", Exit::Lost("gone".into()));
     assert_eq!(play.state("a"), StepState::Waiting, "a second loss waits");
-    play.to_wake().started("a").exit("a", Exit::Code(0));
+    play.wake_up().started("a").exit("a", Exit::Code(0));
     assert_eq!(play.run.state, RunState::Succeeded);
 }
 
 #[test]
 fn a_timeout_stops_and_counts_as_failure() {
     let mut play = Play::new(vec![step("a", StepKind::Task, &[])], None);
-    play.started("a").to_wake();
+    play.started("a").wake_up();
     assert_eq!((play.now, play.state("a")), (at("09:00"), StepState::Stopping));
     assert_eq!((play.stops(), play.alerts()), (vec!["a".to_owned()], vec![AlertKind::DeadlineMissed]));
-    play.to_wake();
+    play.wake_up();
     assert!(matches!(play.actions.last(), Some(Action::Kill { .. })), "the machine insists");
     play.exit("a", Exit::Code(0));
     assert_eq!(play.state("a"), StepState::Failed, "ending well too late is too late");
@@ -247,7 +247,7 @@ fn a_timeout_stops_and_counts_as_failure() {
 #[test]
 fn reports_of_older_attempts_and_doubles_change_nothing() {
     let mut play = open_day();
-    play.exit("sink", Exit::Code(0)).to_wake();
+    play.exit("sink", Exit::Code(0)).wake_up();
     assert_eq!(play.step("sink").attempt, 2);
     let before = play.run.clone();
     let journal = play.journal.len();
@@ -269,7 +269,7 @@ fn a_service_that_ends_inside_its_window_is_restarted_even_with_code_0() {
     play.exit("sink", Exit::Code(0));
     assert_eq!(play.state("sink"), StepState::Waiting);
     assert_eq!(play.alerts(), [], "a restart is not yet somebody's problem");
-    play.to_wake();
+    play.wake_up();
     assert_eq!((play.state("sink"), play.step("sink").attempt), (StepState::Starting, 2));
 }
 
@@ -284,7 +284,7 @@ fn restart_policies_and_limits_hold() {
     let mut play = Play::new(vec![polite, once, limited], Some("16:00"));
     play.started("polite").exit("polite", Exit::Code(0)).started("once").exit("once", Exit::Code(3));
     assert_eq!((play.state("polite"), play.state("once")), (StepState::Succeeded, StepState::Failed));
-    play.started("limited").exit("limited", Exit::Code(1)).to_wake();
+    play.started("limited").exit("limited", Exit::Code(1)).wake_up();
     play.started("limited").exit("limited", Exit::Code(1));
     assert_eq!(play.state("limited"), StepState::Failed);
 }
@@ -293,7 +293,7 @@ fn restart_policies_and_limits_hold() {
 fn the_restart_backoff_starts_over_after_a_stable_life() {
     let mut play = open_day();
     for _ in 0..3 {
-        play.exit("sink", Exit::Code(1)).to_wake().started("sink");
+        play.exit("sink", Exit::Code(1)).wake_up().started("sink");
     }
     assert_eq!(play.step("sink").retries_used, 3);
     play.ready("sink").tick("12:00").exit("sink", Exit::Code(1));
@@ -303,7 +303,7 @@ fn the_restart_backoff_starts_over_after_a_stable_life() {
 #[test]
 fn a_service_that_is_not_ready_in_time_is_restarted_with_an_alert() {
     let mut play = day();
-    play.started("topics").exit("topics", Exit::Code(0)).started("collector").to_wake();
+    play.started("topics").exit("topics", Exit::Code(0)).started("collector").wake_up();
     assert_eq!((play.now, play.state("collector")), (at("08:50:30"), StepState::Stopping));
     assert_eq!(play.alerts(), [AlertKind::DeadlineMissed]);
     play.exit("collector", Exit::Signal(15));
@@ -353,7 +353,7 @@ fn checks_keep_to_the_grid_and_count_what_they_missed() {
     play.started("freshness").exit("freshness", Exit::Code(1));
     assert_eq!((play.state("freshness"), play.alerts()), (StepState::Waiting, vec![AlertKind::StepFailed]));
     assert_eq!(play.step("freshness").next_at, Some(at("10:10")));
-    play.to_wake().started("freshness").exit("freshness", Exit::Code(1));
+    play.wake_up().started("freshness").exit("freshness", Exit::Code(1));
     assert_eq!(play.alerts().len(), 1, "one alert per streak");
 }
 
@@ -456,6 +456,6 @@ fn nothing_starts_before_the_open() {
     assert!(early.actions.is_empty());
     assert_eq!(next_wake(&early.run), Some(at("08:50")));
     play.run = early.run;
-    play.to_wake();
+    play.wake_up();
     assert_eq!(play.state("topics"), StepState::Starting);
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::machine::{Turn, above, later, stop_time};
+use super::graph::above;
+use super::machine::{Turn, later, stop_time};
 use super::needs::{Verdict, verdict};
 use crate::domain::dag::{Dag, Step, StepKind};
 use crate::domain::event::Action;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::fixtures::{at, context, fast_clock, record, spool, trade};
 use super::{StepError, run};
 use crate::backends::raw::Document;
-use crate::backends::{Backends, address};
+use crate::backends::{Backends, address, socket};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::trade::Trade;
@@ -125,4 +125,40 @@ async fn two_members_share_the_partitions_and_both_drain() {
     second.drain().await;
     let ids = day.backends.index.ids("kis-trades-2026.11.20", "", None, 10_000).await.expect("ids");
     assert_eq!(ids.len(), 600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_in_other_processes_survive_a_restart_of_the_daemon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stores = address::open_embedded(&Config::default(), folder.path()).expect("opened");
+    let path = folder.path().join("openbell.sock");
+    let serve = |stores: &Backends| {
+        drop(std::fs::remove_file(&path));
+        let listener = tokio::net::UnixListener::bind(&path).expect("bound");
+        let stop = CancellationToken::new();
+        (stop.clone(), tokio::spawn(socket::serve(listener, stores.clone(), stop)))
+    };
+    let (mut stop, mut server) = serve(&stores);
+    let day = Day { folder, backends: socket::connect(&path) };
+    day.once("topics", json!({"create": ["kis.trades"], "partitions": 3})).await;
+    let running = [
+        day.begin("sink/index", "sink-index", json!({})),
+        day.begin("sink/objects", "sink-objects", json!({"rotate": {"every": "30s"}})),
+        day.begin("vwap", "vwap", json!({})),
+    ];
+    for round in 0..12 {
+        let trades: Vec<_> = (round * 20 + 1..=round * 20 + 20).flat_map(|n| ["005930", "000660", "035720"].map(|s| trade(s, n))).collect();
+        day.arrive(&trades).await;
+        if round % 4 == 2 {
+            stop.cancel();
+            server.await.expect("no panic");
+            (stop, server) = serve(&stores);
+        }
+    }
+    for step in running {
+        step.drain().await;
+    }
+    let result = day.once("reconcile", json!({})).await;
+    assert_eq!(result["ok"], true, "{result}");
+    assert_eq!(result["hops"]["objects"]["unique"], 720);
 }

@@ -14,7 +14,7 @@ use super::spool_tail::{self, Tail};
 use super::{Context, StepError, durable, log_search};
 use crate::backends::log::{Partition, Topic};
 use crate::backends::{BackendError, ErrorKind};
-use crate::domain::calendar::{Calendar, Day, Session};
+use crate::domain::calendar::Session;
 use crate::domain::freshness::{Limits, Observation, Verdict, culprit, human, judge, name, silent};
 use crate::domain::ledger::Hop;
 use crate::domain::trade::rfc3339;
@@ -131,7 +131,7 @@ impl Look<'_> {
     fn session(&self) -> Option<Session> {
         let date = self.context.spec.session_date;
         match &self.context.calendar {
-            Some(calendar) => session_of(calendar, date),
+            Some(calendar) => calendar.session(date),
             // Without a calendar every day has one session, from midnight to midnight.
             None => {
                 let open = date.to_zoned(self.zone.clone()).ok()?.timestamp();
@@ -335,19 +335,6 @@ impl Look<'_> {
             "silent_symbols": silent,
         })
     }
-}
-
-fn session_of(calendar: &Calendar, date: jiff::civil::Date) -> Option<Session> {
-    use jiff::civil::Weekday;
-    let (open, close) = match calendar.days.get(&date) {
-        Some(Day::Closed { .. }) => return None,
-        Some(Day::Hours { open, close, .. }) => (*open, *close),
-        None if matches!(date.weekday(), Weekday::Saturday | Weekday::Sunday) => return None,
-        None => calendar.regular,
-    };
-    let zone = TimeZone::get(&calendar.timezone).ok()?;
-    let instant = |time| date.to_datetime(time).to_zoned(zone.clone()).ok().map(|z| z.timestamp());
-    Some(Session { date, open: instant(open)?, close: instant(close)? })
 }
 
 #[cfg(test)]

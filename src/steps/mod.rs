@@ -139,7 +139,8 @@ pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, S
 }
 
 /// The built-in programs.
-pub const PROGRAMS: &[&str] = &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
+pub const PROGRAMS: &[&str] =
+    &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
 
 /// The `with:` keys that each built-in program knows; a table's keys are written with a dot.
 pub const PARAMETERS: &[(&str, &[&str])] = &[

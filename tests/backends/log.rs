@@ -27,7 +27,7 @@ crate::contract!(
     appends_at_once_keep_their_order,
 );
 
-const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(20);
 
 fn record(key: &str, value: impl Into<Vec<u8>>) -> Record {
     Record {
@@ -38,16 +38,16 @@ fn record(key: &str, value: impl Into<Vec<u8>>) -> Record {
     }
 }
 
-fn partition(topic: &str, number: u32) -> Partition {
+pub fn partition(topic: &str, number: u32) -> Partition {
     Partition { topic: topic.into(), number }
 }
 
-async fn fill(log: &dyn Log, topic: &str, count: usize) -> Vec<(u32, u64)> {
+pub async fn fill(log: &dyn Log, topic: &str, count: usize) -> Vec<(u32, u64)> {
     let records = (0..count).map(|n| record(&format!("key{n}"), format!("value {n}"))).collect();
     log.append(topic, records).await.expect("appends")
 }
 
-async fn read_all(log: &dyn Log, partition: &Partition) -> Vec<Stored> {
+pub async fn read_all(log: &dyn Log, partition: &Partition) -> Vec<Stored> {
     let mut all = Vec::new();
     let mut next = 0;
     loop {
@@ -75,7 +75,7 @@ async fn poll_until(consumer: &mut dyn Consumer, mut done: impl FnMut(&Polled) -
     all
 }
 
-async fn assigned(consumer: &mut dyn Consumer) -> Vec<Committed> {
+pub async fn assigned(consumer: &mut dyn Consumer) -> Vec<Committed> {
     let polled = poll_until(consumer, |p| matches!(p, Polled::Assigned(_))).await;
     match polled.into_iter().next_back() {
         Some(Polled::Assigned(partitions)) => partitions,
@@ -83,7 +83,7 @@ async fn assigned(consumer: &mut dyn Consumer) -> Vec<Committed> {
     }
 }
 
-async fn records(consumer: &mut dyn Consumer, count: usize) -> Vec<Stored> {
+pub async fn records(consumer: &mut dyn Consumer, count: usize) -> Vec<Stored> {
     let mut all = Vec::new();
     poll_until(consumer, |polled| {
         if let Polled::Records(some) = polled {

@@ -2,6 +2,7 @@
 
 mod index;
 mod log;
+mod log_files;
 mod objects;
 mod places;
 mod raw;

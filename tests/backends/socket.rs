@@ -78,7 +78,8 @@ async fn a_client_that_goes_away_leaves_its_groups() {
     let dir = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start(dir.path()).await;
     let (first, second) = (connect(dir.path().join("sock")), connect(dir.path().join("sock")));
-    first.log.create_topic("t", 1).await.expect("creates");
+    // The second one creates, so that the first one's connection comes about in its own runtime.
+    second.log.create_topic("t", 1).await.expect("creates");
     // In a process of its own, as far as the daemon can tell: its runtime is shut down, and its connection with it.
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -28,6 +28,7 @@ pub struct Item {
     /// Create or replace.
     pub op: Op,
     /// One JSON object.
+    #[serde(with = "crate::backends::bytes")]
     pub source: Vec<u8>,
 }
 

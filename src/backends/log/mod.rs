@@ -19,6 +19,7 @@ pub struct Record {
     /// Decides the partition; `None` goes to partition 0.
     pub key: Option<Vec<u8>>,
     /// Payload.
+    #[serde(with = "crate::backends::bytes")]
     pub value: Vec<u8>,
     /// Ordered headers.
     pub headers: Vec<(String, Vec<u8>)>,

@@ -253,6 +253,6 @@ impl Open {
         }
         let message = format!("damaged at byte {at}, with whole entries after it");
         BackendError::new(ErrorKind::Corrupt, place_of(place, &self.path), message)
-            .remedy("delete nothing: start the step that writes it again; it sets the damaged bytes aside and goes on after them")
+            .remedy("delete nothing: restart what writes here (a collector step, or the daemon for its log); opening sets the damaged bytes aside and goes on after them")
     }
 }

@@ -180,14 +180,14 @@ impl Writer {
             place_of(&self.place, &self.path),
             format!("bytes could not be made durable: {error}"),
         )
-        .remedy("check the disk, then start this step again: opening finds out what was kept")
+        .remedy("check the disk, then restart what writes here (a collector step, or the daemon for its log): opening finds out what was kept")
     }
 
     fn usable(&self) -> Result<()> {
         if self.failed {
             let message = "an earlier sync failed, and what the disk holds is unknown";
             return Err(BackendError::new(ErrorKind::Unavailable, &self.place, message)
-                .remedy("check the disk, then start this step again: opening finds out what was kept"));
+                .remedy("check the disk, then restart what writes here (a collector step, or the daemon for its log): opening finds out what was kept"));
         }
         Ok(())
     }

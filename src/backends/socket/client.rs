@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::connection::{Connection, Link};
 use super::consumer::RemoteConsumer;
 use super::protocol::{Reply, Request};
+use crate::backends::bytes::Blob;
 use crate::backends::index::{Index, Item, ItemResult, Template};
 use crate::backends::log::{Committed, Consumer, Log, Partition, Record, Stored, Topic};
 use crate::backends::objects::{Metadata, Objects, Put};
@@ -103,7 +104,7 @@ impl Index for Remote {
         call!(self, Names, Request::IndexIds { index: index.into(), prefix: prefix.into(), after, limit })
     }
     async fn get(&self, index: &str, id: &str) -> Result<Option<Vec<u8>>> {
-        call!(self, Bytes, Request::IndexGet { index: index.into(), id: id.into() })
+        Ok(call!(self, Bytes, Request::IndexGet { index: index.into(), id: id.into() })?.map(|blob| blob.0))
     }
     async fn latest(&self, prefix: &str, field: &str) -> Result<Option<String>> {
         call!(self, Text, Request::IndexLatest { prefix: prefix.into(), field: field.into() })
@@ -113,13 +114,13 @@ impl Index for Remote {
 #[async_trait]
 impl Objects for Remote {
     async fn put_if_absent(&self, key: &str, body: Vec<u8>, metadata: &Metadata) -> Result<Put> {
-        call!(self, Put, Request::PutObject { key: key.into(), body, metadata: metadata.clone() })
+        call!(self, Put, Request::PutObject { key: key.into(), body: Blob(body), metadata: metadata.clone() })
     }
     async fn head(&self, key: &str) -> Result<Option<Metadata>> {
         call!(self, Metadata, Request::Head { key: key.into() })
     }
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        call!(self, Bytes, Request::GetObject { key: key.into() })
+        Ok(call!(self, Bytes, Request::GetObject { key: key.into() })?.map(|blob| blob.0))
     }
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
         call!(self, Names, Request::List { prefix: prefix.into(), after: after.map(str::to_owned), limit })

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backends::Result;
+use crate::backends::bytes::Blob;
 use crate::backends::index::{Item, ItemResult, Template};
 use crate::backends::log::{Committed, Partition, Polled, Record, Stored, Topic};
 use crate::backends::objects::{Metadata, Put};
@@ -120,7 +121,7 @@ pub(super) enum Request {
     },
     PutObject {
         key: String,
-        body: Vec<u8>,
+        body: Blob,
         metadata: Metadata,
     },
     Head {
@@ -152,7 +153,7 @@ pub(super) enum Reply {
     Document(Option<Document>),
     Instant(Option<Timestamp>),
     Items(Vec<ItemResult>),
-    Bytes(Option<Vec<u8>>),
+    Bytes(Option<Blob>),
     Text(Option<String>),
     Put(Put),
     Metadata(Option<Metadata>),

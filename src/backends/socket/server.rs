@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::protocol::{Answer, Call, Reply, Request};
 use super::{HELLO, frame};
+use crate::backends::bytes::Blob;
 use crate::backends::log::{Consumer, Polled};
 use crate::backends::{BackendError, Backends, ErrorKind, Result};
 
@@ -210,11 +211,11 @@ async fn carry_out(backends: &Backends, request: Request) -> Result<Reply> {
         Request::IndexIds { index: name, prefix, after, limit } => {
             Reply::Names(index.ids(&name, &prefix, after.as_deref(), limit).await?)
         }
-        Request::IndexGet { index: name, id } => Reply::Bytes(index.get(&name, &id).await?),
+        Request::IndexGet { index: name, id } => Reply::Bytes(index.get(&name, &id).await?.map(Blob)),
         Request::IndexLatest { prefix, field } => Reply::Text(index.latest(&prefix, &field).await?),
-        Request::PutObject { key, body, metadata } => Reply::Put(objects.put_if_absent(&key, body, &metadata).await?),
+        Request::PutObject { key, body, metadata } => Reply::Put(objects.put_if_absent(&key, body.0, &metadata).await?),
         Request::Head { key } => Reply::Metadata(objects.head(&key).await?),
-        Request::GetObject { key } => Reply::Bytes(objects.get(&key).await?),
+        Request::GetObject { key } => Reply::Bytes(objects.get(&key).await?.map(Blob)),
         Request::List { prefix, after, limit } => Reply::Names(objects.list(&prefix, after.as_deref(), limit).await?),
         // Carried out by the connection itself.
         Request::Join { .. }

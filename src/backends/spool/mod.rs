@@ -20,6 +20,7 @@
 mod cursor;
 mod entry;
 mod reader;
+mod synced;
 mod writer;
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The reading end, and the removal of what nobody needs to read again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::entry::{self, Entry};
-use super::place;
+use super::{place, synced};
 use crate::backends::Result;
 use crate::backends::segments::{self, Take, folder};
 
@@ -14,8 +15,12 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// A reading end. Any number, also in other processes, also while the writer works.
 pub struct Reader {
+    dir: PathBuf,
     segments: segments::Reader,
     place: String,
+    /// How far the writer has synced, if it is in this process.
+    synced: Option<watch::Receiver<u64>>,
+    ask: bool,
 }
 
 impl Reader {
@@ -23,7 +28,14 @@ impl Reader {
     /// entries until somebody writes them; entries that were pruned are passed over.
     pub fn open(dir: &Path, seq: u64) -> Result<Self> {
         let place = place(dir);
-        Ok(Self { segments: segments::Reader::new(dir, place.clone(), seq.max(1), None), place })
+        let segments = segments::Reader::new(dir, place.clone(), seq.max(1), None);
+        Ok(Self { dir: dir.to_owned(), segments, place, synced: None, ask: true })
+    }
+
+    /// Reads as in another process than the writer's.
+    #[cfg(test)]
+    pub(super) fn foreign(self) -> Self {
+        Self { ask: false, ..self }
     }
 
     /// Up to `max` whole entries (fewer if they are large); empty at the end: the caller waits, for [`super::Writer::watch`] or as it
@@ -33,7 +45,12 @@ impl Reader {
     /// `Corrupt`, with the file and the byte, for damage that has whole entries behind it. Opening the spool for writing
     /// sets the damage aside, and reading goes on.
     pub fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        let take = Take { frames: max, bytes: BATCH_BYTES, until: None };
+        // Closed when the writer is gone; another one may have come.
+        if self.synced.as_ref().is_none_or(|s| s.has_changed().is_err()) {
+            self.synced = if self.ask { synced::find(&self.dir) } else { None };
+        }
+        let until = self.synced.as_ref().map(|s| *s.borrow() + 1);
+        let take = Take { frames: max, bytes: BATCH_BYTES, until };
         self.segments.take(take, |seq, payload| entry::decode(&self.place, seq, payload))
     }
 

@@ -110,7 +110,7 @@ fn a_reader_beyond_the_end_or_of_no_spool_waits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A crash that leaves any beginning of the newest file keeps exactly the whole entries of that beginning.
     #[test]
@@ -210,6 +210,7 @@ proptest! {
         prop_assert_eq!(recovered.set_aside_bytes, (garbage.len() + zeros) as u64);
         prop_assert!(fs::read(recovered.set_aside.expect("kept")).expect("readable").starts_with(&garbage));
         writer.append(&[entry(1, 5)]).expect("appends");
+        writer.sync().expect("syncs");
         prop_assert_eq!(read_all(dir.path()).len(), whole.len() + 1);
     }
 }
@@ -241,6 +242,7 @@ fn an_interrupted_repair_is_finished_by_the_next_opening() {
     assert_eq!((first.last_seq, second.last_seq), (7, 7));
     assert_eq!(first.set_aside, second.set_aside);
     assert!(writer.append(&[entry(1, 0)]).expect("appends") > 8);
+    writer.sync().expect("syncs");
     assert_eq!(read_all(dir.path()).len(), 8);
 }
 
@@ -256,24 +258,40 @@ impl Disk for Cramped {
     }
 }
 
+#[test]
+fn readers_in_the_writers_process_see_what_is_synced_and_no_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut writer, _) = small(dir.path());
+    let mut reader = Reader::open(dir.path(), 1).expect("opens");
+    writer.append(&[entry(1, 0), entry(2, 0)]).expect("appends");
+    assert_eq!(reader.next(10).expect("reads"), []);
+    writer.sync().expect("syncs");
+    writer.append(&[entry(3, 0)]).expect("appends");
+    assert_eq!(reader.next(10).expect("reads").len(), 2);
+    // With the writer gone, what it left unsynced is made durable by the reader.
+    drop(writer);
+    assert_eq!(reader.next(10).expect("reads").len(), 1);
+    let (mut writer, _) = small(dir.path());
+    writer.append(&[entry(4, 0)]).expect("appends");
+    assert_eq!(reader.next(10).expect("reads"), []);
+    writer.sync().expect("syncs");
+    assert_eq!(reader.next(10).expect("reads").len(), 1);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_full_disk_keeps_nothing_of_the_call_and_the_call_can_be_repeated(room in 0u64..2000) {
         let dir = tempfile::tempdir().expect("a folder");
         let left = Arc::new(AtomicU64::new(room));
         let (mut writer, _) = Writer::open_with(dir.path(), 512, Box::new(Cramped(Arc::clone(&left)))).expect("opens");
-        let mut reader = Reader::open(dir.path(), 1).expect("opens");
+        let mut reader = Reader::open(dir.path(), 1).expect("opens").foreign();
         let mut got = Vec::new();
         let mut was_full = false;
         for call in 0..12u64 {
             let entries = [entry(call * 2, 60), entry(call * 2 + 1, 60)];
-            let error = match writer.append(&entries) {
-                Ok(_) => None,
-                Err(error) => Some(error),
-            };
-            if let Some(error) = error {
+            if let Err(error) = writer.append(&entries) {
                 was_full = true;
                 prop_assert_eq!(error.kind, ErrorKind::Full);
                 prop_assert!(error.is_transient() && error.to_string().contains("free some space"), "{}", error);
@@ -339,13 +357,15 @@ fn readers_follow_a_working_writer() {
     let dir = tempfile::tempdir().expect("a folder");
     const COUNT: u64 = 3000;
     let (mut writer, _) = Writer::open_with(dir.path(), 20_000, Box::new(RealDisk)).expect("opens");
-    let readers: Vec<_> = (0..2)
-        .map(|_| {
+    let readers: Vec<_> = [false, true]
+        .into_iter()
+        .map(|foreign| {
             let mut synced = writer.watch();
-            let mut reader = Reader::open(dir.path(), 1).expect("opens");
+            let reader = Reader::open(dir.path(), 1).expect("opens");
+            let mut reader = if foreign { reader.foreign() } else { reader };
             std::thread::spawn(move || {
                 let mut seen = Vec::new();
-                // Reads without waiting, so that it meets half-written entries too; the watch only says when to stop.
+                // Reads without waiting, so that the foreign one meets half-written entries; the watch only says when to stop.
                 while *synced.borrow_and_update() < COUNT || seen.len() < COUNT as usize {
                     seen.extend(reader.next(64).expect("never an error").into_iter().map(|e| e.seq));
                 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::entry::NewEntry;
-use super::{SEGMENT_BYTES, cursor, place};
+use super::{SEGMENT_BYTES, cursor, place, synced};
 use crate::backends::segments::{self, Disk, Options, RealDisk};
 use crate::backends::{BackendError, ErrorKind, Result, files};
 
@@ -16,6 +16,8 @@ pub struct Writer {
     id: String,
     last: u64,
     synced: watch::Sender<u64>,
+    /// Before the lock, so that the next writer finds its place free.
+    _listed: synced::Listed,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -62,7 +64,9 @@ impl Writer {
             },
         };
         let last = recovered.last_seq;
-        Ok((Self { segments, id, last, synced: watch::channel(last).0, _lock: lock }, recovered))
+        let synced = watch::channel(last).0;
+        let listed = synced::list(dir, synced.subscribe()).map_err(|e| BackendError::io(super::place(dir), &e))?;
+        Ok((Self { segments, id, last, synced, _listed: listed, _lock: lock }, recovered))
     }
 
     /// The spool's own id, fixed when the folder was created.
@@ -83,7 +87,7 @@ impl Writer {
         Ok(self.last)
     }
 
-    /// Makes everything appended durable and tells those who [watch](Writer::watch); returns the last sequence number.
+    /// Makes everything appended durable, and thereby visible to readers in this process, and tells those who [watch](Writer::watch); returns the last sequence number.
     ///
     /// # Errors
     /// `Unavailable` when the disk fails. What was appended since the last sync is in doubt then, and the writer refuses

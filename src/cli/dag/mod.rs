@@ -65,12 +65,15 @@ pub enum Command {
     Test {
         /// The DAG file
         file: PathBuf,
-        /// Session date, YYYY-MM-DD (default: the next one)
+        /// Session date the steps are told, YYYY-MM-DD (default: today)
         #[arg(long)]
         date: Option<Date>,
-        /// Play it this many times faster than real time
-        #[arg(long)]
-        speed: Option<f64>,
+        /// How long a DAG with services may run (default: until its close of today, else 10m)
+        #[arg(long, value_name = "DURATION")]
+        until: Option<String>,
+        /// Keep the run's data here (default: a new temporary folder)
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
     /// Print the JSON Schema of DAG files, for editors
     Schema {
@@ -107,7 +110,12 @@ pub fn main(command: Command) -> Result {
         Command::Next { name, count, from, shared } => {
             with_dag(&name, &shared, |_, dag, folder| next::next(dag, folder.calendar_of(dag), count.into(), from, shared.json))
         }
-        Command::Test { .. } => Err(Failure::unusable("not available yet")),
+        Command::Test { file, date, until, data } => {
+            let until = until
+                .map(|text| crate::domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}"))))
+                .transpose()?;
+            super::trial::main(&super::trial::Trial { file, date, until, data, config: crate::config::Config::default() })
+        }
         Command::Schema { json: _ } => print_json(&schema::schema(programs::BUILT_IN)),
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Result, print, print_json, table};
 use crate::daemon::folder::{DagFile, Folder};
-use crate::domain::dag::{Dag, Need, Program, Step, StepKind, Until};
+use crate::domain::dag::{Dag, Need, Program, Restart, Step, StepKind, Until};
 use crate::domain::schedule::Schedule;
 
 pub(super) fn list(folder: &Folder, json: bool) -> Result {
@@ -128,6 +128,14 @@ pub(super) fn until(until: Until) -> &'static str {
     }
 }
 
+fn restart(policy: Restart) -> &'static str {
+    match policy {
+        Restart::Always => "always",
+        Restart::OnFailure => "on_failure",
+        Restart::Never => "never",
+    }
+}
+
 fn policy(step: &Step) -> String {
     let mut words = Vec::new();
     if let Some(every) = step.every {
@@ -141,7 +149,7 @@ fn policy(step: &Step) -> String {
     }
     if step.kind == StepKind::Service {
         words.push(format!("ready within {}", table::duration(step.ready_within)));
-        words.push(format!("restart {}", format!("{:?}", step.restart.policy).to_lowercase()));
+        words.push(format!("restart {}", restart(step.restart.policy)));
     }
     if let Some(drain) = step.drain {
         words.push(format!("drain {}", table::duration(drain)));

@@ -326,34 +326,3 @@ fn exercise(bytes: &[u8]) {
         Err(error) => assert!(!error.cause.is_empty() && !error.message.is_empty()),
     }
 }
-
-    #[test]
-    #[ignore]
-    fn zz_speed() {
-        let text = TRADES_46;
-        let start = std::time::Instant::now();
-        let mut n = 0usize;
-        for _ in 0..200_000 {
-            if let Ok(Message::Data(frame)) = parse(std::hint::black_box(text.as_bytes())) {
-                for r in frame.records() { n += std::hint::black_box(r.field(13)).len(); }
-            }
-        }
-        let t = start.elapsed();
-        eprintln!("view: {:.2} M records/s ({n})", 0.6 / t.as_secs_f64());
-        let start = std::time::Instant::now();
-        for _ in 0..100_000 {
-            if let Ok(Message::Data(frame)) = parse(std::hint::black_box(text.as_bytes())) {
-                for r in frame.records() { n += std::hint::black_box(Essence::of(&r).unwrap()).quantity as usize; }
-            }
-        }
-        eprintln!("essence: {:.2} M records/s ({n})", 0.3 / start.elapsed().as_secs_f64());
-        let frame = frame(text);
-        let wire = frame.records().next().unwrap().wire();
-        let start = std::time::Instant::now();
-        for _ in 0..50_000 { n += std::hint::black_box(trade(&wire, received()).unwrap()).fields.len(); }
-        eprintln!("trade: {:.2} M/s ({n})", 0.05 / start.elapsed().as_secs_f64());
-        let tr = trade(&wire, received()).unwrap();
-        let start = std::time::Instant::now();
-        for _ in 0..50_000 { n += serde_json::to_vec(std::hint::black_box(&tr)).unwrap().len(); }
-        eprintln!("json: {:.2} M/s ({n})", 0.05 / start.elapsed().as_secs_f64());
-    }

@@ -89,6 +89,7 @@ impl<T: Target> Forwarder<T> {
         let dir = self.dir.clone();
         let from = *next;
         let mut reader = Some(blocking(move || Reader::open(&dir, from)).await?);
+        self.board.update(|f| T::note(f, from - 1));
         let mut stored = (Instant::now(), from);
         loop {
             let mut open = reader.take().expect("put back after each read");

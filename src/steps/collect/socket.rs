@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message as Ws};
@@ -54,7 +55,7 @@ pub(super) struct Fatal(pub(super) String);
 enum Pending {
     Nothing,
     Key(Call<Result<String, Refusal>>),
-    Open(Call<Result<Connection, String>>),
+    Open(Call<Result<Box<Connection>, String>>),
 }
 
 /// What woke the task.
@@ -62,7 +63,7 @@ enum Event {
     Stop,
     Wake,
     Key(Result<String, Refusal>),
-    Opened(Result<Connection, String>),
+    Opened(Result<Box<Connection>, String>),
     Came(Option<Result<Ws, tungstenite::Error>>),
 }
 
@@ -83,8 +84,10 @@ pub(super) struct Socket {
 
 /// The task's moving parts.
 struct State {
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     pending: Pending,
+    /// The polite end of the connection before; the next one is opened after it, or its slot would still be taken.
+    closing: Option<JoinHandle<()>>,
     /// What the spool gets next.
     batch: Vec<NewEntry>,
     /// Receipt times never go back, whatever the clock does.
@@ -95,13 +98,22 @@ struct State {
 impl Socket {
     /// Works until it is stopped or nothing helps any more.
     pub(super) async fn run(mut self) -> Result<(), Fatal> {
-        let mut state =
-            State { connection: None, pending: Pending::Nothing, batch: Vec::new(), last_stamp: Timestamp::MIN, fatal: None };
+        let mut state = State {
+            connection: None,
+            pending: Pending::Nothing,
+            closing: None,
+            batch: Vec::new(),
+            last_stamp: Timestamp::MIN,
+            fatal: None,
+        };
         self.feed(&mut state, Input::Wake).await;
         while !self.session.has_ended() {
             let event = self.wait(&mut state).await;
             match event {
-                Event::Stop => self.feed(&mut state, Input::Stop).await,
+                Event::Stop => {
+                    self.take_ready(&mut state).await;
+                    self.feed(&mut state, Input::Stop).await;
+                }
                 Event::Wake => self.feed(&mut state, Input::Wake).await,
                 Event::Key(result) => self.feed(&mut state, Input::Key(result)).await,
                 Event::Opened(Ok(connection)) => {
@@ -118,7 +130,21 @@ impl Socket {
             }
             self.publish();
         }
+        // Without its sender the spool's thread ends; it and the forwarders need not wait for the server's goodbye.
+        drop(self.spool);
+        if let Some(closing) = state.closing {
+            ended(closing).await;
+        }
         state.fatal.map_or(Ok(()), Err)
+    }
+
+    /// Takes what arrived before a stop.
+    async fn take_ready(&mut self, state: &mut State) {
+        if let Some(connection) = &mut state.connection
+            && let Some(message) = connection.next().now_or_never()
+        {
+            self.take(state, message).await;
+        }
     }
 
     async fn wait(&self, state: &mut State) -> Event {
@@ -245,7 +271,14 @@ impl Socket {
                     Ok(())
                 }
                 Output::Open => {
-                    state.pending = Pending::Open(open(self.kis.websocket.clone()).boxed());
+                    let (address, closing) = (self.kis.websocket.clone(), state.closing.take());
+                    let call = async move {
+                        if let Some(closing) = closing {
+                            ended(closing).await;
+                        }
+                        open(address).await
+                    };
+                    state.pending = Pending::Open(call.boxed());
                     Ok(())
                 }
                 Output::Request(request) => match self.session.text(&request) {
@@ -256,7 +289,7 @@ impl Socket {
                 Output::Close(_) => {
                     state.pending = Pending::Nothing;
                     if let Some(connection) = state.connection.take() {
-                        close(connection).await;
+                        state.closing = Some(tokio::spawn(close(connection)));
                     }
                     Ok(())
                 }
@@ -351,7 +384,7 @@ fn unreadable(error: &tungstenite::Error) -> Option<FrameError> {
     }
 }
 
-async fn open(address: String) -> Result<Connection, String> {
+async fn open(address: String) -> Result<Box<Connection>, String> {
     let connect = async {
         let request = address.as_str().into_client_request().map_err(|e| format!("{address} is not a WebSocket address: {e}"))?;
         let uri = request.uri().clone();
@@ -365,7 +398,7 @@ async fn open(address: String) -> Result<Connection, String> {
         let config =
             WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST)).write_buffer_size(0);
         match tokio_tungstenite::client_async_tls_with_config(request, Relaxed::new(stream, !tls), Some(config), None).await {
-            Ok((connection, _)) => Ok(connection),
+            Ok((connection, _)) => Ok(Box::new(connection)),
             Err(tungstenite::Error::Http(response)) => Err(format!("{host}:{port} answered HTTP {}", response.status().as_u16())),
             Err(error) => Err(format!("{host}:{port}: {error}")),
         }
@@ -384,14 +417,21 @@ async fn send(state: &mut State, text: String) -> Result<(), String> {
 }
 
 /// Says goodbye; a server that does not listen is left without.
-async fn close(mut connection: Connection) {
+async fn close(mut connection: Box<Connection>) {
     let goodbye = async {
-        if connection.close(None).await.is_ok() {
+        if WebSocketStream::close(&mut connection, None).await.is_ok() {
             while let Some(Ok(_)) = connection.next().await {}
         }
     };
     if tokio::time::timeout(CLOSE, goodbye).await.is_err() {
         tracing::debug!("the server did not confirm the close of the connection");
+    }
+}
+
+/// Waits for the end of a close, which has a limit of its own.
+async fn ended(closing: JoinHandle<()>) {
+    if let Err(error) = closing.await {
+        tracing::warn!(%error, "the close of a connection broke off");
     }
 }
 

@@ -91,12 +91,14 @@ impl Group {
 
     /// A deleted topic's partitions belong to nobody, and its offsets are void.
     pub(super) fn forget_topic(&mut self, topic: &str) {
-        for (partition, owner) in self.owners.extract_if(.., |p, _| p.topic == topic) {
-            if let Some(member) = self.members.get_mut(&owner) {
-                member.told.remove(&partition);
-                member.lost.push(partition);
+        self.owners.retain(|partition, owner| {
+            let gone = partition.topic == topic;
+            if gone && let Some(member) = self.members.get_mut(owner) {
+                member.told.remove(partition);
+                member.lost.push(partition.clone());
             }
-        }
+            !gone
+        });
         self.committed.retain(|p, _| p.topic != topic);
     }
 

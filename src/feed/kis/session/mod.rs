@@ -5,7 +5,7 @@
 //!                 └─ a key younger than 23 h is used again ─▲          └─ fatal reply ──▶ ended
 //! ```
 //!
-//! The shell ([`crate::steps::collect`]) owns the socket: it carries out every [`Output`] in order, feeds back what happens as [`Input`], and
+//! The shell (the collector step) owns the socket: it carries out every [`Output`] in order, feeds back what happens as [`Input`], and
 //! wakes the machine at [`Session::wake_at`]. All times are the clock's. Rules and limits are KIS's own or were measured by its users.
 
 #[cfg(test)]

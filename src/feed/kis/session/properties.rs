@@ -60,7 +60,7 @@ proptest! {
             let mut forget = None;
             let outputs = match event {
                 Event::Pass(ms) => {
-                    bench.now = bench.now + Duration::from_millis(u64::from(ms));
+                    bench.now += Duration::from_millis(u64::from(ms));
                     bench.input(Input::Wake)
                 }
                 Event::WakeOnTime => {

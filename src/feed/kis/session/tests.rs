@@ -311,7 +311,7 @@ fn an_approval_call_is_repeated_no_sooner_than_a_second() {
         assert_eq!(bench.out, [Output::AskKey]);
         assert!(bench.now >= asked + SECOND);
         bench.session.phase = Phase::Idle { until: bench.now };
-        bench.now = bench.now + SECOND;
+        bench.now += SECOND;
     }
 }
 
