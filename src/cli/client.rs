@@ -97,11 +97,6 @@ impl Client {
         Ok(Self { base: url.trim_end_matches('/').to_owned(), data: None, http })
     }
 
-    /// Its address.
-    pub fn url(&self) -> &str {
-        &self.base
-    }
-
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, Failure> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(body) = body {

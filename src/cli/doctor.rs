@@ -1,10 +1,205 @@
-//! Stub: filled by its owner.
+//! `openbell doctor`: says what is missing on this machine, with the remedy for each. It changes nothing.
+
+mod days;
+mod machine;
+mod network;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::client::block_on;
+use super::exit::{Exit, Failure};
+use super::table::{print, print_json};
+use crate::clock::Clock;
+use crate::config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Configuration file (YAML), as for `openbell up`
+    #[arg(long, env = "OPENBELL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder
+    #[arg(long, default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// DAG folder
+    #[arg(long, default_value = "dags", value_name = "DIR")]
+    dags: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, or is not needed by everybody.
+    Warn,
+    /// A trading day would not run.
+    Fail,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        })
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How it is.
+    pub level: Level,
+    /// What was found.
+    pub message: String,
+    /// What to do; empty when nothing is to be done.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, level: Level::Ok, message: message.into(), remedy: String::new() }
+    }
+    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, level: Level::Warn, message: message.into(), remedy: remedy.into() }
+    }
+    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, level: Level::Fail, message: message.into(), remedy: remedy.into() }
+    }
+}
 
 /// Carries out the command.
-pub fn main(_arguments: Arguments) -> super::exit::Result {
-    unimplemented!()
+pub fn main(arguments: Arguments) -> super::exit::Result {
+    let json = arguments.json;
+    let findings = block_on(async { Ok(examine(&arguments, &Clock::system()).await) })?;
+    report(&findings, json)?;
+    let worst = findings.iter().map(|f| f.level).max();
+    Ok(if worst == Some(Level::Fail) { Exit::Fault } else { Exit::Fine })
+}
+
+/// The configuration, or the default one with what is wrong.
+fn configuration(path: Option<&Path>) -> (Config, Option<Finding>) {
+    let Some(path) = path else { return (Config::default(), None) };
+    let read = std::fs::read_to_string(path)
+        .map_err(|error| format!("{}: {error}", path.display()))
+        .and_then(|text| Config::parse(&path.display().to_string(), &text).map_err(|error| error.to_string()));
+    match read {
+        Ok(config) => (config, Some(Finding::ok("configuration", format!("{} is fine", path.display())))),
+        Err(error) => (
+            Config::default(),
+            Some(Finding::fail("configuration", error, "correct the file; the other checks use the defaults")),
+        ),
+    }
+}
+
+async fn examine(arguments: &Arguments, clock: &Clock) -> Vec<Finding> {
+    let (config, wrong) = configuration(arguments.config.as_deref());
+    let mut findings: Vec<Finding> = wrong.into_iter().collect();
+    let now = clock.now();
+    let daemon = network::daemon(&arguments.data).await;
+    let running = daemon.1;
+    findings.push(daemon.0);
+    findings.extend(machine::data_folder(&arguments.data));
+    findings.extend(machine::stores(&config, &arguments.data));
+    findings.push(network::port(&config.listen, running.as_deref()));
+    findings.extend(days::dags(&arguments.dags, now));
+    findings.push(machine::clock(now));
+    let (rest, socket, docker) = tokio::join!(
+        network::endpoint("KIS REST", &config.feeds.kis.rest),
+        network::endpoint("KIS WebSocket", &config.feeds.kis.websocket),
+        network::docker()
+    );
+    findings.extend([rest, socket, docker]);
+    findings
+}
+
+fn report(findings: &[Finding], json: bool) -> Result<(), Failure> {
+    let count = |level| findings.iter().filter(|f| f.level == level).count();
+    if json {
+        let ok = count(Level::Fail) == 0;
+        return print_json(&serde_json::json!({ "ok": ok, "findings": findings }));
+    }
+    let width = findings.iter().map(|f| f.check.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in findings {
+        // A message may be a whole diagnostic: its further lines stay below the first.
+        let message = finding.message.trim_end().replace('\n', &format!("\n{}", " ".repeat(width + 8)));
+        text.push_str(&format!("{:<4}  {:<width$}  {message}\n", finding.level, finding.check));
+        if !finding.remedy.is_empty() {
+            text.push_str(&format!("{}→ {}\n", " ".repeat(width + 8), finding.remedy));
+        }
+    }
+    text.push_str(&format!("\n{} ok, {} to look at, {} to repair\n", count(Level::Ok), count(Level::Warn), count(Level::Fail)));
+    print(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_configuration_is_a_finding() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("c.yaml");
+        let (_, missing) = configuration(Some(&file));
+        assert_eq!(missing.expect("a finding").level, Level::Fail);
+        std::fs::write(&file, "lsten: 127.0.0.1:1\n").expect("written");
+        let finding = configuration(Some(&file)).1.expect("a finding");
+        assert!(finding.level == Level::Fail && finding.message.contains("lsten"), "{finding:?}");
+        std::fs::write(&file, "listen: 127.0.0.1:1\n").expect("written");
+        let (config, fine) = configuration(Some(&file));
+        assert_eq!((config.listen.as_str(), fine.expect("a finding").level), ("127.0.0.1:1", Level::Ok));
+        assert!(configuration(None).1.is_none());
+    }
+
+    #[tokio::test]
+    async fn every_part_is_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("c.yaml");
+        // A feed on this machine where nobody listens, so that no test reaches out.
+        std::fs::write(&file, "feeds: { kis: { rest: \"http://127.0.0.1:1\", websocket: \"ws://127.0.0.1:1/x\" } }\n")
+            .expect("written");
+        let arguments =
+            Arguments { config: Some(file), data: folder.path().join("data"), dags: folder.path().join("none"), json: true };
+        let findings = examine(&arguments, &Clock::system()).await;
+        for check in [
+            "configuration",
+            "daemon",
+            "data folder",
+            "free space",
+            "log",
+            "raw store",
+            "index",
+            "objects",
+            "mail",
+            "port",
+            "DAG files",
+            "clock",
+            "KIS REST",
+            "KIS WebSocket",
+            "Docker",
+        ] {
+            assert!(findings.iter().any(|f| f.check == check), "{check} is missing in {findings:?}");
+        }
+        assert!(findings.iter().filter(|f| f.level == Level::Fail).all(|f| !f.remedy.is_empty()), "{findings:?}");
+    }
+
+    #[test]
+    fn the_report_is_printed_and_counts() {
+        let findings = [Finding::ok("a", "fine"), Finding::fail("b", "broken\nhere", "mend it")];
+        report(&findings, false).expect("printed");
+        report(&findings, true).expect("printed");
+        assert_eq!(findings.iter().map(|f| f.level).max(), Some(Level::Fail));
+    }
 }

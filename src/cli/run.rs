@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
-use super::table::{Table, print, print_json};
+use super::table::{columns, print, print_json};
 use crate::web::view::format::Zone;
 
 /// Which daemon is meant.
@@ -246,9 +246,9 @@ async fn list(client: &Client, dag: Option<&str>, json: bool) -> super::exit::Re
         return Ok(Exit::Fine);
     }
     let zone = Zone::new(text(&answer, "timezone"));
-    let mut table = Table::new(["run", "state", "cause", "opens", "closes", "ended"]);
+    let mut table = vec![["run", "state", "cause", "opens", "closes", "ended"].map(str::to_owned)];
     for run in list_of(&answer, "runs") {
-        table.row([
+        table.push([
             text(run, "id").to_owned(),
             text(run, "state").to_owned(),
             text(run, "cause").to_owned(),
@@ -257,7 +257,7 @@ async fn list(client: &Client, dag: Option<&str>, json: bool) -> super::exit::Re
             time(&zone, run, "finished_at", Zone::full),
         ]);
     }
-    print(if table.is_empty() { "there are no runs yet\n".to_owned() } else { table.text() })?;
+    print(if table.len() == 1 { "there are no runs yet\n".to_owned() } else { columns(&table) })?;
     Ok(Exit::Fine)
 }
 
@@ -279,7 +279,8 @@ fn shown(view: &Value, zone: &Zone) -> String {
     let window = run.get("window").unwrap_or(&Value::Null);
     let (open, close) = (time(zone, window, "open_at", Zone::full), time(zone, window, "close_at", Zone::full));
     let mut out = format!("{}  {}  {open} to {close}\n\n", text(run, "id"), text(run, "state"));
-    let mut table = Table::new(["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit", "reason"]);
+    let mut table =
+        vec![["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit", "reason"].map(str::to_owned)];
     let steps = run.pointer("/dag/steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for step in steps {
         let Some(state) = run.get("steps").and_then(|s| s.get(text(step, "name"))) else { continue };
@@ -287,7 +288,7 @@ fn shown(view: &Value, zone: &Zone) -> String {
             .last()
             .and_then(|a| a.get("exit"))
             .and_then(|e| serde_json::from_value::<crate::domain::run::Exit>(e.clone()).ok());
-        table.row([
+        table.push([
             text(step, "name").to_owned(),
             text(step, "kind").to_owned(),
             text(state, "state").to_owned(),
@@ -299,7 +300,7 @@ fn shown(view: &Value, zone: &Zone) -> String {
             state.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
         ]);
     }
-    out.push_str(&table.text());
+    out.push_str(&columns(&table));
     out
 }
 

@@ -4,44 +4,20 @@ use std::io::{self, Write};
 
 use super::exit::Failure;
 
-/// Columns that are as wide as their widest cell, two spaces apart.
-#[derive(Debug, Default)]
-pub struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    /// A table with these headings.
-    pub fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self { rows: vec![headings.map(str::to_owned).into()] }
-    }
-
-    /// Adds a row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
-    }
-
-    /// Whether it has headings only.
-    pub fn is_empty(&self) -> bool {
-        self.rows.len() < 2
-    }
-
-    /// The text, with a line end after each row.
-    pub fn text(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
-        let widths: Vec<_> = (0..columns).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:<width$}  "));
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
+/// Lays rows out in columns, two spaces apart; the first row is the head.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
         }
-        text
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
+    text
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is not a fault.
@@ -72,10 +48,10 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new(["step", "state", "note"]);
-        assert!(table.is_empty());
-        table.row(["collector".into(), "ready".into(), String::new()]);
-        table.row(["s".into(), "–".into(), "x".into()]);
-        assert_eq!(table.text(), "step       state  note\ncollector  ready\ns          –      x\n");
+        let row = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
+        assert_eq!(
+            columns(&[row("NAME", "X"), row("a", "longer"), row("longest", "")]),
+            "NAME     X\na        longer\nlongest\n"
+        );
     }
 }

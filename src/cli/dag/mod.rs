@@ -6,7 +6,6 @@ mod next;
 mod show;
 mod table;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -146,15 +145,9 @@ fn with_dag(name: &str, shared: &Shared, then: impl FnOnce(&DagFile, &Dag, &Fold
     }
 }
 
-/// Prints text; a reader that has seen enough (`| head`) is no fault.
+/// Prints text and ends well.
 fn print(text: &str) -> Result {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::unusable(format!("cannot write the output: {error}")))
-        }
-        _ => Ok(Exit::Fine),
-    }
+    super::table::print(text).map(|()| Exit::Fine)
 }
 
 fn print_json(value: &serde_json::Value) -> Result {
