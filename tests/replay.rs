@@ -23,7 +23,7 @@ steps:
     uses: collect/kis
     needs: [topics]
     with: { symbols: [\"005930\"] }
-    secrets: { app_key: env:OPENBELL_TEST_KEY, app_secret: env:OPENBELL_TEST_KEY }
+    secrets: { app_key: \"file:KEYFILE\", app_secret: \"file:KEYFILE\" }
   sink-index: { kind: service, uses: sink/index, needs: [collector], drain: 30s }
   sink-objects: { kind: service, uses: sink/objects, needs: [collector], drain: 30s, with: { rotate: { size: 1MiB, every: 1s } } }
 ";
@@ -84,7 +84,10 @@ fn exchange() -> (Exchange, Value) {
 fn recorded_frames_reach_every_hop_with_the_right_fields() {
     let (_exchange, addresses) = exchange();
     let (data, dags) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    std::fs::write(dags.path().join("replay.yaml"), DAG).expect("written");
+    let key = data.path().join("key");
+    std::fs::write(&key, "a-key-for-the-simulator").expect("written");
+    let dag = DAG.replace("KEYFILE", key.to_str().expect("a plain path"));
+    std::fs::write(dags.path().join("replay.yaml"), dag).expect("written");
     std::fs::create_dir(dags.path().join("calendars")).expect("made");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("dags/calendars/krx.csv");
     std::fs::copy(shipped, dags.path().join("calendars/krx.csv")).expect("copied");

@@ -133,7 +133,8 @@ struct Trigger {
 /// Starts a run by hand.
 pub(super) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
     let Trigger { dag, params, until, date } = body(sent)?;
-    done(&app, &headers, Command::Trigger { dag, params, until, date }).await
+    let run = give(&app, by(&headers), Command::Trigger { dag, params, until, date }).await?;
+    Ok(Json(json!({ "run": run, "message": run })))
 }
 
 /// Cancels a run.

@@ -1,4 +1,5 @@
 //! What black-box tests share: a daemon on a folder of its own, waits with a deadline.
+#![allow(dead_code, clippy::allow_attributes, reason = "every test program uses another part of it")]
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

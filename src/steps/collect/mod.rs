@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, StepError};
-use crate::backends::spool::{Reader, Recovered, Writer};
+use crate::backends::spool::{Kind, NewEntry, Reader, Recovered, Writer};
 use crate::backends::{BackendError, ErrorKind};
 use crate::domain::retry::hash;
 use crate::feed::kis::session::Session;
@@ -80,7 +80,8 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     }
     prune(&context, &dir, &board).await;
     let intake = remember(&dir, recovered.last_seq).await?;
-    board.update(|f| f.spool_seq = recovered.last_seq);
+    let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &board).await?;
+    board.update(|f| f.spool_seq = last_seq);
 
     let http =
         reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))?;
@@ -89,7 +90,7 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     let _abandoned = abandon.clone().drop_guard();
     let stop = context.stop.child_token();
     let (spool, batches) = mpsc::channel(spooler::WAITING);
-    let (synced, forwarded) = watch::channel(recovered.last_seq);
+    let (synced, forwarded) = watch::channel(last_seq);
     let spool_id = writer.id().to_owned();
 
     let mut parts = JoinSet::new();
@@ -209,6 +210,35 @@ async fn open(dir: &Path) -> Result<(Writer, Recovered), BackendError> {
             }
             result => return result,
         }
+    }
+}
+
+/// Notes in a spool with a past that whatever session was up is over: a collector that was killed could not say so, and
+/// whoever reads the spool must not take the trades on both sides for one session. A disk that is full just now lets
+/// the note go; the spool itself waits for room.
+async fn close_old_session(
+    mut writer: Writer,
+    last_seq: u64,
+    now: jiff::Timestamp,
+    board: &Board,
+) -> Result<(Writer, u64), BackendError> {
+    if last_seq == 0 {
+        return Ok((writer, 0));
+    }
+    let facts = serde_json::json!({"session": 0, "reason": "the collector starts; what was before it is over"});
+    let note = NewEntry { kind: Kind::SessionDown, received_at: now, body: facts.to_string().into_bytes() };
+    let (writer, written) = blocking(move || {
+        let written = writer.append(&[note]).and_then(|_| writer.sync());
+        Ok((writer, written))
+    })
+    .await?;
+    match written {
+        Ok(seq) => Ok((writer, seq)),
+        Err(error) if error.kind == ErrorKind::Full => {
+            board.line(&format!("the start could not be noted in the spool: {error}"));
+            Ok((writer, last_seq))
+        }
+        Err(error) => Err(error),
     }
 }
 
