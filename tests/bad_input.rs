@@ -70,7 +70,10 @@ fn a_configuration_with_an_unknown_key_is_refused_with_its_place() {
 
 #[test]
 fn lint_names_file_line_and_column() {
-    let dags = dags(&[("bad.yaml", "name: bad\nsteps:\n  a: { command: [\"true\"], needs: [b] }\n  b: { comand: [\"true\"], needs: [a] }\n")]);
+    let dags = dags(&[(
+        "bad.yaml",
+        "name: bad\nsteps:\n  a: { command: [\"true\"], needs: [b] }\n  b: { comand: [\"true\"], needs: [a] }\n",
+    )]);
     let output = run(&["dag", "lint", "--dags", path(dags.path())]);
     let all = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{all}");
@@ -137,7 +140,10 @@ fn a_corrupt_journal_is_set_aside_and_the_history_comes_back() {
     let notices = snapshot["notices"].to_string();
     assert!(notices.contains("damaged"), "{notices}\n{}", daemon.output());
     assert_eq!(daemon.run_view(&id).expect("the run is still known")["state"], "succeeded");
-    let aside = std::fs::read_dir(data.path()).expect("the folder").flatten().any(|e| e.file_name().to_string_lossy().contains("damaged"));
+    let aside = std::fs::read_dir(data.path())
+        .expect("the folder")
+        .flatten()
+        .any(|e| e.file_name().to_string_lossy().contains("damaged"));
     assert!(aside, "the damaged journal must be kept");
 }
 
@@ -156,6 +162,10 @@ fn a_daemon_that_goes_down_leaves_processes_alive_and_adopts_them() {
     let daemon = Daemon::start(data.path(), dags.path(), &[]);
     std::fs::write(&go, "").expect("written");
     let run = wait_for_state(&daemon, &id, "succeeded");
-    assert_eq!((run["steps"]["wait"]["attempt"].as_u64(), run["steps"]["wait"]["retries_used"].as_u64()), (Some(1), Some(0)), "{run}");
+    assert_eq!(
+        (run["steps"]["wait"]["attempt"].as_u64(), run["steps"]["wait"]["retries_used"].as_u64()),
+        (Some(1), Some(0)),
+        "{run}"
+    );
     assert_eq!(std::fs::read_to_string(&output).expect("an output").matches("begun").count(), 1);
 }

@@ -30,11 +30,31 @@ steps:
 
 /// Event id, price, quantity and three wire fields of each recorded trade; from the recordings themselves.
 const EXPECTED: &[(&str, &str, i64, [(&str, &str); 3])] = &[
-    ("kis:2026-09-22:005930:11955000", "277750", 5, [("STCK_CNTG_HOUR", "140610"), ("WGHN_AVRG_STCK_PRC", "280395.69"), ("MARKET_CLS_CODE", "2")]),
-    ("kis:2025-07-30:005930:8305216", "71950", 1, [("STCK_CNTG_HOUR", "094751"), ("ACML_TR_PBMN", "595403999350"), ("CTTR", "136.06")]),
-    ("kis:2025-07-30:005930:8305218", "71900", 2, [("STCK_CNTG_HOUR", "094751"), ("ACML_TR_PBMN", "595404143150"), ("LWPR_HOUR", "090030")]),
+    (
+        "kis:2026-09-22:005930:11955000",
+        "277750",
+        5,
+        [("STCK_CNTG_HOUR", "140610"), ("WGHN_AVRG_STCK_PRC", "280395.69"), ("MARKET_CLS_CODE", "2")],
+    ),
+    (
+        "kis:2025-07-30:005930:8305216",
+        "71950",
+        1,
+        [("STCK_CNTG_HOUR", "094751"), ("ACML_TR_PBMN", "595403999350"), ("CTTR", "136.06")],
+    ),
+    (
+        "kis:2025-07-30:005930:8305218",
+        "71900",
+        2,
+        [("STCK_CNTG_HOUR", "094751"), ("ACML_TR_PBMN", "595404143150"), ("LWPR_HOUR", "090030")],
+    ),
     ("kis:2025-07-30:005930:8305293", "72000", 75, [("STCK_CNTG_HOUR", "094751"), ("CCLD_DVSN", "1"), ("VI_STND_PRC", "71000")]),
-    ("kis:2023-06-12:005930:3052507", "71900", 1, [("STCK_CNTG_HOUR", "093354"), ("PRDY_CTRT", "-0.14"), ("PRDY_VRSS_SIGN", "5")]),
+    (
+        "kis:2023-06-12:005930:3052507",
+        "71900",
+        1,
+        [("STCK_CNTG_HOUR", "093354"), ("PRDY_CTRT", "-0.14"), ("PRDY_VRSS_SIGN", "5")],
+    ),
 ];
 
 struct Exchange(Child);
@@ -79,7 +99,9 @@ fn recorded_frames_reach_every_hop_with_the_right_fields() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let stores = runtime.block_on(async { socket::connect(&data.path().join("openbell.sock")) });
     let found = |what: &str, check: &dyn Fn() -> Option<Vec<Value>>| {
-        wait_for(&format!("{what}, of run {}", daemon.run_view(&id).unwrap_or_default()), || check().filter(|all| all.len() == EXPECTED.len()))
+        wait_for(&format!("{what}, of run {}", daemon.run_view(&id).unwrap_or_default()), || {
+            check().filter(|all| all.len() == EXPECTED.len())
+        })
     };
 
     let log = found("the log", &|| {
@@ -142,7 +164,11 @@ fn check(hop: &str, all: &[Value]) {
     for (id, price, quantity, fields) in EXPECTED {
         let trade = all.iter().find(|t| t["id"] == *id).unwrap_or_else(|| panic!("{hop}: {id} is not in {all:#?}"));
         assert_eq!(trade["symbol"], "005930", "{hop} {id}");
-        assert_eq!(trade["price"].as_str().map(str::to_owned).unwrap_or_else(|| trade["price"].to_string()), *price, "{hop} {id}");
+        assert_eq!(
+            trade["price"].as_str().map(str::to_owned).unwrap_or_else(|| trade["price"].to_string()),
+            *price,
+            "{hop} {id}"
+        );
         assert_eq!(trade["quantity"], *quantity, "{hop} {id}");
         for (name, value) in fields {
             assert_eq!(trade["fields"][name], *value, "{hop} {id} {name}");

@@ -23,7 +23,9 @@ use clap::{Parser, Subcommand};
 /// Runs a market-data day: scheduler, collectors, sinks, freshness checks and reconciliation in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "openbell", version, about, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 fine; 1 the command ran and found a fault; 2 the command line was wrong; 3 a file, port or server it needs is not usable.")]
+#[command(
+    after_help = "Exit codes: 0 fine; 1 the command ran and found a fault; 2 the command line was wrong; 3 a file, port or server it needs is not usable."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -156,7 +156,10 @@ async fn listen(address: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                format!("another program listens on port {}; choose another with --port, or --port 0 for a free one", address.port())
+                format!(
+                    "another program listens on port {}; choose another with --port, or --port 0 for a free one",
+                    address.port()
+                )
             }
             std::io::ErrorKind::PermissionDenied => "ports below 1024 need root; choose a higher one with --port".to_owned(),
             _ => "choose another address with `listen` in the configuration".to_owned(),
@@ -176,7 +179,10 @@ fn serve_socket(data: &Path, backends: &Backends, stop: &CancellationToken) -> R
         _ => {}
     }
     let listener = tokio::net::UnixListener::bind(&path).map_err(|e| {
-        Failure::unusable(format!("cannot make the socket {}: {e}; a socket's path may have 107 bytes, choose a shorter --data", path.display()))
+        Failure::unusable(format!(
+            "cannot make the socket {}: {e}; a socket's path may have 107 bytes, choose a shorter --data",
+            path.display()
+        ))
     })?;
     tokio::spawn(crate::backends::socket::serve(listener, backends.clone(), stop.clone()));
     Ok(())

@@ -50,9 +50,11 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 async fn run(folder: &Path) -> super::exit::Result {
     let spec_path = folder.join("spec.json");
     let text = std::fs::read_to_string(&spec_path).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
-    let spec: AttemptSpec = serde_json::from_str(&text).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
+    let spec: AttemptSpec =
+        serde_json::from_str(&text).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
     let surroundings = surroundings()?;
-    let reporter = Arc::new(FileReporter { folder: folder.to_owned(), clock: surroundings.clock.clone(), last: Mutex::new(None) });
+    let reporter =
+        Arc::new(FileReporter { folder: folder.to_owned(), clock: surroundings.clock.clone(), last: Mutex::new(None) });
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let outcome = surroundings.run(spec, stop, reporter.clone()).await;
@@ -76,7 +78,9 @@ fn surroundings() -> Result<Surroundings, Failure> {
     let feeds = serde_json::from_str(&variable(environment::FEEDS)?)
         .map_err(|e| Failure::usage(format!("{}: {e}", environment::FEEDS)))?;
     let clock = match std::env::var_os(environment::CLOCK) {
-        Some(file) => Clock::follow(Path::new(&file)).map_err(|e| Failure::unusable(format!("{}: {e}", Path::new(&file).display())))?,
+        Some(file) => {
+            Clock::follow(Path::new(&file)).map_err(|e| Failure::unusable(format!("{}: {e}", Path::new(&file).display())))?
+        }
         None => Clock::system(),
     };
     let stand_ins: std::collections::BTreeMap<String, String> = match std::env::var(environment::STAND_INS) {

@@ -45,9 +45,11 @@ async fn play(trial: &Trial) -> Result {
     let (calendars, _) = crate::daemon::folder::calendars(&dags);
     let file = crate::daemon::folder::read_file(&trial.file, &dags, &calendars);
     let shown = trial.file.display().to_string();
-    let name = file.dag.as_ref().map(|dag| dag.name.clone()).map_err(|errors| {
-        Failure::fault(errors.iter().map(|e| e.render(&shown)).collect::<Vec<_>>().join("\n"))
-    })?;
+    let name = file
+        .dag
+        .as_ref()
+        .map(|dag| dag.name.clone())
+        .map_err(|errors| Failure::fault(errors.iter().map(|e| e.render(&shown)).collect::<Vec<_>>().join("\n")))?;
     let data = match &trial.data {
         Some(data) => data.clone(),
         None => std::env::temp_dir().join(format!("openbell-test-{}", std::process::id())),
@@ -55,7 +57,14 @@ async fn play(trial: &Trial) -> Result {
     let clock = Clock::system();
     let mut config = trial.config.clone();
     config.listen = "127.0.0.1:0".into();
-    let options = serve::Options { config, data: data.clone(), dags, clock: clock.clone(), only: Some(name.clone()), stand_ins: BTreeMap::new() };
+    let options = serve::Options {
+        config,
+        data: data.clone(),
+        dags,
+        clock: clock.clone(),
+        only: Some(name.clone()),
+        stand_ins: BTreeMap::new(),
+    };
     let house = serve::start(options).await?;
     println!("page: {}  data: {}", house.url, data.display());
     let outcome = watch(trial, &house, &name, clock.now()).await;
@@ -118,7 +127,13 @@ async fn watch(trial: &Trial, house: &House, name: &DagName, now: Timestamp) -> 
 }
 
 /// Prints what an attempt's output grew by.
-fn follow(house: &House, run: &RunId, step: &crate::domain::ids::StepName, attempt: u32, printed: &mut BTreeMap<(String, u32), u64>) {
+fn follow(
+    house: &House,
+    run: &RunId,
+    step: &crate::domain::ids::StepName,
+    attempt: u32,
+    printed: &mut BTreeMap<(String, u32), u64>,
+) {
     use std::io::{Read, Seek, SeekFrom};
     let at = printed.entry((step.to_string(), attempt)).or_insert(0);
     let Ok(mut file) = std::fs::File::open(house.handle.output_file(run, step, attempt)) else { return };

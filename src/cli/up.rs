@@ -37,7 +37,8 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> super::exit::Result {
     let mut config = match &arguments.config {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
             Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)?
         }
         None => Config::default(),
@@ -60,7 +61,8 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Result {
     use tokio::signal::unix::{SignalKind, signal};
     let cannot = |e| Failure::unusable(format!("cannot listen for signals: {e}"));
-    let (mut term, mut int) = (signal(SignalKind::terminate()).map_err(cannot)?, signal(SignalKind::interrupt()).map_err(cannot)?);
+    let (mut term, mut int) =
+        (signal(SignalKind::terminate()).map_err(cannot)?, signal(SignalKind::interrupt()).map_err(cannot)?);
     let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
     let mut house = serve::start(options).await?;
     println!("openbell is up: {}", house.url);

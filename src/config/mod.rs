@@ -36,11 +36,18 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         match self.executor.as_str() {
             "embedded" | "process" => {}
-            "docker" | "swarm" => return Err(format!("executor: \"{}\" is not available in this version; write embedded or process", self.executor)),
+            "docker" | "swarm" => {
+                return Err(format!(
+                    "executor: \"{}\" is not available in this version; write embedded or process",
+                    self.executor
+                ));
+            }
             other => return Err(format!("executor: \"{other}\" is not an executor; write embedded or process")),
         }
-        let address: std::net::SocketAddr =
-            self.listen.parse().map_err(|_| format!("listen: \"{}\" is not an address; write for example 127.0.0.1:8650", self.listen))?;
+        let address: std::net::SocketAddr = self
+            .listen
+            .parse()
+            .map_err(|_| format!("listen: \"{}\" is not an address; write for example 127.0.0.1:8650", self.listen))?;
         if !address.ip().is_loopback() {
             return Err(format!(
                 "listen: {address} can be reached from other machines, and this version has no authentication; \

@@ -120,7 +120,14 @@ impl Book {
 
     /// Takes what a check found. One alert opens per check, whatever number of hops is behind; people are reminded while
     /// it stays open, and told once when it ends.
-    pub fn check(&mut self, head: &Letterhead, run: &Run, step: &StepName, result: &serde_json::Value, at: Timestamp) -> Option<Message> {
+    pub fn check(
+        &mut self,
+        head: &Letterhead,
+        run: &Run,
+        step: &StepName,
+        result: &serde_json::Value,
+        at: Timestamp,
+    ) -> Option<Message> {
         let finding = Freshness::of(result)?;
         let key = Key { run: run.id.clone(), step: step.clone(), rule: Rule::Freshness };
         let notice = self.states.freshness(&key, &finding, at, DEFAULT_REMINDER)?;
@@ -209,7 +216,8 @@ mod tests {
     #[test]
     fn one_mail_when_it_stalls_reminders_and_one_when_it_recovers() {
         let (mut book, run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
-        let stale = json!({"stalled": true, "hop": "feed", "since": "2026-11-20T13:02:00+09:00", "summary": "no frame since 13:02"});
+        let stale =
+            json!({"stalled": true, "hop": "feed", "since": "2026-11-20T13:02:00+09:00", "summary": "no frame since 13:02"});
         let fresh = json!({"stalled": false});
         let mut mails = Vec::new();
         for minute in 0..130 {

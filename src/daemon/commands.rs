@@ -41,7 +41,11 @@ pub fn event(runs: &BTreeMap<RunId, Run>, id: &RunId, command: &Command, by: &st
 pub fn living(runs: &BTreeMap<RunId, Run>, id: &RunId, step: &StepName) -> Result<u32, Refused> {
     let run = runs.get(id).ok_or_else(|| Refused(format!("there is no run {id}")))?;
     let now = run.steps.get(step).ok_or_else(|| Refused(format!("run {id} has no step {step}")))?;
-    if now.state.is_alive() { Ok(now.attempt) } else { Err(Refused(format!("step {step} is {}, nothing is alive", now.state.as_str()))) }
+    if now.state.is_alive() {
+        Ok(now.attempt)
+    } else {
+        Err(Refused(format!("step {step} is {}, nothing is alive", now.state.as_str())))
+    }
 }
 
 /// A manual run. No run lasts for ever: one with services or checks ends at today's close, or at `until`.
@@ -75,5 +79,12 @@ pub fn manual(
     }
     let id = (1..).map(|n| RunId::new(&dag.name, &format!("{date}+manual.{n}"))).find(|id| !taken(id));
     let id = id.ok_or_else(|| Refused("no run id is left for today".into()))?;
-    Ok(Created { id, dag: dag.clone(), cause: Cause::Manual, session_date: date, window: Window { open_at: now, close_at }, params })
+    Ok(Created {
+        id,
+        dag: dag.clone(),
+        cause: Cause::Manual,
+        session_date: date,
+        window: Window { open_at: now, close_at },
+        params,
+    })
 }

@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::commands;
 use super::folder::Folder;
-use super::handle::{Command, Refused, Request};
+use super::handle::Request;
 use super::hands::{Executors, Task, spec};
 use super::journal::JournalError;
 use super::snapshot::{Gauges, Problem, Snapshot};
@@ -247,7 +245,9 @@ impl Dispatcher {
                     self.tell_missed(&session, &why, now).await?;
                 }
                 planner::Decision::MissedMany { dag, count, first, last } => {
-                    let notice = format!("{dag}: {count} windows from {first} to {last} had no run; backfill them if the data can still be had");
+                    let notice = format!(
+                        "{dag}: {count} windows from {first} to {last} had no run; backfill them if the data can still be had"
+                    );
                     tracing::warn!("{notice}");
                     self.notices.push(notice);
                     decided.insert(dag);
@@ -320,84 +320,10 @@ impl Dispatcher {
         self.mail_wake.notify_one();
     }
 
-    fn hand(&self, task: Task) {
+    pub(super) fn hand(&self, task: Task) {
         if self.hands.send(task).is_err() {
             tracing::error!("the executor task is gone; nothing can be started or stopped until openbell is restarted");
         }
-    }
-
-    async fn command(&mut self, by: &str, command: Command) -> Result<Result<String, Refused>, JournalError> {
-        let now = self.clock.now();
-        let runs = &self.truth.runs;
-        let answer = match &command {
-            Command::Cancel(id) | Command::Clear(id, _) | Command::Mark(id, _, _) => {
-                match commands::event(runs, id, &command, by, now) {
-                    Ok(event) => {
-                        let effects = self.truth.event(id, event, now).await?;
-                        self.act(effects);
-                        Ok(format!("run {id}: done"))
-                    }
-                    Err(refused) => Err(refused),
-                }
-            }
-            Command::Kill(id, step) => commands::living(runs, id, step).map(|attempt| {
-                if let Some(found) = runs.get(id).and_then(|r| r.dag.step(step)).cloned() {
-                    self.hand(Task::Kill(found, AttemptId { run: id.clone(), step: step.clone(), attempt }));
-                }
-                format!("step {step} killed")
-            }),
-            Command::Trigger { dag, params, until, date } => self.trigger(dag, (params.clone(), *until, *date), now).await?,
-            Command::Pause(dag, paused) => {
-                if self.dags.contains_key(dag) {
-                    self.truth.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
-                    self.views_at = None;
-                    Ok(format!("{dag} is {}", if *paused { "paused; open runs go on" } else { "scheduled again" }))
-                } else {
-                    Err(self.no_dag(dag))
-                }
-            }
-            Command::Down { drain: false } => {
-                self.stop.cancel();
-                Ok("going down; process steps live on".into())
-            }
-            Command::Down { drain: true } => {
-                self.draining = true;
-                let open: Vec<RunId> = self.truth.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
-                for id in &open {
-                    let effects = self.truth.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
-                    self.act(effects);
-                }
-                Ok(format!("draining {} open runs, then going down", open.len()))
-            }
-        };
-        self.truth.journal_mut().audit(by, &command, answer.is_ok(), now).await?;
-        Ok(answer)
-    }
-
-    async fn trigger(
-        &mut self,
-        name: &DagName,
-        (params, until, date): (BTreeMap<String, String>, Option<Timestamp>, Option<Date>),
-        now: Timestamp,
-    ) -> Result<Result<String, Refused>, JournalError> {
-        let Some((_, dag)) = self.dags.get(name) else { return Ok(Err(self.no_dag(name))) };
-        let calendar = dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| self.folder.calendars.get(c));
-        let taken = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
-        match commands::manual(dag, calendar, params, until, taken, now) {
-            Ok(mut created) => {
-                created.session_date = date.unwrap_or(created.session_date);
-                let id = created.id.clone();
-                let effects = self.truth.create(created, now).await?;
-                self.act(effects);
-                Ok(Ok(id.to_string()))
-            }
-            Err(refused) => Ok(Err(refused)),
-        }
-    }
-
-    fn no_dag(&self, name: &DagName) -> Refused {
-        let names: Vec<_> = self.dags.keys().map(DagName::as_str).collect();
-        Refused(format!("there is no DAG {name}; there are {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }))
     }
 
     /// DAGs whose file says `enabled: false` start paused, once: whoever resumes one has the last word.
@@ -441,11 +367,13 @@ impl Dispatcher {
     pub(super) fn publish(&mut self, inputs: &Inputs) {
         let now = self.clock.now();
         if self.views_at.is_none_or(|at| now.duration_since(at).as_secs().abs() >= 60) {
-            let dags: Vec<_> = self.dags.values().filter(|(_, d)| self.only.as_ref().is_none_or(|o| o == &d.name)).cloned().collect();
+            let dags: Vec<_> =
+                self.dags.values().filter(|(_, d)| self.only.as_ref().is_none_or(|o| o == &d.name)).cloned().collect();
             self.views = views::dags(&dags, &self.folder, self.truth.journal().pauses(), now);
             self.views_at = Some(now);
         }
-        let timezone = self.dags.values().find_map(|(_, d)| d.schedule.as_ref().map(|s| s.timezone.clone())).unwrap_or_else(|| "UTC".into());
+        let timezone =
+            self.dags.values().find_map(|(_, d)| d.schedule.as_ref().map(|s| s.timezone.clone())).unwrap_or_else(|| "UTC".into());
         let parts = Parts {
             clock: &self.clock,
             up_since: self.up_since,
@@ -509,7 +437,4 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn task(&self, task: Task) {
-        self.hand(task);
-    }
 }

@@ -106,7 +106,13 @@ async fn start(executors: &Executors, spec: AttemptSpec, reports: &Reports) {
 }
 
 /// The spec of a run's attempt.
-pub fn spec(run: &Run, step: &Step, attempt: AttemptId, deadline: Option<jiff::Timestamp>, runs_dir: &std::path::Path) -> AttemptSpec {
+pub fn spec(
+    run: &Run,
+    step: &Step,
+    attempt: AttemptId,
+    deadline: Option<jiff::Timestamp>,
+    runs_dir: &std::path::Path,
+) -> AttemptSpec {
     let schedule = run.dag.schedule.as_ref();
     let folder: PathBuf = runs_dir.join(attempt.path());
     AttemptSpec {

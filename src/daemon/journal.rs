@@ -99,7 +99,11 @@ impl Journal {
                 }
                 Ok(None) => {}
                 Err((at, refused)) => {
-                    let notice = format!("the journal of run {} cannot be folded at event {}: {refused}; the run is left alone", journaled.run, at + 1);
+                    let notice = format!(
+                        "the journal of run {} cannot be folded at event {}: {refused}; the run is left alone",
+                        journaled.run,
+                        at + 1
+                    );
                     tracing::error!("{notice}");
                     notices.push(notice);
                 }

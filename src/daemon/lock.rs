@@ -17,7 +17,9 @@ pub struct Lock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another daemon runs on it.
-    #[error("data folder {folder} is in use by another openbell (process {pid}); stop it with `openbell down --data {folder}`, or give this one another --data")]
+    #[error(
+        "data folder {folder} is in use by another openbell (process {pid}); stop it with `openbell down --data {folder}`, or give this one another --data"
+    )]
     Taken {
         /// The folder.
         folder: String,
@@ -42,8 +44,13 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Self, LockError> {
         let unusable = |error| LockError::Unusable { folder: folder.display().to_string(), error };
         std::fs::create_dir_all(folder).map_err(unusable)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join("openbell.lock")).map_err(unusable)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.join("openbell.lock"))
+            .map_err(unusable)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {

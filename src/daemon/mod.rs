@@ -11,7 +11,7 @@
 //! | [`recover`] | journal and what is alive, brought together at start |
 //! | [`alerts`], [`notice`], [`outbox`] | what people hear of, in which words, and its delivery |
 //! | [`folder`], [`reload`], [`watcher`] | DAG files: reading, keeping the last good version, noticing changes |
-//! | [`commands`], [`handle`] | what people ask for |
+//! | [`commands`], `requests`, [`handle`] | what people ask for |
 //! | [`snapshot`], [`views`], [`gauges`] | what people see |
 //! | [`lock`], [`wake`] | one daemon a folder; the wall clock's edges |
 
@@ -29,6 +29,7 @@ pub mod notice;
 pub mod outbox;
 pub mod recover;
 pub mod reload;
+mod requests;
 pub mod snapshot;
 pub mod start;
 pub mod truth;

@@ -57,7 +57,8 @@ pub fn mail(notice: &Notice<'_>, from: &str, public_url: &str) -> Message {
     if let Some(hops) = detail.and_then(|d| d.get("hops")).and_then(serde_json::Value::as_array) {
         text.push_str("\nhops\n");
         for hop in hops {
-            let word = |name: &str| hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+            let word =
+                |name: &str| hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
             let state = if hop.get("stale").and_then(serde_json::Value::as_bool) == Some(true) { "STALE" } else { "ok" };
             text.push_str(&format!("  {:<8} {state:<6} newest {} {}\n", word("hop"), word("newest"), word("detail")));
         }

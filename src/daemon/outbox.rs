@@ -69,7 +69,9 @@ impl Outbox {
                         Ok(()) => {
                             left.remove(&queued.key);
                         }
-                        Err(error) => tracing::error!(%error, mail.key = queued.key, "a sent mail stays in the queue and will be sent again"),
+                        Err(error) => {
+                            tracing::error!(%error, mail.key = queued.key, "a sent mail stays in the queue and will be sent again")
+                        }
                     }
                 }
                 Err(error) => {
@@ -85,7 +87,8 @@ impl Outbox {
     }
 
     async fn deliver(&self, queued: &OutboxMail) -> Result<(), String> {
-        let message = serde_json::from_value(queued.message.clone()).map_err(|e| format!("the queued mail cannot be read: {e}"))?;
+        let message =
+            serde_json::from_value(queued.message.clone()).map_err(|e| format!("the queued mail cannot be read: {e}"))?;
         self.mail.send(&message).await.map_err(|e| e.to_string())
     }
 }

@@ -25,7 +25,7 @@ pub async fn recover(daemon: &mut Dispatcher) -> Result<(), JournalError> {
             Decision::Adopt(attempt) => {
                 tracing::info!(%attempt, "adopted");
                 if let Some(step) = step_of(daemon, &attempt) {
-                    daemon.task(Task::Adopt(step, attempt));
+                    daemon.hand(Task::Adopt(step, attempt));
                 }
             }
             Decision::Feed { run, event } => {

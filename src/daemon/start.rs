@@ -115,7 +115,8 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     dispatcher.recover().await?;
 
     let helpers = CancellationToken::new();
-    let outbox = tokio::spawn(Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()));
+    let outbox =
+        tokio::spawn(Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()));
     let watching = tokio::spawn(watcher::watch(dags, folder_in, helpers.clone()));
     let measuring = tokio::spawn(measure(backends, clock.clone(), gauges_in, helpers.clone()));
     let cron = if clock.is_system() { Some(Wake::start(wake_in.clone()).await?) } else { None };

@@ -159,7 +159,13 @@ impl Truth {
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn alert(&mut self, run: &Run, kind: crate::domain::dag::AlertKind, summary: &str, at: Timestamp) -> Result<(), JournalError> {
+    pub async fn alert(
+        &mut self,
+        run: &Run,
+        kind: crate::domain::dag::AlertKind,
+        summary: &str,
+        at: Timestamp,
+    ) -> Result<(), JournalError> {
         let mut book = self.book.clone();
         let mails: Vec<_> = book.raise(&self.head, run, kind, None, summary, None, at).into_iter().collect();
         self.journal.write(Write { event: None, ended: None, alerts: None, mails: &mails }).await?;

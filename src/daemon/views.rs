@@ -11,8 +11,8 @@ use super::truth::Truth;
 use crate::clock::Clock;
 use crate::domain::dag::Dag;
 use crate::domain::ids::DagName;
-use crate::state::Paused;
 use crate::domain::schedule::{Anchor, Edge, Schedule};
+use crate::state::Paused;
 
 /// Windows shown ahead for each DAG.
 const AHEAD: usize = 5;
@@ -46,7 +46,12 @@ pub fn snapshot(truth: &Truth, parts: &Parts<'_>) -> Snapshot {
         .take(Snapshot::KEPT_RUNS)
         .map(|run| RunView {
             run: run.clone(),
-            statuses: truth.statuses.iter().filter(|((id, _), _)| id == &run.id).map(|((_, s), v)| (s.clone(), v.clone())).collect(),
+            statuses: truth
+                .statuses
+                .iter()
+                .filter(|((id, _), _)| id == &run.id)
+                .map(|((_, s), v)| (s.clone(), v.clone()))
+                .collect(),
         })
         .collect();
     Snapshot {
@@ -93,7 +98,11 @@ pub fn dags(dags: &[(String, Dag)], folder: &Folder, paused: &BTreeMap<DagName, 
                 file: file.clone(),
                 schedule: dag.schedule.as_ref().map(in_words),
                 paused: paused.contains_key(&dag.name),
-                next: dag.schedule.as_ref().map(|s| s.next_windows(now, calendar, AHEAD).into_iter().map(|o| o.window).collect()).unwrap_or_default(),
+                next: dag
+                    .schedule
+                    .as_ref()
+                    .map(|s| s.next_windows(now, calendar, AHEAD).into_iter().map(|o| o.window).collect())
+                    .unwrap_or_default(),
             }
         })
         .collect();

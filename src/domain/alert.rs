@@ -325,7 +325,8 @@ mod tests {
     }
 
     fn found(stalled: bool) -> Freshness {
-        let result = json!({ "stalled": stalled, "hops": [{ "hop": "raw", "stale": false }, { "hop": "index", "stale": stalled }] });
+        let result =
+            json!({ "stalled": stalled, "hops": [{ "hop": "raw", "stale": false }, { "hop": "index", "stale": stalled }] });
         Freshness::of(&result).expect("a finding")
     }
 

@@ -140,10 +140,8 @@ fn open_disk(dir: &Path) -> Result<Disk, OpenError> {
 /// Trouble of the place, not of the content: moving the folder aside would not help.
 fn is_environment(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(
-        error.kind(),
-        PermissionDenied | StorageFull | ReadOnlyFilesystem | QuotaExceeded | NotADirectory | OutOfMemory
-    ) || error.raw_os_error() == Some(24)
+    matches!(error.kind(), PermissionDenied | StorageFull | ReadOnlyFilesystem | QuotaExceeded | NotADirectory | OutOfMemory)
+        || error.raw_os_error() == Some(24)
 }
 
 struct Inspected {

@@ -147,7 +147,8 @@ async fn steps_in_other_processes_survive_a_restart_of_the_daemon() {
         day.begin("vwap", "vwap", json!({})),
     ];
     for round in 0..12 {
-        let trades: Vec<_> = (round * 20 + 1..=round * 20 + 20).flat_map(|n| ["005930", "000660", "035720"].map(|s| trade(s, n))).collect();
+        let trades: Vec<_> =
+            (round * 20 + 1..=round * 20 + 20).flat_map(|n| ["005930", "000660", "035720"].map(|s| trade(s, n))).collect();
         day.arrive(&trades).await;
         if round % 4 == 2 {
             stop.cancel();

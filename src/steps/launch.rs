@@ -94,8 +94,9 @@ impl Surroundings {
     fn calendar(&self, spec: &AttemptSpec) -> Result<Option<Calendar>, StepError> {
         let Some(name) = &spec.calendar else { return Ok(None) };
         let path = self.dags.join("calendars").join(format!("{name}.csv"));
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| StepError::Failed(format!("calendar \"{name}\": {} cannot be read: {e}; put the calendar there", path.display())))?;
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            StepError::Failed(format!("calendar \"{name}\": {} cannot be read: {e}; put the calendar there", path.display()))
+        })?;
         Calendar::parse(name, &text).map(Some).map_err(|faults| {
             let first = faults.first().map(ToString::to_string).unwrap_or_default();
             StepError::Failed(format!("calendar \"{name}\": {}: {first}", path.display()))
@@ -109,7 +110,8 @@ impl Surroundings {
 /// A fragment that says what is missing and what to do; never the value.
 pub fn resolve(reference: &SecretRef) -> Result<Secret, String> {
     let value = match reference {
-        SecretRef::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set; set it where openbell is started"))?,
+        SecretRef::Env(name) => std::env::var(name)
+            .map_err(|_| format!("the environment variable {name} is not set; set it where openbell is started"))?,
         SecretRef::File(path) => std::fs::read_to_string(path)
             .map_err(|e| format!("{e}; write the value into {path} and let only this user read it"))?
             .trim_end_matches(['\r', '\n'])

@@ -61,7 +61,9 @@ fn wanted(snapshot: &Snapshot, speed: f64, now: jiff::Timestamp) -> f64 {
     let coming_up = view.run.dag.steps().iter().any(|step| {
         let state = view.run.steps.get(&step.name).map_or(StepState::Pending, |s| s.state);
         match step.kind {
-            StepKind::Service => matches!(state, StepState::Pending | StepState::Starting | StepState::Running | StepState::Waiting),
+            StepKind::Service => {
+                matches!(state, StepState::Pending | StepState::Starting | StepState::Running | StepState::Waiting)
+            }
             StepKind::Task => !state.is_terminal(),
             StepKind::Check | StepKind::Teardown => false,
         }

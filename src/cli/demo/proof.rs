@@ -32,7 +32,13 @@ const PAGE: usize = 5000;
 ///
 /// # Errors
 /// When a hop cannot be read at all.
-pub async fn prove(arguments: &Arguments, house: &House, simulator: &Simulator, dag: &Dag, data: &Path) -> Result<Report, Failure> {
+pub async fn prove(
+    arguments: &Arguments,
+    house: &House,
+    simulator: &Simulator,
+    dag: &Dag,
+    data: &Path,
+) -> Result<Report, Failure> {
     let snapshot = house.handle.snapshot();
     let run = snapshot
         .runs
@@ -136,7 +142,8 @@ fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
                 }
                 Kind::Record => {
                     let wire = String::from_utf8_lossy(&entry.body);
-                    let trade = crate::feed::kis::trade(&wire, entry.received_at).map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
+                    let trade = crate::feed::kis::trade(&wire, entry.received_at)
+                        .map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
                     all.ids.push((session, trade.id.to_string()));
                     all.fills.push((trade.symbol, trade.trade_time, trade.quantity, trade.accumulated_volume));
                 }
@@ -204,7 +211,11 @@ fn gap_ledger(spooled: &Spooled) -> Vec<Gap> {
 async fn log_ids(house: &House) -> Result<Vec<String>, crate::backends::BackendError> {
     let mut ids = Vec::new();
     for record in read_topic(house, TOPIC).await? {
-        ids.push(record.header("openbell.id").map_or_else(|| "record without an id".to_owned(), |id| String::from_utf8_lossy(id).into_owned()));
+        ids.push(
+            record
+                .header("openbell.id")
+                .map_or_else(|| "record without an id".to_owned(), |id| String::from_utf8_lossy(id).into_owned()),
+        );
     }
     Ok(ids)
 }
@@ -240,9 +251,12 @@ async fn object_ids(house: &House) -> Result<Vec<String>, Failure> {
     for key in keys.await.map_err(Failure::unusable)? {
         let body = objects.get(&key).await.map_err(Failure::unusable)?.unwrap_or_default();
         let mut text = String::new();
-        flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_string(&mut text).map_err(|e| Failure::fault(format!("object {key}: {e}")))?;
+        flate2::read::MultiGzDecoder::new(body.as_slice())
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::fault(format!("object {key}: {e}")))?;
         for line in text.lines() {
-            let value: serde_json::Value = serde_json::from_str(line).map_err(|e| Failure::fault(format!("object {key}: {e}")))?;
+            let value: serde_json::Value =
+                serde_json::from_str(line).map_err(|e| Failure::fault(format!("object {key}: {e}")))?;
             ids.push(value["id"].as_str().unwrap_or("line without an id").to_owned());
         }
     }

@@ -117,8 +117,14 @@ impl Report {
         for gap in &self.gaps {
             *gaps.entry(&gap.symbol).or_default() += gap.shares;
         }
-        for symbol in undelivered_by_symbol.keys().map(String::as_str).chain(gaps.keys().copied()).collect::<std::collections::BTreeSet<_>>() {
-            let (undelivered, explained) = (undelivered_by_symbol.get(symbol).copied().unwrap_or(0), gaps.get(symbol).copied().unwrap_or(0));
+        for symbol in undelivered_by_symbol
+            .keys()
+            .map(String::as_str)
+            .chain(gaps.keys().copied())
+            .collect::<std::collections::BTreeSet<_>>()
+        {
+            let (undelivered, explained) =
+                (undelivered_by_symbol.get(symbol).copied().unwrap_or(0), gaps.get(symbol).copied().unwrap_or(0));
             if undelivered != explained {
                 faults.push(format!("{symbol}: {undelivered} shares undelivered, {explained} in the gap ledger"));
             }

@@ -128,7 +128,12 @@ async fn open_house(
     if arguments.port.is_none() && std::net::TcpListener::bind(("127.0.0.1", wanted)).is_err() {
         config.listen = "127.0.0.1:0".into();
     }
-    let stand_ins = dag.steps().iter().flat_map(|s| s.secrets.values()).map(|r| (r.to_string(), "demo-key-of-the-simulator".to_owned())).collect();
+    let stand_ins = dag
+        .steps()
+        .iter()
+        .flat_map(|s| s.secrets.values())
+        .map(|r| (r.to_string(), "demo-key-of-the-simulator".to_owned()))
+        .collect();
     serve::start(serve::Options {
         config,
         data: data.to_owned(),
@@ -155,11 +160,9 @@ async fn wait_for_the_end(house: &House, dag: &DagName, close: Timestamp, clock:
     let mut snapshots = house.handle.subscribe();
     let give_up = close.checked_add(Duration::from_secs(3600)).unwrap_or(close);
     loop {
-        let ended = snapshots
-            .borrow_and_update()
-            .runs
-            .iter()
-            .any(|v| &v.run.dag.name == dag && matches!(v.run.state, RunState::Succeeded | RunState::Failed | RunState::Cancelled));
+        let ended = snapshots.borrow_and_update().runs.iter().any(|v| {
+            &v.run.dag.name == dag && matches!(v.run.state, RunState::Succeeded | RunState::Failed | RunState::Cancelled)
+        });
         if ended {
             return Ok(());
         }
@@ -182,7 +185,8 @@ fn data_folder(arguments: &Arguments) -> Result<PathBuf, Failure> {
         Some(data) => data.clone(),
         None => std::env::temp_dir().join(format!("openbell-demo-{}-{}", arguments.seed, std::process::id())),
     };
-    std::fs::create_dir_all(&data).map_err(|e| Failure::unusable(format!("--data {}: {e}; choose a folder you may write", data.display())))?;
+    std::fs::create_dir_all(&data)
+        .map_err(|e| Failure::unusable(format!("--data {}: {e}; choose a folder you may write", data.display())))?;
     data.canonicalize().map_err(|e| Failure::unusable(format!("--data {}: {e}", data.display())))
 }
 
@@ -199,7 +203,9 @@ fn bill(data: &Path, billing: &Billing) -> Result<(), Failure> {
     let path = data.join("demo.json");
     let fresh = data.join("demo.json.tmp");
     let text = serde_json::to_string_pretty(billing).map_err(Failure::fault)?;
-    std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
+    std::fs::write(&fresh, text)
+        .and_then(|()| std::fs::rename(&fresh, &path))
+        .map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
 }
 
 fn check_billing(before: &Billing, arguments: &Arguments, data: &Path) -> Result<(), Failure> {

@@ -1,0 +1,98 @@
+//! Commands, carried out by the loop.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::commands;
+use super::dispatcher::Dispatcher;
+use super::handle::{Command, Refused};
+use super::hands::Task;
+use super::journal::JournalError;
+use crate::domain::event::RunEvent;
+use crate::domain::ids::{AttemptId, DagName, RunId};
+
+impl Dispatcher {
+    /// Carries out a command; the inner error is for whoever gave it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(super) async fn command(&mut self, by: &str, command: Command) -> Result<Result<String, Refused>, JournalError> {
+        let now = self.clock.now();
+        let runs = &self.truth.runs;
+        let answer = match &command {
+            Command::Cancel(id) | Command::Clear(id, _) | Command::Mark(id, _, _) => {
+                match commands::event(runs, id, &command, by, now) {
+                    Ok(event) => {
+                        let effects = self.truth.event(id, event, now).await?;
+                        self.act(effects);
+                        Ok(format!("run {id}: done"))
+                    }
+                    Err(refused) => Err(refused),
+                }
+            }
+            Command::Kill(id, step) => commands::living(runs, id, step).map(|attempt| {
+                if let Some(found) = runs.get(id).and_then(|r| r.dag.step(step)).cloned() {
+                    self.hand(Task::Kill(found, AttemptId { run: id.clone(), step: step.clone(), attempt }));
+                }
+                format!("step {step} killed")
+            }),
+            Command::Trigger { dag, params, until, date } => self.trigger(dag, (params.clone(), *until, *date), now).await?,
+            Command::Pause(dag, paused) => {
+                if self.dags.contains_key(dag) {
+                    self.truth.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
+                    self.views_at = None;
+                    Ok(format!("{dag} is {}", if *paused { "paused; open runs go on" } else { "scheduled again" }))
+                } else {
+                    Err(self.no_dag(dag))
+                }
+            }
+            Command::Down { drain: false } => {
+                self.stop.cancel();
+                Ok("going down; process steps live on".into())
+            }
+            Command::Down { drain: true } => {
+                self.draining = true;
+                let open: Vec<RunId> =
+                    self.truth.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
+                for id in &open {
+                    let effects = self.truth.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
+                    self.act(effects);
+                }
+                Ok(format!("draining {} open runs, then going down", open.len()))
+            }
+        };
+        self.truth.journal_mut().audit(by, &command, answer.is_ok(), now).await?;
+        Ok(answer)
+    }
+
+    async fn trigger(
+        &mut self,
+        name: &DagName,
+        (params, until, date): (BTreeMap<String, String>, Option<Timestamp>, Option<Date>),
+        now: Timestamp,
+    ) -> Result<Result<String, Refused>, JournalError> {
+        let Some((_, dag)) = self.dags.get(name) else { return Ok(Err(self.no_dag(name))) };
+        let calendar = dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| self.folder.calendars.get(c));
+        let taken = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
+        match commands::manual(dag, calendar, params, until, taken, now) {
+            Ok(mut created) => {
+                created.session_date = date.unwrap_or(created.session_date);
+                let id = created.id.clone();
+                let effects = self.truth.create(created, now).await?;
+                self.act(effects);
+                Ok(Ok(id.to_string()))
+            }
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    fn no_dag(&self, name: &DagName) -> Refused {
+        let names: Vec<_> = self.dags.keys().map(DagName::as_str).collect();
+        Refused(format!(
+            "there is no DAG {name}; there are {}",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        ))
+    }
+}
