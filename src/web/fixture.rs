@@ -59,6 +59,7 @@ fn service(started: &str, ready: &str) -> StepRun {
     let mut run = StepRun::new(at(ready));
     (run.state, run.attempt) = (StepState::Ready, 1);
     (run.started_at, run.ready_at) = (Some(at(started)), Some(at(ready)));
+    (run.attempt_started_at, run.ready_since) = (run.started_at, run.ready_at);
     run
 }
 
@@ -86,9 +87,11 @@ fn steps() -> BTreeMap<crate::domain::ids::StepName, StepRun> {
 
     let mut collector = service("08:50:01", "08:50:04");
     (collector.attempt, collector.retries_used, collector.since) = (2, 1, at("10:42:15"));
+    (collector.attempt_started_at, collector.ready_since) = (Some(at("10:42:11")), Some(at("10:42:15")));
     collector.history = vec![ended_attempt(1, "08:50:01", "10:42:10", Exit::Code(1))];
     let mut index = service("08:50:04", "08:50:05");
     (index.attempt, index.since) = (2, at("11:31:09"));
+    (index.attempt_started_at, index.ready_since) = (Some(at("11:31:07")), Some(at("11:31:09")));
     index.history = vec![ended_attempt(1, "08:50:04", "11:31:06", Exit::Signal(9))];
 
     let mut freshness = StepRun::new(at("13:10:00"));
@@ -164,7 +167,7 @@ pub(crate) fn snapshot() -> Snapshot {
                 "collector",
                 json!({
                     "frames": 3871, "records": 4412, "malformed": 9, "duplicates": 6, "last_frame_at": at("13:04:48").to_string(),
-                    "spool_seq": 14_212, "log_seq": 14_212, "raw_seq": 14_212, "reconnects": 1,
+                    "spool_seq": 14_212, "log_seq": 14_212, "raw_seq": 14_212, "reconnects": 1, "gaps": 2, "gap_shares": 71,
                 }),
             ),
             says("sink-index", json!({ "written": 14_212, "lag": 0, "dead_letters": 9 })),

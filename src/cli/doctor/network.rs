@@ -131,7 +131,7 @@ pub(super) async fn docker() -> Finding {
 
 async fn ping(host: &str) -> Finding {
     const CHECK: &str = "Docker";
-    const REMEDY: &str = "only steps with an image need it; install and start Docker to use those";
+    const REMEDY: &str = "no step of this version needs it";
     let path = match host {
         "" => "/var/run/docker.sock",
         other => match other.strip_prefix("unix://") {

@@ -262,36 +262,40 @@ fn service(run: &StepRun, now: Timestamp) -> Vec<Piece> {
     let end = end_of(run, now);
     let mut pieces = Vec::new();
     let mut cursor = start;
-    if let Some(ready) = run.ready_at {
-        pieces.push((start, ready, "starting"));
-        cursor = ready;
-    }
     for (nth, attempt) in run.history.iter().enumerate() {
-        if attempt.started_at > cursor {
-            // Before the oldest kept attempt the step lived on; between two kept ones it waited.
-            pieces.push((cursor, attempt.started_at, if nth == 0 { "ready" } else { "waiting" }));
+        let (mut from, to) = (attempt.started_at.max(cursor), attempt.ended_at.max(cursor));
+        // Before the oldest kept attempt the step lived on; between two kept ones it waited.
+        pieces.push((cursor, from, if nth == 0 { "ready" } else { "waiting" }));
+        if let Some(ready) = run.ready_at.filter(|ready| *ready > from && *ready <= to) {
+            pieces.push((from, ready, "starting"));
+            from = ready;
         }
-        let from = attempt.started_at.max(cursor);
-        match run.stop_requested_at.filter(|stop| *stop > from && *stop <= attempt.ended_at) {
-            Some(stop) => pieces.extend([(from, stop, "ready"), (stop, attempt.ended_at, "stopping")]),
-            None => pieces.push((from, attempt.ended_at.max(from), "ready")),
-        }
-        cursor = attempt.ended_at.max(cursor);
+        let stop = run.stop_requested_at.map_or(to, |stop| stop.clamp(from, to));
+        pieces.extend([(from, stop, "ready"), (stop, to, "stopping")]);
+        cursor = to;
     }
     match run.state {
-        StepState::Starting | StepState::Running => pieces.push((cursor, end, "starting")),
-        StepState::Ready => pieces.extend([(cursor, run.since, "starting"), (run.since, end, "ready")]),
-        StepState::Degraded => pieces.extend([(cursor, run.since, "ready"), (run.since, end, "degraded")]),
         StepState::Waiting | StepState::Pending => pieces.push((cursor, end, "waiting")),
-        StepState::Stopping => {
-            let stop = run.stop_requested_at.unwrap_or(run.since);
-            pieces.extend([(cursor, stop, "ready"), (stop, end, "stopping")]);
-        }
         StepState::Failed | StepState::UpstreamFailed => pieces.push((cursor, end, "bad")),
-        StepState::Succeeded | StepState::Stopped | StepState::Skipped => {
-            if run.history.is_empty() {
-                pieces.push((cursor, end, "ready"));
-            }
+        // Ended by hand before any attempt of it did.
+        StepState::Succeeded | StepState::Stopped | StepState::Skipped if run.history.is_empty() => {
+            pieces.push((cursor, end, "ready"))
+        }
+        StepState::Succeeded | StepState::Stopped | StepState::Skipped => {}
+        StepState::Starting | StepState::Running | StepState::Ready | StepState::Degraded | StepState::Stopping => {
+            let began = run.attempt_started_at.unwrap_or(cursor).clamp(cursor, end);
+            let turned = match run.state {
+                StepState::Degraded => (run.since.clamp(began, end), "degraded"),
+                StepState::Stopping => (run.stop_requested_at.unwrap_or(run.since).clamp(began, end), "stopping"),
+                _ => (end, "ready"),
+            };
+            let ready = run.ready_since.unwrap_or(turned.0).clamp(began, turned.0);
+            pieces.extend([
+                (cursor, began, "waiting"),
+                (began, ready, "starting"),
+                (ready, turned.0, "ready"),
+                (turned.0, end, turned.1),
+            ]);
         }
     }
     pieces.retain(|(from, to, class)| to > from || *class == "bad");
@@ -408,5 +412,18 @@ mod tests {
                 assert!(pieces.windows(2).all(|w| w[0].1 <= w[1].0), "{}: {pieces:?}", step.name);
             }
         }
+    }
+
+    #[test]
+    fn a_service_that_recovered_from_trouble_was_ready_before_it() {
+        let mut run = StepRun::new(fixture::at("10:20:00"));
+        (run.state, run.attempt) = (StepState::Ready, 1);
+        let (start, ready) = (fixture::at("08:50:00"), fixture::at("08:50:06"));
+        (run.started_at, run.attempt_started_at, run.ready_at, run.ready_since) =
+            (Some(start), Some(start), Some(ready), Some(ready));
+        let now = fixture::at("12:16:00");
+        assert_eq!(service(&run, now), [(start, ready, "starting"), (ready, now, "ready")]);
+        run.state = StepState::Degraded;
+        assert_eq!(service(&run, now), [(start, ready, "starting"), (ready, run.since, "ready"), (run.since, now, "degraded")]);
     }
 }

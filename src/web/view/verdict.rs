@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::findings::{self, HOPS, shares};
+use super::findings::{self, HOPS, built_in, shares};
 use super::format::{Zone, count};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
@@ -49,6 +49,10 @@ fn words(state: StepState) -> &'static str {
     }
 }
 
+fn letters(n: u64, state: &str) -> String {
+    if n == 1 { format!("1 dead letter is {state}") } else { format!("{} dead letters are {state}", count(n)) }
+}
+
 fn nothing(snapshot: &Snapshot, zone: &Zone) -> Verdict {
     let soonest =
         snapshot.dags.iter().filter(|d| !d.paused).filter_map(|d| Some((d.next.first()?, d))).min_by_key(|(w, _)| w.open_at);
@@ -69,7 +73,12 @@ fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<String>, mut warn: Vec
     }
     let dead: u64 = snapshot.gauges.dead_letters.values().sum();
     if dead > 0 {
-        warn.push(format!("{} dead letters are waiting", count(dead)));
+        warn.push(letters(dead, "waiting"));
+    }
+    let collectors = view.run.dag.steps().iter().filter(|s| built_in(s).is_some_and(|p| p.starts_with("collect/")));
+    let shares: u64 = collectors.filter_map(|s| findings::fact(view, s, "gap_shares")).sum();
+    if shares > 0 {
+        warn.push(format!("{} shares were traded and never received; reconciliation lists the gaps", count(shares)));
     }
     let closing = view.run.state == RunState::Closing;
     let starting = view.run.dag.steps().iter().any(|s| {
@@ -117,7 +126,7 @@ fn ended(view: &RunView, mut bad: Vec<String>, mut warn: Vec<String>, zone: &Zon
         }
     }
     if report.dead_letters.total > 0 {
-        warn.push(format!("{} dead letters were kept", count(report.dead_letters.total)));
+        warn.push(letters(report.dead_letters.total, "kept"));
     }
     let shares = shares(&report);
     if shares > 0 {
