@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn faults_name_the_file_and_the_remedy() {
-        let unknown = Config::parse("c.yaml", "listen: 127.0.0.1:1\n").expect_err("unknown key").to_string();
-        assert!(unknown.starts_with("c.yaml: ") && unknown.contains("listen"), "{unknown}");
+        let unknown = Config::parse("c.yaml", "lisen: 127.0.0.1:1\n").expect_err("unknown key").to_string();
+        assert!(unknown.starts_with("c.yaml: ") && unknown.contains("lisen"), "{unknown}");
         let open = Config::parse("c.yaml", "listen: 0.0.0.0:8650\n").expect_err("not loopback").to_string();
         assert!(open.contains("no authentication"), "{open}");
         let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();

@@ -214,8 +214,8 @@ async fn the_api_reads_and_commands() {
     assert!(site.daemon.commands.try_recv().is_err(), "nothing reached the daemon");
 
     let (status, body, command) =
-        site.exchange(client.post(&trigger).json(&json!({ "dag": "x", "params": { "a": "b" } })), Ok("started x@1".into())).await;
-    assert_eq!((status, body.as_str()), (StatusCode::OK, "{\"message\":\"started x@1\"}"));
+        site.exchange(client.post(&trigger).json(&json!({ "dag": "x", "params": { "a": "b" } })), Ok("x@1".into())).await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, "{\"message\":\"x@1\",\"run\":\"x@1\"}"));
     assert!(matches!(command, Command::Trigger { params, until: None, .. } if params["a"] == "b"));
     let (_, _, command) = site.exchange(client.post(&down).json(&json!({ "drain": true })), Ok(String::new())).await;
     assert_eq!(command, Command::Down { drain: true });
