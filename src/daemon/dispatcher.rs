@@ -436,5 +436,4 @@ impl Dispatcher {
             executor.forget(attempt).await;
         }
     }
-
 }

@@ -79,7 +79,9 @@ impl Known {
         }
         let fresh = snapshot.alerts.len().saturating_sub(self.alerts);
         for alert in snapshot.alerts.iter().take(fresh).rev() {
-            lines.push(format!("{} mail: {} {}", clock(alert.at), alert.kind.as_str(), alert.summary));
+            // Only what the DAG asks for becomes a mail.
+            let door = if alert.mail == "not asked for" { "note" } else { "mail" };
+            lines.push(format!("{} {door}: {} {}", clock(alert.at), alert.kind.as_str(), alert.summary));
         }
         self.alerts = snapshot.alerts.len();
         lines
