@@ -10,7 +10,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`] |
-//! | 1 | [`clock`], [`config`], [`dagfile`], [`engine`], [`feed`] |
+//! | 1 | [`clock`], [`config`], [`dagfile`], [`engine`], [`feed`], [`files`] |
 //! | 2 | [`backends`], [`executor`], [`state`] |
 //! | 3 | [`steps`], [`simulate`], [`daemon`] |
 //! | 4 | [`web`], [`cli`] |
@@ -25,6 +25,7 @@ pub mod domain;
 pub mod engine;
 pub mod executor;
 pub mod feed;
+pub mod files;
 pub mod simulate;
 pub mod state;
 pub mod steps;

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::files;
 use super::{BackendError, ErrorKind, Result};
+use crate::files;
 
 /// Bytes of pages that sled keeps in memory.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -39,8 +39,8 @@ impl Database {
         // Every call flushes by itself before it returns, so sled needs no flusher of its own.
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         // sled panics on some damage instead of returning an error.
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = match opened {
+        let opened = || std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = match files::sled_patiently(opened) {
             Ok(Ok(db)) => db,
             Ok(Err(sled::Error::Io(error))) => return Err(BackendError::io(&place, &error)),
             Ok(Err(error)) => return Err(unusable(&place, &error.to_string())),

@@ -15,7 +15,6 @@ pub mod address;
 mod blocking;
 mod bytes;
 mod database;
-mod files;
 pub mod index;
 pub mod log;
 pub mod mail;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response};
 use rustix::fs::{FlockOperation, flock};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::exit::Failure;
+use crate::daemon::lock::Note;
 
 /// How long the daemon may take to accept a connection, in real time.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -19,34 +19,23 @@ const GOING_DOWN: Duration = Duration::from_secs(15 * 60);
 /// How often the lock of a daemon that goes down is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The note a daemon leaves in its data folder.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Note {
-    /// Where its page and API are.
-    pub url: String,
-    /// Its process.
-    pub pid: u32,
-}
-
-impl Note {
-    /// The note in a data folder; `None` if there is none.
-    ///
-    /// # Errors
-    /// When there is one that cannot be read.
-    pub fn read(data: &Path) -> Result<Option<Self>, Failure> {
-        let path = data.join("daemon.json");
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(Failure::unusable(format!("{}: {error}; give this user the right to read it", path.display())));
-            }
-        };
-        let unreadable = |error| {
-            Failure::unusable(format!("{} is not the note of a daemon: {error}; give its address with --url", path.display()))
-        };
-        serde_json::from_str(&text).map(Some).map_err(unreadable)
-    }
+/// The note of the daemon of a data folder; `None` if there is none.
+///
+/// # Errors
+/// When there is one that cannot be read.
+pub fn read_note(data: &Path) -> Result<Option<Note>, Failure> {
+    let path = Note::path(data);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure::unusable(format!("{}: {error}; give this user the right to read it", path.display())));
+        }
+    };
+    let unreadable = |error| {
+        Failure::unusable(format!("{} is not the note of a daemon: {error}; give its address with --url", path.display()))
+    };
+    serde_json::from_str(&text).map(Some).map_err(unreadable)
 }
 
 /// A way to a daemon.
@@ -69,7 +58,7 @@ impl Client {
     /// # Errors
     /// When there is no note, or it cannot be read.
     pub fn find(data: &Path) -> Result<Self, Failure> {
-        let note = Note::read(data)?.ok_or_else(|| nobody(data))?;
+        let note = read_note(data)?.ok_or_else(|| nobody(data))?;
         Ok(Self { data: Some(data.to_owned()), ..Self::at(&note.url)? })
     }
 

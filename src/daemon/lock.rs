@@ -1,11 +1,12 @@
 //! One daemon per data folder, and the note that tells the command line where it listens.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 /// Holds the data folder until it is dropped; the kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]
@@ -44,23 +45,12 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Self, LockError> {
         let unusable = |error| LockError::Unusable { folder: folder.display().to_string(), error };
         std::fs::create_dir_all(folder).map_err(unusable)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(folder.join("openbell.lock"))
-            .map_err(unusable)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                file.read_to_string(&mut pid).map_err(unusable)?;
-                let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
-                return Err(LockError::Taken { folder: folder.display().to_string(), pid });
-            }
-            Err(errno) => return Err(unusable(errno.into())),
-        }
+        let path = folder.join("openbell.lock");
+        let Some(mut file) = files::lock(&path).map_err(unusable)? else {
+            let pid = std::fs::read_to_string(&path).map_err(unusable)?;
+            let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+            return Err(LockError::Taken { folder: folder.display().to_string(), pid });
+        };
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
         Ok(Self { _file: file })
     }
@@ -76,7 +66,8 @@ pub struct Note {
 }
 
 impl Note {
-    fn path(folder: &Path) -> PathBuf {
+    /// Where the note of a data folder is.
+    pub fn path(folder: &Path) -> PathBuf {
         folder.join("daemon.json")
     }
 
@@ -85,9 +76,7 @@ impl Note {
     /// # Errors
     /// When the folder cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let fresh = folder.join("daemon.json.tmp");
-        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(fresh, Self::path(folder))
+        files::replace(&Self::path(folder), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Removes the note; a missing one is fine.

@@ -14,6 +14,7 @@ use super::export;
 use super::journal::Entry;
 use super::records::StoreError;
 use super::sled::Disk;
+use crate::files;
 
 /// How opening went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +125,9 @@ fn open_disk(dir: &Path) -> Result<Disk, OpenError> {
     fs::create_dir_all(dir).map_err(unusable)?;
     // Sled remembers little and is read once: a small cache is enough.
     let config = sled::Config::new().path(dir).cache_capacity(8 * 1024 * 1024).flush_every_ms(None);
-    let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+    let db = match files::sled_patiently(|| catch_unwind(AssertUnwindSafe(|| config.open()))) {
         Ok(Ok(db)) => db,
-        Ok(Err(sled::Error::Io(e))) if e.to_string().contains("could not acquire lock") => {
+        Ok(Err(sled::Error::Io(e))) if files::is_sled_lock(&e) => {
             return Err(OpenError::Fatal(StoreError::Locked { dir: dir.to_owned() }));
         }
         Ok(Err(sled::Error::Io(e))) if is_environment(&e) => return Err(unusable(e)),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::parameters::Parameters;
 use super::sink::objects::{hive, place_of};
 use super::spool_tail::{self, Tail};
-use super::{Context, StepError, durable, log_search};
+use super::{Context, StepError, log_search};
 use crate::backends::log::{Partition, Topic};
 use crate::backends::{BackendError, ErrorKind};
 use crate::domain::calendar::Session;
@@ -151,8 +151,9 @@ impl Look<'_> {
             let saved = std::fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let tail = Tail::read(&dir, date, &zone, saved)?;
             if let Some(tail) = &tail
-                && let Err(error) =
-                    serde_json::to_vec(tail).map_err(std::io::Error::from).and_then(|bytes| durable::replace(&memory, &bytes))
+                && let Err(error) = serde_json::to_vec(tail)
+                    .map_err(std::io::Error::from)
+                    .and_then(|bytes| crate::files::replace_in_new_folder(&memory, &bytes))
             {
                 tracing::warn!(path = %memory.display(), %error, "cannot remember how far the spool was read; the next round reads it again");
             }

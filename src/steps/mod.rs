@@ -2,7 +2,6 @@
 
 pub mod collect;
 pub mod dead_letter;
-pub mod durable;
 pub mod envelope;
 pub mod freshness;
 pub mod launch;

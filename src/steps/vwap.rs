@@ -360,7 +360,7 @@ impl VwapLane {
         let place = || format!("checkpoint {}", self.path.display());
         let bytes = serde_json::to_vec(&checkpoint).map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || super::durable::replace(&path, &bytes)).await;
+        let written = tokio::task::spawn_blocking(move || crate::files::replace_in_new_folder(&path, &bytes)).await;
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(BackendError::io(place(), &error)),

@@ -8,7 +8,8 @@ use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 
 use super::{Mail, Message};
-use crate::backends::{BackendError, ErrorKind, Result, blocking, files};
+use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::files;
 
 /// See the module.
 pub struct FolderMail {

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::{Metadata, Objects, Put};
-use crate::backends::{BackendError, ErrorKind, Result, blocking, files};
+use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::files;
 
 const METADATA: &str = ".meta.json";
 /// Holds unfinished objects; no key begins with a dot.

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place;
-use crate::backends::{BackendError, ErrorKind, Result, files};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::files;
 
 /// The spool's id, without opening it for writing; `None` if there is no spool.
 pub fn id(dir: &Path) -> Result<Option<String>> {

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use super::entry::NewEntry;
 use super::{SEGMENT_BYTES, cursor, place, synced};
 use crate::backends::segments::{self, Disk, Options, RealDisk};
-use crate::backends::{BackendError, ErrorKind, Result, files};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::files;
 
 /// The writing end; one per folder (it holds a lock).
 pub struct Writer {

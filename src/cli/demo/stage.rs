@@ -201,11 +201,8 @@ fn billing(data: &Path) -> Result<Option<Billing>, Failure> {
 
 fn bill(data: &Path, billing: &Billing) -> Result<(), Failure> {
     let path = data.join("demo.json");
-    let fresh = data.join("demo.json.tmp");
     let text = serde_json::to_string_pretty(billing).map_err(Failure::fault)?;
-    std::fs::write(&fresh, text)
-        .and_then(|()| std::fs::rename(&fresh, &path))
-        .map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
+    crate::files::replace(&path, text.as_bytes()).map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
 }
 
 fn check_billing(before: &Billing, arguments: &Arguments, data: &Path) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::super::client::{Client, Note};
+use super::super::client::{Client, read_note};
 use super::Finding;
 
 /// Longest wait for a server, in real time.
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Whether a daemon runs on the data folder; and its address.
 pub(super) async fn daemon(data: &Path) -> (Finding, Option<String>) {
     const CHECK: &str = "daemon";
-    let note = match Note::read(data) {
+    let note = match read_note(data) {
         Ok(Some(note)) => note,
         Ok(None) => return (Finding::ok(CHECK, format!("none runs on {}; openbell up starts one", data.display())), None),
         Err(failure) => return (Finding::fail(CHECK, failure.message, "remove the file if no daemon runs"), None),

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::topics::MARK;
 use crate::backends::log::Partition;
-use crate::backends::{BackendError, ErrorKind, Result, files};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::files;
 
 /// What a group has done: partition → (incarnation of the topic, next offset).
 pub(super) type CommittedOffsets = BTreeMap<Partition, (String, u64)>;

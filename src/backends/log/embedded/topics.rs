@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::partition::PartitionStore;
 use crate::backends::log::{Partition, Topic};
-use crate::backends::{BackendError, ErrorKind, Result, files};
+use crate::backends::{BackendError, ErrorKind, Result};
+use crate::files;
 
 /// Folders being made or removed begin with this, which no topic name does.
 pub(super) const MARK: char = '~';
