@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
 use crate::clock::Clock;
-use crate::executor::{AttemptSpec, Status};
+use crate::executor::Status;
+use crate::executor::folder::{RESULT, read_spec, write_result, write_status};
 use crate::steps::launch::Surroundings;
 use crate::steps::{Reporter, Secret};
 
@@ -48,10 +49,7 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 }
 
 async fn run(folder: &Path) -> super::exit::Result {
-    let spec_path = folder.join("spec.json");
-    let text = std::fs::read_to_string(&spec_path).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
-    let spec: AttemptSpec =
-        serde_json::from_str(&text).map_err(|e| Failure::unusable(format!("{}: {e}", spec_path.display())))?;
+    let spec = read_spec(folder).map_err(Failure::unusable)?;
     let surroundings = surroundings()?;
     let reporter =
         Arc::new(FileReporter { folder: folder.to_owned(), clock: surroundings.clock.clone(), last: Mutex::new(None) });
@@ -65,8 +63,7 @@ async fn run(folder: &Path) -> super::exit::Result {
             (serde_json::json!({ "error": error.to_string() }), Exit::Fault)
         }
     };
-    replace(&folder.join("result.json"), value.to_string().as_bytes())
-        .map_err(|e| Failure::unusable(format!("{}: {e}", folder.join("result.json").display())))?;
+    write_result(folder, &value).map_err(|e| Failure::unusable(format!("{}: {e}", folder.join(RESULT).display())))?;
     Ok(exit)
 }
 
@@ -123,10 +120,7 @@ impl Reporter for FileReporter {
         if last.as_ref() == Some(&status) {
             return;
         }
-        let written = serde_json::to_vec(&status)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| replace(&self.folder.join("status.json"), &bytes));
-        if let Err(error) = written {
+        if let Err(error) = write_status(&self.folder, &status) {
             // The page shows an old status then; the step's work goes on.
             self.line(&format!("status.json cannot be written: {error}"));
         }
@@ -138,10 +132,4 @@ impl Reporter for FileReporter {
         // Nobody reads any more: the work matters more than its output.
         writeln!(out, "{} {line}", self.clock.now()).and_then(|()| out.flush()).unwrap_or_default();
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension("tmp");
-    std::fs::write(&fresh, bytes)?;
-    std::fs::rename(&fresh, path)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::batch::Batch;
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use crate::backends::index::{Index, Item, ItemResult, Op, Template};
@@ -92,10 +93,7 @@ impl Target for IndexTarget {
         let lane = IndexLane {
             index: Arc::clone(&self.index),
             prefix: self.prefix.clone(),
-            documents: self.documents,
-            bytes: self.bytes,
-            buffer: Vec::new(),
-            buffered: 0,
+            batch: Batch::new(self.documents, self.bytes),
             chunk: usize::MAX,
         };
         Ok((Box::new(lane), next))
@@ -105,10 +103,7 @@ impl Target for IndexTarget {
 struct IndexLane {
     index: Arc<dyn Index>,
     prefix: String,
-    documents: usize,
-    bytes: usize,
-    buffer: Vec<(Stored, Envelope)>,
-    buffered: usize,
+    batch: Batch,
     /// Items of the next bulk call: halved while the store refuses whole calls (too large, or one bad item).
     chunk: usize,
 }
@@ -127,32 +122,19 @@ impl IndexLane {
 #[async_trait]
 impl Lane for IndexLane {
     fn push(&mut self, record: Stored) -> Pushed {
-        match Envelope::read(&record) {
-            Ok(envelope) => {
-                self.buffered += record.record.value.len();
-                self.buffer.push((record, envelope));
-                Pushed::Taken
-            }
-            Err(refusal) => Pushed::Refused(Box::new(record), refusal),
-        }
+        self.batch.push(record)
     }
 
     fn due(&self) -> Due {
-        if self.buffer.is_empty() {
-            Due::Idle
-        } else if self.buffer.len() >= self.documents || self.buffered >= self.bytes {
-            Due::Now
-        } else {
-            Due::Quiet
-        }
+        self.batch.due()
     }
 
     async fn flush(&mut self) -> Result<Flushed> {
-        let count = self.chunk.min(self.buffer.len());
+        let count = self.chunk.min(self.batch.records.len());
         if count == 0 {
             return Ok(Flushed::default());
         }
-        let items = self.buffer[..count].iter().map(|(r, e)| self.item(r, e)).collect();
+        let items = self.batch.records[..count].iter().map(|(r, e)| self.item(r, e)).collect();
         let results = match self.index.bulk(items).await {
             Ok(results) if results.len() == count => results,
             Ok(results) => {
@@ -172,8 +154,8 @@ impl Lane for IndexLane {
         self.chunk = self.chunk.max(1).saturating_mul(2);
         let mut flushed = Flushed::default();
         let mut later = None;
-        let rest = self.buffer.split_off(count);
-        for ((record, envelope), result) in std::mem::replace(&mut self.buffer, rest).into_iter().zip(results) {
+        let rest = self.batch.records.split_off(count);
+        for ((record, envelope), result) in std::mem::replace(&mut self.batch.records, rest).into_iter().zip(results) {
             match result {
                 ItemResult::Stored => flushed.written += 1,
                 ItemResult::Exists => flushed.existing += 1,
@@ -185,14 +167,14 @@ impl Lane for IndexLane {
                 }
                 ItemResult::Retry { status, reason } => {
                     later = Some(format!("the index answered {status} for some documents: {reason}"));
-                    self.buffer.push((record, envelope));
+                    self.batch.records.push((record, envelope));
                 }
             }
         }
-        self.buffered = self.buffer.iter().map(|(r, _)| r.record.value.len()).sum();
+        self.batch.weigh();
         flushed.left = match later {
             Some(reason) => Left::Later(reason),
-            None if self.buffer.is_empty() => Left::Nothing,
+            None if self.batch.records.is_empty() => Left::Nothing,
             None => Left::More,
         };
         Ok(flushed)

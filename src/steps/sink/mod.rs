@@ -6,6 +6,7 @@
 //! a stop drains to the log's end.
 
 mod assignment;
+mod batch;
 pub mod core;
 pub mod index;
 pub mod lane;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::batch::Batch;
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use crate::backends::log::{Partition, Stored};
 use crate::backends::raw::{Document, Raw};
 use crate::backends::{ErrorKind, Result};
 use crate::steps::dead_letter::{Refusal, Stage};
-use crate::steps::envelope::Envelope;
 use crate::steps::parameters::Parameters;
 use crate::steps::{Context, StepError};
 
@@ -59,10 +59,7 @@ impl Target for RawTarget {
         let lane = RawLane {
             raw: Arc::clone(&self.raw),
             collection: self.collection.clone(),
-            documents: self.documents,
-            bytes: self.bytes,
-            buffer: Vec::new(),
-            buffered: 0,
+            batch: Batch::new(self.documents, self.bytes),
             chunk: usize::MAX,
         };
         Ok((Box::new(lane), next))
@@ -72,10 +69,7 @@ impl Target for RawTarget {
 struct RawLane {
     raw: Arc<dyn Raw>,
     collection: String,
-    documents: usize,
-    bytes: usize,
-    buffer: Vec<(Stored, Envelope)>,
-    buffered: usize,
+    batch: Batch,
     /// Documents of the next insert: halved while the store refuses whole inserts, to find the one it means.
     chunk: usize,
 }
@@ -83,32 +77,19 @@ struct RawLane {
 #[async_trait]
 impl Lane for RawLane {
     fn push(&mut self, record: Stored) -> Pushed {
-        match Envelope::read(&record) {
-            Ok(envelope) => {
-                self.buffered += record.record.value.len();
-                self.buffer.push((record, envelope));
-                Pushed::Taken
-            }
-            Err(refusal) => Pushed::Refused(Box::new(record), refusal),
-        }
+        self.batch.push(record)
     }
 
     fn due(&self) -> Due {
-        if self.buffer.is_empty() {
-            Due::Idle
-        } else if self.buffer.len() >= self.documents || self.buffered >= self.bytes {
-            Due::Now
-        } else {
-            Due::Quiet
-        }
+        self.batch.due()
     }
 
     async fn flush(&mut self) -> Result<Flushed> {
-        let count = self.chunk.min(self.buffer.len());
+        let count = self.chunk.min(self.batch.records.len());
         if count == 0 {
             return Ok(Flushed::default());
         }
-        let documents = self.buffer[..count]
+        let documents = self.batch.records[..count]
             .iter()
             .map(|(r, e)| Document { id: e.id.clone(), body: r.record.value.clone(), received_at: e.received_at })
             .collect();
@@ -123,13 +104,16 @@ impl Lane for RawLane {
                 return Ok(Flushed { left: Left::More, ..flushed });
             }
             Err(error) if error.kind == ErrorKind::Rejected => {
-                flushed.refused.push((self.buffer[0].0.clone(), Refusal::new(Stage::TaskPut, "rejected", error.to_string())));
+                flushed
+                    .refused
+                    .push((self.batch.records[0].0.clone(), Refusal::new(Stage::TaskPut, "rejected", error.to_string())));
                 self.chunk = 2;
             }
             Err(error) => return Err(error),
         }
-        self.buffered -= self.buffer.drain(..count).map(|(r, _)| r.record.value.len()).sum::<usize>();
-        flushed.left = if self.buffer.is_empty() { Left::Nothing } else { Left::More };
+        self.batch.records.drain(..count);
+        self.batch.weigh();
+        flushed.left = if self.batch.records.is_empty() { Left::Nothing } else { Left::More };
         Ok(flushed)
     }
 }
