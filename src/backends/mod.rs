@@ -15,6 +15,7 @@ pub mod address;
 mod blocking;
 mod bytes;
 mod database;
+pub mod endpoint;
 pub mod index;
 pub mod log;
 pub mod mail;
