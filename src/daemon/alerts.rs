@@ -42,8 +42,6 @@ pub struct Book {
     pub raised: Vec<Raised>,
     /// Rules with a memory.
     pub states: AlertStates,
-    /// Dead letters held when a run was first seen.
-    baseline: BTreeMap<RunId, u64>,
     /// Alerts raised in each run; numbers its mails, so that each has its own key, and the same one when told again.
     count: BTreeMap<RunId, u64>,
 }
@@ -113,7 +111,6 @@ impl Book {
         }
         if run.state.is_terminal() {
             self.states.end_run(&run.id, at);
-            self.baseline.remove(&run.id);
         }
         mails
     }
@@ -142,12 +139,10 @@ impl Book {
 
     /// Takes the number of dead letters held now; raises an alert when a run has more than its DAG allows.
     pub fn dead_letters(&mut self, head: &Letterhead, run: &Run, held: u64, at: Timestamp) -> Option<Message> {
-        let baseline = *self.baseline.entry(run.id.clone()).or_insert(held);
         // The rule belongs to the whole run; its key names the run's first step, because a key has one.
         let step = run.dag.steps().first()?.name.clone();
         let key = Key { run: run.id.clone(), step, rule: Rule::DeadLetters };
-        let fresh = held.saturating_sub(baseline);
-        let notice = self.states.dead_letters(&key, fresh, run.dag.alerts.dead_letters_over, at, DEFAULT_REMINDER)?;
+        let notice = self.states.dead_letters(&key, held, run.dag.alerts.dead_letters_over, at, DEFAULT_REMINDER)?;
         let summary = format!("{}; see `openbell dlq list`", notice.summary);
         self.raise(head, run, AlertKind::DeadLetters, None, &summary, None, at)
     }

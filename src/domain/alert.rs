@@ -141,6 +141,9 @@ pub const DEFAULT_REMINDER: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AlertStates {
     alerts: BTreeMap<String, Alert>,
+    /// Dead letters held when a run was first seen, by run: they are not its own.
+    #[serde(default)]
+    dead_letters_before: BTreeMap<RunId, u64>,
 }
 
 /// What a freshness check returns: `{"stalled": bool, "summary": "…", "hops": [{"hop": "index", "stale": true, …}]}`.
@@ -213,9 +216,10 @@ impl AlertStates {
         })
     }
 
-    /// A run has `count` dead letters, of which `over` are allowed. Reminds only when there are more than last time; goes back to
-    /// resolved without a word when they were replayed.
-    pub fn dead_letters(&mut self, key: &Key, count: u64, over: u64, now: Timestamp, remind_every: Duration) -> Option<Notice> {
+    /// `held` dead letters are there, of which those that came during the run count and `over` are allowed. Reminds only when
+    /// there are more than last time; goes back to resolved without a word when they were replayed.
+    pub fn dead_letters(&mut self, key: &Key, held: u64, over: u64, now: Timestamp, remind_every: Duration) -> Option<Notice> {
+        let count = held.saturating_sub(*self.dead_letters_before.entry(key.run.clone()).or_insert(held));
         if count <= over {
             if let Some(alert) = self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open()) {
                 (alert.state, alert.resolved_at, alert.count) = (State::Resolved, Some(now), count);
@@ -297,6 +301,7 @@ impl AlertStates {
     /// The run is over: nothing more will be heard of its alerts. Gives those that were still open.
     pub fn end_run(&mut self, run: &RunId, now: Timestamp) -> Vec<Alert> {
         let mut left = Vec::new();
+        self.dead_letters_before.remove(run);
         for alert in self.alerts.values_mut().filter(|alert| alert.key.run == *run && alert.state.is_open()) {
             left.push(alert.clone());
             (alert.state, alert.resolved_at) = (State::Ended, Some(now));
@@ -378,7 +383,13 @@ mod tests {
     #[test]
     fn dead_letters_alert_above_the_threshold_and_again_when_they_grow() {
         let (mut states, key) = (AlertStates::default(), key(Rule::DeadLetters));
-        let mut count = |n, minute| states.dead_letters(&key, n, 2, at(minute), DEFAULT_REMINDER).map(|notice| notice.reminder);
+        states.dead_letters(&key, 100, 2, at(0), DEFAULT_REMINDER);
+        // A restart of the daemon comes between any two counts.
+        let mut count = |n, minute| {
+            let kept = serde_json::to_string(&states).expect("states are JSON");
+            states = serde_json::from_str(&kept).expect("reads back");
+            states.dead_letters(&key, 100_u64 + n, 2, at(minute), DEFAULT_REMINDER).map(|notice| notice.reminder)
+        };
         assert_eq!(count(2, 0), None);
         assert_eq!(count(3, 1), Some(false));
         assert_eq!(count(3, 100), None, "nothing new");
