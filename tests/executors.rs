@@ -70,7 +70,7 @@ impl Floor {
                         Ok(Value::Null)
                     }
                     "stubborn" => std::future::pending().await,
-                    other => Err(format!("unknown: {other}")),
+                    other => Err(format!("unknown: {other}").into()),
                 }
             })
         });

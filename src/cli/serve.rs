@@ -18,7 +18,7 @@ use crate::daemon::lock::{Lock, Note};
 use crate::daemon::{self, Handle};
 use crate::domain::dag::ExecutorKind;
 use crate::domain::ids::DagName;
-use crate::executor::embedded::{Embedded, Launch, StatusSink};
+use crate::executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
 use crate::executor::process::Process;
 use crate::executor::{AttemptSpec, Executor, Status};
 use crate::steps::launch::Surroundings;
@@ -216,7 +216,10 @@ fn launcher(surroundings: Surroundings) -> Launch {
         let surroundings = surroundings.clone();
         Box::pin(async move {
             let reporter = Arc::new(ToSink(sink));
-            surroundings.run(spec, stop, reporter).await.map_err(|error| error.to_string())
+            surroundings
+                .run(spec, stop, reporter)
+                .await
+                .map_err(|error| StepFailure { text: error.to_string(), result: error.result() })
         })
     })
 }

@@ -60,7 +60,7 @@ async fn run(folder: &Path) -> super::exit::Result {
         Ok(value) => (value, Exit::Fine),
         Err(error) => {
             reporter.line(&format!("failed: {error}"));
-            (serde_json::json!({ "error": error.to_string() }), Exit::Fault)
+            (error.result(), Exit::Fault)
         }
     };
     write_result(folder, &value).map_err(|e| Failure::unusable(format!("{}: {e}", folder.join(RESULT).display())))?;
@@ -86,7 +86,7 @@ fn surroundings() -> Result<Surroundings, Failure> {
     };
     Ok(Surroundings {
         clock,
-        backends: crate::backends::socket::connect(&data.join("openbell.sock")),
+        backends: crate::backends::socket::connect(data.join("openbell.sock")),
         feeds,
         dags: PathBuf::from(variable(environment::DAGS)?),
         data,

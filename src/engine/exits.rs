@@ -9,6 +9,8 @@ use crate::domain::run::{AttemptRecord, Exit, RunState, StepRun, StepState, Stop
 const MOST_LOSSES: u32 = 20;
 /// An orderly stop that was cut short this often is given up.
 const MOST_RESUMED_STOPS: u32 = 5;
+/// Characters of a step's error that are told.
+const MOST_TOLD: usize = 200;
 
 impl Turn<'_> {
     /// The current attempt of `step` ended.
@@ -39,14 +41,14 @@ impl Turn<'_> {
             }
             Some(StopCause::MarkedFailed) => self.enter(step, StepState::Failed, Some("marked failed".into())),
             cause => match step.kind {
-                StepKind::Service => self.service_exited(step, exit, cause, asked_at),
-                StepKind::Check => self.check_exited(step, exit, cause),
-                StepKind::Task | StepKind::Teardown => self.task_exited(step, exit, cause),
+                StepKind::Service => self.service_exited(step, exit, cause, asked_at, told(exit, result)),
+                StepKind::Check => self.check_exited(step, exit, cause, told(exit, result)),
+                StepKind::Task | StepKind::Teardown => self.task_exited(step, exit, cause, told(exit, result)),
             },
         }
     }
 
-    fn task_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>) {
+    fn task_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, told: String) {
         let timed_out = cause == Some(StopCause::TimedOut);
         if exit.is_success() && !timed_out {
             self.enter(step, StepState::Succeeded, None);
@@ -63,8 +65,7 @@ impl Turn<'_> {
             self.again_after_loss(step, exit);
             return;
         }
-        let why =
-            if timed_out { format!("timed out after {:?} ({exit})", step.timeout.unwrap_or_default()) } else { exit.to_string() };
+        let why = if timed_out { format!("timed out after {:?} ({exit})", step.timeout.unwrap_or_default()) } else { told };
         if may_go_on && self.look(step).retries_used < step.retries {
             self.of(step).retries_used += 1;
             self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, why);
@@ -73,7 +74,7 @@ impl Turn<'_> {
         }
     }
 
-    fn check_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>) {
+    fn check_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, told: String) {
         if self.state != RunState::Running {
             self.enter(step, StepState::Stopped, Some("the run closes".into()));
             return;
@@ -88,7 +89,7 @@ impl Turn<'_> {
             self.again_after_loss(step, exit);
             return;
         }
-        let why = if timed_out { format!("timed out after {:?}", step.timeout.unwrap_or_default()) } else { exit.to_string() };
+        let why = if timed_out { format!("timed out after {:?}", step.timeout.unwrap_or_default()) } else { told };
         if self.look(step).retries_used < step.retries {
             self.of(step).retries_used += 1;
             self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, why);
@@ -102,7 +103,14 @@ impl Turn<'_> {
         self.next_round(step, Some(format!("last round failed: {why}")));
     }
 
-    fn service_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, asked_at: Option<jiff::Timestamp>) {
+    fn service_exited(
+        &mut self,
+        step: &Step,
+        exit: &Exit,
+        cause: Option<StopCause>,
+        asked_at: Option<jiff::Timestamp>,
+        told: String,
+    ) {
         if self.state == RunState::Closing {
             self.service_closed(step, exit, cause, asked_at);
             return;
@@ -119,7 +127,7 @@ impl Turn<'_> {
                 return;
             }
             Restart::Never => {
-                self.fail(step, if not_ready { format!("not ready within {:?}", step.ready_within) } else { exit.to_string() });
+                self.fail(step, if not_ready { format!("not ready within {:?}", step.ready_within) } else { told });
                 return;
             }
             Restart::Always | Restart::OnFailure => {}
@@ -131,7 +139,7 @@ impl Turn<'_> {
             (run.retries_used, run.losses) = (0, 0);
         }
         let why =
-            if not_ready { format!("not ready within {:?}", step.ready_within) } else { format!("{exit} inside its window") };
+            if not_ready { format!("not ready within {:?}", step.ready_within) } else { format!("{told} inside its window") };
         if step.restart.max.is_some_and(|max| run.retries_used >= max) {
             let why = format!("{why}, after {} restarts in a row", run.retries_used);
             self.fail(step, why);
@@ -207,6 +215,15 @@ impl Turn<'_> {
     pub(super) fn fail(&mut self, step: &Step, why: String) {
         self.alert(AlertKind::StepFailed, Some(step), format!("{} {}: {why}", step.kind.as_str(), step.name));
         self.enter(step, StepState::Failed, Some(why));
+    }
+}
+
+/// An end with the step's own words for it, if it left any under `error`: the first line, cut where a mail's subject would be.
+fn told(exit: &Exit, result: Option<&serde_json::Value>) -> String {
+    let error = result.filter(|_| !exit.is_success()).and_then(|result| result.get("error")?.as_str()?.lines().next());
+    match error {
+        Some(error) => format!("{exit}: {}", error.chars().take(MOST_TOLD).collect::<String>()),
+        None => exit.to_string(),
     }
 }
 

@@ -385,6 +385,19 @@ fn teardowns_keep_their_order_and_run_whatever_happened() {
 }
 
 #[test]
+fn an_alert_tells_what_the_step_said() {
+    let mut play = Play::new(vec![step("report", StepKind::Teardown, &[])], None);
+    let result = Some(serde_json::json!({ "ok": false, "error": "index misses 7\nand more" }));
+    let name = play.attempt("report", 1).step;
+    play.event(&RunEvent::Exited { step: name, attempt: 1, exit: Exit::Code(1), result }, "16:00");
+    let told =
+        |a: &Action| matches!(a, Action::Alert { summary, .. } if summary == "teardown report: exit code 1: index misses 7");
+    assert!(play.actions.iter().any(told), "{:?}", play.actions);
+    assert_eq!(play.run.state, RunState::Failed);
+    assert!(play.step("report").result.as_ref().is_some_and(|r| r["ok"] == false));
+}
+
+#[test]
 fn a_condition_skips_without_failing() {
     let mut optional = step("optional", StepKind::Task, &[]);
     optional.when = Some(Condition { param: "full".into(), equals: "yes".into() });

@@ -22,9 +22,30 @@ use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
 
 /// Makes the future that is an attempt. It is given its specification, a token that asks it to stop, and where its status and
-/// output go; it ends with what the step returns, or with the text of its error.
+/// output go; it ends with what the step returns, or with its failure.
 pub type Launch =
-    Arc<dyn Fn(AttemptSpec, CancellationToken, Arc<dyn StatusSink>) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
+    Arc<dyn Fn(AttemptSpec, CancellationToken, Arc<dyn StatusSink>) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync>;
+
+/// How a step failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The error, in words.
+    pub text: String,
+    /// What the step returns all the same.
+    pub result: Value,
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { result: json!({ "error": text }), text }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
 
 /// Where an embedded attempt's status and output go.
 pub trait StatusSink: Send + Sync {
@@ -122,12 +143,12 @@ impl Embedded {
 }
 
 /// What the end of a task means.
-fn outcome(ended: Result<Result<Value, String>, JoinError>, output: &Output) -> (Exit, Option<Value>) {
+fn outcome(ended: Result<Result<Value, Failure>, JoinError>, output: &Output) -> (Exit, Option<Value>) {
     let text = match ended {
         Ok(Ok(value)) => return (Exit::Code(0), Some(value)),
-        Ok(Err(text)) => {
-            output.line(&format!("error: {text}"));
-            return (Exit::Code(1), Some(json!({ "error": text })));
+        Ok(Err(failure)) => {
+            output.line(&format!("error: {}", failure.text));
+            return (Exit::Code(1), Some(failure.result));
         }
         Err(error) if error.is_cancelled() => return (Exit::Signal(9), None),
         Err(error) => format!("panicked: {}", panic_text(&*error.into_panic())),

@@ -114,9 +114,31 @@ pub enum StepError {
     /// A store failed for good.
     #[error(transparent)]
     Backend(#[from] crate::backends::BackendError),
+    /// The program did its work, and what it found is not as it should be.
+    #[error("{what}")]
+    Unmet {
+        /// What is wrong, for people.
+        what: String,
+        /// All that was found.
+        result: serde_json::Value,
+    },
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
+}
+
+impl StepError {
+    /// What a step that failed so returns: the error under `error`, beside whatever was found.
+    pub fn result(&self) -> serde_json::Value {
+        let mut result = match self {
+            Self::Unmet { result, .. } => result.clone(),
+            _ => serde_json::json!({}),
+        };
+        if let Some(fields) = result.as_object_mut() {
+            fields.insert("error".to_owned(), self.to_string().into());
+        }
+        result
+    }
 }
 
 /// Runs the built-in program called `program` to its end and gives back what it returns.
