@@ -21,6 +21,7 @@ pub mod log;
 pub mod mail;
 pub mod objects;
 pub mod raw;
+mod remote;
 mod segments;
 pub mod socket;
 pub mod spool;

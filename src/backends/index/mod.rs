@@ -1,5 +1,6 @@
 //! The search index: JSON documents in named indices, Elasticsearch's bulk semantics.
 
+pub mod elasticsearch;
 pub mod embedded;
 
 use async_trait::async_trait;

@@ -1,14 +1,11 @@
 //! Mail as `.eml` files in a folder: what would have been sent, readable with any mail program.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
 
-use super::{Mail, Message};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use super::{Mail, Message, letter};
+use crate::backends::{BackendError, Result, blocking};
 use crate::files;
 
 /// See the module.
@@ -29,47 +26,11 @@ impl FolderMail {
     }
 }
 
-/// The message in the Internet Message Format (RFC 5322).
-fn format(place: &str, message: &Message) -> Result<Vec<u8>> {
-    let refuse = |what: String| BackendError::new(ErrorKind::Rejected, place, what);
-    let mailbox = |role: &str, text: &str| -> Result<Mailbox> {
-        let remedy = format!(
-            "write it as name@example.com or Name <name@example.com> ({})",
-            if role == "sender" { "mail_from" } else { "alerts.email" }
-        );
-        text.parse().map_err(|e| refuse(format!("{role} \"{text}\" is not a mail address: {e}")).remedy(remedy))
-    };
-    let from = mailbox("sender", &message.from)?;
-    let host = from.email.domain().to_owned();
-    let subject = message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut builder = lettre::Message::builder()
-        .from(from)
-        .subject(subject)
-        .date(SystemTime::from(message.at))
-        .message_id(Some(format!("<{:016x}.{}@{host}>", fingerprint(&message.key), safe(&message.key))));
-    for to in &message.to {
-        builder = builder.to(mailbox("recipient", to)?);
-    }
-    let built = builder.header(ContentType::TEXT_PLAIN).body(message.text.clone());
-    Ok(built.map_err(|e| refuse(format!("the message cannot be built: {e}")))?.formatted())
-}
-
-/// The part of a key that may stand in a Message-ID.
-fn safe(key: &str) -> String {
-    let safe = key.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' });
-    safe.take(60).collect()
-}
-
-/// FNV-1a, 64 bit: the same in every version, so that a repeat after an upgrade still overwrites.
-fn fingerprint(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
 #[async_trait]
 impl Mail for FolderMail {
     async fn send(&self, message: &Message) -> Result<()> {
-        let bytes = format(&self.place, message)?;
-        let name = format!("{}-{:016x}.eml", message.at.strftime("%Y%m%dT%H%M%SZ"), fingerprint(&message.key));
+        let bytes = letter::build(&self.place, message)?.formatted();
+        let name = format!("{}-{:016x}.eml", message.at.strftime("%Y%m%dT%H%M%SZ"), letter::fingerprint(&message.key));
         let path = self.folder.join(name);
         let place = self.place.clone();
         blocking::run(&self.place, move || {
@@ -84,6 +45,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::backends::ErrorKind;
 
     fn message(key: &str, text: &str) -> Message {
         Message {

@@ -1,6 +1,8 @@
 //! Mail: one message to some people.
 
 pub mod folder;
+mod letter;
+pub mod smtp;
 
 use async_trait::async_trait;
 use jiff::Timestamp;

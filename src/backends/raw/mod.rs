@@ -1,6 +1,7 @@
 //! Raw documents: every record as received, under its event id.
 
 pub mod embedded;
+pub mod mongodb;
 
 use async_trait::async_trait;
 use jiff::Timestamp;

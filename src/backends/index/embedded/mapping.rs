@@ -16,15 +16,12 @@ const LONGEST_KEYWORD: usize = 32_766;
 const LONGEST_ID: usize = 512;
 
 /// A document's fields.
-pub(super) type Fields = Map<String, Value>;
+pub(in crate::backends::index) type Fields = Map<String, Value>;
 
 /// Refuses templates with types that are not known here.
-pub(super) fn check_template(place: &str, template: &Template) -> Result<()> {
+pub(in crate::backends::index) fn check_template(place: &str, template: &Template) -> Result<()> {
     if let Some((field, unknown)) = template.fields.iter().find(|(_, t)| !TYPES.contains(&t.as_str())) {
-        let message = format!(
-            "template {} gives field {field} the type \"{unknown}\", which the embedded index does not know",
-            template.name
-        );
+        let message = format!("template {} gives field {field} the type \"{unknown}\", which is not known", template.name);
         return Err(BackendError::new(ErrorKind::Rejected, place, message).remedy(format!("use one of {}", TYPES.join(", "))));
     }
     if template.name.is_empty() || template.prefix.is_empty() {
@@ -35,7 +32,7 @@ pub(super) fn check_template(place: &str, template: &Template) -> Result<()> {
 }
 
 /// Why Elasticsearch would refuse an index name or an id.
-pub(super) fn refuse_names(index: &str, id: &str) -> Option<String> {
+pub(in crate::backends::index) fn refuse_names(index: &str, id: &str) -> Option<String> {
     let bad = |c: char| c.is_uppercase() || c.is_control() || "\\/*?\"<>| ,#:".contains(c);
     if index.is_empty() || index.len() > 255 || index.starts_with(['-', '_', '+', '.']) || index.contains(bad) {
         return Some(format!(
@@ -50,7 +47,7 @@ pub(super) fn refuse_names(index: &str, id: &str) -> Option<String> {
 }
 
 /// The document, or why it is refused.
-pub(super) fn check(template: Option<&Template>, id: &str, source: &[u8]) -> Result<Fields, String> {
+pub(in crate::backends::index) fn check(template: Option<&Template>, id: &str, source: &[u8]) -> Result<Fields, String> {
     let document: Value = serde_json::from_slice(source).map_err(|e| format!("document with id '{id}' is not JSON: {e}"))?;
     let Value::Object(document) = document else {
         return Err(format!("document with id '{id}' is not a JSON object"));
@@ -123,12 +120,12 @@ fn instant(text: &str) -> Option<Timestamp> {
 }
 
 /// Names of a template's date fields.
-pub(super) fn date_fields(template: &Template) -> impl Iterator<Item = &str> {
+pub(in crate::backends::index) fn date_fields(template: &Template) -> impl Iterator<Item = &str> {
     template.fields.iter().filter(|(_, kind)| kind.starts_with("date")).map(|(field, _)| field.as_str())
 }
 
 /// A document's value of a date field (the latest of several).
-pub(super) fn date(document: &Fields, field: &str) -> Option<(Timestamp, String)> {
+pub(in crate::backends::index) fn date(document: &Fields, field: &str) -> Option<(Timestamp, String)> {
     let of = |value: &Value| value.as_str().and_then(|text| Some((instant(text)?, text.to_owned())));
     match find(document, field)? {
         Value::Array(values) => values.iter().filter_map(of).max_by_key(|(at, _)| *at),

@@ -3,7 +3,7 @@
 //! One tree an index. Beside its documents, the largest value of every date field that its template names is kept, so that
 //! freshness costs one read. Templates have a tree of their own.
 
-mod mapping;
+pub(super) mod mapping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
