@@ -174,6 +174,8 @@ def count_s3():
 
 def count_mail():
     folder = os.environ["OPENBELL_INBOX"]
+    if folder.startswith("http"):
+        return {"mails": get(folder)["total"]}
     return {"mails": sum(name.endswith(".eml") for name in os.listdir(folder))}
 
 
