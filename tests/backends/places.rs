@@ -162,15 +162,15 @@ impl Place for Kafka {
     }
 
     async fn raw(&self) -> Arc<dyn Raw> {
-        unimplemented!("only a log")
+        panic!("only a log")
     }
 
     async fn index(&self) -> Arc<dyn Index> {
-        unimplemented!("only a log")
+        panic!("only a log")
     }
 
     async fn objects(&self) -> Arc<dyn Objects> {
-        unimplemented!("only a log")
+        panic!("only a log")
     }
 }
 

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::cluster::Cluster;
 use super::detached::Detached;
 use super::errors::Heard;
-use super::link::Noted;
+use super::link::{GroupNoted, Noted};
 use super::settings::PATIENCE;
 use crate::backends::Result;
 use crate::backends::log::{Committed, Partition};
@@ -55,7 +55,7 @@ impl Cluster {
     }
 
     /// With the client library alone, which takes a client a group.
-    pub(super) fn groups_one_by_one(&self) -> Result<Vec<(String, Vec<Noted>)>> {
+    pub(super) fn groups_one_by_one(&self) -> Result<Vec<GroupNoted>> {
         let (names, partitions) = self.group_names()?;
         names.into_iter().map(|group| self.committed(&group, &partitions).map(|offsets| (group, offsets))).collect()
     }
@@ -69,7 +69,7 @@ impl Cluster {
         let client = Detached::new(client.map_err(|e| Heard::default().explain(&place, &e))?);
         let mut list = TopicPartitionList::new();
         for (topic, count) in partitions {
-            (0..*count).for_each(|number| drop(list.add_partition(topic, number as i32)));
+            list.add_partition_range(topic, 0, *count as i32 - 1);
         }
         let found = client.committed_offsets(list, PATIENCE).map_err(|e| client.context().explain(&place, &e))?;
         Ok(noted(&found))

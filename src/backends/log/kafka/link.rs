@@ -19,6 +19,8 @@ const SASL_FAILED: i16 = 58;
 
 /// A committed offset with what was written beside it.
 pub(super) type Noted = (Committed, String);
+/// A group and what it committed.
+pub(super) type GroupNoted = (String, Vec<Noted>);
 
 /// Connections to the brokers of a cluster, one each, opened when they are needed.
 pub(super) struct Links {
@@ -63,7 +65,7 @@ impl Links {
     }
 
     /// Every group's committed offsets; `None` if this cluster is too old to say it in one go.
-    pub(super) fn groups(&self) -> Result<Option<Vec<(String, Vec<Noted>)>>> {
+    pub(super) fn groups(&self) -> Result<Option<Vec<GroupNoted>>> {
         let (brokers, _) = self.metadata(Some(&[]))?;
         if brokers.is_empty() {
             return Ok(None);

@@ -34,13 +34,14 @@ mod watch;
 mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use self::cluster::{Cluster, check_name};
 use self::consumer::KafkaConsumer;
 use self::member::Membership;
-use self::producer::Appender;
+use self::producer::{Appender, STALLED};
 use self::reader::Readers;
 use self::settings::Settings;
 use self::watch::Watch;
@@ -62,9 +63,13 @@ impl KafkaLog {
     /// # Errors
     /// `Rejected` for an address that cannot be used, with what to write instead.
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
+        Self::connect_with(endpoint, STALLED)
+    }
+
+    fn connect_with(endpoint: &Endpoint, stalled: Duration) -> Result<Self> {
         let cluster = Arc::new(Cluster::new(Arc::new(Settings::read(endpoint)?)));
         Ok(Self {
-            appender: Arc::new(Appender::new(Arc::clone(&cluster))),
+            appender: Arc::new(Appender::new(Arc::clone(&cluster), stalled)),
             readers: Arc::new(Readers::new(Arc::clone(&cluster))),
             cluster,
             watch: Mutex::default(),
@@ -148,3 +153,6 @@ impl Log for KafkaLog {
         self.ask(Cluster::groups).await
     }
 }
+
+#[cfg(test)]
+mod tests;

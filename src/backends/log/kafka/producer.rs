@@ -24,7 +24,7 @@ use crate::backends::log::{Record, partition_for};
 use crate::backends::{ErrorKind, Result, blocking};
 
 /// An append that has not got on for this long has failed.
-const STALLED: Duration = Duration::from_secs(12);
+pub(super) const STALLED: Duration = Duration::from_secs(12);
 /// Wait for the reports of messages that were thrown away; they come at once.
 const REPORTS: Duration = Duration::from_secs(2);
 
@@ -55,6 +55,7 @@ impl rdkafka::ClientContext for Shared {
 pub(super) struct Appender {
     cluster: Arc<Cluster>,
     producer: Mutex<Option<Arc<Client>>>,
+    stalled: Duration,
 }
 
 /// A record on its way: its index, its partition, its report.
@@ -70,8 +71,8 @@ struct Standing {
 }
 
 impl Appender {
-    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, producer: Mutex::default() }
+    pub(super) fn new(cluster: Arc<Cluster>, stalled: Duration) -> Self {
+        Self { cluster, producer: Mutex::default(), stalled }
     }
 
     /// See [`Log::append`](crate::backends::log::Log::append).
@@ -111,7 +112,7 @@ impl Appender {
     /// Waits for the reports of all that was sent.
     async fn settle(&self, producer: &Arc<Client>, sent: &mut VecDeque<Sent>, standing: &mut Standing) {
         while let Some((index, partition, mut report)) = sent.pop_front() {
-            let wait = if standing.stalled { REPORTS } else { STALLED };
+            let wait = if standing.stalled { REPORTS } else { self.stalled };
             let mut outcome = timeout(wait, &mut report).await;
             if outcome.is_err() && !standing.stalled {
                 standing.stalled = true;
@@ -156,7 +157,7 @@ impl Appender {
         let place = self.cluster.topic_place(topic);
         let mut fault = producer.heard.explain(&place, &error);
         if standing.stalled {
-            fault.message = format!("nothing was acknowledged for {} s: {}", STALLED.as_secs(), fault.message);
+            fault.message = format!("nothing was acknowledged for {} s: {}", self.stalled.as_secs(), fault.message);
         }
         if error.rdkafka_error_code().is_some_and(|c| kind(c) == ErrorKind::Rejected) {
             fault.message = format!("record {index} of {total} (or one sent with it) was refused: {}", fault.message);
