@@ -11,6 +11,7 @@ use openbell::backends::log::{Committed, Consumer, Log, Partition, Polled, Recor
 use crate::places::Place;
 
 crate::contract!(
+    kafka;
     records_come_back_in_order_per_partition,
     topics_are_created_once_and_described,
     offsets_survive_reopening_and_are_never_reused,

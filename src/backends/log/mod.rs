@@ -4,6 +4,7 @@
 //! ([`partition_for`]); an offset once given is never given again in the same topic incarnation.
 
 pub mod embedded;
+pub mod kafka;
 
 use std::time::Duration;
 
