@@ -125,6 +125,11 @@ impl Endpoint {
         }
     }
 
+    /// Takes a parameter out, for whoever stands before the server's own client.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.parameters.remove(name)
+    }
+
     /// A parameter as written.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)

@@ -1,15 +1,15 @@
 //! Floor 2: the stores, one trait per kind with one file per implementation.
 //!
-//! | kind | trait | embedded default | through the daemon's socket |
+//! | kind | trait | embedded default | server |
 //! |---|---|---|---|
-//! | log | [`log::Log`] | [`log::embedded`] | [`socket`] |
-//! | raw | [`raw::Raw`] | [`raw::embedded`] | [`socket`] |
-//! | index | [`index::Index`] | [`index::embedded`] | [`socket`] |
-//! | objects | [`objects::Objects`] | [`objects::folder`] | [`socket`] |
-//! | mail | [`mail::Mail`] | [`mail::folder`] | the daemon alone sends mail |
+//! | log | [`log::Log`] | [`log::embedded`] | Kafka: [`log::kafka`] |
+//! | raw | [`raw::Raw`] | [`raw::embedded`] | MongoDB: [`raw::mongodb`] |
+//! | index | [`index::Index`] | [`index::embedded`] | Elasticsearch, OpenSearch: [`index::elasticsearch`] |
+//! | objects | [`objects::Objects`] | [`objects::folder`] | S3: [`objects::s3`] |
+//! | mail | [`mail::Mail`] | [`mail::folder`] | SMTP: [`mail::smtp`] |
 //!
 //! Embedded stores are opened by the daemon alone; a step that runs as another process reaches them through the
-//! daemon's local socket, behind the same traits.
+//! daemon's local [`socket`], behind the same traits. Servers are reached by each process itself.
 
 pub mod address;
 mod blocking;
@@ -26,7 +26,7 @@ mod segments;
 pub mod socket;
 pub mod spool;
 
-pub use address::{open_embedded, open_mail};
+pub use address::{open, open_beside_the_daemon, open_mail};
 
 use std::sync::Arc;
 

@@ -240,7 +240,7 @@ async fn open(data: &Path) -> Result<Backends, Failure> {
         return Ok(crate::backends::socket::connect(socket));
     }
     let folder = data.to_owned();
-    let opened = tokio::task::spawn_blocking(move || address::open_embedded(&Config::default(), &folder)).await;
+    let opened = tokio::task::spawn_blocking(move || address::open(&Config::default(), &folder)).await;
     opened.map_err(Failure::unusable)?.map_err(Failure::unusable)
 }
 

@@ -115,11 +115,13 @@ async fn examine(arguments: &Arguments, clock: &Clock) -> Vec<Finding> {
     findings.push(network::port(&config.listen, running.as_deref()));
     findings.extend(days::dags(&arguments.dags, now));
     findings.push(machine::clock(now));
-    let (rest, socket, docker) = tokio::join!(
+    let (servers, rest, socket, docker) = tokio::join!(
+        network::servers(&config, &arguments.data),
         network::endpoint("KIS REST", &config.feeds.kis.rest),
         network::endpoint("KIS WebSocket", &config.feeds.kis.websocket),
         network::docker()
     );
+    findings.extend(servers);
     findings.extend([rest, socket, docker]);
     findings
 }

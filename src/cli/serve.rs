@@ -82,7 +82,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr().map_err(Failure::unusable)?;
     let url = format!("http://{address}");
-    let backends = crate::backends::open_embedded(&config, &data).map_err(Failure::unusable)?;
+    let backends = crate::backends::open(&config, &data).map_err(Failure::unusable)?;
     let mail = crate::backends::open_mail(&config, &data).map_err(Failure::unusable)?;
 
     let stop = CancellationToken::new();
@@ -199,7 +199,7 @@ fn step_environment(
     let mut all = vec![
         (environment::DATA.to_owned(), data.display().to_string()),
         (environment::DAGS.to_owned(), dags.display().to_string()),
-        (environment::FEEDS.to_owned(), serde_json::to_string(&config.feeds).map_err(json)?),
+        (environment::CONFIG.to_owned(), serde_json::to_string(config).map_err(json)?),
     ];
     if !stand_ins.is_empty() {
         all.push((environment::STAND_INS.to_owned(), serde_json::to_string(stand_ins).map_err(json)?));

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::executor::Status;
 use crate::executor::folder::{RESULT, read_spec, write_result, write_status};
 use crate::steps::launch::Surroundings;
@@ -22,8 +23,8 @@ pub mod environment {
     pub const DATA: &str = "OPENBELL_DATA";
     /// The DAG folder, absolute.
     pub const DAGS: &str = "OPENBELL_DAGS";
-    /// Feed addresses as JSON.
-    pub const FEEDS: &str = "OPENBELL_FEEDS";
+    /// The daemon's configuration as JSON; secrets in it are references.
+    pub const CONFIG: &str = "OPENBELL_CONFIG";
     /// Virtual clock file; without it the machine's clock serves.
     pub const CLOCK: &str = "OPENBELL_CLOCK";
     /// Stand-ins for secret references as a JSON object; demos only, real secrets come by `env:` and `file:`.
@@ -72,8 +73,8 @@ fn surroundings() -> Result<Surroundings, Failure> {
         std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set; the daemon starts step processes with it")))
     };
     let data = PathBuf::from(variable(environment::DATA)?);
-    let feeds = serde_json::from_str(&variable(environment::FEEDS)?)
-        .map_err(|e| Failure::usage(format!("{}: {e}", environment::FEEDS)))?;
+    let config: Config = serde_json::from_str(&variable(environment::CONFIG)?)
+        .map_err(|e| Failure::usage(format!("{}: {e}", environment::CONFIG)))?;
     let clock = match std::env::var_os(environment::CLOCK) {
         Some(file) => {
             Clock::follow(Path::new(&file)).map_err(|e| Failure::unusable(format!("{}: {e}", Path::new(&file).display())))?
@@ -86,8 +87,9 @@ fn surroundings() -> Result<Surroundings, Failure> {
     };
     Ok(Surroundings {
         clock,
-        backends: crate::backends::socket::connect(data.join("openbell.sock")),
-        feeds,
+        backends: crate::backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data)
+            .map_err(Failure::unusable)?,
+        feeds: config.feeds,
         dags: PathBuf::from(variable(environment::DAGS)?),
         data,
         stand_ins: stand_ins.into_iter().map(|(k, v)| (k, Secret::new(v))).collect(),

@@ -62,7 +62,7 @@ impl Running {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_with_killed_sinks_reconciles_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
-    let backends = address::open_embedded(&Config::default(), folder.path()).expect("opened");
+    let backends = address::open(&Config::default(), folder.path()).expect("opened");
     let day = Day { folder, backends };
     day.once("topics", json!({"create": ["kis.trades", "kis.anomalies"], "partitions": 3})).await;
     let objects = json!({"rotate": {"size": "64KiB", "every": "30s"}});
@@ -105,14 +105,14 @@ async fn a_day_with_killed_sinks_reconciles_also_after_a_restart() {
     assert_eq!((&session["volume"], &session["exchange_equal"]), (&json!(600), &json!(true)));
     let Day { folder, backends } = day;
     drop(backends);
-    let day = Day { backends: address::open_embedded(&Config::default(), folder.path()).expect("opened again"), folder };
+    let day = Day { backends: address::open(&Config::default(), folder.path()).expect("opened again"), folder };
     assert_eq!(day.once("reconcile", json!({})).await, result, "the proof is on disk");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_members_share_the_partitions_and_both_drain() {
     let folder = tempfile::tempdir().expect("a folder");
-    let backends = address::open_embedded(&Config::default(), folder.path()).expect("opened");
+    let backends = address::open(&Config::default(), folder.path()).expect("opened");
     let day = Arc::new(Day { folder, backends });
     day.once("topics", json!({"create": ["kis.trades"], "partitions": 3})).await;
     let first = day.begin("sink/index", "sink-index", json!({}));
@@ -130,7 +130,7 @@ async fn two_members_share_the_partitions_and_both_drain() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steps_in_other_processes_survive_a_restart_of_the_daemon() {
     let folder = tempfile::tempdir().expect("a folder");
-    let stores = address::open_embedded(&Config::default(), folder.path()).expect("opened");
+    let stores = address::open(&Config::default(), folder.path()).expect("opened");
     let path = folder.path().join("openbell.sock");
     let serve = |stores: &Backends| {
         drop(std::fs::remove_file(&path));

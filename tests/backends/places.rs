@@ -8,15 +8,16 @@ use async_trait::async_trait;
 use openbell::backends::endpoint::Endpoint;
 use openbell::backends::index::Index;
 use openbell::backends::index::embedded::EmbeddedIndex;
+use openbell::backends::log::Log;
 use openbell::backends::log::embedded::EmbeddedLog;
 use openbell::backends::log::kafka::KafkaLog;
-use openbell::backends::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored, Topic};
+use openbell::backends::log::prefixed::Prefixed;
 use openbell::backends::objects::Objects;
 use openbell::backends::objects::folder::FolderObjects;
 use openbell::backends::raw::Raw;
 use openbell::backends::raw::embedded::EmbeddedRaw;
 use openbell::backends::socket::{connect, serve};
-use openbell::backends::{Backends, ErrorKind, Result, open_embedded};
+use openbell::backends::{Backends, ErrorKind, open};
 use openbell::config::Config;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -74,7 +75,7 @@ pub struct Daemon {
 impl Daemon {
     /// Serves the stores below `dir` at `dir/sock`.
     pub async fn start(dir: &Path) -> Self {
-        let stores = reopened(|| open_embedded(&Config::default(), dir)).await;
+        let stores = reopened(|| open(&Config::default(), dir)).await;
         let socket = dir.join("sock");
         if socket.exists() {
             std::fs::remove_file(&socket).expect("removes");
@@ -142,8 +143,8 @@ impl Kafka {
         Some(Self { endpoint, prefix: format!("test-{:016x}.", fastrand::u64(..)) })
     }
 
-    pub fn open(&self) -> Arc<Named> {
-        Arc::new(Named { log: KafkaLog::connect(&self.endpoint).expect("an address"), names: Names(self.prefix.clone()) })
+    pub fn open(&self) -> Arc<dyn Log> {
+        Prefixed::new(Arc::new(KafkaLog::connect(&self.endpoint).expect("an address")), &self.prefix)
     }
 
     /// Leaves the cluster as it was.
@@ -171,119 +172,6 @@ impl Place for Kafka {
 
     async fn objects(&self) -> Arc<dyn Objects> {
         panic!("only a log")
-    }
-}
-
-/// The part of a log whose topics and groups begin with a prefix, which is not seen.
-pub struct Named {
-    log: KafkaLog,
-    names: Names,
-}
-
-/// The prefix.
-#[derive(Clone)]
-struct Names(String);
-
-impl Names {
-    /// Names that cannot be, stay so.
-    fn long(&self, name: &str) -> String {
-        let usable = !["", ".", ".."].contains(&name) && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        if usable { format!("{}{name}", self.0) } else { name.to_owned() }
-    }
-
-    fn short(&self, name: String) -> Option<String> {
-        name.strip_prefix(&self.0).map(str::to_owned)
-    }
-
-    fn inside(&self, partition: &Partition) -> Partition {
-        Partition { topic: self.long(&partition.topic), ..partition.clone() }
-    }
-
-    fn outside(&self, partition: Partition) -> Partition {
-        Partition { topic: self.short(partition.topic).expect("of this test"), ..partition }
-    }
-
-    fn committed(&self, committed: Vec<Committed>) -> Vec<Committed> {
-        committed.into_iter().map(|c| Committed { partition: self.outside(c.partition), ..c }).collect()
-    }
-
-    fn stored(&self, stored: Vec<Stored>) -> Vec<Stored> {
-        stored.into_iter().map(|s| Stored { partition: self.outside(s.partition), ..s }).collect()
-    }
-}
-
-#[async_trait]
-impl Log for Named {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<bool> {
-        self.log.create_topic(&self.names.long(topic), partitions).await
-    }
-
-    async fn delete_topic(&self, topic: &str) -> Result<()> {
-        self.log.delete_topic(&self.names.long(topic)).await
-    }
-
-    async fn topic(&self, topic: &str) -> Result<Option<Topic>> {
-        let found = self.log.topic(&self.names.long(topic)).await?;
-        Ok(found.map(|t| Topic { name: self.names.short(t.name).expect("of this test"), ..t }))
-    }
-
-    async fn topics(&self) -> Result<Vec<Topic>> {
-        let all = self.log.topics().await?;
-        Ok(all.into_iter().filter_map(|t| Some(Topic { name: self.names.short(t.name)?, ..t })).collect())
-    }
-
-    async fn append(&self, topic: &str, records: Vec<Record>) -> Result<Vec<(u32, u64)>> {
-        self.log.append(&self.names.long(topic), records).await
-    }
-
-    async fn read(&self, partition: &Partition, offset: u64, max: usize) -> Result<Vec<Stored>> {
-        Ok(self.names.stored(self.log.read(&self.names.inside(partition), offset, max).await?))
-    }
-
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>> {
-        let topics: Vec<_> = topics.iter().map(|t| self.names.long(t)).collect();
-        let consumer = self.log.join(&self.names.long(group), &topics).await?;
-        Ok(Box::new(NamedConsumer { consumer, names: self.names.clone() }))
-    }
-
-    async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {
-        let all = self.log.groups().await?;
-        Ok(all.into_iter().filter_map(|(group, c)| Some((self.names.short(group)?, self.names.committed(c)))).collect())
-    }
-}
-
-struct NamedConsumer {
-    consumer: Box<dyn Consumer>,
-    names: Names,
-}
-
-#[async_trait]
-impl Consumer for NamedConsumer {
-    async fn poll(&mut self, wait: Duration) -> Result<Polled> {
-        Ok(match self.consumer.poll(wait).await? {
-            Polled::Nothing => Polled::Nothing,
-            Polled::Records(records) => Polled::Records(self.names.stored(records)),
-            Polled::Assigned(committed) => Polled::Assigned(self.names.committed(committed)),
-            Polled::Revoked(going) => Polled::Revoked(going.into_iter().map(|p| self.names.outside(p)).collect()),
-        })
-    }
-
-    async fn commit(&mut self, offsets: &[Committed]) -> Result<()> {
-        let offsets: Vec<_> =
-            offsets.iter().map(|c| Committed { partition: self.names.inside(&c.partition), next: c.next }).collect();
-        self.consumer.commit(&offsets).await
-    }
-
-    async fn seek(&mut self, partition: &Partition, offset: u64) -> Result<()> {
-        self.consumer.seek(&self.names.inside(partition), offset).await
-    }
-
-    async fn pause(&mut self, partition: &Partition, paused: bool) -> Result<()> {
-        self.consumer.pause(&self.names.inside(partition), paused).await
-    }
-
-    async fn leave(self: Box<Self>) -> Result<()> {
-        self.consumer.leave().await
     }
 }
 

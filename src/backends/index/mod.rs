@@ -2,6 +2,7 @@
 
 pub mod elasticsearch;
 pub mod embedded;
+pub mod prefixed;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

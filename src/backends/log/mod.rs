@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod kafka;
+pub mod prefixed;
 
 use std::time::Duration;
 

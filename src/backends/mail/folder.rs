@@ -38,6 +38,10 @@ impl Mail for FolderMail {
         })
         .await
     }
+
+    async fn check(&self) -> Result<()> {
+        std::fs::read_dir(&self.folder).map(drop).map_err(|e| BackendError::io(&self.place, &e))
+    }
 }
 
 #[cfg(test)]

@@ -32,4 +32,7 @@ pub struct Message {
 pub trait Mail: Send + Sync {
     /// Delivers a message, or says why not. Sending the same key again is allowed.
     async fn send(&self, message: &Message) -> Result<()>;
+
+    /// Whether a message would find its way, as far as that can be told without sending one.
+    async fn check(&self) -> Result<()>;
 }

@@ -67,24 +67,33 @@ fn judge_room(free: u64) -> Finding {
     }
 }
 
-/// Whether the addresses of the stores mean something this build can use, and their folders can be used.
-pub(super) fn stores(config: &Config, data: &Path) -> Vec<Finding> {
-    let parts = [
+/// The parts with an address: their names here, and where they are.
+pub(super) fn parts(config: &Config) -> [(Part, &'static str, &str); 5] {
+    [
         (Part::Log, "log", &config.log),
         (Part::Raw, "raw store", &config.raw),
         (Part::Index, "index", &config.index),
         (Part::Objects, "objects", &config.objects),
         (Part::Mail, "mail", &config.mail),
-    ];
-    parts.into_iter().map(|(part, name, address)| store(part, name, address, data)).collect()
+    ]
 }
 
-fn store(part: Part, name: &'static str, address: &str, data: &Path) -> Finding {
-    let folder = match parse(part, address, data) {
-        Ok(Address::Embedded(folder) | Address::Folder(folder)) => folder,
-        Err(error) => return Finding::fail(name, error.to_string(), "correct the address in the configuration"),
-    };
-    let at = existing(&folder);
+/// Whether the addresses of the stores mean something, and the folders of those on this machine can be used. Servers are
+/// asked by [`network::servers`](super::network::servers).
+pub(super) fn stores(config: &Config, data: &Path) -> Vec<Finding> {
+    parts(config).into_iter().filter_map(|(part, name, address)| store(part, name, address, data)).collect()
+}
+
+fn store(part: Part, name: &'static str, address: &str, data: &Path) -> Option<Finding> {
+    match parse(part, address, data) {
+        Ok(Address::Embedded(folder) | Address::Folder(folder)) => Some(local(name, &folder)),
+        Ok(Address::Server(_)) => None,
+        Err(error) => Some(Finding::fail(name, error.to_string(), "correct the address in the configuration")),
+    }
+}
+
+fn local(name: &'static str, folder: &Path) -> Finding {
+    let at = existing(folder);
     if !at.is_dir() {
         return Finding::fail(name, format!("{} is not a folder", at.display()), "remove it, or give the store another address");
     }
@@ -139,10 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_server_says_what_works_today() {
-        let finding = store(Part::Log, "log", "kafka://broker:9092", Path::new("data"));
+    fn a_wrong_address_says_what_to_write() {
+        let finding = store(Part::Log, "log", "mongodb://broker", Path::new("data")).expect("wrong");
         assert_eq!(finding.level, Level::Fail);
-        assert!(finding.message.contains("embedded:"), "{finding:?}");
+        assert!(finding.message.contains("kafka://"), "{finding:?}");
+        assert_eq!(store(Part::Log, "log", "kafka://broker:9092", Path::new("data")), None);
     }
 
     #[test]

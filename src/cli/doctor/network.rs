@@ -9,9 +9,14 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::super::client::{Client, read_note};
 use super::Finding;
+use crate::backends::address::{self, Address, Part};
+use crate::backends::endpoint::Endpoint;
+use crate::config::Config;
 
 /// Longest wait for a server, in real time.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a server of a store, whose client tries more than once.
+const SERVER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether a daemon runs on the data folder; and its address.
 pub(super) async fn daemon(data: &Path) -> (Finding, Option<String>) {
@@ -121,6 +126,72 @@ pub(super) async fn endpoint(check: &'static str, url: &str) -> Finding {
         Ok(Err(error)) => Finding::warn(check, format!("{host}:{port} cannot be reached: {error}"), remedy),
         Err(_) => Finding::warn(check, format!("{host}:{port} did not answer in {} s", PATIENCE.as_secs()), remedy),
     }
+}
+
+/// Whether the servers of the stores answer a question that needs the rights a day needs.
+pub(super) async fn servers(config: &Config, data: &Path) -> Vec<Finding> {
+    let asked = super::machine::parts(config).into_iter().filter_map(|(part, name, address)| {
+        let Ok(Address::Server(endpoint)) = address::parse(part, address, data) else { return None };
+        Some(async move {
+            let answer = match tokio::time::timeout(SERVER_PATIENCE, ask(part, address, data)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("{endpoint} did not answer in {} s", SERVER_PATIENCE.as_secs())),
+            };
+            match answer {
+                Ok(()) => Finding::ok(name, format!("{endpoint} answers")),
+                Err(error) => Finding::fail(name, error, stranger(&endpoint)),
+            }
+        })
+    });
+    futures_util::future::join_all(asked).await
+}
+
+/// What may be wrong with a server on this machine: somebody else may have its port.
+fn stranger(endpoint: &Endpoint) -> String {
+    let port = endpoint.port().ok().flatten();
+    let here = matches!(endpoint.host(), "127.0.0.1" | "localhost" | "[::1]");
+    match port.filter(|_| here).and_then(|port| Some((port, holder(port)?))) {
+        Some((port, (pid, name))) => {
+            format!("port {port} of this machine belongs to {name} (process {pid}); is that the server you mean?")
+        }
+        None => "start the server, or correct its address in the configuration".to_owned(),
+    }
+}
+
+async fn ask(part: Part, address: &str, data: &Path) -> Result<(), String> {
+    let mut config = Config::default();
+    let field = match part {
+        Part::Log => &mut config.log,
+        Part::Raw => &mut config.raw,
+        Part::Index => &mut config.index,
+        Part::Objects => &mut config.objects,
+        Part::Mail => &mut config.mail,
+    };
+    address.clone_into(field);
+    let stores = || address::open_beside_the_daemon(&config, &data.join("openbell.sock"), data);
+    let answer = match part {
+        Part::Log => match stores() {
+            Ok(stores) => stores.log.topics().await.map(drop),
+            Err(error) => Err(error),
+        },
+        Part::Raw => match stores() {
+            Ok(stores) => stores.raw.ids("openbell-doctor", "", None, 1).await.map(drop),
+            Err(error) => Err(error),
+        },
+        Part::Index => match stores() {
+            Ok(stores) => stores.index.indices("openbell-doctor").await.map(drop),
+            Err(error) => Err(error),
+        },
+        Part::Objects => match stores() {
+            Ok(stores) => stores.objects.list("", None, 1).await.map(drop),
+            Err(error) => Err(error),
+        },
+        Part::Mail => match address::open_mail(&config, data) {
+            Ok(mail) => mail.check().await,
+            Err(error) => Err(error),
+        },
+    };
+    answer.map_err(|error| error.to_string())
 }
 
 /// Whether a Docker Engine answers.

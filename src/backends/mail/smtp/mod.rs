@@ -231,4 +231,13 @@ impl Mail for SmtpMail {
         let bytes = letter.formatted();
         within(DELIVERY, &self.place, self.deliver(&message.key, letter.envelope(), &bytes)).await
     }
+
+    async fn check(&self) -> Result<()> {
+        within(DELIVERY, &self.place, async {
+            let mut connection = self.open().await?;
+            let _ = tokio::time::timeout(QUIT, connection.abort()).await;
+            Ok(())
+        })
+        .await
+    }
 }
