@@ -138,8 +138,11 @@ impl Turn<'_> {
         if stable {
             (run.retries_used, run.losses) = (0, 0);
         }
-        let why =
-            if not_ready { format!("not ready within {:?}", step.ready_within) } else { format!("{told} inside its window") };
+        let why = if not_ready {
+            format!("not ready within {:?}", step.ready_within)
+        } else {
+            format!("ended inside its window ({told})")
+        };
         if step.restart.max.is_some_and(|max| run.retries_used >= max) {
             let why = format!("{why}, after {} restarts in a row", run.retries_used);
             self.fail(step, why);
