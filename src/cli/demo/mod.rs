@@ -4,6 +4,7 @@
 mod pace;
 mod proof;
 mod report;
+mod rig;
 mod stage;
 mod view;
 
@@ -19,7 +20,11 @@ use super::exit::{Exit, Failure};
   openbell demo                                  a day in about a minute and a half
   openbell demo --speed 60 --seed 7              slower, another market
   openbell demo --executor process               every step in a process of its own
-  openbell demo --data DIR --report day.json     keep everything; the same command goes on after a crash")]
+  openbell demo --data DIR --report day.json     keep everything; the same command goes on after a crash
+
+The same day on Kafka, MongoDB, Elasticsearch, S3 and SMTP, from a checkout:
+  scripts/services up && eval \"$(scripts/services env)\"
+  openbell demo --backends real")]
 pub struct Arguments {
     /// How many times faster than real time the day runs (1 to 3600)
     #[arg(long, default_value_t = 300.0, value_name = "N")]
@@ -45,7 +50,8 @@ pub struct Arguments {
     /// The day to play
     #[arg(long, default_value = "2026-11-20", value_name = "YYYY-MM-DD")]
     pub date: Date,
-    /// Stores the day runs on
+    /// Stores the day runs on; real ones are found by OPENBELL_KAFKA, OPENBELL_MONGO, OPENBELL_ELASTICSEARCH, OPENBELL_S3 and
+    /// OPENBELL_SMTP (addresses as in the configuration), and all names on them begin with a prefix of this day's own
     #[arg(long, default_value = "embedded", value_parser = ["embedded", "real"], value_name = "WHICH")]
     pub backends: String,
     /// Where steps run
@@ -60,9 +66,6 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> super::exit::Result {
     if !(1.0..=3600.0).contains(&arguments.speed) {
         return Err(Failure::usage(format!("--speed {}: choose 1 to 3600", arguments.speed)));
-    }
-    if arguments.backends == "real" {
-        return Err(Failure::usage("--backends real is not available in this version; the demo runs on the embedded stores"));
     }
     if matches!(arguments.executor.as_str(), "docker" | "swarm") {
         return Err(Failure::usage(format!(

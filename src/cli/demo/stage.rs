@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
-use super::{Arguments, pace, proof, view};
+use super::{Arguments, pace, proof, rig, view};
 use crate::cli::exit::Failure;
 use crate::cli::serve::{self, House};
 use crate::clock::Clock;
@@ -29,6 +29,9 @@ struct Billing {
     seed: u64,
     dag: String,
     exchange_port: u16,
+    /// The part of the names on real servers that is this day's own.
+    #[serde(default)]
+    name: String,
     #[serde(default)]
     finished: bool,
 }
@@ -75,6 +78,7 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         seed: arguments.seed,
         dag: arguments.dag.clone(),
         exchange_port: simulator.local_addr().port(),
+        name: before.as_ref().map_or_else(|| format!("{}-{:06x}", arguments.seed, fastrand::u32(..1 << 24)), |b| b.name.clone()),
         finished: false,
     };
     bill(&data, &billing)?;
@@ -83,7 +87,7 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         let clock = clock.clone();
         async move { clock.keep_published().await }
     });
-    let house = open_house(arguments, &data, &dags, &clock, &simulator, &dag).await?;
+    let house = open_house(arguments, &billing.name, &data, &dags, &clock, &simulator, &dag).await?;
     if !arguments.quiet {
         println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, house.url);
         println!("data: {}", data.display());
@@ -112,6 +116,7 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
 
 async fn open_house(
     arguments: &Arguments,
+    name: &str,
     data: &Path,
     dags: &Path,
     clock: &Clock,
@@ -125,6 +130,12 @@ async fn open_house(
         feeds: Feeds { kis: Kis { rest: simulator.rest_url(), websocket: simulator.websocket_url() } },
         ..Config::default()
     };
+    if arguments.backends == "real" {
+        config = rig::servers(config, name, |variable| std::env::var(variable).ok())?;
+        if !arguments.quiet {
+            println!("names on the servers begin with openbell-demo-{name}");
+        }
+    }
     if arguments.port.is_none() && std::net::TcpListener::bind(("127.0.0.1", wanted)).is_err() {
         config.listen = "127.0.0.1:0".into();
     }
