@@ -6,16 +6,41 @@ use std::time::Duration;
 use super::endpoint::{Endpoint, EndpointError};
 use super::{BackendError, ErrorKind, Result};
 
+#[cfg(test)]
+pub(super) mod fake;
+
 /// An address whose parameters or secrets cannot be used.
 pub(super) fn unusable(place: &str, error: &EndpointError) -> BackendError {
     let kind = if matches!(error, EndpointError::Secret { .. }) { ErrorKind::Forbidden } else { ErrorKind::Rejected };
     BackendError::new(kind, place, error.to_string()).remedy("correct the address in the configuration")
 }
 
+/// How long a server is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// To reach it.
+    pub connect: Duration,
+    /// For an answer.
+    pub answer: Duration,
+    /// For what takes longer than an answer: many documents, a whole object, a whole mail.
+    pub work: Duration,
+}
+
+impl Limits {
+    /// 5 s, 10 s, 30 s.
+    pub const USUAL: Self =
+        Self { connect: Duration::from_secs(5), answer: Duration::from_secs(10), work: Duration::from_secs(30) };
+
+    /// Limits for tests that wait for them to pass.
+    #[cfg(test)]
+    pub const SHORT: Self =
+        Self { connect: Duration::from_millis(100), answer: Duration::from_millis(200), work: Duration::from_millis(200) };
+}
+
 /// Waits for a server at most this long: one that is frozen keeps its connections and never answers.
 pub(super) async fn within<T>(limit: Duration, place: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-        let message = format!("no answer within {} s; the call may or may not have happened", limit.as_secs());
+        let message = format!("no answer within {limit:?}; the call may or may not have happened");
         Err(BackendError::new(ErrorKind::Unavailable, place, message).remedy("look whether the server is up and reachable"))
     })
 }
@@ -79,11 +104,11 @@ mod tests {
         assert_eq!(authorities("x", &Endpoint::parse("s3://b").expect("fine")), Ok(None));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waiting_ends() {
-        let error = within(Duration::from_secs(9), "place", std::future::pending::<Result<()>>()).await.expect_err("late");
+        let error = within(Duration::from_millis(9), "place", std::future::pending::<Result<()>>()).await.expect_err("late");
         assert_eq!(error.kind, ErrorKind::Unavailable);
-        assert!(error.to_string().contains("within 9 s"), "{error}");
+        assert!(error.to_string().contains("within 9ms"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,27 @@ crate::contract!(
     indices_and_ids_are_listed,
     latest_follows_the_documents,
     everything_survives_reopening,
+    many_ids_are_listed_at_once,
+);
+
+crate::contract_on!(elasticsearch:
+    create_keeps_and_put_replaces,
+    items_are_carried_out_in_order_and_bad_ones_alone_are_refused,
+    wrong_types_are_refused_with_a_reason,
+    indices_and_ids_are_listed,
+    latest_follows_the_documents,
+    everything_survives_reopening,
+    many_ids_are_listed_at_once,
+);
+
+crate::contract_on!(opensearch:
+    create_keeps_and_put_replaces,
+    items_are_carried_out_in_order_and_bad_ones_alone_are_refused,
+    wrong_types_are_refused_with_a_reason,
+    indices_and_ids_are_listed,
+    latest_follows_the_documents,
+    everything_survives_reopening,
+    many_ids_are_listed_at_once,
 );
 
 fn item(op: Op, index: &str, id: &str, source: serde_json::Value) -> Item {
@@ -148,4 +169,16 @@ async fn everything_survives_reopening(place: &dyn Place) {
     let bad =
         index.bulk(vec![item(Op::Create, "kis-trades-2026.11.20", "b", json!({ "quantity": "many" }))]).await.expect("bulk");
     assert!(matches!(bad[..], [ItemResult::Rejected { .. }]), "{bad:?}");
+}
+
+async fn many_ids_are_listed_at_once(place: &dyn Place) {
+    let index = place.index().await;
+    index.put_template(&template()).await.expect("puts");
+    let ids: Vec<_> = (0..10_050).map(|n| format!("kis:{n:05}")).collect();
+    for some in ids.chunks(2_000) {
+        let items = some.iter().map(|id| item(Op::Create, "kis-trades-2026.11.20", id, trade(1))).collect();
+        let results = index.bulk(items).await.expect("bulk");
+        assert!(results.iter().all(|r| *r == ItemResult::Stored), "{results:?}");
+    }
+    assert_eq!(index.ids("kis-trades-2026.11.20", "kis:", None, 20_000).await.expect("lists"), ids);
 }

@@ -3,7 +3,9 @@
 mod index;
 mod log;
 mod log_files;
+mod mail;
 mod objects;
 mod places;
 mod raw;
+mod servers;
 mod socket;

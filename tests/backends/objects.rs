@@ -11,6 +11,15 @@ crate::contract!(
     keys_are_listed_in_order_and_in_pages,
     bad_keys_are_refused,
     objects_survive_reopening,
+    an_object_is_no_folder_of_others,
+);
+
+crate::contract_on!(s3:
+    the_first_put_of_a_key_wins,
+    puts_at_once_have_one_winner_with_its_own_metadata,
+    keys_are_listed_in_order_and_in_pages,
+    bad_keys_are_refused,
+    objects_survive_reopening,
 );
 
 fn metadata(by: &str) -> Metadata {
@@ -88,6 +97,11 @@ async fn bad_keys_are_refused(place: &dyn Place) {
             assert_eq!(error.expect_err(bad).kind, ErrorKind::Rejected, "{bad:?}");
         }
     }
+}
+
+/// Of folders alone: a server has keys, and no folders.
+async fn an_object_is_no_folder_of_others(place: &dyn Place) {
+    let objects = place.objects().await;
     objects.put_if_absent("a", vec![], &Metadata::new()).await.expect("puts");
     assert_eq!(
         objects.put_if_absent("a/b", vec![], &Metadata::new()).await.expect_err("a is no folder").kind,

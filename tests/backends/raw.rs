@@ -13,6 +13,19 @@ crate::contract!(
     documents_survive_reopening,
     a_missing_collection_is_empty,
     inserts_at_once_store_each_id_once,
+    every_object_comes_back_as_it_was,
+    many_documents_are_inserted_at_once,
+);
+
+crate::contract_on!(mongo:
+    the_first_insert_of_an_id_wins,
+    ids_are_listed_in_order_and_in_pages,
+    latest_is_the_newest_receipt,
+    documents_survive_reopening,
+    a_missing_collection_is_empty,
+    inserts_at_once_store_each_id_once,
+    every_object_comes_back_as_it_was,
+    many_documents_are_inserted_at_once,
 );
 
 fn document(id: &str, body: &str, second: i64) -> Document {
@@ -103,4 +116,28 @@ async fn inserts_at_once_store_each_id_once(place: &dyn Place) {
         sum = Inserted { new: sum.new + inserted.new, existing: sum.existing + inserted.existing };
     }
     assert_eq!(sum, Inserted { new: 50, existing: 250 });
+}
+
+async fn every_object_comes_back_as_it_was(place: &dyn Place) {
+    let raw = place.raw().await;
+    let bodies = [
+        r#"{"z":1,"a":-9223372036854775808,"m":{"x":[1,2.5,null,true,"삼성"]},"price":"71900.10","received_at":"x"}"#,
+        r#"{"big":18446744073709551615,"long":71900.100000000000000001}"#,
+        "{ \"spaces\": 1 }",
+        r#"{"f":1.0,"g":-0.25}"#,
+    ];
+    let documents: Vec<_> = bodies.iter().enumerate().map(|(n, body)| document(&n.to_string(), body, 1)).collect();
+    raw.insert("c", documents.clone()).await.expect("inserts");
+    for document in documents {
+        assert_eq!(raw.get("c", &document.id).await.expect("reads"), Some(document));
+    }
+}
+
+async fn many_documents_are_inserted_at_once(place: &dyn Place) {
+    let raw = place.raw().await;
+    let documents = |from: usize| (from..12_000).map(|n| document(&format!("id{n:05}"), "{\"n\":1}", 1)).collect();
+    raw.insert("c", vec![document("id00007", "{}", 1), document("id11999", "{}", 1)]).await.expect("inserts");
+    assert_eq!(raw.insert("c", documents(0)).await.expect("inserts"), Inserted { new: 11_998, existing: 2 });
+    assert_eq!(raw.insert("c", documents(6_000)).await.expect("inserts"), Inserted { new: 0, existing: 6_000 });
+    assert_eq!(raw.ids("c", "id", Some("id11997"), 10).await.expect("lists"), ["id11998", "id11999"]);
 }

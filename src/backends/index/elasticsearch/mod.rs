@@ -34,13 +34,9 @@ use self::mapping::{Dialect, ID_FIELD};
 use super::embedded::mapping as rules;
 use super::{Index, Item, ItemResult, Op, Template};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
-/// For a question.
-const ANSWER: Duration = Duration::from_secs(10);
-/// For a bulk call, or a change of the cluster's state.
-const WRITE: Duration = Duration::from_secs(30);
 /// Hits of one search: the servers' default limit.
 const PAGE: usize = 10_000;
 /// Patterns that match nothing are empty, not an error.
@@ -51,6 +47,7 @@ pub struct ElasticIndex {
     place: String,
     endpoint: Endpoint,
     transport: Transport,
+    limits: Limits,
     templates: RwLock<Vec<Template>>,
     /// Indices that have the id field.
     prepared: Mutex<HashSet<String>>,
@@ -73,7 +70,7 @@ impl ElasticIndex {
             .disable_proxy()
             .enable_meta_header(false)
             .request_body_compression(endpoint.switch("compress", false).map_err(|e| unusable(&place, &e))?)
-            .timeout(WRITE);
+            .timeout(Limits::USUAL.work);
         if let Some(pem) = authorities(&place, endpoint)? {
             let authority = Certificate::from_pem(&pem).map_err(|e| wrong(causes(&e)))?;
             builder = builder.cert_validation(CertificateValidation::Full(authority));
@@ -82,7 +79,14 @@ impl ElasticIndex {
             builder = builder.auth(credentials);
         }
         let transport = builder.build().map_err(|e| wrong(causes(&e)))?;
-        Ok(Self { place, endpoint: endpoint.clone(), transport, templates: RwLock::default(), prepared: Mutex::default() })
+        Ok(Self {
+            place,
+            endpoint: endpoint.clone(),
+            transport,
+            limits: Limits::USUAL,
+            templates: RwLock::default(),
+            prepared: Mutex::default(),
+        })
     }
 
     /// Sends a request, to the next host when one cannot be reached, and waits for the whole answer in bounded time.
@@ -146,7 +150,7 @@ impl ElasticIndex {
     }
 
     async fn dialect(&self) -> Result<Dialect> {
-        let answer = self.ask(&self.place, Method::Get, "", None, ANSWER).await?;
+        let answer = self.ask(&self.place, Method::Get, "", None, self.limits.answer).await?;
         let about: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         // Small distributions and careful proxies do not say what they are.
         let open = about["version"]["distribution"] == "opensearch";
@@ -168,10 +172,12 @@ impl ElasticIndex {
         let place = self.place_of(index);
         let name = encoded(index);
         let fields = json!({ "properties": mapping::own_fields() });
-        let mut answer =
-            self.ask(&place, Method::Put, &format!("{name}/_mapping"), Some(Body::Json(fields.clone())), WRITE).await?;
+        let mut answer = self
+            .ask(&place, Method::Put, &format!("{name}/_mapping"), Some(Body::Json(fields.clone())), self.limits.work)
+            .await?;
         if answer.status == StatusCode::NOT_FOUND {
-            answer = self.ask(&place, Method::Put, &name, Some(Body::Json(json!({ "mappings": fields }))), WRITE).await?;
+            answer =
+                self.ask(&place, Method::Put, &name, Some(Body::Json(json!({ "mappings": fields }))), self.limits.work).await?;
             if answer.error_type() == "resource_already_exists_exception" {
                 // Another process was faster, and does the same.
                 return Ok(());
@@ -198,7 +204,7 @@ impl ElasticIndex {
 
     /// Makes what was written visible to searches; false if there is no such index.
     async fn refresh(&self, place: &str, indices: &str) -> Result<bool> {
-        let answer = self.ask(place, Method::Post, &format!("{indices}/_refresh?{LENIENT}"), None, WRITE).await?;
+        let answer = self.ask(place, Method::Post, &format!("{indices}/_refresh?{LENIENT}"), None, self.limits.work).await?;
         match answer.status.as_u16() {
             200..=299 => Ok(true),
             404 => Ok(false),
@@ -208,7 +214,7 @@ impl ElasticIndex {
 
     async fn search(&self, place: &str, indices: &str, query: Value) -> Result<Vec<Hit>> {
         let path = format!("{indices}/_search?{LENIENT}");
-        let answer = self.done(place, Method::Post, &path, Some(Body::Json(query)), ANSWER).await?;
+        let answer = self.done(place, Method::Post, &path, Some(Body::Json(query)), self.limits.answer).await?;
         let found: Found = parse(place, &answer.body)?;
         if found.timed_out || found.shards.failed > 0 {
             let message = format!("the search reached only a part of the data ({} shards failed)", found.shards.failed);
@@ -309,7 +315,7 @@ impl Index for ElasticIndex {
         let dialect = if differs { self.dialect().await? } else { Dialect::Elasticsearch };
         let path = format!("_index_template/{}", encoded(&template.name));
         let place = format!("{} template {}", self.place, template.name);
-        self.done(&place, Method::Put, &path, Some(Body::Json(mapping::template(template, dialect))), WRITE).await?;
+        self.done(&place, Method::Put, &path, Some(Body::Json(mapping::template(template, dialect))), self.limits.work).await?;
         let mut templates = self.templates.write().unwrap_or_else(PoisonError::into_inner);
         templates.retain(|t| t.name != template.name);
         templates.push(template.clone());
@@ -333,7 +339,7 @@ impl Index for ElasticIndex {
                 lines.push(b'\n');
             }
             let path = "_bulk?timeout=20s&filter_path=took,errors,items.*.status,items.*.error";
-            let answer = self.done(&self.place, Method::Post, path, Some(Body::Lines(lines)), WRITE).await?;
+            let answer = self.done(&self.place, Method::Post, path, Some(Body::Lines(lines)), self.limits.work).await?;
             let told = answer::items(&answer.body, sent.iter().map(|(_, item)| item.op));
             let told =
                 told.or_else(|_| parse::<Value>(&self.place, &answer.body).and_then(|_| Err(strange(&self.place, "no items"))))?;
@@ -356,7 +362,7 @@ impl Index for ElasticIndex {
             index: String,
         }
         let path = format!("_cat/indices/{}?format=json&h=index&expand_wildcards=open", pattern(prefix));
-        let answer = self.ask(&self.place, Method::Get, &path, None, ANSWER).await?;
+        let answer = self.ask(&self.place, Method::Get, &path, None, self.limits.answer).await?;
         match answer.status {
             StatusCode::NOT_FOUND => return Ok(Vec::new()),
             status if !status.is_success() => return Err(answer.refused(&self.place)),
@@ -407,7 +413,8 @@ impl Index for ElasticIndex {
             return Ok(None);
         }
         let place = self.place_of(index);
-        let answer = self.ask(&place, Method::Get, &format!("{}/_doc/{}", encoded(index), encoded(id)), None, ANSWER).await?;
+        let answer =
+            self.ask(&place, Method::Get, &format!("{}/_doc/{}", encoded(index), encoded(id)), None, self.limits.answer).await?;
         match answer.status {
             StatusCode::NOT_FOUND => return Ok(None),
             status if !status.is_success() => return Err(answer.refused(&place)),

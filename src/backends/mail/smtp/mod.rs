@@ -27,13 +27,9 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
 use super::{Mail, Message, letter};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
-/// To reach the server.
-const CONNECT: Duration = Duration::from_secs(5);
-/// For a whole mail.
-const DELIVERY: Duration = Duration::from_secs(30);
 /// To say good-bye after the mail was taken.
 const QUIT: Duration = Duration::from_secs(2);
 /// Half-delivered mails that are remembered.
@@ -55,6 +51,7 @@ pub struct SmtpMail {
     tls: Tls,
     parameters: Option<TlsParameters>,
     hello: ClientId,
+    limits: Limits,
     /// Message key → who has it, of mails that some have not.
     delivered: Mutex<HashMap<String, BTreeSet<Address>>>,
 }
@@ -107,14 +104,24 @@ impl SmtpMail {
             Some(builder.build().map_err(|e| wrong(causes(&e)))?)
         };
         let hello = endpoint.text("hello").map_or_else(ClientId::default, |name| ClientId::Domain(name.to_owned()));
-        Ok(Self { place, endpoint: endpoint.clone(), host, port, tls, parameters, hello, delivered: Mutex::default() })
+        Ok(Self {
+            place,
+            endpoint: endpoint.clone(),
+            host,
+            port,
+            tls,
+            parameters,
+            hello,
+            limits: Limits::USUAL,
+            delivered: Mutex::default(),
+        })
     }
 
     /// An open, encrypted where asked for, signed-in connection.
     async fn open(&self) -> Result<AsyncSmtpConnection> {
         let at_once = if self.tls == Tls::Implicit { self.parameters.clone() } else { None };
         let address = (self.host.as_str(), self.port);
-        let opened = AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &self.hello, at_once, None).await;
+        let opened = AsyncSmtpConnection::connect_tokio1(address, Some(self.limits.connect), &self.hello, at_once, None).await;
         let mut connection = opened.map_err(|e| self.fail(&e))?;
         if self.tls == Tls::Starttls
             && let Some(parameters) = self.parameters.clone()
@@ -229,7 +236,7 @@ impl Mail for SmtpMail {
     async fn send(&self, message: &Message) -> Result<()> {
         let letter = letter::build(&self.place, message)?;
         let bytes = letter.formatted();
-        within(DELIVERY, &self.place, self.deliver(&message.key, letter.envelope(), &bytes)).await
+        within(self.limits.work, &self.place, self.deliver(&message.key, letter.envelope(), &bytes)).await
     }
 
     async fn check(&self) -> Result<()> {

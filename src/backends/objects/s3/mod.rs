@@ -28,15 +28,10 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use super::{Metadata, Objects, Put};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
-/// To reach a server.
-const CONNECT: Duration = Duration::from_secs(5);
-/// For an answer without a body to speak of.
-const ANSWER: Duration = Duration::from_secs(10);
-/// For an object's bytes, and as much again for every such part of it.
-const BODY: Duration = Duration::from_secs(30);
+/// Bytes for which the time for an object is given once more.
 const BODY_PART: usize = 16 << 20;
 /// Keys of one listing: the protocol's limit.
 const PAGE: usize = 1_000;
@@ -51,6 +46,7 @@ pub struct S3Objects {
     /// Before every key: empty, or ending with '/'.
     root: String,
     http: SharedHttpClient,
+    limits: Limits,
     /// Made by the first call, and made anew when the server refuses the key, which may have been changed.
     client: Mutex<Option<Client>>,
 }
@@ -87,7 +83,15 @@ impl S3Objects {
             "" => String::new(),
             path => format!("{path}/"),
         };
-        let objects = Self { bucket: bucket.clone(), place, endpoint: endpoint.clone(), root, http, client: Mutex::default() };
+        let objects = Self {
+            bucket: bucket.clone(),
+            place,
+            endpoint: endpoint.clone(),
+            root,
+            http,
+            limits: Limits::USUAL,
+            client: Mutex::default(),
+        };
         objects.client()?;
         Ok(objects)
     }
@@ -104,7 +108,7 @@ impl S3Objects {
             .credentials_provider(self.credentials()?)
             .http_client(self.http.clone())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(self.limits.connect).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // The newer checksums travel as trailers, which other servers than Amazon's do not all understand.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -165,6 +169,11 @@ impl S3Objects {
         Ok(format!("{}{key}", self.root))
     }
 
+    /// Time for a body of so many bytes.
+    fn body_limit(&self, bytes: usize) -> Duration {
+        self.limits.work.saturating_mul(u32::try_from(1 + bytes / BODY_PART).unwrap_or(u32::MAX))
+    }
+
     fn place_of(&self, key: &str) -> String {
         format!("{} key {key}", self.place)
     }
@@ -214,11 +223,6 @@ fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> boo
     status == Some(404) && matches!(error.code(), None | Some("NoSuchKey" | "NotFound"))
 }
 
-/// Time for a body of so many bytes.
-fn body_limit(bytes: usize) -> Duration {
-    BODY * u32::try_from(1 + bytes / BODY_PART).unwrap_or(u32::MAX)
-}
-
 #[async_trait]
 impl Objects for S3Objects {
     async fn put_if_absent(&self, key: &str, body: Vec<u8>, metadata: &Metadata) -> Result<Put> {
@@ -228,7 +232,7 @@ impl Objects for S3Objects {
         for (name, value) in metadata {
             request = request.metadata(name, escaped(value));
         }
-        let limit = body_limit(body.len());
+        let limit = self.body_limit(body.len());
         within(limit, &place, async {
             match request.body(ByteStream::from(body)).send().await {
                 Ok(_) => Ok(Put::Created),
@@ -242,7 +246,7 @@ impl Objects for S3Objects {
     async fn head(&self, key: &str) -> Result<Option<Metadata>> {
         let (full, place) = (self.key(key)?, self.place_of(key));
         let request = self.client()?.head_object().bucket(&self.bucket).key(full);
-        within(ANSWER, &place, async {
+        within(self.limits.answer, &place, async {
             match request.send().await {
                 Ok(head) => Ok(Some(read_metadata(head.metadata.unwrap_or_default()))),
                 Err(error) if is_missing(&error) => Ok(None),
@@ -255,7 +259,7 @@ impl Objects for S3Objects {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let (full, place) = (self.key(key)?, self.place_of(key));
         let request = self.client()?.get_object().bucket(&self.bucket).key(full);
-        let found = within(ANSWER, &place, async {
+        let found = within(self.limits.answer, &place, async {
             match request.send().await {
                 Ok(found) => Ok(Some(found)),
                 Err(error) if is_missing(&error) => Ok(None),
@@ -264,7 +268,7 @@ impl Objects for S3Objects {
         });
         let Some(found) = found.await? else { return Ok(None) };
         let promised = found.content_length.and_then(|n| usize::try_from(n).ok());
-        within(body_limit(promised.unwrap_or_default()), &place, async {
+        within(self.body_limit(promised.unwrap_or_default()), &place, async {
             let broken = |why: String| BackendError::new(ErrorKind::Unavailable, &place, why);
             let body = found.body.collect().await.map_err(|e| broken(causes(&e)))?.to_vec();
             match promised {
@@ -290,7 +294,8 @@ impl Objects for S3Objects {
             if let Some(after) = keys.last().map(String::as_str).or(after) {
                 request = request.start_after(format!("{}{after}", self.root));
             }
-            let found = within(ANSWER, &place, async { request.send().await.map_err(|e| self.fail(&place, e)) }).await?;
+            let found =
+                within(self.limits.answer, &place, async { request.send().await.map_err(|e| self.fail(&place, e)) }).await?;
             let before = keys.len();
             let named = found.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
             keys.extend(named.filter_map(|key| key.strip_prefix(&self.root).map(str::to_owned)));

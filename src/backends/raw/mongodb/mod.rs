@@ -8,7 +8,6 @@ mod document;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -21,7 +20,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Document, Inserted, Raw};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// Where documents go when the address names no database.
@@ -39,10 +38,6 @@ const PARAMETERS: &[&str] = &[
     "maxPoolSize",
     "appName",
 ];
-/// To find a server that can do the work, and to reach one.
-const CONNECT: Duration = Duration::from_secs(5);
-/// For one command: a frozen server keeps its connections, and the driver alone would wait forever.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Documents and bytes of one command: far below the server's limits, so that each is done in time.
 const DOCUMENTS: usize = 10_000;
 const BYTES: usize = 16 << 20;
@@ -54,6 +49,7 @@ pub struct MongoRaw {
     place: String,
     endpoint: Endpoint,
     database: String,
+    limits: Limits,
     /// Made by the first call, and made anew when the server refuses the password, which may have been changed.
     client: tokio::sync::Mutex<Option<Client>>,
     /// Collections whose index is there.
@@ -78,6 +74,7 @@ impl MongoRaw {
             place,
             endpoint: endpoint.clone(),
             database,
+            limits: Limits::USUAL,
             client: tokio::sync::Mutex::default(),
             indexed: Mutex::default(),
         };
@@ -125,12 +122,12 @@ impl MongoRaw {
         }
         let connection = self.connection()?;
         // Looks up the hosts of a mongodb+srv address; nothing else goes over the network here.
-        let parsed = within(CONNECT, &self.place, async {
+        let parsed = within(self.limits.connect, &self.place, async {
             ClientOptions::parse(connection).await.map_err(|e| self.fail(&self.place, &e))
         });
         let mut options = parsed.await?;
-        options.connect_timeout.get_or_insert(CONNECT);
-        options.server_selection_timeout.get_or_insert(CONNECT);
+        options.connect_timeout.get_or_insert(self.limits.connect);
+        options.server_selection_timeout.get_or_insert(self.limits.connect);
         options.app_name.get_or_insert_with(|| "openbell".into());
         let concern = options.write_concern.get_or_insert_with(WriteConcern::default);
         concern.w.get_or_insert(Acknowledgment::Majority);
@@ -152,9 +149,10 @@ impl MongoRaw {
         work: impl AsyncFnOnce(&Database) -> Result<T, Error>,
     ) -> Result<T, Result<Error, BackendError>> {
         let place = self.place_of(collection);
-        let done = within(CONNECT + ANSWER, &place, async {
+        // A frozen server keeps its connections, and the driver alone would wait forever.
+        let done = within(self.limits.connect + self.limits.answer, &place, async {
             let database = self.database().await?;
-            Ok(within(ANSWER, &place, async { Ok(work(&database).await) }).await?)
+            Ok(within(self.limits.answer, &place, async { Ok(work(&database).await) }).await?)
         });
         match done.await {
             Ok(Ok(done)) => Ok(done),
