@@ -83,11 +83,15 @@ async fn ask<T>(call: impl Future<Output = Result<T, BackendError>>) -> Found<T>
 
 impl Look<'_> {
     async fn run(&self) -> Value {
+        // What is judged is this moment: a store that takes its time to answer must not make the feed look silent.
+        let now = self.context.clock.now();
         let tail = self.tail().await;
-        let log = ask(self.log_end()).await;
-        let raw = ask(self.context.backends.raw.latest(&self.collection)).await;
-        let index = ask(self.index_latest()).await;
-        let objects = ask(self.objects_latest()).await;
+        let (log, raw, index, objects) = tokio::join!(
+            ask(self.log_end()),
+            ask(self.context.backends.raw.latest(&self.collection)),
+            ask(self.index_latest()),
+            ask(self.objects_latest())
+        );
         // After the stores were read: a record that arrives meanwhile must not look as if it had been waiting.
         let spooled = tail.as_ref().ok().and_then(Option::as_ref);
         let newest_log = log.as_ref().map(|(_, newest)| *newest).map_err(Clone::clone);
@@ -111,7 +115,6 @@ impl Look<'_> {
             };
             seen.push(Observation { hop, newest, waiting_since });
         }
-        let now = self.context.clock.now();
         let session = self.session();
         let verdicts = judge(now, session.as_ref(), self.context.spec.window.open_at, &self.limits, &seen);
         let symbols = spooled.map(Tail::activity).unwrap_or_default();

@@ -135,10 +135,7 @@ pub struct Kafka {
 impl Kafka {
     /// The cluster that `OPENBELL_KAFKA` names, if it does.
     pub fn new() -> Option<Self> {
-        let Ok(address) = std::env::var("OPENBELL_KAFKA") else {
-            println!("skipped: kafka (OPENBELL_KAFKA is not set; scripts/services up)");
-            return None;
-        };
+        let address = crate::servers::variable("OPENBELL_KAFKA", "kafka")?;
         let endpoint = Endpoint::parse(&address).expect("an address");
         Some(Self { endpoint, prefix: format!("test-{:016x}.", fastrand::u64(..)) })
     }

@@ -20,6 +20,8 @@ use crate::places::Place;
 pub fn variable(name: &str, test: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
     if value.is_none() {
+        let required = std::env::var("OPENBELL_SERVERS").is_ok_and(|servers| servers == "required");
+        assert!(!required, "{test}: {name} is not set; scripts/services up starts a server, scripts/services env says where");
         println!("skipped: {test} ({name} is not set; scripts/services up)");
     }
     value

@@ -71,7 +71,12 @@ fn wanted(snapshot: &Snapshot, speed: f64, now: jiff::Timestamp) -> f64 {
     if coming_up {
         return speed.min(STARTING);
     }
-    if behind(snapshot) > BEHIND {
+    // A check asks every store, and servers take real time to answer.
+    let checking = view.run.dag.steps().iter().any(|step| {
+        let state = view.run.steps.get(&step.name).map(|s| s.state);
+        step.kind == StepKind::Check && state.is_some_and(StepState::is_alive)
+    });
+    if checking || behind(snapshot) > BEHIND {
         return speed.min(CATCHING_UP);
     }
     speed

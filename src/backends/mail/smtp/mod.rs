@@ -30,6 +30,8 @@ use crate::backends::endpoint::Endpoint;
 use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
+/// To sign in, when nothing is sent.
+const ANSWER: Duration = Duration::from_secs(10);
 /// To say good-bye after the mail was taken.
 const QUIT: Duration = Duration::from_secs(2);
 /// Half-delivered mails that are remembered.
@@ -240,7 +242,7 @@ impl Mail for SmtpMail {
     }
 
     async fn check(&self) -> Result<()> {
-        within(DELIVERY, &self.place, async {
+        within(ANSWER, &self.place, async {
             let mut connection = self.open().await?;
             let _ = tokio::time::timeout(QUIT, connection.abort()).await;
             Ok(())
