@@ -152,7 +152,7 @@ impl MongoRaw {
         // A frozen server keeps its connections, and the driver alone would wait forever.
         let done = within(self.limits.connect + self.limits.answer, &place, async {
             let database = self.database().await?;
-            Ok(within(self.limits.answer, &place, async { Ok(work(&database).await) }).await?)
+            within(self.limits.answer, &place, async { Ok(work(&database).await) }).await
         });
         match done.await {
             Ok(Ok(done)) => Ok(done),
