@@ -28,7 +28,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use super::{Metadata, Objects, Put, key};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// Bytes for which the time for an object is given once more.
@@ -193,7 +193,7 @@ impl S3Objects {
             (_, Some(301 | 307), _) => (ErrorKind::Rejected, "name the bucket's region in the objects address (region=…)"),
             (_, Some(404), _) => (ErrorKind::NotFound, ""),
             (_, Some(400..=499), _) | (SdkError::ConstructionFailure(_), ..) => (ErrorKind::Rejected, ""),
-            _ => (ErrorKind::Unavailable, "look whether the server is up and reachable"),
+            _ => (ErrorKind::Unavailable, remedy(&message)),
         };
         if kind == ErrorKind::Forbidden {
             *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
