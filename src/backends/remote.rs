@@ -78,6 +78,15 @@ pub(super) fn causes(error: &dyn Error) -> String {
     text
 }
 
+/// What helps when a server cannot be reached for this reason.
+pub(super) fn remedy(reason: &str) -> &'static str {
+    if reason.contains("certificate") {
+        "name the authority's certificates with ?ca=FILE, and the server as in its certificate"
+    } else {
+        "look whether the server is up and reachable"
+    }
+}
+
 /// The start of a text that may be long.
 pub(super) fn start_of(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {

@@ -1,5 +1,6 @@
 //! One contract per store, run against every implementation: here, the embedded one and the same through the daemon's socket.
 
+mod frozen;
 mod index;
 mod log;
 mod log_files;

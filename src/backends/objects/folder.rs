@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use super::key::{self, METADATA};
 use super::{Metadata, Objects, Put};
 use crate::backends::{BackendError, ErrorKind, Result, blocking};
 use crate::files;
 
-const METADATA: &str = ".meta.json";
 /// Holds unfinished objects; no key begins with a dot.
 const UNFINISHED: &str = ".unfinished";
 
@@ -57,27 +57,7 @@ impl FolderObjects {
 
 impl Inner {
     fn path(&self, key: &str) -> Result<PathBuf> {
-        let refuse = |why: &str| {
-            Err(BackendError::new(ErrorKind::Rejected, &self.place, format!("\"{key}\" is not a usable key: {why}"))
-                .remedy("use parts of 1 to 200 printable characters, separated by single '/', none beginning with '.'"))
-        };
-        if key.len() > 1024 {
-            return refuse("it is longer than 1024 bytes");
-        }
-        if key.ends_with(METADATA) {
-            return refuse("its ending is kept for metadata");
-        }
-        for part in key.split('/') {
-            match part {
-                "" => return refuse("it begins or ends with '/', has an empty part, or is empty"),
-                _ if part.starts_with('.') => return refuse("a part begins with '.'"),
-                _ if part.len() > 200 => return refuse("a part is longer than 200 bytes"),
-                _ if part.contains(|c: char| c.is_control() || c == '\\') => {
-                    return refuse("it holds a control character or '\\'");
-                }
-                _ => {}
-            }
-        }
+        key::check(&self.place, key)?;
         Ok(self.root.join(key))
     }
 

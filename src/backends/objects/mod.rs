@@ -1,6 +1,7 @@
 //! Objects: immutable blobs under keys, S3's semantics.
 
 pub mod folder;
+mod key;
 pub mod s3;
 
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ use self::mapping::{Dialect, ID_FIELD};
 use super::embedded::mapping as rules;
 use super::{Index, Item, ItemResult, Op, Template};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// Hits of one search: the servers' default limit.
@@ -131,11 +131,7 @@ impl ElasticIndex {
 
     fn unreachable(&self, place: &str, error: &elasticsearch::Error) -> BackendError {
         let message = start_of(&causes(error), 400);
-        let remedy = if message.contains("certificate") {
-            "name the authority's certificates with ?ca=FILE, and the server as in its certificate"
-        } else {
-            "look whether the server is up and reachable"
-        };
+        let remedy = remedy(&message);
         BackendError::new(ErrorKind::Unavailable, place, message).remedy(remedy)
     }
 

@@ -27,7 +27,7 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
 use super::{Mail, Message, letter};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// To sign in, when nothing is sent.
@@ -224,10 +224,7 @@ impl SmtpMail {
             Some(530 | 534 | 535 | 538) => (ErrorKind::Forbidden, "check user and password of the mail address"),
             Some(500..=599) => (ErrorKind::Rejected, ""),
             Some(_) => (ErrorKind::Busy, ""),
-            None if error.is_tls() || message.contains("certificate") => {
-                (ErrorKind::Unavailable, "name the authority's certificates with ?ca=FILE, and the server as in its certificate")
-            }
-            None => (ErrorKind::Unavailable, "look whether the mail server is up and reachable"),
+            None => (ErrorKind::Unavailable, remedy(&message)),
         };
         BackendError::new(kind, &self.place, message).remedy(remedy)
     }

@@ -26,9 +26,9 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::{Metadata, Objects, Put};
+use super::{Metadata, Objects, Put, key};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// Bytes for which the time for an object is given once more.
@@ -143,30 +143,16 @@ impl S3Objects {
         Ok(Credentials::new(key, secret, token, None, "openbell"))
     }
 
-    /// The key in the bucket. The same keys are refused as in a folder, so that a day can move from one to the other.
+    /// The key in the bucket.
     fn key(&self, key: &str) -> Result<String> {
-        let refuse = |why: &str| {
-            Err(BackendError::new(ErrorKind::Rejected, &self.place, format!("\"{key}\" is not a usable key: {why}"))
-                .remedy("use parts of 1 to 200 printable characters, separated by single '/', none beginning with '.'"))
-        };
-        if self.root.len() + key.len() > 1024 {
-            return refuse("it is longer than 1024 bytes");
+        key::check(&self.place, key)?;
+        let full = format!("{}{key}", self.root);
+        if full.len() > 1024 {
+            let message = format!("\"{key}\" is not a usable key: with its prefix, it is longer than 1024 bytes");
+            return Err(BackendError::new(ErrorKind::Rejected, &self.place, message)
+                .remedy("use a shorter prefix in the objects address"));
         }
-        if key.ends_with(".meta.json") {
-            return refuse("its ending is kept for metadata");
-        }
-        for part in key.split('/') {
-            match part {
-                "" => return refuse("it begins or ends with '/', has an empty part, or is empty"),
-                _ if part.starts_with('.') => return refuse("a part begins with '.'"),
-                _ if part.len() > 200 => return refuse("a part is longer than 200 bytes"),
-                _ if part.contains(|c: char| c.is_control() || c == '\\') => {
-                    return refuse("it holds a control character or '\\'");
-                }
-                _ => {}
-            }
-        }
-        Ok(format!("{}{key}", self.root))
+        Ok(full)
     }
 
     /// Time for a body of so many bytes.
@@ -207,7 +193,7 @@ impl S3Objects {
             (_, Some(301 | 307), _) => (ErrorKind::Rejected, "name the bucket's region in the objects address (region=…)"),
             (_, Some(404), _) => (ErrorKind::NotFound, ""),
             (_, Some(400..=499), _) | (SdkError::ConstructionFailure(_), ..) => (ErrorKind::Rejected, ""),
-            _ => (ErrorKind::Unavailable, "look whether the server is up and reachable"),
+            _ => (ErrorKind::Unavailable, remedy(&message)),
         };
         if kind == ErrorKind::Forbidden {
             *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -37,7 +37,8 @@ async fn answers_to_a_put_say_what_the_caller_can_do() {
         put
     };
     assert_eq!(put(|| refusal(412, "PreconditionFailed")).await, Ok(Put::Exists));
-    let cases: [(fn() -> Reply, ErrorKind, &str); 8] = [
+    type Case = (fn() -> Reply, ErrorKind, &'static str);
+    let cases: [Case; 8] = [
         (|| refusal(409, "ConditionalRequestConflict"), ErrorKind::Busy, "because"),
         (|| refusal(503, "SlowDown"), ErrorKind::Busy, "because"),
         (|| refusal(500, "InternalError"), ErrorKind::Unavailable, "because"),

@@ -20,7 +20,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Document, Inserted, Raw};
 use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, start_of, unusable, within};
+use crate::backends::remote::{self, Limits, authorities, causes, start_of, unusable, within};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// Where documents go when the address names no database.
@@ -152,7 +152,7 @@ impl MongoRaw {
         // A frozen server keeps its connections, and the driver alone would wait forever.
         let done = within(self.limits.connect + self.limits.answer, &place, async {
             let database = self.database().await?;
-            Ok(within(self.limits.answer, &place, async { Ok(work(&database).await) }).await?)
+            within(self.limits.answer, &place, async { Ok(work(&database).await) }).await
         });
         match done.await {
             Ok(Ok(done)) => Ok(done),
@@ -181,7 +181,9 @@ impl MongoRaw {
             Fault::Command(command) => kind_of(command.code),
             _ => ErrorKind::Unavailable,
         };
-        BackendError::new(kind, place, start_of(&causes(error.kind.as_ref()), 500)).remedy(remedy(kind))
+        let message = causes(error.kind.as_ref());
+        let remedy = if kind == ErrorKind::Unavailable { remote::remedy(&message) } else { remedy(kind) };
+        BackendError::new(kind, place, start_of(&message, 500)).remedy(remedy)
     }
 
     /// Makes the index that `latest` reads, once.
