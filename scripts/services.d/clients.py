@@ -166,7 +166,12 @@ def count_s3():
             row["bytes"] += found["Size"]
             if not key.endswith(".jsonl.gz"):
                 continue
-            for line in gzip.decompress(client.get_object(Bucket=bucket, Key=key)["Body"].read()).splitlines():
+            try:
+                text = gzip.decompress(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+            except gzip.BadGzipFile:
+                row["unreadable"] = row.get("unreadable", 0) + 1
+                continue
+            for line in text.splitlines():
                 row["lines"] += 1
                 row["ids"].add(json.loads(line).get("id"))
     return {prefix: {**row, "ids": len(row["ids"])} for prefix, row in sorted(counts.items())}

@@ -4,7 +4,7 @@ Arguments: port, folder, user, password. The folder holds
   inbox/*.eml   accepted mails; X-Envelope-From and X-Envelope-To say what the client named
   refuse        when it exists: the reply to every mail, for example "451 4.3.0 try later"; an optional first word
                 (mail, rcpt or data; default data) says at which command
-  tls.crt       own certificate, tls.key its key
+  tls.crt       own certificate, signed by ca.crt; tls.key its key
 """
 
 import asyncio
