@@ -232,6 +232,12 @@ impl Cluster {
         client.map(Detached::new).map_err(|e| Heard::default().explain(&self.settings.place, &e))
     }
 
+    /// Sees whether the cluster lets us in: calls of the administration only run out of time, and never say why.
+    async fn reach(self: &Arc<Self>, topic: &str) -> Result<()> {
+        let (cluster, name) = (Arc::clone(self), topic.to_owned());
+        blocking::run(&self.settings.place, move || cluster.exists(&name).map(drop)).await
+    }
+
     /// Makes a topic and waits until it can be used.
     pub(super) async fn create(self: &Arc<Self>, topic: &str, partitions: u32) -> Result<bool> {
         check_name(&self.settings.place, "topic", topic)?;
@@ -239,6 +245,7 @@ impl Cluster {
         if partitions == 0 || partitions > 1000 {
             return Err(refuse(format!("topic \"{topic}\" cannot have {partitions} partitions")).remedy("ask for 1 to 1000"));
         }
+        self.reach(topic).await?;
         let created = self.ask_to_create(topic, partitions).await?;
         let deadline = Instant::now() + PATIENCE;
         let has = loop {
@@ -303,6 +310,7 @@ impl Cluster {
         if !usable(topic) {
             return Ok(());
         }
+        self.reach(topic).await?;
         let admin = self.admin()?;
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE / 2));
         let outcome = admin.delete_topics(&[topic], &options).await;

@@ -16,7 +16,13 @@ pub(super) struct Heard(Mutex<Option<(Option<Code>, String)>>);
 impl Heard {
     pub(super) fn hear(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka");
-        *self.lock() = Some((error.rdkafka_error_code(), reason.to_owned()));
+        let refuses = |code: Option<Code>| code.is_some_and(|c| kind(c) == ErrorKind::Forbidden);
+        let code = error.rdkafka_error_code();
+        let mut heard = self.lock();
+        // A broker that refuses us is then called "down": the refusal is what matters.
+        if refuses(code) || !heard.as_ref().is_some_and(|(known, _)| refuses(*known)) {
+            *heard = Some((code, reason.to_owned()));
+        }
     }
 
     /// The cluster answers: what went wrong before is over.
@@ -182,6 +188,8 @@ mod tests {
         let error = heard.explain("kafka a:1", &late);
         assert_eq!(error.kind, ErrorKind::Forbidden);
         assert!(error.message.contains("SASL") && error.remedy.contains("password"), "{error}");
+        heard.hear(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(heard.explain("kafka a:1", &late).kind, ErrorKind::Forbidden);
         heard.forget();
         assert_eq!(heard.explain("kafka a:1", &late).kind, ErrorKind::Unavailable);
         // Another fault keeps its own kind.

@@ -16,6 +16,7 @@ const WAIT: Duration = Duration::from_secs(4);
 /// Kafka's own codes.
 const UNKNOWN_TOPIC: i16 = 3;
 const SASL_FAILED: i16 = 58;
+const NO_GROUP: i16 = 69;
 
 /// A committed offset with what was written beside it.
 pub(super) type Noted = (Committed, String);
@@ -83,7 +84,8 @@ impl Links {
             let Some(groups) = self.ask(&broker.address, wire::OFFSET_FETCH, &asked, wire::offset_fetch_answer)? else {
                 return Ok(None);
             };
-            for (group, error, offsets) in groups {
+            // A group may have ended between the two questions.
+            for (group, error, offsets) in groups.into_iter().filter(|(_, error, _)| *error != NO_GROUP) {
                 check(&place, error)?;
                 let offsets = offsets.into_iter().filter_map(|o| {
                     let number = u32::try_from(o.partition).ok()?;

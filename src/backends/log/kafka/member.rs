@@ -301,7 +301,7 @@ impl Membership {
                 let mut state = self.state();
                 let Some(poll) = &state.poll else { return };
                 let until = poll.until;
-                (until, self.ready(&mut state))
+                (until, Self::ready(&mut state))
             };
             if let Some(answer) = ready {
                 return self.answer(answer);
@@ -328,20 +328,18 @@ impl Membership {
                 return;
             }
             if !brought && left.is_zero() {
-                let mut state = self.state();
-                let ready = self.ready(&mut state).unwrap_or(Ok(Polled::Nothing));
-                drop(state);
-                return self.answer(ready);
+                // A silent cluster is told of at the end of the wait: whoever asks again at once must not spin.
+                return self.answer(self.watch.fault().map_or(Ok(Polled::Nothing), Err));
             }
         }
     }
 
     /// What can be told at once.
-    fn ready(&self, state: &mut State) -> Option<Result<Polled>> {
+    fn ready(state: &mut State) -> Option<Result<Polled>> {
         if let Some(news) = state.news() {
             return Some(Ok(news));
         }
-        state.broken.clone().or_else(|| self.watch.fault()).map(Err)
+        state.broken.clone().map(Err)
     }
 
     /// Whether a topic was made anew, so that positions in it mean nothing any more.

@@ -148,3 +148,31 @@ async fn a_silent_or_closed_port_is_told_in_time() {
         assert_eq!([all.0, all.1, all.2, all.3, all.4, all.5], [ErrorKind::Unavailable; 6], "port {port}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dropped_poll_brought_obeys_pause_and_seek() {
+    let (_mock, log) = mock("t");
+    log.append("t", (0..10).map(|n| record("k", n.to_string())).collect()).await.expect("appends");
+    let mut member = log.join("g", &["t".into()]).await.expect("joins");
+    until(&mut *member, is_assigned).await;
+    let place = partition("t", 0);
+    for round in 0..40 {
+        tokio::select! {
+            biased;
+            polled = member.poll(LONG) => panic!("at once: {polled:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        member.pause(&place, true).await.expect("pauses");
+        assert_eq!(member.poll(Duration::from_millis(10)).await.expect("polls"), Polled::Nothing);
+        if round % 2 == 0 {
+            member.seek(&place, round % 10).await.expect("seeks");
+        }
+        member.pause(&place, false).await.expect("resumes");
+        let polled = until(&mut *member, |p| matches!(p, Polled::Records(_))).await;
+        let Some(Polled::Records(records)) = polled.last() else { panic!("{polled:?}") };
+        assert_eq!(records[0].offset, if round % 2 == 0 { round % 10 } else { 0 });
+        member.seek(&place, 0).await.expect("seeks");
+    }
+    assert_eq!(member.seek(&place, 11).await.expect_err("beyond").kind, ErrorKind::Rejected);
+    member.leave().await.expect("leaves");
+}

@@ -2,6 +2,7 @@
 //! Against the library's own mock of a cluster, and against a real one where `OPENBELL_KAFKA` names it.
 
 mod faults;
+mod outage;
 mod real;
 
 use std::time::{Duration, Instant};

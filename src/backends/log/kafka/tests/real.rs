@@ -50,6 +50,24 @@ async fn a_late_commit_does_not_reach_into_a_recreated_topic() {
     log.delete_topic(&topic).await.expect("deletes");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_forbidden() {
+    let address = std::env::var("OPENBELL_KAFKA").unwrap_or_default();
+    let Some((_, place)) = address.split_once('@') else {
+        println!("skipped: kafka password (OPENBELL_KAFKA has no user)");
+        return;
+    };
+    let log = at(&format!("kafka://nobody:wrong@{place}"));
+    let record = vec![record("k", "v")];
+    let (topics, groups, append, create) =
+        tokio::join!(log.topics(), log.groups(), log.append("t", record), log.create_topic("t", 1));
+    let errors = [topics.err(), groups.err(), append.err(), create.err()];
+    for error in errors.map(|e| e.expect("wrong")) {
+        assert_eq!(error.kind, ErrorKind::Forbidden, "{error}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+}
+
 /// What the members of a storm did, and where each partition was committed to.
 #[derive(Default)]
 struct Ledger {
