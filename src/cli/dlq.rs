@@ -35,6 +35,9 @@ pub struct Where {
     /// Data folder of the daemon (running or not)
     #[arg(long, value_name = "DIR", default_value = "data", env = "OPENBELL_DATA")]
     data: PathBuf,
+    /// Configuration of the daemon (YAML), to find its stores when it does not run
+    #[arg(long, value_name = "FILE", env = "OPENBELL_CONFIG")]
+    config: Option<PathBuf>,
     /// Topic the records were on
     #[arg(long, value_name = "TOPIC", default_value = "kis.trades")]
     topic: String,
@@ -66,11 +69,11 @@ pub fn main(command: Command) -> super::exit::Result {
     runtime.block_on(async {
         let mut out = Vec::new();
         let result = match &command {
-            Command::List(which) => list(which, &open(&which.data).await?, &mut out).await,
-            Command::Show(show) => show_some(show, &open(&show.which.data).await?, &mut out).await,
+            Command::List(which) => list(which, &open(which).await?, &mut out).await,
+            Command::Show(show) => show_some(show, &open(&show.which).await?, &mut out).await,
             Command::Replay(which) => {
                 let clock = clock_of(&which.data)?;
-                resend(which, &open(&which.data).await?, &clock, &mut out).await
+                resend(which, &open(which).await?, &clock, &mut out).await
             }
         };
         match std::io::stdout().write_all(&out) {
@@ -230,7 +233,8 @@ fn write(out: &mut impl Write, text: &str) -> super::exit::Result {
 }
 
 /// The stores: through the daemon when it runs, else opened here.
-async fn open(data: &Path) -> Result<Backends, Failure> {
+async fn open(which: &Where) -> Result<Backends, Failure> {
+    let data = which.data.as_path();
     if !data.is_dir() {
         return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
     }
@@ -239,8 +243,16 @@ async fn open(data: &Path) -> Result<Backends, Failure> {
     if tokio::net::UnixStream::connect(&socket).await.is_ok() {
         return Ok(crate::backends::socket::connect(socket));
     }
+    let config = match &which.config {
+        None => Config::default(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
+            Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)?
+        }
+    };
     let folder = data.to_owned();
-    let opened = tokio::task::spawn_blocking(move || address::open(&Config::default(), &folder)).await;
+    let opened = tokio::task::spawn_blocking(move || address::open(&config, &folder)).await;
     opened.map_err(Failure::unusable)?.map_err(Failure::unusable)
 }
 

@@ -24,7 +24,7 @@ pub mod environment {
     /// The DAG folder, absolute.
     pub const DAGS: &str = "OPENBELL_DAGS";
     /// The daemon's configuration as JSON; secrets in it are references.
-    pub const CONFIG: &str = "OPENBELL_CONFIG";
+    pub const CONFIG: &str = "OPENBELL_STEP_CONFIG";
     /// Virtual clock file; without it the machine's clock serves.
     pub const CLOCK: &str = "OPENBELL_CLOCK";
     /// Stand-ins for secret references as a JSON object; demos only, real secrets come by `env:` and `file:`.
