@@ -11,10 +11,22 @@ use crate::daemon::{Handle, Snapshot};
 use crate::domain::dag::StepKind;
 use crate::domain::run::{RunState, StepState};
 
-/// Speed while services come up: their readiness deadline of 30 s is 3 s of work then.
-const STARTING: f64 = 10.0;
-/// Speed while a store is behind the feed.
-const CATCHING_UP: f64 = 20.0;
+/// Speeds while there is work to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speeds {
+    /// While services come up, which have 30 s to be ready, and just before the close.
+    starting: f64,
+    /// While a store is behind the feed, or a check asks all of them.
+    catching_up: f64,
+}
+
+impl Speeds {
+    /// Embedded stores open in milliseconds: 30 s are 3 s of work.
+    pub const EMBEDDED: Self = Self { starting: 10.0, catching_up: 20.0 };
+    /// Servers are asked for connections, groups and templates first: 30 s are 15 s of work.
+    pub const SERVERS: Self = Self { starting: 2.0, catching_up: 10.0 };
+}
+
 /// Speed from close on: the bell has rung, the rest is work.
 const CLOSING: f64 = 1.0;
 /// Records that may wait between two hops before the clock slows down: at the opening burst about a minute of trades.
@@ -24,10 +36,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const AHEAD: Duration = Duration::from_millis(150);
 
 /// Adjusts the clock until dropped.
-pub async fn keep(clock: Clock, handle: Handle, speed: f64) {
+pub async fn keep(clock: Clock, handle: Handle, speed: f64, speeds: Speeds) {
     let mut snapshots = handle.subscribe();
     loop {
-        let wanted = wanted(&snapshots.borrow_and_update(), speed, clock.now());
+        let wanted = wanted(&snapshots.borrow_and_update(), speed, speeds, clock.now());
         if (clock.speed() - wanted).abs() > f64::EPSILON {
             clock.set_speed(wanted);
         }
@@ -42,8 +54,8 @@ pub async fn keep(clock: Clock, handle: Handle, speed: f64) {
     }
 }
 
-fn wanted(snapshot: &Snapshot, speed: f64, now: jiff::Timestamp) -> f64 {
-    let Some(view) = snapshot.today() else { return speed.min(STARTING) };
+fn wanted(snapshot: &Snapshot, speed: f64, speeds: Speeds, now: jiff::Timestamp) -> f64 {
+    let Some(view) = snapshot.today() else { return speed.min(speeds.starting) };
     match view.run.state {
         RunState::Closing => return speed.min(CLOSING),
         RunState::Running => {}
@@ -55,7 +67,7 @@ fn wanted(snapshot: &Snapshot, speed: f64, now: jiff::Timestamp) -> f64 {
             return speed.min(CLOSING);
         }
         if left < speed * AHEAD.as_secs_f64() {
-            return speed.min(STARTING);
+            return speed.min(speeds.starting);
         }
     }
     let coming_up = view.run.dag.steps().iter().any(|step| {
@@ -69,7 +81,7 @@ fn wanted(snapshot: &Snapshot, speed: f64, now: jiff::Timestamp) -> f64 {
         }
     });
     if coming_up {
-        return speed.min(STARTING);
+        return speed.min(speeds.starting);
     }
     // A check asks every store, and servers take real time to answer.
     let checking = view.run.dag.steps().iter().any(|step| {
@@ -77,7 +89,7 @@ fn wanted(snapshot: &Snapshot, speed: f64, now: jiff::Timestamp) -> f64 {
         step.kind == StepKind::Check && state.is_some_and(StepState::is_alive)
     });
     if checking || behind(snapshot) > BEHIND {
-        return speed.min(CATCHING_UP);
+        return speed.min(speeds.catching_up);
     }
     speed
 }

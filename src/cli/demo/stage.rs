@@ -92,7 +92,8 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, house.url);
         println!("data: {}", data.display());
     }
-    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed));
+    let speeds = if arguments.backends == "real" { pace::Speeds::SERVERS } else { pace::Speeds::EMBEDDED };
+    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed, speeds));
     let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet));
     let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
     let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), house.handle.clone(), kill_at)));
