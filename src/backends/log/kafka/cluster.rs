@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -23,6 +23,9 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// Kafka's own topics.
 const INTERNAL: [&str; 4] = ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
+/// Topics with their partition counts.
+type Counts = Vec<(String, u32)>;
 
 /// A cluster as one sees it from outside of groups.
 pub(super) struct Cluster {
@@ -134,7 +137,7 @@ impl Cluster {
     }
 
     /// Names of the groups, and all topics with their partition counts.
-    pub(super) fn group_names(&self) -> Result<(Vec<String>, Vec<(String, u32)>)> {
+    pub(super) fn group_names(&self) -> Result<(Vec<String>, Counts)> {
         let client = self.asking()?;
         let list = self.explained(&self.settings.place, &client, client.fetch_group_list(None, PATIENCE))?;
         let own = |g: &&rdkafka::groups::GroupInfo| ["", "consumer"].contains(&g.protocol_type());
@@ -162,7 +165,8 @@ impl Cluster {
         let Some(first) = partitions.first() else { return Ok(Vec::new()) };
         let client = self.asking()?;
         let place = if partitions.len() == 1 { self.partition_place(first) } else { self.settings.place.clone() };
-        let look = |end: Offset| {
+        let deadline = Instant::now() + PATIENCE;
+        let once = |end: Offset| {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for partition in partitions {
                 list.add_partition_offset(&partition.topic, partition.number as i32, end)?;
@@ -180,6 +184,17 @@ impl Cluster {
                     }
                 })
                 .collect::<Result<Vec<_>, KafkaError>>()
+        };
+        // Leaders change, and a client hears of it from a refusal.
+        let look = |end: Offset| loop {
+            match once(end) {
+                Err(error) if error.rdkafka_error_code().is_some_and(moved) && Instant::now() < deadline => {
+                    tracing::debug!(%error, "asks again for offsets");
+                    std::thread::sleep(LOOK_AGAIN);
+                    client.fetch_metadata((partitions.len() == 1).then_some(first.topic.as_str()), PATIENCE)?;
+                }
+                outcome => return outcome,
+            }
         };
         let starts = self.explained(&place, &client, look(Offset::Beginning))?;
         let ends = self.explained(&place, &client, look(Offset::End))?;
@@ -290,7 +305,7 @@ impl Cluster {
         &self,
         admin: &AdminClient<Heard>,
         topic: &str,
-        outcome: Result<Vec<Result<String, (String, Code)>>, KafkaError>,
+        outcome: Result<Vec<TopicResult>, KafkaError>,
         fine: Code,
     ) -> Result<bool> {
         let fail = |e: &KafkaError| Err(admin.inner().context().explain(&self.topic_place(topic), e));
@@ -334,6 +349,19 @@ impl Cluster {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+/// Whether a partition's leader is another one than was thought.
+fn moved(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::UnknownLeaderEpoch
+            | Code::FencedLeaderEpoch
+            | Code::ReplicaNotAvailable
+            | Code::OffsetNotAvailable
+    )
 }
 
 /// Whether there can be a topic of this name.

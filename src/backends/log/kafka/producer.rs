@@ -1,14 +1,15 @@
 //! Appends.
 //!
 //! What a failed append may leave in a partition is always a beginning of its records, never a later one without an earlier
-//! one: whoever reads the tail and sends what comes after its last record closes every gap. Three things see to it. The
-//! producer is idempotent, so that the broker refuses a batch whose predecessor it has not got. A refused batch ends the
-//! producer (`enable.gapless.guarantee`). And messages do not expire one by one: when nothing moves for a while the whole
-//! producer is ended and its queue thrown away at once.
+//! one: whoever reads the tail and sends what comes after its last record closes every gap. Four things see to it. The
+//! producer is idempotent, so that the broker refuses a batch whose predecessor it has not got. A broker that does not know
+//! the producer yet could not tell, so the first record for a partition goes ahead alone. A refused batch ends the producer
+//! (`enable.gapless.guarantee`). And messages do not expire one by one: when nothing moves for a while the whole producer is
+//! ended and its queue thrown away at once.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -25,6 +26,8 @@ use crate::backends::{ErrorKind, Result, blocking};
 
 /// An append that has not got on for this long has failed.
 pub(super) const STALLED: Duration = Duration::from_secs(12);
+/// How long a leader surely remembers a producer that is silent; brokers forget after a day.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Wait for the reports of messages that were thrown away; they come at once.
 const REPORTS: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,14 @@ struct Client {
     /// Whether it was ended. Held while records of one append are handed over, so that an end comes before or after all of
     /// them and never leaves the later ones alone.
     ended: RwLock<bool>,
+    /// Partitions whose leader knows this producer, since when it last took something.
+    known: Mutex<HashMap<(String, u32), Instant>>,
+}
+
+impl Client {
+    fn known(&self) -> MutexGuard<'_, HashMap<(String, u32), Instant>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is heard, from the producer's side and from ours.
@@ -58,6 +69,8 @@ pub(super) struct Appender {
     stalled: Duration,
 }
 
+/// A record to send: its index and its partition.
+type Going = (usize, u32);
 /// A record on its way: its index, its partition, its report.
 type Sent = (usize, u32, DeliveryFuture);
 
@@ -67,7 +80,10 @@ struct Standing {
     kept: usize,
     /// The first fault that says something, with the index of its record.
     failed: Option<(usize, KafkaError)>,
+    /// Nothing moved.
     stalled: bool,
+    /// The producer was ended because of a fault.
+    ended: bool,
 }
 
 impl Appender {
@@ -92,30 +108,40 @@ impl Appender {
             return Ok(Vec::new());
         }
         let producer = self.producer()?;
-        let mut standing = Standing { placed: vec![(0, 0); records.len()], kept: 0, failed: None, stalled: false };
+        let mut standing = Standing { placed: vec![(0, 0); records.len()], kept: 0, failed: None, stalled: false, ended: false };
         let mut sent: VecDeque<Sent> = VecDeque::with_capacity(records.len());
-        let mut at = 0;
-        while at < records.len() && standing.failed.is_none() {
-            match hand_over(&producer, topic, count, records, &mut at, &mut sent) {
-                Ok(()) => {}
-                // The queue is full: some of ours must arrive first. With none of ours in it, others fill it.
-                Err(error) if error.rdkafka_error_code() == Some(Code::QueueFull) && !sent.is_empty() => {
-                    self.settle(&producer, &mut sent, &mut standing).await;
+        let (first, rest) = in_order(&producer, topic, records, count);
+        for part in [first, rest] {
+            let mut at = 0;
+            while at < part.len() && standing.failed.is_none() {
+                match hand_over(&producer, topic, records, &part, &mut at, &mut sent) {
+                    Ok(()) => {}
+                    // The queue is full: some of ours must arrive first. With none of ours in it, others fill it.
+                    Err(error) if error.rdkafka_error_code() == Some(Code::QueueFull) && !sent.is_empty() => {
+                        self.settle(&producer, &mut sent, &mut standing).await;
+                    }
+                    Err(error) => standing.failed = Some((part[at].0, error)),
                 }
-                Err(error) => standing.failed = Some((at, error)),
+            }
+            self.settle(&producer, &mut sent, &mut standing).await;
+            if standing.failed.is_none() {
+                let mut known = producer.known();
+                for (_, partition) in part {
+                    known.insert((topic.to_owned(), partition), Instant::now());
+                }
             }
         }
-        self.settle(&producer, &mut sent, &mut standing).await;
         self.outcome(topic, records.len(), standing, &producer)
     }
 
     /// Waits for the reports of all that was sent.
     async fn settle(&self, producer: &Arc<Client>, sent: &mut VecDeque<Sent>, standing: &mut Standing) {
         while let Some((index, partition, mut report)) = sent.pop_front() {
-            let wait = if standing.stalled { REPORTS } else { self.stalled };
+            let wait = if standing.ended { REPORTS } else { self.stalled };
             let mut outcome = timeout(wait, &mut report).await;
-            if outcome.is_err() && !standing.stalled {
+            if outcome.is_err() && !standing.ended {
                 standing.stalled = true;
+                standing.ended = true;
                 self.end(producer);
                 outcome = timeout(REPORTS, &mut report).await;
             }
@@ -130,6 +156,11 @@ impl Appender {
                 Ok(Err(_)) => KafkaError::Canceled,
                 Err(_) => KafkaError::MessageProduction(Code::MessageTimedOut),
             };
+            // The library keeps what comes after a refusal waiting for ever.
+            if !standing.ended {
+                standing.ended = true;
+                self.end(producer);
+            }
             // What befell the others because of one tells nothing.
             let telling = |e: &KafkaError| {
                 !matches!(
@@ -178,7 +209,7 @@ impl Appender {
         let shared = Shared::default();
         let made = FutureProducer::from_config_and_context(&self.cluster.settings.producing()?, shared.clone());
         let made = made.map_err(|e| shared.0.explain(&self.cluster.settings.place, &e))?;
-        let client = Client { library: Detached::new(made), heard: shared.0, ended: RwLock::new(false) };
+        let client = Client { library: Detached::new(made), heard: shared.0, ended: RwLock::new(false), known: Mutex::default() };
         Ok(Arc::clone(kept.insert(Arc::new(client))))
     }
 
@@ -194,12 +225,25 @@ impl Appender {
     }
 }
 
+/// Records with their partitions, in order: first what goes ahead alone. That is the first record of each partition whose
+/// leader does not know the producer yet, since it would take a second batch even if it refused the first.
+fn in_order(producer: &Client, topic: &str, records: &[Record], partitions: u32) -> (Vec<Going>, Vec<Going>) {
+    let mut known: HashSet<u32> = HashSet::new();
+    for ((of, partition), at) in producer.known().iter() {
+        if of == topic && at.elapsed() < REMEMBERED {
+            known.insert(*partition);
+        }
+    }
+    let all = records.iter().map(|r| partition_for(r.key.as_deref(), partitions)).enumerate();
+    all.partition(|(_, partition)| known.insert(*partition))
+}
+
 /// Hands records over from `at` on, which is left where it stopped.
 fn hand_over(
     producer: &Client,
     topic: &str,
-    partitions: u32,
     records: &[Record],
+    going: &[Going],
     at: &mut usize,
     sent: &mut VecDeque<Sent>,
 ) -> Result<(), KafkaError> {
@@ -207,20 +251,18 @@ fn hand_over(
     if *ended {
         return Err(KafkaError::MessageProduction(Code::PurgeQueue));
     }
-    while let Some(record) = records.get(*at) {
-        let partition = partition_for(record.key.as_deref(), partitions);
-        sent.push_back((*at, partition, send(&producer.library, topic, partition, record)?));
+    while let Some((index, partition)) = going.get(*at) {
+        sent.push_back((*index, *partition, send(&producer.library, topic, *partition, &records[*index])?));
         *at += 1;
     }
     Ok(())
 }
 
 fn send(producer: &FutureProducer<Shared>, topic: &str, partition: u32, record: &Record) -> Result<DeliveryFuture, KafkaError> {
-    let mut message: FutureRecord<'_, Vec<u8>, Vec<u8>> = FutureRecord::to(topic)
-        .partition(partition as i32)
-        .payload(&record.value)
-        .timestamp(record.timestamp.as_millisecond())
-        .headers(records::headers(record));
+    // Kafka's own time is that of the append: the record's would be refused if it lies ahead, and retention would take it at
+    // once if it lies long ago, as in a day that is played again.
+    let mut message: FutureRecord<'_, Vec<u8>, Vec<u8>> =
+        FutureRecord::to(topic).partition(partition as i32).payload(&record.value).headers(records::headers(record));
     if let Some(key) = &record.key {
         message = message.key(key);
     }

@@ -1,7 +1,8 @@
 //! Records as Kafka keeps them.
 //!
-//! Kafka keeps milliseconds, or the time of the append if a topic is set up so. A record's exact time therefore travels in a
-//! header of its own, the last one, which readers of other programs may use and which is taken off when the record is read.
+//! Kafka keeps milliseconds, refuses what lies ahead of its clock, and counts retention from a record's time. Kafka's time is
+//! therefore that of the append, and the record's own travels in a header, the last one, which readers of other programs may
+//! use and which is taken off when the record is read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -201,6 +201,7 @@ impl Settings {
         config
             .set("enable.idempotence", "true")
             .set("enable.gapless.guarantee", "true")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("acks", "all")
             .set("message.timeout.ms", "0")
             .set("request.timeout.ms", "5000")

@@ -47,7 +47,8 @@ async fn lost_answers_and_passing_refusals_neither_lose_nor_repeat_nor_reorder()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_record_is_named_and_what_comes_after_it_is_not_kept() {
     let (mock, log) = mock("t");
-    log.append("t", vec![record("k", "before")]).await.expect("appends");
+    let other = at(&format!("kafka://{}", mock.bootstrap_servers()));
+    other.append("t", vec![record("k", "before")]).await.expect("appends");
     mock.request_errors(ApiKey::Produce, &[Fault::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     // Too much for one request, so that there are later ones.
     let batch = (0..40).map(|n| record("k", vec![n; 200 << 10])).collect();
@@ -159,7 +160,8 @@ async fn what_a_dropped_poll_brought_obeys_pause_and_seek() {
     for round in 0..40 {
         tokio::select! {
             biased;
-            polled = member.poll(LONG) => panic!("at once: {polled:?}"),
+            // Rarely at once.
+            polled = member.poll(LONG) => drop(polled.expect("polls")),
             () = tokio::task::yield_now() => {}
         }
         member.pause(&place, true).await.expect("pauses");
