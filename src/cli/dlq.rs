@@ -289,8 +289,13 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(open(&folder.path().join("none")).await.err().expect("no folder").message.contains("--data"));
-        let backends = open(folder.path()).await.expect("opened");
+        let within = |folder: &Path| {
+            let folder = folder.to_str().expect("a plain path");
+            let Command::List(which) = command(&["list", "--data", folder]) else { unreachable!("it is a list") };
+            which
+        };
+        assert!(open(&within(&folder.path().join("none"))).await.err().expect("no folder").message.contains("--data"));
+        let backends = open(&within(folder.path())).await.expect("opened");
         let (result, _) = run(&["list"], &backends).await;
         assert!(result.expect_err("no topic").contains("kis.trades.dlq"));
         backends.log.create_topic("kis.trades", 3).await.expect("created");
