@@ -23,6 +23,8 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// Kafka's own topics.
 const INTERNAL: [&str; 4] = ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+/// How often topics are listed before one that vanishes in between is an error.
+const LISTS: usize = 5;
 
 /// Topics with their partition counts.
 type Counts = Vec<(String, u32)>;
@@ -209,6 +211,17 @@ impl Cluster {
 
     /// One topic, or all.
     pub(super) fn describe(&self, topic: Option<&str>) -> Result<Vec<Topic>> {
+        // On a shared cluster somebody may delete a topic between our questions; the next list does not have it any more.
+        for _ in 1..LISTS {
+            match self.describe_once(topic) {
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                answer => return answer,
+            }
+        }
+        self.describe_once(topic)
+    }
+
+    fn describe_once(&self, topic: Option<&str>) -> Result<Vec<Topic>> {
         if topic.is_some_and(|t| !usable(t)) {
             return Ok(Vec::new());
         }
