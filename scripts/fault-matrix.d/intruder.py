@@ -33,7 +33,7 @@ def storm(brokers, topic, group):
         held = []
         consumer.subscribe([topic], on_assign=lambda _, parts: held.extend(parts))
         counts["joined"] += 1
-        until = time.monotonic() + random.uniform(0.7, 2.5)
+        until = time.monotonic() + random.uniform(3, 7)
         while time.monotonic() < until and not over.is_set():
             message = consumer.poll(0.1)
             counts["records"] += message is not None and not message.error()
@@ -45,7 +45,7 @@ def storm(brokers, topic, group):
     def some():
         while not over.is_set():
             member()
-            over.wait(random.uniform(0.2, 1.5))
+            over.wait(random.uniform(0.5, 2))
 
     threads = [threading.Thread(target=some, daemon=True) for _ in range(2)]
     for thread in threads:
