@@ -29,7 +29,9 @@ steps:
 ";
 
 /// Event id, price, quantity and three wire fields of each recorded trade; from the recordings themselves.
-const EXPECTED: &[(&str, &str, i64, [(&str, &str); 3])] = &[
+type Expected = (&'static str, &'static str, i64, [(&'static str, &'static str); 3]);
+
+const EXPECTED: &[Expected] = &[
     (
         "kis:2026-09-22:005930:11955000",
         "277750",
@@ -100,7 +102,7 @@ fn recorded_frames_reach_every_hop_with_the_right_fields() {
     let id = answer["run"].as_str().unwrap_or_else(|| panic!("{answer}\n{}", daemon.output())).to_owned();
 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let stores = runtime.block_on(async { socket::connect(&data.path().join("openbell.sock")) });
+    let stores = runtime.block_on(async { socket::connect(data.path().join("openbell.sock")) });
     let found = |what: &str, check: &dyn Fn() -> Option<Vec<Value>>| {
         wait_for(&format!("{what}, of run {}", daemon.run_view(&id).unwrap_or_default()), || {
             check().filter(|all| all.len() == EXPECTED.len())

@@ -229,12 +229,12 @@ fn shared(endpoint: &Endpoint) -> (Endpoint, String) {
 
 fn server_log(endpoint: &Endpoint) -> Result<Arc<dyn Log>> {
     let (endpoint, prefix) = shared(endpoint);
-    Ok(log::prefixed::Prefixed::new(Arc::new(KafkaLog::connect(&endpoint)?), &prefix))
+    Ok(log::prefixed::Prefixed::narrow(Arc::new(KafkaLog::connect(&endpoint)?), &prefix))
 }
 
 fn server_index(endpoint: &Endpoint) -> Result<Arc<dyn Index>> {
     let (endpoint, prefix) = shared(endpoint);
-    Ok(index::prefixed::Prefixed::new(Arc::new(ElasticIndex::connect(&endpoint)?), &prefix))
+    Ok(index::prefixed::Prefixed::narrow(Arc::new(ElasticIndex::connect(&endpoint)?), &prefix))
 }
 
 /// Opens the configured way of sending mail. Blocks; a server is not asked yet.

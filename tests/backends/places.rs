@@ -141,7 +141,7 @@ impl Kafka {
     }
 
     pub fn open(&self) -> Arc<dyn Log> {
-        Prefixed::new(Arc::new(KafkaLog::connect(&self.endpoint).expect("an address")), &self.prefix)
+        Prefixed::narrow(Arc::new(KafkaLog::connect(&self.endpoint).expect("an address")), &self.prefix)
     }
 
     /// Leaves the cluster as it was.

@@ -16,7 +16,7 @@ pub struct Prefixed {
 
 impl Prefixed {
     /// Narrows an index; an empty prefix gives the index itself.
-    pub fn new(index: Arc<dyn Index>, prefix: &str) -> Arc<dyn Index> {
+    pub fn narrow(index: Arc<dyn Index>, prefix: &str) -> Arc<dyn Index> {
         if prefix.is_empty() { index } else { Arc::new(Self { index, prefix: prefix.to_owned() }) }
     }
 

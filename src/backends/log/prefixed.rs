@@ -16,7 +16,7 @@ pub struct Prefixed {
 
 impl Prefixed {
     /// Narrows a log; an empty prefix gives the log itself.
-    pub fn new(log: Arc<dyn Log>, prefix: &str) -> Arc<dyn Log> {
+    pub fn narrow(log: Arc<dyn Log>, prefix: &str) -> Arc<dyn Log> {
         if prefix.is_empty() { log } else { Arc::new(Self { log, prefix: prefix.to_owned() }) }
     }
 }
