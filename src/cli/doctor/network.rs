@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::super::client::{Client, read_note};
 use super::Finding;
+use crate::backends::BackendError;
 use crate::backends::address::{self, Address, Part};
 use crate::backends::endpoint::Endpoint;
 use crate::config::Config;
@@ -134,7 +135,7 @@ pub(super) async fn servers(config: &Config, data: &Path) -> Vec<Finding> {
         let Ok(Address::Server(endpoint)) = address::parse(part, address, data) else { return None };
         Some(async move {
             let answer = match tokio::time::timeout(SERVER_PATIENCE, ask(part, address, data)).await {
-                Ok(answer) => answer,
+                Ok(answer) => answer.map_err(|error| error.to_string()),
                 Err(_) => Err(format!("{endpoint} did not answer in {} s", SERVER_PATIENCE.as_secs())),
             };
             match answer {
@@ -158,7 +159,7 @@ fn stranger(endpoint: &Endpoint) -> String {
     }
 }
 
-async fn ask(part: Part, address: &str, data: &Path) -> Result<(), String> {
+async fn ask(part: Part, address: &str, data: &Path) -> Result<(), BackendError> {
     let mut config = Config::default();
     let field = match part {
         Part::Log => &mut config.log,
@@ -169,29 +170,13 @@ async fn ask(part: Part, address: &str, data: &Path) -> Result<(), String> {
     };
     address.clone_into(field);
     let stores = || address::open_beside_the_daemon(&config, &data.join("openbell.sock"), data);
-    let answer = match part {
-        Part::Log => match stores() {
-            Ok(stores) => stores.log.topics().await.map(drop),
-            Err(error) => Err(error),
-        },
-        Part::Raw => match stores() {
-            Ok(stores) => stores.raw.ids("openbell-doctor", "", None, 1).await.map(drop),
-            Err(error) => Err(error),
-        },
-        Part::Index => match stores() {
-            Ok(stores) => stores.index.indices("openbell-doctor").await.map(drop),
-            Err(error) => Err(error),
-        },
-        Part::Objects => match stores() {
-            Ok(stores) => stores.objects.list("", None, 1).await.map(drop),
-            Err(error) => Err(error),
-        },
-        Part::Mail => match address::open_mail(&config, data) {
-            Ok(mail) => mail.check().await,
-            Err(error) => Err(error),
-        },
-    };
-    answer.map_err(|error| error.to_string())
+    match part {
+        Part::Log => stores()?.log.topics().await.map(drop),
+        Part::Raw => stores()?.raw.ids("openbell-doctor", "", None, 1).await.map(drop),
+        Part::Index => stores()?.index.indices("openbell-doctor").await.map(drop),
+        Part::Objects => stores()?.objects.list("", None, 1).await.map(drop),
+        Part::Mail => address::open_mail(&config, data)?.check().await,
+    }
 }
 
 /// Whether a Docker Engine answers.
