@@ -8,7 +8,6 @@ use serde_json::json;
 use super::exit::{Exit, Failure};
 use crate::backends::{Backends, address};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::steps::replay::{self, Letter};
 
 /// Subcommands.
@@ -243,14 +242,7 @@ async fn open(which: &Where) -> Result<Backends, Failure> {
     if tokio::net::UnixStream::connect(&socket).await.is_ok() {
         return Ok(crate::backends::socket::connect(socket));
     }
-    let config = match &which.config {
-        None => Config::default(),
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
-            Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)?
-        }
-    };
+    let config = super::serve::configuration(which.config.as_deref())?;
     let folder = data.to_owned();
     let opened = tokio::task::spawn_blocking(move || address::open(&config, &folder)).await;
     opened.map_err(Failure::unusable)?.map_err(Failure::unusable)

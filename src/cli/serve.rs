@@ -66,6 +66,16 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|e| Failure::unusable(format!("cannot start the async runtime: {e}")))
 }
 
+/// The configuration of `--config FILE`, or the default one.
+///
+/// # Errors
+/// A file that cannot be read, or what is wrong in it.
+pub fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
+    let Some(path) = path else { return Ok(Config::default()) };
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
+    Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)
+}
+
 /// Starts everything.
 ///
 /// # Errors

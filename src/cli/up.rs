@@ -35,14 +35,7 @@ pub struct Arguments {
 
 /// Carries out the command.
 pub fn main(arguments: Arguments) -> super::exit::Result {
-    let mut config = match &arguments.config {
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
-            Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)?
-        }
-        None => Config::default(),
-    };
+    let mut config = super::serve::configuration(arguments.config.as_deref())?;
     if let Some(executor) = arguments.executor {
         config.executor = executor;
     }
