@@ -2,6 +2,8 @@
 //!
 //! `kill` tests are short here; `scripts/kill-day` runs the long form (ten kills at speed 120).
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -113,9 +115,7 @@ fn a_day_reconciles_with_one_stall_and_one_recovery() {
 #[test]
 fn the_same_day_reconciles_on_real_servers() {
     let servers = ["OPENBELL_KAFKA", "OPENBELL_MONGO", "OPENBELL_ELASTICSEARCH", "OPENBELL_S3", "OPENBELL_SMTP"];
-    if let Some(missing) = servers.iter().find(|name| std::env::var(name).map_or(true, |v| v.is_empty())) {
-        assert!(std::env::var("OPENBELL_SERVERS").is_err(), "{missing} is not set; see scripts/services");
-        println!("skipped: the_same_day_reconciles_on_real_servers ({missing} is not set; scripts/services up)");
+    if servers.iter().any(|name| support::server(name, "the_same_day_reconciles_on_real_servers").is_none()) {
         return;
     }
     let day = Day::new(&["--speed", "300", "--seed", "13", "--backends", "real"]);

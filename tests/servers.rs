@@ -14,7 +14,7 @@ use openbell::domain::trade::Trade;
 use openbell::feed::kis;
 use openbell::steps::dead_letter;
 use serde_json::{Value, json};
-use support::{Daemon, run, wait_for};
+use support::{Daemon, run, server, wait_for};
 use tokio::runtime::Runtime;
 
 const DAG: &str = "
@@ -39,14 +39,7 @@ struct Place {
 
 impl Place {
     fn new(test: &str) -> Option<Self> {
-        let variable = |name: &str| {
-            let value = std::env::var(name).ok().filter(|v| !v.is_empty());
-            if value.is_none() {
-                assert!(std::env::var("OPENBELL_SERVERS").is_err(), "{test}: {name} is not set; see scripts/services");
-                println!("skipped: {test} ({name} is not set; scripts/services up)");
-            }
-            value
-        };
+        let variable = |name: &str| server(name, test);
         let search = variable("OPENBELL_ELASTICSEARCH")?;
         let prefix = format!("t{:016x}", fastrand::u64(..));
         let (s3, query) = variable("OPENBELL_S3").map(|a| a.split_once('?').map(|(a, q)| (a.to_owned(), q.to_owned())))??;

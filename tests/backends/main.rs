@@ -10,3 +10,5 @@ mod places;
 mod raw;
 mod servers;
 mod socket;
+#[path = "../support/mod.rs"]
+mod support;

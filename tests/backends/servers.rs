@@ -15,17 +15,7 @@ use openbell::backends::raw::Raw;
 use openbell::backends::raw::mongodb::MongoRaw;
 
 use crate::places::Place;
-
-/// The value of a variable, or a line that says why the test does nothing.
-pub fn variable(name: &str, test: &str) -> Option<String> {
-    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-    if value.is_none() {
-        let required = std::env::var("OPENBELL_SERVERS").is_ok_and(|servers| servers == "required");
-        assert!(!required, "{test}: {name} is not set; scripts/services up starts a server, scripts/services env says where");
-        println!("skipped: {test} ({name} is not set; scripts/services up)");
-    }
-    value
-}
+pub use crate::support::server as variable;
 
 fn unique() -> String {
     format!("t{:016x}", fastrand::u64(..))

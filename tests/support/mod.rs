@@ -15,6 +15,20 @@ pub fn openbell() -> Command {
     command
 }
 
+/// A server's address from the environment, or a line that says why the test does nothing. Where servers are required
+/// (`scripts/test` sets `OPENBELL_SERVERS`), a missing one is a failure.
+pub fn server(name: &str, test: &str) -> Option<String> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    if value.is_none() {
+        assert!(
+            std::env::var("OPENBELL_SERVERS").is_err(),
+            "{test}: {name} is not set; scripts/services up starts a server, scripts/services env says where"
+        );
+        println!("skipped: {test} ({name} is not set; scripts/services up)");
+    }
+    value
+}
+
 /// Runs the binary to its end.
 pub fn run(arguments: &[&str]) -> Output {
     openbell().args(arguments).output().expect("the binary starts")
