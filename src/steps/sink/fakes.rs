@@ -57,6 +57,8 @@ pub(crate) struct Stores {
 #[derive(Default)]
 struct Inner {
     topics: BTreeMap<String, Vec<Vec<Stored>>>,
+    /// How often a topic was made.
+    made: BTreeMap<String, u32>,
     committed: BTreeMap<(String, Partition), u64>,
     members: BTreeMap<String, Vec<u64>>,
     generation: u64,
@@ -144,10 +146,13 @@ impl Log for Fake {
             return Err(BackendError::new(ErrorKind::Rejected, topic, "another partition count"));
         }
         inner.topics.insert(topic.to_owned(), vec![Vec::new(); partitions as usize]);
+        *inner.made.entry(topic.to_owned()).or_default() += 1;
         Ok(true)
     }
     async fn delete_topic(&self, topic: &str) -> Result<()> {
-        self.0.inner().topics.remove(topic);
+        let mut inner = self.0.inner();
+        inner.topics.remove(topic);
+        inner.committed.retain(|(_, partition), _| partition.topic != topic);
         Ok(())
     }
     async fn topic(&self, topic: &str) -> Result<Option<Topic>> {
@@ -155,12 +160,13 @@ impl Log for Fake {
     }
     async fn topics(&self) -> Result<Vec<Topic>> {
         let range = |p: &Vec<Stored>| Range { start: 0, end: p.len() as u64 };
+        let inner = self.0.inner();
         let topic = |(name, ps): (&String, &Vec<Vec<Stored>>)| Topic {
             name: name.clone(),
-            incarnation: "i1".into(),
+            incarnation: format!("i{}", inner.made.get(name).copied().unwrap_or_default()),
             partitions: ps.iter().map(range).collect(),
         };
-        Ok(self.0.inner().topics.iter().map(topic).collect())
+        Ok(inner.topics.iter().map(topic).collect())
     }
     async fn append(&self, topic: &str, records: Vec<Record>) -> Result<Vec<(u32, u64)>> {
         let fault = self.0.faults.before("append")?;

@@ -10,6 +10,7 @@ use super::fakes::{Fault, Stores};
 use crate::backends::index::ItemResult;
 use crate::backends::log::Committed;
 use crate::backends::{Backends, ErrorKind};
+use crate::steps::envelope::REFILL;
 use crate::steps::fixtures::{Heard, context, fast_clock, poison, record, trade};
 use crate::steps::{Context, StepError, dead_letter, run};
 
@@ -243,6 +244,43 @@ async fn an_existing_object_is_gone_on_after() {
     for (key, object) in before {
         assert_eq!(stores.objects().get(&key), Some(&object), "an object was replaced");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_to_a_topic_made_anew_is_written_once() {
+    let stores = Arc::new(Stores::default());
+    let backends = filled(&stores, 50).await;
+    let programs = [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")];
+    for (program, name) in programs {
+        start(program, name, json!({}), &backends).drain().await.expect("drained");
+    }
+    let averages = |stores: &Stores| stores.documents("kis-vwap-2026.11.20");
+    let before = averages(&stores);
+    backends.log.delete_topic("kis.trades").await.expect("deleted");
+    backends.log.create_topic("kis.trades", 3).await.expect("created");
+    // Newer ones got there before anybody noticed.
+    fill(&backends, 51, 52).await;
+    for n in 1..=50 {
+        let mut records: Vec<_> = SYMBOLS.iter().map(|s| record(&trade(s, n))).collect();
+        records.iter_mut().for_each(|r| r.headers.push((REFILL.to_owned(), b"s".to_vec())));
+        backends.log.append("kis.trades", records).await.expect("appended");
+    }
+    fill(&backends, 53, 60).await;
+    for (program, name) in programs {
+        // Killed in the middle, and again from the start.
+        let step = start(program, name, json!({}), &backends);
+        stores.wait_until("a beginning", |s| s.committed(&format!("day.{name}")).values().sum::<u64>() > 0).await;
+        step.kill().await;
+        start(program, name, json!({}), &backends).drain().await.expect("drained");
+    }
+    same(stores.documents(INDEX).into_keys(), 60);
+    same(lines(&stores), 60);
+    assert_eq!(lines(&stores).len(), 360, "a line is there twice");
+    let whole = Arc::new(Stores::default());
+    let plain = filled(&whole, 60).await;
+    start("vwap", "vwap", json!({}), &plain).drain().await.expect("drained");
+    assert_eq!(averages(&stores), averages(&whole));
+    assert_ne!(averages(&stores), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
