@@ -314,7 +314,7 @@ async fn a_process_gets_its_environment_and_returns_output_status_and_result() {
     let mut ear = start(&executor, &spec).await;
     ear.started().await;
     let facts = json!({ "rows": 5 }).as_object().cloned().expect("an object");
-    assert_eq!(ear.next().await, News::Status(Status { ready: true, degraded: None, facts }));
+    assert_eq!(ear.next().await, News::Status(Status { ready: true, facts, ..Status::default() }));
     assert_eq!(ear.next().await, News::Exited { exit: Exit::Code(0), result: Some(json!({ "rows": 5 })) });
     assert_eq!(output(&spec), "good morning, Seoul\noops\n");
 }

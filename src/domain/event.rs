@@ -86,6 +86,17 @@ pub enum RunEvent {
         /// Who.
         by: String,
     },
+    /// A service that is not ready yet says that it cannot be before a time.
+    Waiting {
+        /// The step.
+        step: StepName,
+        /// Fence.
+        attempt: u32,
+        /// Not before this time.
+        until: Timestamp,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Everything a run starts from.

@@ -152,6 +152,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::Wait;
 
     #[test]
     fn files_are_replaced_and_broken_ones_are_named() {
@@ -164,5 +165,18 @@ mod tests {
         fs::write(dir.path().join(STATUS), b"{\"ready\":").expect("broken");
         let error = read::<Status>(&dir.path().join(STATUS)).expect_err("broken");
         assert!(error.to_string().contains("status.json"), "{error}");
+    }
+
+    #[test]
+    fn a_status_of_an_older_version_still_reads_and_a_wait_comes_back_whole() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(STATUS);
+        fs::write(&path, br#"{"ready":false,"degraded":"log: down","facts":{"frames":3}}"#).expect("written");
+        let old = read::<Status>(&path).expect("readable").expect("there");
+        assert_eq!((old.degraded.as_deref(), old.waits), (Some("log: down"), None));
+        let until = "2026-11-20T09:16:02+09:00".parse().expect("a time");
+        let status = Status { waits: Some(Wait { until, reason: "the slot is taken".into() }), ..Status::default() };
+        write_status(dir.path(), &status).expect("written");
+        assert_eq!(read(&path).expect("readable"), Some(status));
     }
 }

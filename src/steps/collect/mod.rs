@@ -17,6 +17,8 @@ mod seen;
 mod socket;
 mod spooler;
 #[cfg(test)]
+mod spooler_tests;
+#[cfg(test)]
 mod tests;
 mod to_log;
 mod to_raw;
