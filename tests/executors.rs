@@ -249,6 +249,8 @@ async fn a_stop_is_obeyed_or_enforced_by_the_clock() {
         wait_until("the polite one runs", || output(&polite).contains("counted")).await;
         executor.stop(&polite.id, StopSignal::Term, LONG).await;
         assert_eq!(ear.exit().await.0, Exit::Code(0));
+        let order = openbell::executor::folder::read_stop(&polite.folder).expect("it was told how much time it has");
+        assert_eq!(order.kill_at.duration_since(order.asked_at).unsigned_abs(), LONG);
 
         let stubborn = numbered(&floor, executor.kind(), 2, &parts.stubborn);
         let mut ear = start(&*executor, &stubborn).await;

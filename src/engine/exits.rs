@@ -155,7 +155,7 @@ impl Turn<'_> {
 
     /// A service ended while the run closes.
     fn service_closed(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, asked_at: Option<jiff::Timestamp>) {
-        let kill_due = asked_at.map(|asked| super::machine::later(asked, super::machine::stop_time(step)));
+        let kill_due = asked_at.map(|asked| super::machine::later(asked, step.stop_time()));
         let our_kill = *exit == Exit::Signal(9) && kill_due.is_some_and(|due| self.at >= due);
         let cut_short = match exit {
             Exit::Lost(_) | Exit::OutOfMemory => true,
@@ -171,8 +171,7 @@ impl Turn<'_> {
         }
         if our_kill {
             self.of(step).killed = true;
-            let summary =
-                format!("service {} had to be killed: it did not stop within {:?}", step.name, super::machine::stop_time(step));
+            let summary = format!("service {} had to be killed: it did not stop within {:?}", step.name, step.stop_time());
             self.alert(AlertKind::DeadlineMissed, Some(step), summary);
             self.enter(step, StepState::Stopped, Some("killed: it did not stop in time".into()));
         } else if is_clean_stop(exit, step.stop.signal) || cause == Some(StopCause::NotReady) || matches!(exit, Exit::Lost(_)) {

@@ -359,11 +359,6 @@ impl<'a> Turn<'a> {
 /// The machine repeats a kill this long after the executor should have carried it out.
 pub(super) const KILL_MARGIN: Duration = Duration::from_secs(10);
 
-/// How long an orderly stop of a step may take before it is killed.
-pub(super) fn stop_time(step: &Step) -> Duration {
-    step.drain.unwrap_or_default().saturating_add(step.stop.grace)
-}
-
 pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
     at.checked_add(wait).unwrap_or(Timestamp::MAX)
 }

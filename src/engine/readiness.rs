@@ -62,6 +62,7 @@ impl Turn<'_> {
             } else if step.kind == StepKind::Service {
                 let why = self.why_not_ready(step);
                 self.alert(AlertKind::DeadlineMissed, Some(step), format!("service {} was {why} and is restarted", step.name));
+                // No time to drain: it is started again at once and goes on from there, and a feed cannot wait for a store.
                 self.stop(step, StopCause::NotReady, step.stop.grace, why);
             } else {
                 let why = format!("timed out after {:?}", step.timeout.unwrap_or_default());

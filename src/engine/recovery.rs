@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::machine::{later, stop_time};
+use super::machine::later;
 use super::opening::last_instant;
 use crate::domain::dag::{Step, StepKind, StopSignal};
 use crate::domain::event::RunEvent;
@@ -123,7 +123,7 @@ fn alive(decisions: &mut Vec<Decision>, attempt: &AttemptId, step: &Step, state:
     if state.state == StepState::Stopping {
         let total = match (state.stop_cause, step.kind) {
             (Some(StopCause::TimedOut | StopCause::NotReady), _) | (_, StepKind::Task | StepKind::Check) => step.stop.grace,
-            _ => stop_time(step),
+            _ => step.stop_time(),
         };
         let kill_at = later(state.stop_requested_at.unwrap_or(now), total);
         let kill_after = Duration::try_from(kill_at.duration_since(now)).unwrap_or(Duration::ZERO);

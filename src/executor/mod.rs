@@ -119,8 +119,8 @@ pub trait Executor: Send + Sync {
     /// When it could not be started; no report follows then.
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError>;
 
-    /// Asks an attempt to stop and kills it after `kill_after` of the daemon's clock. Returns at once; the end comes as a
-    /// report. An unknown attempt is fine: it ended before.
+    /// Asks an attempt to stop and kills it after `kill_after` of the daemon's clock, which it is told in its folder first
+    /// ([`folder::StopOrder`]). Returns at once; the end comes as a report. An unknown attempt is fine: it ended before.
     async fn stop(&self, attempt: &AttemptId, signal: StopSignal, kill_after: Duration);
 
     /// Kills an attempt now.
