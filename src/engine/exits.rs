@@ -112,7 +112,7 @@ impl Turn<'_> {
         told: String,
     ) {
         if self.state == RunState::Closing {
-            self.service_closed(step, exit, cause, asked_at);
+            self.service_closed(step, exit, cause, asked_at, &told);
             return;
         }
         let not_ready = cause == Some(StopCause::NotReady);
@@ -154,7 +154,14 @@ impl Turn<'_> {
     }
 
     /// A service ended while the run closes.
-    fn service_closed(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, asked_at: Option<jiff::Timestamp>) {
+    fn service_closed(
+        &mut self,
+        step: &Step,
+        exit: &Exit,
+        cause: Option<StopCause>,
+        asked_at: Option<jiff::Timestamp>,
+        told: &str,
+    ) {
         let kill_due = asked_at.map(|asked| super::machine::later(asked, step.stop_time()));
         let our_kill = *exit == Exit::Signal(9) && kill_due.is_some_and(|due| self.at >= due);
         let cut_short = match exit {
@@ -177,7 +184,8 @@ impl Turn<'_> {
         } else if is_clean_stop(exit, step.stop.signal) || cause == Some(StopCause::NotReady) || matches!(exit, Exit::Lost(_)) {
             self.end_of_service(step, (!exit.is_success()).then(|| exit.to_string()));
         } else {
-            self.fail(step, format!("{exit} while stopping"));
+            // Not started again, unlike one that was lost: it had all the time its file gives it, and says what is left.
+            self.fail(step, format!("{told}, while stopping"));
         }
     }
 

@@ -16,6 +16,8 @@ mod readiness;
 pub mod recovery;
 
 #[cfg(test)]
+mod close_tests;
+#[cfg(test)]
 mod machine_properties;
 #[cfg(test)]
 mod machine_tests;

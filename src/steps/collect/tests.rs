@@ -185,7 +185,7 @@ impl Bench {
 
     pub(super) async fn start(&self) -> Running {
         let running = self.begin(|_| {});
-        running.wait_until("the collector is ready", |r| r.heard.status.lock().expect("not poisoned").ready).await;
+        running.until_ready().await;
         running
     }
 
@@ -210,6 +210,10 @@ impl Bench {
 }
 
 impl Running {
+    pub(super) async fn until_ready(&self) {
+        self.wait_until("the collector is ready", |r| r.heard.status.lock().expect("not poisoned").ready).await;
+    }
+
     pub(super) async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             while !done(self) && !self.task.is_finished() {

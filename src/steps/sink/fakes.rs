@@ -87,6 +87,11 @@ impl Stores {
         self.faults.0.lock().expect("not poisoned").entry(operation).or_default().push_back(fault);
     }
 
+    /// Nothing is left of the faults to come.
+    pub(crate) fn mend(&self, operation: &'static str) {
+        self.faults.0.lock().expect("not poisoned").remove(operation);
+    }
+
     /// The next time this document is written, the index answers so instead of storing it.
     pub(crate) fn answer(&self, id: &str, verdict: ItemResult) {
         self.inner().verdicts.entry(id.to_owned()).or_default().push_back(verdict);
