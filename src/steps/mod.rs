@@ -1,5 +1,6 @@
 //! Floor 3: the built-in step programs. They know nothing of the daemon: a [`Context`] is all they get.
 
+pub mod asking;
 pub mod collect;
 pub mod dead_letter;
 pub mod envelope;

@@ -419,7 +419,7 @@ impl Raw for Fake {
         Ok(self.0.inner().raw.get(collection).and_then(|c| c.get(id)).cloned())
     }
     async fn latest(&self, collection: &str) -> Result<Option<Timestamp>> {
-        let fault = self.0.faults.before("latest")?;
+        let fault = self.0.faults.before("latest document")?;
         Faults::after(fault, self.0.inner().raw.get(collection).and_then(|c| c.values().map(|d| d.received_at).max()))
     }
 }
