@@ -176,3 +176,25 @@ async fn a_wait_is_journaled_once_kept_over_a_restart_and_no_mail() {
     let waits = events.iter().filter(|e| matches!(e, RunEvent::Waiting { .. })).count();
     assert_eq!(waits, 1, "{events:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_got_ready_while_no_daemon_listened_are_neither_restarted_nor_told() {
+    let mut day = Life::new().await;
+    for step in ["collector", "sink"] {
+        day.script.until_started(&day.id(step)).await;
+        day.script.started(&day.id(step));
+        day.until_step(step, "it runs", |s| s.state == StepState::Running).await;
+    }
+    day.end().await;
+    for step in ["collector", "sink"] {
+        day.script.ready(&day.id(step));
+    }
+    day.clock.advance(Duration::from_secs(600));
+    day.again().await;
+    for step in ["collector", "sink"] {
+        day.until_step(step, "it is ready", |s| (s.state, s.attempt) == (StepState::Ready, 1)).await;
+    }
+    assert_eq!(day.alerts(), Vec::<String>::new());
+    let stops = day.script.calls().iter().filter(|c| matches!(c, crate::executor::fake::Call::Stop { .. })).count();
+    assert_eq!(stops, 0);
+}

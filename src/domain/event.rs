@@ -97,6 +97,8 @@ pub enum RunEvent {
         /// Why.
         reason: String,
     },
+    /// A daemon takes the run up again: what services said meanwhile has not been heard yet.
+    Resumed,
 }
 
 /// Everything a run starts from.

@@ -217,6 +217,9 @@ pub struct StepRun {
     /// The current attempt of a service said that it cannot be ready before this time; [`StepRun::reason`] says why.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
+    /// When people were told last that the service is not ready in time, in this streak.
+    #[serde(default)]
+    pub late_told_at: Option<Timestamp>,
     /// Attempts that ended, newest last, at most [`StepRun::KEPT_ATTEMPTS`].
     pub history: Vec<AttemptRecord>,
 }
@@ -252,6 +255,7 @@ impl StepRun {
             unfinished: false,
             resume_stop: false,
             not_before: None,
+            late_told_at: None,
             history: Vec::new(),
         }
     }

@@ -97,7 +97,8 @@ impl Turn<'_> {
         }
         // One alert per streak: a check that cannot run at all would otherwise write every few minutes.
         if self.look(step).failed_rounds == 0 {
-            self.alert(AlertKind::StepFailed, Some(step), format!("check {}: {why}; the next round follows", step.name));
+            let kind = if timed_out { AlertKind::DeadlineMissed } else { AlertKind::StepFailed };
+            self.alert(kind, Some(step), format!("check {}: {why}; the next round follows", step.name));
         }
         self.of(step).failed_rounds += 1;
         self.next_round(step, Some(format!("last round failed: {why}")));
@@ -116,6 +117,11 @@ impl Turn<'_> {
             return;
         }
         let not_ready = cause == Some(StopCause::NotReady);
+        let stable =
+            self.look(step).ready_since.is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
+        if stable {
+            self.of(step).late_told_at = None;
+        }
         if matches!(exit, Exit::Lost(_)) && !not_ready {
             self.again_after_loss(step, exit);
             return;
@@ -132,8 +138,6 @@ impl Turn<'_> {
             }
             Restart::Always | Restart::OnFailure => {}
         }
-        let stable =
-            self.look(step).ready_since.is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
         let run = self.of(step);
         if stable {
             (run.retries_used, run.losses) = (0, 0);

@@ -189,7 +189,7 @@ fn refuse(run: &Run, event: &RunEvent, at: Timestamp) -> Result<(), Refused> {
         | RunEvent::Degraded { step, .. }
         | RunEvent::Waiting { step, .. }
         | RunEvent::Exited { step, .. } => known(step),
-        RunEvent::Created(_) | RunEvent::Tick | RunEvent::CancelRequested { .. } => Ok(()),
+        RunEvent::Created(_) | RunEvent::Tick | RunEvent::Resumed | RunEvent::CancelRequested { .. } => Ok(()),
     }
 }
 
@@ -272,6 +272,7 @@ impl<'a> Turn<'a> {
     fn record(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Created(_) | RunEvent::Tick => {}
+            RunEvent::Resumed => self.resumed(),
             RunEvent::Started { step, attempt } => {
                 if let Some(step) = self.current(step, *attempt) {
                     self.started(step);

@@ -66,6 +66,8 @@ struct World {
     alive: BTreeSet<AttemptId>,
     asked: BTreeSet<AttemptId>,
     all: Vec<AttemptId>,
+    /// When a daemon took the run up last.
+    resumed_at: Timestamp,
 }
 
 impl World {
@@ -88,6 +90,7 @@ impl World {
             alive: BTreeSet::new(),
             asked: BTreeSet::new(),
             all: Vec::new(),
+            resumed_at: now,
         };
         world.check_actions(&applied);
         world
@@ -125,7 +128,7 @@ impl World {
             assert!(state.not_before.is_none() || state.state == StepState::Running, "{}: {state:?}", step.name);
             if matches!(state.state, StepState::Starting | StepState::Running) && state.ready_since.is_none() {
                 let started = state.attempt_started_at.expect("it was started");
-                let most = started + step.ready_within.max(Duration::from_secs(600));
+                let most = (started + step.ready_within.max(Duration::from_secs(600))).max(self.resumed_at + step.ready_within);
                 let deadline = state.deadline.expect("a deadline");
                 assert!(deadline <= most && deadline >= started + step.ready_within, "{}: {state:?}", step.name);
             }
@@ -230,6 +233,7 @@ impl World {
         };
         let found: Vec<Seen> = alive.iter().enumerate().filter_map(seen).collect();
         self.now += Duration::from_secs(fates as u64 % 100);
+        self.resumed_at = self.now;
         // The journal is all that the new daemon has.
         let folded = replay(&self.journal).expect("a journal replays").expect("a run");
         assert_eq!(folded, self.run);

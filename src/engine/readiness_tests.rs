@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::machine::{apply, next_wake, replay};
 use super::machine_tests::{Play, at};
 use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{Program, Step, StepKind};
+use crate::domain::dag::{AlertKind, Program, Step, StepKind};
 use crate::domain::event::{Action, RunEvent};
 use crate::domain::run::{Exit, StepState};
 
@@ -92,4 +92,85 @@ fn a_wait_after_ready_or_at_the_close_changes_nothing() {
     play.tick("16:00");
     let late = apply(Some(play.run.clone()), &waiting(1, "16:02:00"), at("16:00:01")).expect("accepted");
     assert!(!late.changed);
+}
+
+#[test]
+fn a_service_killed_and_ready_again_in_time_wakes_nobody() {
+    let mut play = Play::new(vec![service("collector")], Some("16:00"));
+    play.started("collector").ready("collector").tick("10:00").exit("collector", Exit::Signal(9));
+    let start = play.step("collector").next_at.expect("it is started again");
+    play.tick_at(start).started("collector").tick_at(start + Duration::from_secs(29)).ready("collector");
+    assert_eq!((play.step("collector").state, play.step("collector").attempt, told(&play)), (StepState::Ready, 2, 0));
+}
+
+#[test]
+fn a_service_that_is_late_again_and_again_is_told_once_and_then_hourly() {
+    let mut play = Play::new(vec![service("collector")], Some("16:00"));
+    let late_until = |play: &mut Play, end: &str| {
+        while play.wake() < at(end) {
+            let wake = play.wake();
+            play.tick_at(wake);
+            if play.step("collector").state == StepState::Stopping {
+                play.exit("collector", Exit::Signal(15));
+            }
+        }
+    };
+    late_until(&mut play, "09:50");
+    assert!(play.step("collector").attempt > 10, "{:?}", play.step("collector"));
+    assert_eq!(told(&play), 1);
+    late_until(&mut play, "10:00");
+    assert_eq!(told(&play), 2, "a reminder after an hour");
+    // Up for a moment is not yet well again; stable for a while is.
+    while play.step("collector").state != StepState::Starting {
+        let wake = play.wake();
+        play.tick_at(wake);
+    }
+    play.started("collector").ready("collector").exit("collector", Exit::Signal(9));
+    late_until(&mut play, "10:20");
+    assert_eq!(told(&play), 2);
+    while play.step("collector").state != StepState::Starting {
+        let wake = play.wake();
+        play.tick_at(wake);
+    }
+    play.started("collector").ready("collector").tick("12:00").exit("collector", Exit::Signal(9));
+    late_until(&mut play, "12:10");
+    assert_eq!(told(&play), 3, "a new streak");
+}
+
+#[test]
+fn a_check_that_runs_out_of_time_is_told_once_a_streak() {
+    let mut check = step("freshness", StepKind::Check, &[]);
+    check.retries = 1;
+    check.timeout = Some(Duration::from_secs(60));
+    let mut play = Play::new(vec![check], Some("16:00"));
+    let hang = |play: &mut Play| {
+        while play.step("freshness").state != StepState::Stopping {
+            let wake = play.wake();
+            play.tick_at(wake);
+        }
+        play.exit("freshness", Exit::Signal(15));
+    };
+    hang(&mut play);
+    assert_eq!(told(&play), 0, "it is tried again");
+    hang(&mut play);
+    assert_eq!(told(&play), 1);
+    let kinds = |a: &Action| matches!(a, Action::Alert { kind: AlertKind::DeadlineMissed, .. });
+    assert!(play.actions.iter().any(kinds), "{:?}", play.actions);
+    (0..4).for_each(|_| hang(&mut play));
+    assert_eq!(told(&play), 1, "three rounds in a row");
+}
+
+#[test]
+fn a_task_that_runs_out_of_time_is_told_at_once_and_when_it_has_failed() {
+    let mut task = step("topics", StepKind::Task, &[]);
+    task.retries = 3;
+    let mut play = Play::new(vec![task], Some("16:00"));
+    for _ in 0..3 {
+        while play.step("topics").state != StepState::Stopping {
+            let wake = play.wake();
+            play.tick_at(wake);
+        }
+        assert_eq!(told(&play), 1);
+        play.exit("topics", Exit::Signal(15));
+    }
 }
