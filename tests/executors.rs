@@ -249,6 +249,8 @@ async fn a_stop_is_obeyed_or_enforced_by_the_clock() {
         wait_until("the polite one runs", || output(&polite).contains("counted")).await;
         executor.stop(&polite.id, StopSignal::Term, LONG).await;
         assert_eq!(ear.exit().await.0, Exit::Code(0));
+        let order = openbell::executor::folder::read_stop(&polite.folder).expect("it was told how much time it has");
+        assert_eq!(order.kill_at.duration_since(order.asked_at).unsigned_abs(), LONG);
 
         let stubborn = numbered(&floor, executor.kind(), 2, &parts.stubborn);
         let mut ear = start(&*executor, &stubborn).await;
@@ -314,7 +316,7 @@ async fn a_process_gets_its_environment_and_returns_output_status_and_result() {
     let mut ear = start(&executor, &spec).await;
     ear.started().await;
     let facts = json!({ "rows": 5 }).as_object().cloned().expect("an object");
-    assert_eq!(ear.next().await, News::Status(Status { ready: true, degraded: None, facts }));
+    assert_eq!(ear.next().await, News::Status(Status { ready: true, facts, ..Status::default() }));
     assert_eq!(ear.next().await, News::Exited { exit: Exit::Code(0), result: Some(json!({ "rows": 5 })) });
     assert_eq!(output(&spec), "good morning, Seoul\noops\n");
 }

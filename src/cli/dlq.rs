@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::client::Client;
 use super::exit::{Exit, Failure};
 use crate::backends::{Backends, address};
 use crate::clock::Clock;
 use crate::steps::replay::{self, Letter};
+use crate::web::view::format::Zone;
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -37,6 +39,9 @@ pub struct Where {
     /// Configuration of the daemon (YAML), to find its stores when it does not run
     #[arg(long, value_name = "FILE", env = "OPENBELL_CONFIG")]
     config: Option<PathBuf>,
+    /// DAG folder: its zone is that of the times when no daemon runs
+    #[arg(long, value_name = "DIR", default_value = "dags")]
+    dags: PathBuf,
     /// Topic the records were on
     #[arg(long, value_name = "TOPIC", default_value = "kis.trades")]
     topic: String,
@@ -68,8 +73,8 @@ pub fn main(command: Command) -> super::exit::Result {
     runtime.block_on(async {
         let mut out = Vec::new();
         let result = match &command {
-            Command::List(which) => list(which, &open(which).await?, &mut out).await,
-            Command::Show(show) => show_some(show, &open(&show.which).await?, &mut out).await,
+            Command::List(which) => list(which, &open(which).await?, &zone(which).await, &mut out).await,
+            Command::Show(show) => show_some(show, &open(&show.which).await?, &zone(&show.which).await, &mut out).await,
             Command::Replay(which) => {
                 let clock = clock_of(&which.data)?;
                 resend(which, &open(which).await?, &clock, &mut out).await
@@ -92,7 +97,19 @@ fn clock_of(data: &Path) -> Result<Clock, Failure> {
     Ok(Clock::system())
 }
 
-async fn list(which: &Where, backends: &Backends, out: &mut impl Write) -> super::exit::Result {
+/// The zone of the pages: the running daemon's, else that of the DAG folder.
+async fn zone(which: &Where) -> Zone {
+    let asked = async { Client::find(&which.data)?.get_json("/api/v1/runs").await }.await;
+    let told = asked.ok().and_then(|answer| Some(Zone::new(answer.get("timezone")?.as_str()?)));
+    let of_folder = || {
+        let folder = crate::daemon::folder::read(&which.dags).ok()?;
+        folder.dags().values().find_map(|dag| dag.schedule.as_ref().map(|s| Zone::new(&s.timezone)))
+    };
+    // Without either, UTC; the zone is always named.
+    told.or_else(of_folder).unwrap_or_else(|| Zone::new("UTC"))
+}
+
+async fn list(which: &Where, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
     let letters = wanted(which, backends).await?;
     let groups = replay::groups(&letters);
     if which.json {
@@ -105,19 +122,18 @@ async fn list(which: &Where, backends: &Backends, out: &mut impl Write) -> super
         let width = |of: fn(&replay::Group) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
         let (cause, connector) = (width(|g| g.cause.len(), 5), width(|g| g.connector.len(), 7));
         text.push_str(&format!(
-            "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<20}  {:<20}  NEWEST MESSAGE\n",
+            "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<24}  {:<24}  NEWEST MESSAGE\n",
             "CAUSE", "REFUSER", "COUNT", "REPLAYED", "FIRST", "LAST"
         ));
         for g in &groups {
-            let second = |t: jiff::Timestamp| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             text.push_str(&format!(
-                "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<20}  {:<20}  {}\n",
+                "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<24}  {:<24}  {}\n",
                 g.cause,
                 g.connector,
                 g.count,
                 g.replayed,
-                second(g.first),
-                second(g.last),
+                zone.full(g.first),
+                zone.full(g.last),
                 printable(&g.message)
             ));
         }
@@ -125,7 +141,7 @@ async fn list(which: &Where, backends: &Backends, out: &mut impl Write) -> super
     write(out, &text)
 }
 
-async fn show_some(show: &Show, backends: &Backends, out: &mut impl Write) -> super::exit::Result {
+async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
     let letters = wanted(&show.which, backends).await?;
     let newest = letters.iter().rev().take(show.count);
     if show.which.json {
@@ -139,7 +155,7 @@ async fn show_some(show: &Show, backends: &Backends, out: &mut impl Write) -> su
             "{} offset {}  {}{}\n",
             letter.record.partition,
             letter.record.offset,
-            record.timestamp,
+            zone.full(record.timestamp),
             if letter.replayed { "  replayed" } else { "" }
         ));
         for (name, value) in replay::headers(record) {
@@ -267,15 +283,28 @@ mod tests {
 
     async fn run(words: &[&str], backends: &Backends) -> (Result<Exit, String>, String) {
         let mut out = Vec::new();
+        let zone = Zone::new("Asia/Seoul");
         let result = match command(words) {
-            Command::List(which) => list(&which, backends, &mut out).await,
-            Command::Show(show) => show_some(&show, backends, &mut out).await,
+            Command::List(which) => list(&which, backends, &zone, &mut out).await,
+            Command::Show(show) => show_some(&show, backends, &zone, &mut out).await,
             Command::Replay(which) => {
                 let clock = Clock::manual("2026-11-20T10:00:00+09:00".parse().expect("a time"));
                 resend(&which, backends, &clock, &mut out).await
             }
         };
         (result.map_err(|f| f.to_string()), String::from_utf8(out).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn times_are_in_the_zone_of_the_dag_folder_when_no_daemon_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_str().expect("a plain path");
+        let Command::List(which) = command(&["list", "--data", path, "--dags", path]) else { unreachable!("it is a list") };
+        let at = "2026-11-20T00:30:00Z".parse().expect("a time");
+        assert_eq!(zone(&which).await.full(at), "2026-11-20 00:30:00 UTC", "there is no DAG");
+        let dag = "name: day\nschedule: { timezone: Asia/Seoul, open: \"50 8 * * *\" }\nsteps:\n  a: { command: [\"true\"] }\n";
+        std::fs::write(folder.path().join("day.yaml"), dag).expect("written");
+        assert_eq!(zone(&which).await.full(at), "2026-11-20 09:30:00 KST");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -306,9 +335,13 @@ mod tests {
         };
         backends.log.append("kis.trades.dlq", vec![letter]).await.expect("appended");
         let (_, text) = run(&["list"], &backends).await;
-        assert!(text.contains("bad_utf8") && text.contains("day/collector") && text.contains("2026-11-20T00:30:00Z"), "{text}");
+        assert!(
+            text.contains("bad_utf8") && text.contains("day/collector") && text.contains("2026-11-20 09:30:00 KST"),
+            "{text}"
+        );
         let (_, text) = run(&["show", "5", "--cause", "bad_utf8"], &backends).await;
         assert!(text.contains("exception.class.name: bad_utf8") && text.contains("30 7c 48 30"), "{text}");
+        assert!(text.contains("offset 0  2026-11-20 09:30:00 KST"), "{text}");
         assert!(!text.contains('\u{1b}'), "an escape sequence must not reach the terminal: {text:?}");
         let (result, text) = run(&["replay", "--json"], &backends).await;
         assert_eq!(result, Ok(Exit::Fault));

@@ -297,11 +297,20 @@ fn shown(view: &Value, zone: &Zone) -> String {
             time(zone, state, "ready_at", Zone::time),
             time(zone, state, "stopped_at", Zone::time),
             exit.map_or_else(|| "–".to_owned(), |e| e.to_string()),
-            state.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            reason(state, zone),
         ]);
     }
     out.push_str(&columns(&table));
     out
+}
+
+/// Why a step stands where it stands, and until when it waits.
+fn reason(state: &Value, zone: &Zone) -> String {
+    let reason = state.get("reason").and_then(Value::as_str).unwrap_or_default();
+    match state.get("not_before").and_then(Value::as_str) {
+        Some(_) => format!("waits until {}: {reason}", time(zone, state, "not_before", Zone::time)),
+        None => reason.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +342,8 @@ mod tests {
             collector.split_whitespace().collect::<Vec<_>>(),
             ["collector", "service", "ready", "2", "08:50:01", "08:50:04", "–", "exit", "code", "1"]
         );
+        let waiting = json!({ "reason": "the slot is taken", "not_before": "2026-11-20T13:12:40+09:00" });
+        assert_eq!(reason(&waiting, &Zone::new("Asia/Seoul")), "waits until 13:12:40: the slot is taken");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::executor::Status;
 use crate::executor::folder::{RESULT, read_spec, write_result, write_status};
+use crate::executor::{AttemptSpec, Status};
 use crate::steps::launch::Surroundings;
 use crate::steps::{Reporter, Secret};
 
@@ -50,7 +50,7 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 }
 
 async fn run(folder: &Path) -> super::exit::Result {
-    let spec = read_spec(folder).map_err(Failure::unusable)?;
+    let spec = AttemptSpec { folder: folder.to_owned(), ..read_spec(folder).map_err(Failure::unusable)? };
     let surroundings = surroundings()?;
     let reporter =
         Arc::new(FileReporter { folder: folder.to_owned(), clock: surroundings.clock.clone(), last: Mutex::new(None) });

@@ -13,7 +13,7 @@ use crate::domain::alert::{AlertStates, DEFAULT_REMINDER, Freshness, Key, Rule};
 use crate::domain::dag::{AlertKind, StepKind};
 use crate::domain::event::{Action, RunEvent, Stamped};
 use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::Run;
+use crate::domain::run::{Run, RunState};
 use crate::engine::machine;
 
 /// An alert that was raised.
@@ -126,6 +126,10 @@ impl Book {
         at: Timestamp,
     ) -> Option<Message> {
         let finding = Freshness::of(result)?;
+        if finding.stalled && run.state != RunState::Running {
+            // Past the close nothing flows, and no later round could tell that it is over; the reconciliation says what is missing.
+            return None;
+        }
         let key = Key { run: run.id.clone(), step: step.clone(), rule: Rule::Freshness };
         let notice = self.states.freshness(&key, &finding, at, DEFAULT_REMINDER)?;
         let minutes = (at.as_second() - notice.opened_at.as_second()) / 60;
@@ -175,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::domain::dag::{AlertPolicy, fixtures};
-    use crate::domain::run::{Cause, RunState};
+    use crate::domain::run::Cause;
     use crate::domain::schedule::Window;
 
     fn at(minute: i64) -> Timestamp {
@@ -223,6 +227,18 @@ mod tests {
         assert_eq!(minutes, [10, 70, 100], "{mails:?}");
         assert!(mails[0].1.contains("stalled: no frame since 13:02"));
         assert!(mails[2].1.contains("recovered"));
+    }
+
+    #[test]
+    fn a_stall_found_after_the_close_wakes_nobody_but_a_recovery_is_told() {
+        let (mut book, mut run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
+        let (stale, fresh) = (json!({"stalled": true, "summary": "raw: unreachable"}), json!({"stalled": false}));
+        run.state = RunState::Closing;
+        assert!(book.check(&head(), &run, &step, &stale, at(1)).is_none());
+        run.state = RunState::Running;
+        assert!(book.check(&head(), &run, &step, &stale, at(1)).is_some());
+        run.state = RunState::Closing;
+        assert!(book.check(&head(), &run, &step, &fresh, at(2)).is_some_and(|m| m.subject.contains("recovered")));
     }
 
     #[test]

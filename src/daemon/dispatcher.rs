@@ -73,6 +73,8 @@ pub struct Dispatcher {
 const PLANNED_SAVED_EVERY: SignedDuration = SignedDuration::from_mins(10);
 /// Longest time between two looks, of real time: level-triggered means that looking often enough is all it takes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Real time that embedded steps get when the process ends.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// Shortest real time between two snapshots.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 
@@ -390,13 +392,14 @@ impl Dispatcher {
     /// Going down: embedded steps cannot outlive the process, so they are asked to end; their exits are not journaled, because
     /// the next start finds them lost and starts them again without spending a retry. Processes live on.
     async fn leave(&mut self, inputs: &mut Inputs) {
+        let patience = LEAVE_WITHIN.mul_f64(self.clock.speed().max(1.0));
         let mut waiting: Vec<AttemptId> = Vec::new();
         for run in self.truth.runs.values().filter(|r| !r.state.is_terminal()) {
             for (name, step) in run.steps.iter().filter(|(_, s)| s.state.is_alive()) {
                 let Some(found) = run.dag.step(name) else { continue };
                 if self.executors.kind_of(found) == ExecutorKind::Embedded {
                     let attempt = AttemptId { run: run.id.clone(), step: name.clone(), attempt: step.attempt };
-                    self.hand(Task::Stop(found.clone(), attempt.clone(), found.stop.signal, found.stop.grace));
+                    self.hand(Task::Stop(found.clone(), attempt.clone(), found.stop.signal, patience));
                     waiting.push(attempt);
                 }
             }
@@ -409,8 +412,8 @@ impl Dispatcher {
                 }
             }
         };
-        if tokio::time::timeout(Duration::from_secs(10), all).await.is_err() {
-            tracing::warn!("some embedded steps did not end within 10 s; they end with the process");
+        if tokio::time::timeout(LEAVE_WITHIN, all).await.is_err() {
+            tracing::warn!("some embedded steps did not end within {LEAVE_WITHIN:?}; they end with the process");
         }
     }
 

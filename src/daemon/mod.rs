@@ -37,6 +37,9 @@ pub mod views;
 pub mod wake;
 pub mod watcher;
 
+#[cfg(test)]
+mod life_tests;
+
 pub use handle::{Handle, Refused};
 pub use snapshot::Snapshot;
 pub use start::{Failed, Options, start};

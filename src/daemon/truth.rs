@@ -122,6 +122,11 @@ impl Truth {
             return None;
         }
         let event = match (&status.degraded, status.ready, now.state) {
+            (_, false, StepState::Starting | StepState::Running) => status
+                .waits
+                .as_ref()
+                .filter(|wait| now.not_before != Some(wait.until) || now.reason.as_ref() != Some(&wait.reason))
+                .map(|wait| RunEvent::Waiting { step: step.clone(), attempt, until: wait.until, reason: wait.reason.clone() }),
             (None, true, StepState::Starting | StepState::Running | StepState::Degraded) => {
                 Some(RunEvent::Ready { step: step.clone(), attempt })
             }

@@ -129,7 +129,11 @@ pub(super) const STEP: &[Field] = &[
     Field::new("ready", Shape::Table(READY), "readiness of a service"),
     Field::new("restart", Shape::Table(RESTART), "what happens when a service ends inside its window"),
     Field::new("stop", Shape::Table(STOP), "how it is stopped"),
-    Field::new("drain", Shape::Duration, "how long a service may go on to finish what its sources left"),
+    Field::new(
+        "drain",
+        Shape::Duration,
+        "how long a service that is stopped may go on to finish what it has or its sources left",
+    ),
     Field::new("every", Shape::Duration, "interval of a check"),
     Field::new("replicas", Shape::Count(1), "copies side by side (executor swarm)"),
 ];

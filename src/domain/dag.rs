@@ -239,6 +239,13 @@ pub struct Step {
     pub when: Option<Condition>,
 }
 
+impl Step {
+    /// How long an orderly stop may take before the step is killed: drain time and grace.
+    pub fn stop_time(&self) -> Duration {
+        self.drain.unwrap_or_default().saturating_add(self.stop.grace)
+    }
+}
+
 /// One need of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {

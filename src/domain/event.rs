@@ -86,6 +86,19 @@ pub enum RunEvent {
         /// Who.
         by: String,
     },
+    /// A service that is not ready yet says that it cannot be before a time.
+    Waiting {
+        /// The step.
+        step: StepName,
+        /// Fence.
+        attempt: u32,
+        /// Not before this time.
+        until: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// A daemon takes the run up again: what services said meanwhile has not been heard yet.
+    Resumed,
 }
 
 /// Everything a run starts from.

@@ -214,6 +214,12 @@ pub struct StepRun {
     /// Its orderly stop was cut short by a loss; a new attempt finishes it when its turn comes.
     #[serde(default)]
     pub resume_stop: bool,
+    /// The current attempt of a service said that it cannot be ready before this time; [`StepRun::reason`] says why.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
+    /// When people were told last that the service is not ready in time, in this streak.
+    #[serde(default)]
+    pub late_told_at: Option<Timestamp>,
     /// Attempts that ended, newest last, at most [`StepRun::KEPT_ATTEMPTS`].
     pub history: Vec<AttemptRecord>,
 }
@@ -248,6 +254,8 @@ impl StepRun {
             stop_cause: None,
             unfinished: false,
             resume_stop: false,
+            not_before: None,
+            late_told_at: None,
             history: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What people do to a run: mark the end of a step, clear steps so that they run again.
 
 use super::graph::below;
-use super::machine::{Turn, stop_time};
+use super::machine::Turn;
 use crate::domain::dag::{Step, StepKind};
 use crate::domain::ids::StepName;
 use crate::domain::run::{RunState, StepRun, StepState, StopCause};
@@ -16,7 +16,7 @@ impl Turn<'_> {
             if self.look(step).state == StepState::Stopping {
                 self.of(step).stop_cause = Some(cause);
             } else {
-                self.stop(step, cause, stop_time(step), reason);
+                self.stop(step, cause, step.stop_time(), reason);
             }
             return;
         }
@@ -59,7 +59,7 @@ impl Turn<'_> {
             let reason = format!("cleared by {by}");
             match self.look(step).state {
                 StepState::Stopping => self.of(step).stop_cause = Some(StopCause::Cleared),
-                state if state.is_alive() => self.stop(step, StopCause::Cleared, stop_time(step), reason),
+                state if state.is_alive() => self.stop(step, StopCause::Cleared, step.stop_time(), reason),
                 _ => self.reset(step, reason),
             }
         }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::graph::above;
-use super::machine::{Turn, stop_time};
+use super::machine::Turn;
 use super::needs::is_open;
 use crate::domain::dag::{AlertKind, Restart, Step, StepKind, Until};
 use crate::domain::event::Action;
@@ -83,7 +83,7 @@ impl Turn<'_> {
                     self.fail(step, format!("{last}; the close came before the retry"));
                 }
                 (kind, state) if state.is_alive() && (kind != StepKind::Service || self.is_its_turn(step)) => {
-                    let kill_after = if kind == StepKind::Service { stop_time(step) } else { step.stop.grace };
+                    let kill_after = if kind == StepKind::Service { step.stop_time() } else { step.stop.grace };
                     self.stop(step, StopCause::Closed, kill_after, self.why_closed());
                 }
                 _ => {}
@@ -157,7 +157,7 @@ impl Turn<'_> {
         }
         self.of(step).resume_stop = false;
         self.start(step);
-        self.stop(step, StopCause::Closed, stop_time(step), "finishing its interrupted stop".into());
+        self.stop(step, StopCause::Closed, step.stop_time(), "finishing its interrupted stop".into());
     }
 
     /// Teardowns run whatever happened; needs among them only order them.

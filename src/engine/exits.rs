@@ -97,7 +97,8 @@ impl Turn<'_> {
         }
         // One alert per streak: a check that cannot run at all would otherwise write every few minutes.
         if self.look(step).failed_rounds == 0 {
-            self.alert(AlertKind::StepFailed, Some(step), format!("check {}: {why}; the next round follows", step.name));
+            let kind = if timed_out { AlertKind::DeadlineMissed } else { AlertKind::StepFailed };
+            self.alert(kind, Some(step), format!("check {}: {why}; the next round follows", step.name));
         }
         self.of(step).failed_rounds += 1;
         self.next_round(step, Some(format!("last round failed: {why}")));
@@ -112,10 +113,15 @@ impl Turn<'_> {
         told: String,
     ) {
         if self.state == RunState::Closing {
-            self.service_closed(step, exit, cause, asked_at);
+            self.service_closed(step, exit, cause, asked_at, &told);
             return;
         }
         let not_ready = cause == Some(StopCause::NotReady);
+        let stable =
+            self.look(step).ready_since.is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
+        if stable {
+            self.of(step).late_told_at = None;
+        }
         if matches!(exit, Exit::Lost(_)) && !not_ready {
             self.again_after_loss(step, exit);
             return;
@@ -132,8 +138,6 @@ impl Turn<'_> {
             }
             Restart::Always | Restart::OnFailure => {}
         }
-        let stable =
-            self.look(step).ready_since.is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
         let run = self.of(step);
         if stable {
             (run.retries_used, run.losses) = (0, 0);
@@ -154,8 +158,15 @@ impl Turn<'_> {
     }
 
     /// A service ended while the run closes.
-    fn service_closed(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, asked_at: Option<jiff::Timestamp>) {
-        let kill_due = asked_at.map(|asked| super::machine::later(asked, super::machine::stop_time(step)));
+    fn service_closed(
+        &mut self,
+        step: &Step,
+        exit: &Exit,
+        cause: Option<StopCause>,
+        asked_at: Option<jiff::Timestamp>,
+        told: &str,
+    ) {
+        let kill_due = asked_at.map(|asked| super::machine::later(asked, step.stop_time()));
         let our_kill = *exit == Exit::Signal(9) && kill_due.is_some_and(|due| self.at >= due);
         let cut_short = match exit {
             Exit::Lost(_) | Exit::OutOfMemory => true,
@@ -171,14 +182,14 @@ impl Turn<'_> {
         }
         if our_kill {
             self.of(step).killed = true;
-            let summary =
-                format!("service {} had to be killed: it did not stop within {:?}", step.name, super::machine::stop_time(step));
+            let summary = format!("service {} had to be killed: it did not stop within {:?}", step.name, step.stop_time());
             self.alert(AlertKind::DeadlineMissed, Some(step), summary);
             self.enter(step, StepState::Stopped, Some("killed: it did not stop in time".into()));
         } else if is_clean_stop(exit, step.stop.signal) || cause == Some(StopCause::NotReady) || matches!(exit, Exit::Lost(_)) {
             self.end_of_service(step, (!exit.is_success()).then(|| exit.to_string()));
         } else {
-            self.fail(step, format!("{exit} while stopping"));
+            // Not started again, unlike one that was lost: it had all the time its file gives it, and says what is left.
+            self.fail(step, format!("{told}, while stopping"));
         }
     }
 

@@ -187,8 +187,9 @@ fn refuse(run: &Run, event: &RunEvent, at: Timestamp) -> Result<(), Refused> {
         RunEvent::Started { step, .. }
         | RunEvent::Ready { step, .. }
         | RunEvent::Degraded { step, .. }
+        | RunEvent::Waiting { step, .. }
         | RunEvent::Exited { step, .. } => known(step),
-        RunEvent::Created(_) | RunEvent::Tick | RunEvent::CancelRequested { .. } => Ok(()),
+        RunEvent::Created(_) | RunEvent::Tick | RunEvent::Resumed | RunEvent::CancelRequested { .. } => Ok(()),
     }
 }
 
@@ -236,6 +237,9 @@ impl<'a> Turn<'a> {
         if !matches!(state, StepState::Waiting | StepState::Pending) {
             run.next_at = None;
         }
+        if state != StepState::Running {
+            run.not_before = None;
+        }
         self.dirty = true;
     }
 
@@ -268,6 +272,7 @@ impl<'a> Turn<'a> {
     fn record(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Created(_) | RunEvent::Tick => {}
+            RunEvent::Resumed => self.resumed(),
             RunEvent::Started { step, attempt } => {
                 if let Some(step) = self.current(step, *attempt) {
                     self.started(step);
@@ -276,6 +281,11 @@ impl<'a> Turn<'a> {
             RunEvent::Ready { step, attempt } => {
                 if let Some(step) = self.current(step, *attempt) {
                     self.ready(step);
+                }
+            }
+            RunEvent::Waiting { step, attempt, until, reason } => {
+                if let Some(step) = self.current(step, *attempt) {
+                    self.waiting(step, *until, reason);
                 }
             }
             RunEvent::Degraded { step, attempt, reason } => {
@@ -313,7 +323,7 @@ impl<'a> Turn<'a> {
         (run.state.is_alive() && run.attempt == attempt && !self.state.is_terminal()).then(|| self.dag.step(step)).flatten()
     }
 
-    fn started(&mut self, step: &Step) {
+    pub(super) fn started(&mut self, step: &Step) {
         if self.look(step).state != StepState::Starting {
             return;
         }
@@ -324,20 +334,6 @@ impl<'a> Turn<'a> {
         if step.kind == StepKind::Service && matches!(step.program, Program::Command { .. }) {
             self.ready(step);
         }
-    }
-
-    fn ready(&mut self, step: &Step) {
-        let state = self.look(step).state;
-        if step.kind != StepKind::Service || !matches!(state, StepState::Starting | StepState::Running | StepState::Degraded) {
-            return;
-        }
-        let at = self.at;
-        self.enter(step, StepState::Ready, None);
-        let run = self.of(step);
-        run.started_at.get_or_insert(at);
-        run.ready_at.get_or_insert(at);
-        run.ready_since.get_or_insert(at);
-        run.deadline = None;
     }
 
     /// Looks at the whole run until nothing more follows.
@@ -359,41 +355,10 @@ impl<'a> Turn<'a> {
             }
         }
     }
-
-    /// Attempts that took too long.
-    fn deadlines(&mut self) {
-        for step in self.dag.steps() {
-            let run = self.look(step);
-            if !run.state.is_alive() || run.deadline.is_none_or(|deadline| self.at < deadline) {
-                continue;
-            }
-            if run.state == StepState::Stopping {
-                // The executor should have killed it by now; a restart may have lost its timer.
-                let attempt = self.attempt_id(step);
-                let again = self.after(KILL_MARGIN);
-                self.of(step).deadline = Some(again);
-                self.actions.push(Action::Kill { attempt });
-                self.dirty = true;
-            } else if step.kind == StepKind::Service {
-                let why = format!("not ready within {:?}", step.ready_within);
-                self.alert(AlertKind::DeadlineMissed, Some(step), format!("service {} was {why} and is restarted", step.name));
-                self.stop(step, StopCause::NotReady, step.stop.grace, why);
-            } else {
-                let why = format!("timed out after {:?}", step.timeout.unwrap_or_default());
-                self.alert(AlertKind::DeadlineMissed, Some(step), format!("{} {} {why}", step.kind.as_str(), step.name));
-                self.stop(step, StopCause::TimedOut, step.stop.grace, why);
-            }
-        }
-    }
 }
 
 /// The machine repeats a kill this long after the executor should have carried it out.
-const KILL_MARGIN: Duration = Duration::from_secs(10);
-
-/// How long an orderly stop of a step may take before it is killed.
-pub(super) fn stop_time(step: &Step) -> Duration {
-    step.drain.unwrap_or_default().saturating_add(step.stop.grace)
-}
+pub(super) const KILL_MARGIN: Duration = Duration::from_secs(10);
 
 pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
     at.checked_add(wait).unwrap_or(Timestamp::MAX)

@@ -14,7 +14,7 @@ use crate::domain::dag::fixtures::{dag, step};
 use crate::domain::dag::{Dag, Program, Restart, Step, StepKind, TriggerRule, Until};
 use crate::domain::event::{Action, Created, RunEvent, Stamped};
 use crate::domain::ids::{AttemptId, StepName};
-use crate::domain::run::{Cause, Exit, Run, RunState, StopCause};
+use crate::domain::run::{Cause, Exit, Run, RunState, StepState, StopCause};
 use crate::domain::schedule::Window;
 
 const KINDS: [StepKind; 4] = [StepKind::Task, StepKind::Service, StepKind::Check, StepKind::Teardown];
@@ -66,6 +66,8 @@ struct World {
     alive: BTreeSet<AttemptId>,
     asked: BTreeSet<AttemptId>,
     all: Vec<AttemptId>,
+    /// When a daemon took the run up last.
+    resumed_at: Timestamp,
 }
 
 impl World {
@@ -88,6 +90,7 @@ impl World {
             alive: BTreeSet::new(),
             asked: BTreeSet::new(),
             all: Vec::new(),
+            resumed_at: now,
         };
         world.check_actions(&applied);
         world
@@ -114,7 +117,22 @@ impl World {
         }
         self.journal.push(Stamped { at: self.now, event });
         self.check_actions(&applied);
+        self.check_waits(&applied.run);
         self.run = applied.run;
+    }
+
+    /// A service that is not ready always has an end of its patience, however often it asks for more.
+    fn check_waits(&self, run: &Run) {
+        for step in run.dag.steps().iter().filter(|s| s.kind == StepKind::Service) {
+            let state = &run.steps[&step.name];
+            assert!(state.not_before.is_none() || state.state == StepState::Running, "{}: {state:?}", step.name);
+            if matches!(state.state, StepState::Starting | StepState::Running) && state.ready_since.is_none() {
+                let started = state.attempt_started_at.expect("it was started");
+                let most = (started + step.ready_within.max(Duration::from_secs(600))).max(self.resumed_at + step.ready_within);
+                let deadline = state.deadline.expect("a deadline");
+                assert!(deadline <= most && deadline >= started + step.ready_within, "{}: {state:?}", step.name);
+            }
+        }
     }
 
     fn check_actions(&mut self, applied: &Applied) {
@@ -180,6 +198,10 @@ impl World {
         match (what % 16, attempt, living) {
             (0..=2, Some(a), _) => self.feed(RunEvent::Started { step: a.step, attempt: a.attempt }),
             (3..=4, Some(a), _) => self.feed(RunEvent::Ready { step: a.step, attempt: a.attempt }),
+            (5, Some(a), _) if pick.is_multiple_of(2) => {
+                let until = self.now + Duration::from_secs(pick as u64 % 1500);
+                self.feed(RunEvent::Waiting { step: a.step, attempt: a.attempt, until, reason: "taken".into() });
+            }
             (5, Some(a), _) => self.feed(RunEvent::Degraded { step: a.step, attempt: a.attempt, reason: "slow".into() }),
             // A stale or doubled end of an attempt that is already gone.
             (6, Some(a), _) if !self.alive.contains(&a) => self.exit(&a, Exit::Code(0)),
@@ -211,6 +233,7 @@ impl World {
         };
         let found: Vec<Seen> = alive.iter().enumerate().filter_map(seen).collect();
         self.now += Duration::from_secs(fates as u64 % 100);
+        self.resumed_at = self.now;
         // The journal is all that the new daemon has.
         let folded = replay(&self.journal).expect("a journal replays").expect("a run");
         assert_eq!(folded, self.run);

@@ -68,6 +68,11 @@ impl Play {
         self.event(&RunEvent::Tick, time)
     }
 
+    pub(super) fn tick_at(&mut self, time: Timestamp) -> &mut Self {
+        self.now = time;
+        self.feed(&RunEvent::Tick)
+    }
+
     pub(super) fn step(&self, name: &str) -> &StepRun {
         &self.run.steps[&name.parse().expect("a name")]
     }
@@ -114,7 +119,7 @@ impl Play {
         self.step(name).state
     }
 
-    fn wake(&self) -> Timestamp {
+    pub(super) fn wake(&self) -> Timestamp {
         next_wake(&self.run).expect("something is due")
     }
 

@@ -1,7 +1,7 @@
 //! Floor 1: what is due, what follows from an event, and what a restart has to repair. Pure: no clock, no files, no tasks.
 //!
-//! [`machine`] folds the events of one run; `needs`, `opening`, `exits`, `checks`, `close` and `by_hand` are its chapters. [`recovery`] compares
-//! the folded runs with what is alive after a restart.
+//! [`machine`] folds the events of one run; `needs`, `opening`, `readiness`, `exits`, `checks`, `close` and `by_hand` are its chapters.
+//! [`recovery`] compares the folded runs with what is alive after a restart.
 
 mod by_hand;
 mod checks;
@@ -12,9 +12,14 @@ pub mod machine;
 mod needs;
 mod opening;
 pub mod planner;
+mod readiness;
 pub mod recovery;
 
+#[cfg(test)]
+mod close_tests;
 #[cfg(test)]
 mod machine_properties;
 #[cfg(test)]
 mod machine_tests;
+#[cfg(test)]
+mod readiness_tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::graph::above;
-use super::machine::{Turn, later, stop_time};
+use super::machine::{Turn, later};
 use super::needs::{Verdict, verdict};
 use crate::domain::dag::{Dag, Step, StepKind};
 use crate::domain::event::Action;
@@ -117,12 +117,12 @@ pub(super) fn last_instant(dag: &Dag, window: Window, state: RunState, step: &St
         StepKind::Task | StepKind::Teardown => None,
     };
     // A stop resumed after the close needs its time from now on.
-    let close = close.map(|close| if state == RunState::Closing { close.max(later(at, stop_time(step))) } else { close });
+    let close = close.map(|close| if state == RunState::Closing { close.max(later(at, step.stop_time())) } else { close });
     own.into_iter().chain(close).min()
 }
 
 /// Longest time from the close until the step is down: services stop one after the other along the data's way.
 fn stop_chain(dag: &Dag, step: &Step) -> Duration {
     let before = above(dag, step).into_iter().filter(|s| s.kind == StepKind::Service).map(|s| stop_chain(dag, s)).max();
-    before.unwrap_or_default().saturating_add(stop_time(step))
+    before.unwrap_or_default().saturating_add(step.stop_time())
 }

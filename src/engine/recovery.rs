@@ -10,16 +10,18 @@
 //! | nothing | start decided, not confirmed | start the same attempt again |
 //! | nothing | believed running | lost: the machine decides, no retry is spent |
 //!
-//! The caller carries out the decisions in order and then lets every run see a tick, which makes up for a close or a deadline
-//! that passed meanwhile.
+//! The caller carries out the decisions in order, passes on what living attempts say, and then lets every run see a tick, which makes
+//! up for a close or a deadline that passed meanwhile. A service that should have been ready by now gets its time once more: it
+//! may have been ready for long, with nobody to hear it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::machine::{later, stop_time};
+use super::machine::later;
 use super::opening::last_instant;
+use super::readiness::is_overdue;
 use crate::domain::dag::{Step, StepKind, StopSignal};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{AttemptId, RunId};
@@ -77,6 +79,11 @@ pub fn recover(runs: &[Run], found: &[Seen], now: Timestamp) -> Vec<Decision> {
     let mut decisions = Vec::new();
     let mut owned = BTreeSet::new();
     for run in runs.iter().filter(|run| !run.state.is_terminal()) {
+        let overdue = |step: &Step| run.steps.get(&step.name).is_some_and(|state| is_overdue(step, state, now));
+        if run.dag.steps().iter().any(overdue) {
+            // Before anything else: every event makes the machine look at all deadlines of the run.
+            decisions.push(Decision::Feed { run: run.id.clone(), event: RunEvent::Resumed });
+        }
         for step in run.dag.steps() {
             let Some(state) = run.steps.get(&step.name).filter(|s| s.state.is_alive()) else { continue };
             let attempt = AttemptId { run: run.id.clone(), step: step.name.clone(), attempt: state.attempt };
@@ -123,7 +130,7 @@ fn alive(decisions: &mut Vec<Decision>, attempt: &AttemptId, step: &Step, state:
     if state.state == StepState::Stopping {
         let total = match (state.stop_cause, step.kind) {
             (Some(StopCause::TimedOut | StopCause::NotReady), _) | (_, StepKind::Task | StepKind::Check) => step.stop.grace,
-            _ => stop_time(step),
+            _ => step.stop_time(),
         };
         let kill_at = later(state.stop_requested_at.unwrap_or(now), total);
         let kill_after = Duration::try_from(kill_at.duration_since(now)).unwrap_or(Duration::ZERO);
@@ -135,7 +142,8 @@ fn absent(run: &Run, attempt: &AttemptId, step: &Step, state: &StepRun, now: Tim
     if state.state != StepState::Starting {
         return exited(attempt, Exit::Lost("nothing was left of it when the daemon came back".into()), None);
     }
-    let too_late = step.kind != StepKind::Teardown && !run.window.contains(now) || state.deadline.is_some_and(|d| now >= d);
+    let too_late = step.kind != StepKind::Teardown && !run.window.contains(now)
+        || step.kind != StepKind::Service && state.deadline.is_some_and(|d| now >= d);
     if too_late {
         return exited(attempt, Exit::Lost("the daemon stopped before it could start it".into()), None);
     }
@@ -173,7 +181,7 @@ mod tests {
     fn an_attempt_that_ended_meanwhile_is_read_as_if_seen_live() {
         let mut play = day();
         play.started("topics").exit("topics", Exit::Code(0)).started("collector");
-        let decisions = recover(&[play.run.clone()], &[seen(&play, "collector", 1, Some(Exit::Code(7)))], at("10:00"));
+        let decisions = recover(&[play.run.clone()], &[seen(&play, "collector", 1, Some(Exit::Code(7)))], at("08:50:10"));
         assert!(matches!(
             &decisions[..],
             [Decision::Feed { event: RunEvent::Exited { exit: Exit::Code(7), .. }, .. }, Decision::Forget(_)]
@@ -200,7 +208,7 @@ mod tests {
         let mut stranger = seen(&play, "x", 3, None);
         stranger.attempt.run = "other@2026-11-19".parse().expect("an id");
         let found = [seen(&play, "collector", 1, None), seen(&play, "topics", 1, Some(Exit::Code(0))), stranger];
-        let decisions = recover(&[play.run.clone()], &found, at("10:00"));
+        let decisions = recover(&[play.run.clone()], &found, at("08:50:10"));
         assert!(matches!(decisions[0], Decision::Adopt(_)));
         assert!(matches!(decisions[1], Decision::Forget(_)));
         assert!(matches!(decisions[2], Decision::Stop { orphan: true, .. }));
@@ -218,6 +226,46 @@ mod tests {
         let decisions = recover(&[play.run.clone()], &[seen(&play, "collector", 1, None)], at("16:05:10"));
         let Some(Decision::Stop { kill_after, orphan: false, .. }) = decisions.get(1) else { panic!("{decisions:?}") };
         assert_eq!(*kill_after, Duration::from_secs(20));
+    }
+
+    #[test]
+    fn services_that_got_ready_unheard_are_not_taken_for_late() {
+        let mut play = Play::new(
+            ["one", "two"]
+                .map(|name| step(name, StepKind::Service, &[]))
+                .map(|mut s| {
+                    s.program = Program::Uses("sink/index".into());
+                    s
+                })
+                .into(),
+            Some("16:00"),
+        );
+        // The start of one was confirmed, that of two was not; then nobody listened for ten minutes.
+        play.started("one").clear_actions();
+        let decisions = recover(&[play.run.clone()], &[seen(&play, "one", 1, None), seen(&play, "two", 1, None)], at("09:00"));
+        for decision in &decisions {
+            if let Decision::Feed { event, .. } = decision {
+                play.event(event, "09:00");
+            }
+        }
+        play.ready("one").ready("two").tick("09:00");
+        assert_eq!(play.actions, [], "{decisions:?}");
+        assert_eq!((play.step("one").state, play.step("two").state), (StepState::Ready, StepState::Ready));
+
+        // One that is not ready still has its time from now on, and no more.
+        let mut play = day();
+        play.started("topics").exit("topics", Exit::Code(0)).started("collector").clear_actions();
+        let decisions = recover(&[play.run.clone()], &[seen(&play, "collector", 1, None)], at("09:00"));
+        let [Decision::Feed { event, .. }, Decision::Adopt(_)] = &decisions[..] else { panic!("{decisions:?}") };
+        play.event(event, "09:00").tick("09:00:29");
+        assert_eq!(play.actions, []);
+        play.tick("09:00:30");
+        assert_eq!(play.stops(), ["collector"]);
+        assert_eq!(
+            recover(&[play.run.clone()], &[seen(&play, "collector", 1, None)], at("09:00:31")).len(),
+            2,
+            "it is being stopped"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinError};
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{self, Durability, Output};
+use super::folder::{self, Durability, Output, StopOrder};
 use super::{AttemptSpec, Executor, Found, News, Report, Reports, StartError, Status};
 use crate::clock::Clock;
 use crate::domain::dag::{ExecutorKind, StopSignal};
@@ -67,6 +68,7 @@ const PANICKED: i32 = 101;
 
 struct Living {
     attempt: AttemptId,
+    folder: PathBuf,
     /// Asks the task to stop.
     stop: CancellationToken,
     /// Cancelled once the task has ended.
@@ -171,6 +173,7 @@ impl Executor for Embedded {
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError> {
         let living = Arc::new(Living {
             attempt: spec.id.clone(),
+            folder: spec.folder.clone(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
             reports: Mutex::new(Some(reports.clone())),
@@ -219,9 +222,11 @@ impl Executor for Embedded {
 
     async fn stop(&self, attempt: &AttemptId, _signal: StopSignal, kill_after: Duration) {
         let Some(living) = self.find_living(attempt) else { return };
-        living.stop.cancel();
         let clock = self.clock.clone();
+        let order = StopOrder::now(&clock, kill_after);
         tokio::spawn(async move {
+            order.leave(living.folder.clone()).await;
+            living.stop.cancel();
             tokio::select! {
                 () = living.ended.cancelled() => {}
                 () = clock.sleep(kill_after) => living.kill(),

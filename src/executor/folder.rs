@@ -8,6 +8,7 @@
 //! | `output.log` | the program | its output |
 //! | `shim.log` | shim | trouble of the shim itself |
 //! | `status.json` | the program, whenever it likes | [`Status`] |
+//! | `stop.json` | executor, before it asks the program to stop | [`StopOrder`] |
 //! | `result.json` | the program, before it ends | what it returns |
 //! | `exit.json` | shim, when the program ended | [`ExitRecord`] |
 //! | `done` | executor, once nobody needs the attempt any more | nothing |
@@ -18,6 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -33,6 +35,8 @@ pub const SPEC: &str = "spec.json";
 pub const OUTPUT: &str = "output.log";
 /// File name of the [`Status`].
 pub const STATUS: &str = "status.json";
+/// File name of the [`StopOrder`].
+pub const STOP: &str = "stop.json";
 /// File name of what the program returns.
 pub const RESULT: &str = "result.json";
 /// File name of the [`ExitRecord`].
@@ -53,6 +57,46 @@ pub struct ExitRecord {
     pub exit: Exit,
     /// When, on the clock of the day.
     pub finished_at: Timestamp,
+}
+
+/// `stop.json`: a stop says how much time there is, because not every stop grants the same. Whoever finds none has the
+/// step's drain time and grace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// When it was asked to stop, on the clock of the day.
+    pub asked_at: Timestamp,
+    /// When it is killed if it has not ended by then.
+    pub kill_at: Timestamp,
+}
+
+impl StopOrder {
+    /// The order of a stop that is asked for now.
+    pub(super) fn now(clock: &Clock, kill_after: Duration) -> Self {
+        let asked_at = clock.now();
+        Self { asked_at, kill_at: asked_at.checked_add(kill_after).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// Leaves the order where the attempt looks for it. The stop itself does not depend on it.
+    pub(super) async fn leave(self, folder: PathBuf) {
+        let place = folder.clone();
+        let written = tokio::task::spawn_blocking(move || write_stop(&place, &self)).await;
+        if let Err(error) = written.map_err(io::Error::other).flatten() {
+            tracing::warn!(%error, folder = %folder.display(), "an attempt cannot be told how much time it has to stop; it takes its own");
+        }
+    }
+}
+
+/// Reads how much time a stop grants; `None` if nobody said so.
+pub fn read_stop(folder: &Path) -> Option<StopOrder> {
+    read_or_warn(&folder.join(STOP))
+}
+
+/// Writes how much time a stop grants.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_stop(folder: &Path, order: &StopOrder) -> io::Result<()> {
+    write(&folder.join(STOP), order, Durability::Volatile)
 }
 
 /// Whether a file must still be there after a power cut.
@@ -152,6 +196,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::Wait;
 
     #[test]
     fn files_are_replaced_and_broken_ones_are_named() {
@@ -164,5 +209,18 @@ mod tests {
         fs::write(dir.path().join(STATUS), b"{\"ready\":").expect("broken");
         let error = read::<Status>(&dir.path().join(STATUS)).expect_err("broken");
         assert!(error.to_string().contains("status.json"), "{error}");
+    }
+
+    #[test]
+    fn a_status_of_an_older_version_still_reads_and_a_wait_comes_back_whole() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(STATUS);
+        fs::write(&path, br#"{"ready":false,"degraded":"log: down","facts":{"frames":3}}"#).expect("written");
+        let old = read::<Status>(&path).expect("readable").expect("there");
+        assert_eq!((old.degraded.as_deref(), old.waits), (Some("log: down"), None));
+        let until = "2026-11-20T09:16:02+09:00".parse().expect("a time");
+        let status = Status { waits: Some(Wait { until, reason: "the slot is taken".into() }), ..Status::default() };
+        write_status(dir.path(), &status).expect("written");
+        assert_eq!(read(&path).expect("readable"), Some(status));
     }
 }

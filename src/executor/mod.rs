@@ -79,6 +79,18 @@ pub struct Status {
     pub degraded: Option<String>,
     /// Numbers and times for the page: a flat JSON object.
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// It cannot be ready before a time, whatever anybody does. A service that is given up meanwhile would only wait again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Wait>,
+}
+
+/// Until when a service has to wait before it can be ready, and for what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// Not before this time.
+    pub until: Timestamp,
+    /// Why, in one line for people.
+    pub reason: String,
 }
 
 /// An attempt found after a restart of the daemon.
@@ -107,8 +119,8 @@ pub trait Executor: Send + Sync {
     /// When it could not be started; no report follows then.
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError>;
 
-    /// Asks an attempt to stop and kills it after `kill_after` of the daemon's clock. Returns at once; the end comes as a
-    /// report. An unknown attempt is fine: it ended before.
+    /// Asks an attempt to stop and kills it after `kill_after` of the daemon's clock, which it is told in its folder first
+    /// ([`folder::StopOrder`]). Returns at once; the end comes as a report. An unknown attempt is fine: it ended before.
     async fn stop(&self, attempt: &AttemptId, signal: StopSignal, kill_after: Duration);
 
     /// Kills an attempt now.

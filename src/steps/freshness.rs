@@ -7,7 +7,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use super::asking::ask_again;
 use super::parameters::Parameters;
 use super::sink::objects::{hive, place_of};
 use super::spool_tail::{self, Tail};
@@ -19,8 +21,13 @@ use crate::domain::freshness::{Limits, Observation, Verdict, culprit, human, jud
 use crate::domain::ledger::Hop;
 use crate::domain::trade::rfc3339;
 
-/// A store has this long to answer (real time); then it counts as unreachable.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A store has this long to answer (real time), and when it is asked again. One lost answer must wake nobody.
+const ANSWER_WITHIN: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(3), Duration::from_secs(3)];
+/// Waits before it is asked again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// All questions of one look together take at most this long (real time): the stores are asked side by side, and the log once
+/// more for each partition that lags.
+const LOOK_WITHIN: Duration = Duration::from_secs(45);
 /// Silent symbols listed.
 const LISTED: usize = 50;
 /// The closing auction before the close, in which nothing trades (KRX: 15:20–15:30).
@@ -49,9 +56,15 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
             .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
         zone: super::zone(&context.spec),
         topic,
+        until: Instant::now() + look_within(context.spec.step.timeout, context.clock.speed()),
         context: &context,
     };
     Ok(look.run().await)
+}
+
+/// Real time for all questions: well within the check's own timeout, which runs on the clock of the day.
+fn look_within(timeout: Option<Duration>, speed: f64) -> Duration {
+    timeout.map_or(LOOK_WITHIN, |timeout| timeout.div_f64(2.0 * speed.max(1.0)).min(LOOK_WITHIN))
 }
 
 fn signed(duration: Duration) -> SignedDuration {
@@ -60,6 +73,8 @@ fn signed(duration: Duration) -> SignedDuration {
 
 struct Look<'a> {
     context: &'a Context,
+    /// No question is waited for any longer than this.
+    until: Instant,
     limits: Limits,
     spool: PathBuf,
     topic: String,
@@ -72,25 +87,38 @@ struct Look<'a> {
 
 type Found<T> = Result<T, String>;
 
-/// Asks a store; an answer that fails or takes too long becomes a text.
-async fn ask<T>(call: impl Future<Output = Result<T, BackendError>>) -> Found<T> {
-    match tokio::time::timeout(ANSWER_WITHIN, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
-    }
-}
-
 impl Look<'_> {
+    /// Asks a store, and again; a store that fails or is silent each time becomes a text.
+    async fn ask<T, F: Future<Output = Result<T, BackendError>>>(&self, call: impl Fn() -> F) -> Found<T> {
+        let answered = ask_again(
+            &PAUSES,
+            |error| tracing::debug!(%error, "a store is asked again"),
+            |number| {
+                let call = call();
+                async move {
+                    let within = ANSWER_WITHIN[number];
+                    let until = self.until.min(Instant::now() + within);
+                    let silent = |_| {
+                        let (place, message) =
+                            (format!("try {} of 3", number + 1), format!("no answer within {} s", within.as_secs()));
+                        Err(BackendError::new(ErrorKind::Unavailable, place, message))
+                    };
+                    tokio::time::timeout_at(until, call).await.unwrap_or_else(silent)
+                }
+            },
+        );
+        answered.await.map_err(|error| error.to_string())
+    }
+
     async fn run(&self) -> Value {
         // What is judged is this moment: a store that takes its time to answer must not make the feed look silent.
         let now = self.context.clock.now();
         let tail = self.tail().await;
         let (log, raw, index, objects) = tokio::join!(
-            ask(self.log_end()),
-            ask(self.context.backends.raw.latest(&self.collection)),
-            ask(self.index_latest()),
-            ask(self.objects_latest())
+            self.ask(|| self.log_end()),
+            self.ask(|| self.context.backends.raw.latest(&self.collection)),
+            self.ask(|| self.index_latest()),
+            self.ask(|| self.objects_latest())
         );
         // After the stores were read: a record that arrives meanwhile must not look as if it had been waiting.
         let spooled = tail.as_ref().ok().and_then(Option::as_ref);
@@ -107,7 +135,8 @@ impl Look<'_> {
             };
             seen.push(Observation { hop, newest, waiting_since });
         }
-        let reached = self.commits().await;
+        // A log that did not answer just now is not asked for more.
+        let reached = if log.is_ok() { self.commits().await } else { BTreeMap::new() };
         for (hop, newest) in [(Hop::Index, index), (Hop::Objects, objects)] {
             let waiting_since = match (&newest, &log) {
                 (Ok(newest), Ok((Some(topic), _))) => self.waiting_on_log(topic, hop, *newest, &reached).await,
@@ -248,7 +277,7 @@ impl Look<'_> {
     async fn commits(&self) -> BTreeMap<(Hop, u32), u64> {
         let mut reached = BTreeMap::new();
         let prefix = format!("{}.", self.context.spec.id.run.dag());
-        let groups = match ask(self.context.backends.log.groups()).await {
+        let groups = match self.ask(|| self.context.backends.log.groups()).await {
             Ok(groups) => groups,
             Err(error) => {
                 tracing::warn!(%error, "cannot read the groups' commits; lags are told by times alone");
@@ -281,7 +310,7 @@ impl Look<'_> {
         for (number, range) in topic.partitions.iter().enumerate() {
             let number = number as u32;
             let partition = Partition { topic: topic.name.clone(), number };
-            let found = ask(async {
+            let found = self.ask(|| async {
                 let offset = match reached.get(&(hop, number)) {
                     Some(next) => (*next).max(range.start),
                     None => log_search::first_after(log, &partition, range.start..range.end, after).await?,
@@ -342,143 +371,4 @@ impl Look<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backends::spool::Kind;
-    use crate::clock::Clock;
-    use crate::steps::fixtures::{at, context, record, spool, trade};
-    use crate::steps::run;
-    use crate::steps::sink::fakes::{Fault, Stores};
-    use std::sync::Arc;
-
-    struct Day {
-        stores: Arc<Stores>,
-        folder: tempfile::TempDir,
-        clock: Clock,
-    }
-
-    impl Day {
-        async fn new() -> Self {
-            let stores = Arc::new(Stores::default());
-            stores.backends().log.create_topic("kis.trades", 3).await.expect("created");
-            Self { stores, folder: tempfile::tempdir().expect("a folder"), clock: Clock::manual(at("09:00:00")) }
-        }
-        fn until(&self, time: &str) {
-            self.clock.advance(at(time).duration_since(self.clock.now()).unsigned_abs());
-        }
-        /// Trades `from..=to` (one a second from 09:00) reach the spool and the first `hops` of log, raw, index and objects.
-        async fn arrive(&self, from: i64, to: i64, hops: usize) {
-            let trades: Vec<_> = (from..=to).map(|n| trade("005930", n)).collect();
-            spool(self.folder.path(), &trades);
-            let backends = self.stores.backends();
-            if hops > 0 {
-                backends.log.append("kis.trades", trades.iter().map(record).collect()).await.expect("appended");
-            }
-            for (program, name) in [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")]
-                .into_iter()
-                .take(hops.saturating_sub(1))
-            {
-                let (context, _) = context(name, json!({}), backends.clone(), Clock::manual(at("09:00:00")), self.folder.path());
-                context.stop.cancel();
-                run(program, context).await.expect("drained");
-            }
-        }
-        async fn look(&self) -> Value {
-            let (context, _) = context("freshness", json!({}), self.stores.backends(), self.clock.clone(), self.folder.path());
-            run("freshness", context).await.expect("a finding")
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_day_is_fresh_then_stalls_then_recovers() {
-        let day = Day::new().await;
-        day.until("09:00:30");
-        assert_eq!(day.look().await["stalled"], false, "nothing is expected yet");
-        day.arrive(1, 60, 4).await;
-        day.until("09:01:10");
-        let finding = day.look().await;
-        assert_eq!(finding["stalled"], false, "{finding}");
-        assert_eq!(
-            finding["hops"].as_array().expect("hops").iter().map(|h| h["hop"].as_str().expect("a name")).collect::<Vec<_>>(),
-            ["feed", "log", "raw", "index", "objects"]
-        );
-        assert!(
-            finding["hops"].as_array().expect("hops").iter().all(|h| h["newest"] == "2026-11-20T09:01:00+09:00"),
-            "{finding}"
-        );
-        day.until("09:07:00");
-        let finding = day.look().await;
-        assert_eq!(
-            (&finding["stalled"], &finding["hop"], &finding["since"]),
-            (&json!(true), &json!("feed"), &json!("2026-11-20T09:01:00+09:00"))
-        );
-        assert_eq!(finding["summary"], "feed: no trade for 6m00s (last at 09:01:00)");
-        assert_eq!(finding["hops"].as_array().expect("hops").iter().filter(|h| h["stale"] == true).count(), 1, "{finding}");
-        day.arrive(420, 421, 4).await;
-        day.until("09:07:05");
-        assert_eq!(day.look().await["stalled"], false);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_sink_that_stands_still_is_named() {
-        let day = Day::new().await;
-        day.arrive(1, 60, 4).await;
-        day.arrive(61, 400, 2).await;
-        day.until("09:06:45");
-        let finding = day.look().await;
-        assert_eq!((&finding["hop"], &finding["since"]), (&json!("index"), &json!("2026-11-20T09:01:01+09:00")), "{finding}");
-        let lags = |f: &Value| {
-            f["hops"].as_array().expect("hops").iter().map(|h| h["lag_seconds"].as_i64().expect("a number")).collect::<Vec<_>>()
-        };
-        assert_eq!(lags(&finding), [0, 0, 0, 344, 344]);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_log_is_compared_with_the_spool() {
-        let day = Day::new().await;
-        day.arrive(1, 60, 4).await;
-        day.arrive(61, 400, 0).await;
-        day.until("09:06:45");
-        let finding = day.look().await;
-        assert_eq!((&finding["hop"], &finding["since"]), (&json!("log"), &json!("2026-11-20T09:01:01+09:00")), "{finding}");
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_store_that_does_not_answer_is_unreachable() {
-        let day = Day::new().await;
-        day.arrive(1, 60, 4).await;
-        day.until("09:01:10");
-        day.stores.fail("latest", Fault::Before(ErrorKind::Unavailable));
-        let finding = day.look().await;
-        assert_eq!((&finding["stalled"], &finding["hop"], &finding["since"]), (&json!(true), &json!("raw"), &Value::Null));
-        assert_eq!(finding["hops"][2]["state"], "unreachable");
-    }
-
-    #[test]
-    fn a_spool_is_read_on_from_where_it_was() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let trades: Vec<_> = (1..=300).map(|n| trade("005930", n)).collect();
-        spool(folder.path(), &trades[..200]);
-        let (dir, zone) = (spool_tail::folder(folder.path(), "day", "collector"), TimeZone::get("Asia/Seoul").expect("a zone"));
-        let date = "2026-11-20".parse().expect("a date");
-        let first = Tail::read(&dir, date, &zone, None).expect("read").expect("a spool");
-        spool(folder.path(), &trades[200..]);
-        let second = Tail::read(&dir, date, &zone, Some(first)).expect("read");
-        assert_eq!(second, Tail::read(&dir, date, &zone, None).expect("read"), "reading on equals reading all");
-        let second = second.expect("a spool");
-        for n in [0, 1, 59, 60, 150, 299] {
-            assert_eq!(
-                second.first_after(&dir, Some(at("09:00:00") + SignedDuration::from_secs(n))).expect("read"),
-                Some(at("09:00:01") + SignedDuration::from_secs(n))
-            );
-        }
-        assert_eq!(second.first_after(&dir, Some(at("09:05:00"))).expect("read"), None);
-        let mut kinds = Vec::new();
-        spool_tail::for_each(&dir, 299, |e| {
-            kinds.push(e.kind);
-            true
-        })
-        .expect("read");
-        assert_eq!(kinds, [Kind::Record, Kind::Record]);
-    }
-}
+mod tests;

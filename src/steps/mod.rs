@@ -1,5 +1,6 @@
 //! Floor 3: the built-in step programs. They know nothing of the daemon: a [`Context`] is all they get.
 
+pub mod asking;
 pub mod collect;
 pub mod dead_letter;
 pub mod envelope;
@@ -22,6 +23,7 @@ pub(crate) mod fixtures;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ use crate::backends::Backends;
 use crate::clock::Clock;
 use crate::config::Feeds;
 use crate::domain::calendar::Calendar;
+use crate::executor::folder::read_stop;
 use crate::executor::{AttemptSpec, Status};
 
 /// What a step program works with.
@@ -55,6 +58,19 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Where status and output go.
     pub reporter: Arc<dyn Reporter>,
+}
+
+impl Context {
+    /// When a stop that begins now has to be over: a little before the step is killed, so that it can still say what is left.
+    /// Whoever asked it to stop says when that is; at a deadline nobody does, and the step has its drain time and grace.
+    pub fn end_of_stop(&self) -> Timestamp {
+        let (now, step) = (self.clock.now(), &self.spec.step);
+        let left = match read_stop(&self.spec.folder) {
+            Some(order) => Duration::try_from(order.kill_at.duration_since(now)).unwrap_or_default(),
+            None => step.stop_time(),
+        };
+        now.checked_add(left.saturating_sub(left.min(step.stop.grace).mul_f64(0.2))).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// Where a step's status and output go.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::asking::ask_again;
 use super::parameters::Parameters;
 use super::sink::folder;
 use super::sink::index::daily;
@@ -23,6 +24,15 @@ use crate::domain::ledger::{Account, Hop, Ledger};
 use crate::domain::trade::{EventId, Trade};
 use crate::domain::vwap::{Sums, hundredths};
 use crate::feed::kis;
+
+/// Waits before a store is asked again.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+    Duration::from_millis(3_200),
+];
 
 /// Ids of one page of a store.
 const PAGE: usize = 5_000;
@@ -380,19 +390,9 @@ fn lock(received: &Mutex<Received>) -> std::sync::MutexGuard<'_, Received> {
     received.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Asks a store up to five times: the proof of a whole day should not fail on one lost answer.
+/// Asks a store up to six times: the proof of a whole day should not fail on a few lost answers.
 async fn retry<T, F: Future<Output = Result<T>>>(day: &Day, call: impl Fn() -> F) -> Result<T> {
-    let mut failures = 0u32;
-    loop {
-        match call().await {
-            Err(error) if error.is_transient() && failures < 5 => {
-                failures += 1;
-                day.context.reporter.line(&format!("asks again: {error}"));
-                tokio::time::sleep(Duration::from_millis(100 << failures)).await;
-            }
-            other => return other,
-        }
-    }
+    ask_again(&PAUSES, |error| day.context.reporter.line(&format!("asks again: {error}")), |_| call()).await
 }
 
 #[cfg(test)]

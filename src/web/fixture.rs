@@ -143,7 +143,7 @@ fn run() -> Run {
 
 fn says(name: &str, facts: Value) -> (crate::domain::ids::StepName, Status) {
     let Value::Object(facts) = facts else { panic!("facts are an object") };
-    (name.parse().expect("a name"), Status { ready: true, degraded: None, facts })
+    (name.parse().expect("a name"), Status { ready: true, facts, ..Status::default() })
 }
 
 fn alert(time: &str, kind: AlertKind, rule: &str, step: &str, summary: &str) -> AlertView {

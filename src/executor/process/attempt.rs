@@ -70,6 +70,10 @@ impl Attempt {
         &self.id
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Sends later reports elsewhere, beginning with its start if that has been seen.
     pub(super) fn redirect(&self, reports: Reports) {
         *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = reports;

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::dag::{ExecutorKind, StopSignal};
 use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
-use crate::executor::folder::{self, Durability};
+use crate::executor::folder::{self, Durability, StopOrder};
 use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// Runs attempts as local processes. Dropping it stops watching; the attempts run on and can be found again.
@@ -182,7 +182,9 @@ impl Executor for Process {
     async fn stop(&self, attempt: &AttemptId, signal: StopSignal, kill_after: Duration) {
         let Some(attempt) = self.find_living(attempt) else { return };
         let clock = self.clock.clone();
+        let order = StopOrder::now(&clock, kill_after);
         self.spawn(async move {
+            order.leave(attempt.folder().to_owned()).await;
             attempt.signal(signal_of(signal)).await;
             tokio::select! {
                 () = attempt.ended() => {}

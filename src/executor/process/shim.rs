@@ -157,10 +157,11 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
         let now = clock.now();
         match alarm {
             Alarm::Stop(at) if is_due(at, now) => {
-                let (policy, name) = (&spec.step.stop, name_of(spec.step.stop.signal));
-                output.line(&format!("the attempt's deadline {at} has passed: sent {name}"));
-                program.signal_group(signal_of(policy.signal));
-                alarm = Alarm::Kill(now.checked_add(policy.grace).unwrap_or(Timestamp::MAX));
+                let signal = spec.step.stop.signal;
+                output.line(&format!("the attempt's deadline {at} has passed: sent {}", name_of(signal)));
+                program.signal_group(signal_of(signal));
+                // Nobody has told it otherwise, so it takes the time of an orderly stop.
+                alarm = Alarm::Kill(now.checked_add(spec.step.stop_time()).unwrap_or(Timestamp::MAX));
                 continue;
             }
             Alarm::Kill(at) if is_due(at, now) => {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::intake::Counts;
 use crate::clock::Clock;
 use crate::domain::trade::rfc3339;
-use crate::executor::Status;
+use crate::executor::{Status, Wait};
 use crate::steps::Reporter;
 
 /// Reports follow each other no faster than this, in real time.
@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) raw_seq: u64,
     /// Every registration was settled once.
     pub(super) ready: bool,
+    /// The feed's session waits for something outside of it.
+    pub(super) waits: Option<Wait>,
     /// Part → what is wrong with it.
     pub(super) troubles: BTreeMap<&'static str, String>,
 }
@@ -103,12 +105,14 @@ impl Board {
 
     /// Reports the status now.
     pub(super) fn report(&self) {
-        let (ready, degraded) = {
+        let (ready, degraded, waits) = {
             let facts = self.lock();
             let troubles: Vec<_> = facts.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}")).collect();
-            (facts.ready, (!troubles.is_empty()).then(|| troubles.join("; ")))
+            // Once it was ready, nobody counts the time until it is.
+            let waits = facts.waits.clone().filter(|_| !facts.ready);
+            (facts.ready, (!troubles.is_empty()).then(|| troubles.join("; ")), waits)
         };
-        self.reporter.status(Status { ready, degraded, facts: self.object() });
+        self.reporter.status(Status { ready, degraded, facts: self.object(), waits });
     }
 
     /// Reports on change, and once in a while without one, until it is dropped.

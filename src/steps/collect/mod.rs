@@ -9,6 +9,8 @@
 //! durable before anybody forwards it. A full disk stops the reading of the socket instead of filling memory.
 
 mod board;
+#[cfg(test)]
+mod closing_tests;
 mod forward;
 mod intake;
 mod parameters;
@@ -17,11 +19,13 @@ mod seen;
 mod socket;
 mod spooler;
 #[cfg(test)]
+mod spooler_tests;
+#[cfg(test)]
 mod tests;
 mod to_log;
 mod to_raw;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, StepError};
-use crate::backends::spool::{Kind, NewEntry, Reader, Recovered, Writer};
+use crate::backends::spool::{self, Kind, NewEntry, Reader, Recovered, Writer};
 use crate::backends::{BackendError, ErrorKind};
 use crate::domain::retry::hash;
 use crate::feed::kis::session::Session;
@@ -49,6 +53,9 @@ const REMEMBERED: u64 = 50_000;
 
 /// Least real time that forwarding gets after a stop, however fast the clock.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// Real time a forwarder gets to finish its call once the time to stop is over.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Forwarded entries older than this are removed from the spool on start.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -128,7 +135,8 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
         }
         .run(),
     );
-    let spooler = Spooler { dir, writer: Some(writer), batches, synced, board: Arc::clone(&board), abandon: abandon.clone() };
+    let spooler =
+        Spooler { dir: dir.clone(), writer: Some(writer), batches, synced, board: Arc::clone(&board), abandon: abandon.clone() };
     let (ended, unwritten) = oneshot::channel();
     std::thread::Builder::new()
         .name("spool".into())
@@ -151,16 +159,14 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
         spool,
         board: Arc::clone(&board),
         stop: stop.clone(),
-        abandon,
+        abandon: abandon.clone(),
     };
     let result = socket.run().await;
     // The socket is gone; from here on the time to stop runs, whoever ended it.
     stop.cancel();
     let unwritten =
         unwritten.await.map_err(|_| StepError::Failed("the spool's thread broke off; see the log of the daemon".into()))?;
-    while let Some(forwarder) = forwarders.join_next().await {
-        forwarder.map_err(|e| StepError::Failed(format!("a forwarder broke off: {e}")))?;
-    }
+    join(forwarders, &abandon).await?;
     parts.abort_all();
     board.report();
     if let Err(fatal) = result {
@@ -171,23 +177,68 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
             "{unwritten} received entries could not be written to the spool before the time to stop was over"
         )));
     }
-    let mut facts = board.object();
-    let f = board.facts();
-    for (name, seq) in [("log", f.log_seq), ("raw", f.raw_seq)] {
-        if let Some(trouble) = f.troubles.get(name) {
-            let line = format!(
-                "{name}: stopped before everything was forwarded ({trouble}); the next start goes on from entry {}",
-                seq + 1
-            );
-            board.line(&line);
-            facts.insert(format!("{name}_unforwarded"), trouble.clone().into());
-        }
-    }
-    facts.insert("last_seq".into(), f.spool_seq.into());
-    Ok(Value::Object(facts))
+    leave(&board, dir).await
 }
 
-/// Stops the step at its deadline, and gives up once the time to stop is over.
+/// What the step returns. Trades that are in the spool alone fail it: somebody has to know that the day is not complete.
+async fn leave(board: &Board, dir: PathBuf) -> Result<Value, StepError> {
+    let (mut facts, f) = (board.object(), board.facts());
+    facts.insert("last_seq".into(), f.spool_seq.into());
+    let mut left = Vec::new();
+    for (name, done) in [("log", f.log_seq), ("raw", f.raw_seq)] {
+        let folder = dir.clone();
+        let (first, waiting) = blocking(move || waiting(&folder, name, done)).await?;
+        if waiting == 0 {
+            continue;
+        }
+        facts.insert(format!("{name}_unforwarded"), waiting.into());
+        let why = f.troubles.get(name).map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+        let what = format!("{name}: {waiting} records from entry {first} of the spool on are not there");
+        board.line(&format!("{what}{why}"));
+        left.push(format!("{what}{why}"));
+    }
+    if left.is_empty() {
+        return Ok(Value::Object(facts));
+    }
+    let what = format!("the time to stop is over; nothing is lost, the next start forwards the rest: {}", left.join("; "));
+    Err(StepError::Unmet { what, result: Value::Object(facts) })
+}
+
+/// The first entry that a forwarder has not delivered, and how many records wait from there on. `done` is how far it came in this
+/// life; one that could not even begin goes by its cursor file.
+fn waiting(dir: &Path, name: &str, done: u64) -> Result<(u64, u64), BackendError> {
+    let first = if done > 0 { done + 1 } else { spool::load_cursor(dir, name)?.unwrap_or(1) };
+    let mut reader = Reader::open(dir, first)?;
+    let mut waiting = 0;
+    loop {
+        let entries = reader.next(1000)?;
+        if entries.is_empty() {
+            return Ok((first, waiting));
+        }
+        let counts = |kind| kind == Kind::Record || kind == Kind::Malformed && name == "log";
+        waiting += entries.iter().filter(|e| counts(e.kind)).count() as u64;
+    }
+}
+
+/// Waits for the forwarders. One that is in the middle of a call when the time is over is left behind.
+async fn join(mut forwarders: JoinSet<u64>, abandon: &CancellationToken) -> Result<(), StepError> {
+    let over = async {
+        abandon.cancelled().await;
+        tokio::time::sleep(LAST_WORD).await;
+    };
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            ended = forwarders.join_next() => match ended {
+                Some(ended) => ended.map_err(|e| StepError::Failed(format!("a forwarder broke off: {e}")))?,
+                None => return Ok(()),
+            },
+            () = &mut over => return Ok(()),
+        };
+    }
+}
+
+/// Stops the step at its deadline, and gives up once the time to stop is over: until then what is spooled is forwarded.
 async fn end_in_time(context: Context, stop: CancellationToken, abandon: CancellationToken) {
     let deadline = async {
         match context.spec.deadline {
@@ -195,13 +246,21 @@ async fn end_in_time(context: Context, stop: CancellationToken, abandon: Cancell
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = deadline => stop.cancel(),
-    }
-    // A little earlier than it is killed, so that it can still say what it did.
-    let grace = context.spec.step.stop.grace.mul_f64(0.8).max(LEAST_GRACE.mul_f64(context.clock.speed().max(1.0)));
-    context.clock.sleep(grace).await;
+    let by_itself = tokio::select! {
+        () = context.stop.cancelled() => false,
+        () = deadline => false,
+        () = stop.cancelled() => !context.stop.is_cancelled(),
+    };
+    stop.cancel();
+    let now = context.clock.now();
+    let until = if by_itself {
+        // A collector that cannot go on says so soon: nobody waits for its stores.
+        now.checked_add(context.spec.step.stop.grace.mul_f64(0.8)).unwrap_or(now)
+    } else {
+        context.end_of_stop()
+    };
+    let least = now.checked_add(LEAST_GRACE.mul_f64(context.clock.speed().max(1.0))).unwrap_or(now);
+    context.clock.sleep_until(until.max(least)).await;
     abandon.cancel();
 }
 
@@ -272,9 +331,9 @@ async fn remember(dir: &Path, last_seq: u64) -> Result<Intake, BackendError> {
 async fn prune(context: &Context, dir: &Path, board: &Board) {
     let (folder, before) = (dir.to_owned(), context.clock.now() - KEPT);
     let pruned = blocking(move || {
-        let cursor = |name| crate::backends::spool::load_cursor(&folder, name).map(|c| c.unwrap_or(1));
+        let cursor = |name| spool::load_cursor(&folder, name).map(|c| c.unwrap_or(1));
         let next = cursor("log")?.min(cursor("raw")?);
-        crate::backends::spool::prune(&folder, next, before)
+        spool::prune(&folder, next, before)
     })
     .await;
     match pruned {

@@ -24,6 +24,7 @@ use super::relaxed::Relaxed;
 use crate::backends::spool::{Kind, NewEntry};
 use crate::clock::Clock;
 use crate::config;
+use crate::executor::Wait;
 use crate::feed::kis::approval::{self, Refusal};
 use crate::feed::kis::session::{Input, Output, Session};
 use crate::feed::kis::{Control, FrameError, Message, parse};
@@ -366,6 +367,7 @@ impl Socket {
             f.session = self.session.number();
             f.active = self.session.active();
             f.reconnects = self.session.reconnects();
+            f.waits = self.session.waits().map(|(until, why)| Wait { until, reason: why.to_owned() });
         });
         self.board.trouble("feed", self.session.degraded().filter(|_| !self.session.has_ended()));
     }

@@ -4,7 +4,7 @@ mod refill;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,10 +32,12 @@ use crate::steps::{Context, Secret, StepError};
 const RECORDED: &str = "0|H0STCNT0|003|005930^094751^71950^2^1350^1.91^71690.50^71000^72300^70600^72000^71900^1^8305216^595403999350^21115^28170^7055^136.06^3060313^4163762^5^0.51^29.46^090014^2^950^090708^5^-350^090030^2^1350^20250730^20^N^93994^113056^1668973^822214^0.14^10584139^78.47^0^^71000^005930^094751^71900^2^1300^1.84^71690.50^71000^72300^70600^72000^71900^2^8305218^595404143150^21116^28170^7054^136.06^3060315^4163762^5^0.51^29.46^090014^2^900^090708^5^-400^090030^2^1300^20250730^20^N^93985^112986^1668973^822144^0.14^10584139^78.47^0^^71000^005930^094751^72000^2^1400^1.98^71690.50^71000^72300^70600^72000^71900^75^8305293^595409543150^21116^28171^7055^136.06^3060315^4163837^1^0.51^29.46^090014^2^1000^090708^5^-300^090030^2^1400^20250730^20^N^93985^112986^1668973^822144^0.14^10584139^78.47^0^^71000";
 
 /// Gives keys, acknowledges everything, and sends what the test says to whoever is connected.
-struct Exchange {
+pub(super) struct Exchange {
     rest: String,
     websocket: String,
     connections: Arc<AtomicU32>,
+    /// Another session holds the app key's slot.
+    pub(super) taken: Arc<AtomicBool>,
     line: Arc<Mutex<Option<mpsc::UnboundedSender<Ws>>>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -46,10 +48,12 @@ impl Exchange {
         let websocket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = |l: &TcpListener| l.local_addr().expect("an address");
         let (connections, line) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(None)));
+        let taken = Arc::new(AtomicBool::new(false));
         let mut exchange = Self {
             rest: format!("http://{}", address(&rest)),
             websocket: format!("ws://{}/tryitout", address(&websocket)),
             connections: Arc::clone(&connections),
+            taken: Arc::clone(&taken),
             line: Arc::clone(&line),
             tasks: Vec::new(),
         };
@@ -63,7 +67,7 @@ impl Exchange {
                 let (sender, messages) = mpsc::unbounded_channel();
                 *line.lock().expect("not poisoned") = Some(sender);
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(talk(stream, messages));
+                tokio::spawn(talk(stream, messages, Arc::clone(&taken)));
             }
         }));
         exchange
@@ -73,7 +77,7 @@ impl Exchange {
         self.line.lock().expect("not poisoned").as_ref().expect("connected").send(message).expect("still connected");
     }
 
-    fn text(&self, text: &str) {
+    pub(super) fn text(&self, text: &str) {
         self.send(Ws::text(text.to_owned()));
     }
 
@@ -108,7 +112,7 @@ async fn approve(mut stream: TcpStream, (status, body): (u16, &str)) {
     stream.write_all(answer.as_bytes()).await.expect("answered");
 }
 
-async fn talk(stream: TcpStream, mut messages: mpsc::UnboundedReceiver<Ws>) {
+async fn talk(stream: TcpStream, mut messages: mpsc::UnboundedReceiver<Ws>, taken: Arc<AtomicBool>) {
     let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
     loop {
         tokio::select! {
@@ -121,6 +125,11 @@ async fn talk(stream: TcpStream, mut messages: mpsc::UnboundedReceiver<Ws>) {
                     let value: Value = serde_json::from_str(&text).expect("JSON");
                     assert_eq!(value["header"]["approval_key"], "the-key");
                     let input = &value["body"]["input"];
+                    if taken.load(Ordering::SeqCst) {
+                        let refusal = r#"{"header":{"tr_id":"(null)","tr_key":"","encrypt":"N"},"body":{"rt_cd":"9","msg_cd":"OPSP8996","msg1":"ALREADY IN USE appkey"}}"#;
+                        socket.send(Ws::text(refusal)).await.unwrap_or_default(); // a client that is gone needs no refusal
+                        return;
+                    }
                     let reply = json!({
                         "header": {"tr_id": input["tr_id"], "tr_key": input["tr_key"], "encrypt": "N"},
                         "body": {"rt_cd": "0", "msg_cd": "OPSP0000", "msg1": "SUBSCRIBE SUCCESS",
@@ -138,27 +147,27 @@ async fn talk(stream: TcpStream, mut messages: mpsc::UnboundedReceiver<Ws>) {
 }
 
 /// A collector of two symbols under test.
-struct Bench {
-    exchange: Exchange,
-    stores: Arc<Stores>,
+pub(super) struct Bench {
+    pub(super) exchange: Exchange,
+    pub(super) stores: Arc<Stores>,
     folder: tempfile::TempDir,
 }
 
-struct Running {
-    context: Context,
-    heard: Arc<Heard>,
-    task: JoinHandle<Result<Value, StepError>>,
+pub(super) struct Running {
+    pub(super) context: Context,
+    pub(super) heard: Arc<Heard>,
+    pub(super) task: JoinHandle<Result<Value, StepError>>,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let stores = Arc::new(Stores::default());
         stores.backends().log.create_topic("kis.trades", 3).await.expect("a topic");
         let exchange = Exchange::start((200, r#"{"approval_key":"the-key"}"#)).await;
         Self { exchange, stores, folder: tempfile::tempdir().expect("a folder") }
     }
 
-    fn context(&self) -> (Context, Arc<Heard>) {
+    pub(super) fn context(&self) -> (Context, Arc<Heard>) {
         let with = json!({"symbols": ["005930", "000660"], "pace": "1ms"});
         let (mut context, heard) = context("collector", with, self.stores.backends(), Clock::system(), self.folder.path());
         context.feeds.kis.rest = self.exchange.rest.clone();
@@ -169,15 +178,20 @@ impl Bench {
         (context, heard)
     }
 
-    async fn start(&self) -> Running {
-        let (context, heard) = self.context();
+    pub(super) fn begin(&self, change: impl FnOnce(&mut Context)) -> Running {
+        let (mut context, heard) = self.context();
+        change(&mut context);
         let task = tokio::spawn(super::run(context.clone()));
-        let running = Running { context, heard, task };
-        running.wait_until("the collector is ready", |r| r.heard.status.lock().expect("not poisoned").ready).await;
+        Running { context, heard, task }
+    }
+
+    pub(super) async fn start(&self) -> Running {
+        let running = self.begin(|_| {});
+        running.until_ready().await;
         running
     }
 
-    fn spool(&self) -> std::path::PathBuf {
+    pub(super) fn spool(&self) -> std::path::PathBuf {
         self.folder.path().join("spool/day/collector")
     }
 
@@ -185,20 +199,24 @@ impl Bench {
         read_all(&self.spool())
     }
 
-    fn ids(&self) -> Vec<String> {
+    pub(super) fn ids(&self) -> Vec<String> {
         let mut ids: Vec<_> = self.stores.records("kis.trades").iter().map(id).collect();
         ids.sort();
         ids
     }
 
-    async fn has_records(&self, records: usize) {
+    pub(super) async fn has_records(&self, records: usize) {
         self.stores.wait_until("the trades are on the log", |s| s.records("kis.trades").len() >= records).await;
         self.stores.wait_until("the trades are in the raw store", |s| s.raw_ids("kis.trades").len() >= records).await;
     }
 }
 
 impl Running {
-    async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub(super) async fn until_ready(&self) {
+        self.wait_until("the collector is ready", |r| r.heard.status.lock().expect("not poisoned").ready).await;
+    }
+
+    pub(super) async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             while !done(self) && !self.task.is_finished() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -207,7 +225,7 @@ impl Running {
         assert!(waited.await.is_ok() && done(self), "{what}: not yet; output:\n{}", self.heard.text());
     }
 
-    async fn stop(self) -> Value {
+    pub(super) async fn stop(self) -> Value {
         self.context.stop.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(20), self.task).await.expect("it stops in time");
         ended.expect("it does not panic").expect("it ends well")
@@ -220,7 +238,7 @@ impl Running {
     }
 }
 
-fn read_all(dir: &Path) -> Vec<Entry> {
+pub(super) fn read_all(dir: &Path) -> Vec<Entry> {
     let mut reader = Reader::open(dir, 1).expect("a spool");
     let mut all = Vec::new();
     loop {
@@ -237,7 +255,7 @@ fn id(record: &Stored) -> String {
 }
 
 /// A frame of one trade of one share.
-fn frame(symbol: &str, n: i64) -> String {
+pub(super) fn frame(symbol: &str, n: i64) -> String {
     let mut fields = vec![String::new(); 47];
     for (at, text) in [(0, symbol), (1, "093000"), (2, "70000"), (12, "1"), (33, "20261120")] {
         fields[at] = text.to_owned();
@@ -386,6 +404,29 @@ async fn a_lost_connection_is_replaced_and_both_ends_are_noted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_taken_slot_is_told_until_the_collector_was_ready_once() {
+    let bench = Bench::new().await;
+    bench.exchange.taken.store(true, Ordering::SeqCst);
+    let before = Clock::system().now();
+    let collector = bench.begin(|_| {});
+    let waits = |r: &Running| r.heard.status.lock().expect("not poisoned").waits.clone();
+    collector.wait_until("the wait is told", |r| waits(r).is_some()).await;
+    let wait = waits(&collector).expect("told");
+    assert!(wait.reason.contains("OPSP8996 ALREADY IN USE appkey"), "{wait:?}");
+    assert!(wait.until >= before + Duration::from_secs(60), "{wait:?}");
+    assert!(!collector.heard.status.lock().expect("not poisoned").ready);
+    collector.stop().await;
+
+    bench.exchange.taken.store(false, Ordering::SeqCst);
+    let collector = bench.start().await;
+    bench.exchange.taken.store(true, Ordering::SeqCst);
+    bench.exchange.hang_up();
+    collector.wait_until("the slot is taken", |r| r.heard.degraded().is_some_and(|d| d.contains("OPSP8996"))).await;
+    assert_eq!(waits(&collector), None, "whoever was ready needs no more time to be");
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refused_credentials_end_it_with_the_remedy() {
     let mut bench = Bench::new().await;
     bench.exchange = Exchange::start((403, r#"{"error_description":"invalid AppKey","error_code":"EGW00103"}"#)).await;
@@ -444,56 +485,4 @@ async fn symbols_come_from_a_file_with_remarks() {
     let plan = super::parameters::Plan::read(&context).expect("a plan");
     assert_eq!(plan.session.symbols, ["005930", "000660"]);
     assert_eq!((plan.topic.as_str(), plan.session.limit, plan.session.tr_ids[0].as_str()), ("kis.trades", 41, "H0STCNT0"));
-}
-
-#[test]
-fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
-    use super::board::Board;
-    use super::spooler::{Spooler, WAITING};
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("spool");
-    // A file where the folder should be.
-    std::fs::write(&dir, "").expect("written");
-    let heard = Arc::new(Heard::default());
-    let board = Arc::new(Board::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::steps::Reporter>));
-    let (sender, batches) = mpsc::channel(WAITING);
-    let (synced, seen) = tokio::sync::watch::channel(0);
-    let abandon = tokio_util::sync::CancellationToken::new();
-    let spooler =
-        Spooler { dir: dir.clone(), writer: None, batches, synced, board: Arc::clone(&board), abandon: abandon.clone() };
-    let thread = std::thread::spawn(move || spooler.run());
-    let entry = |n: i64| spool::NewEntry {
-        kind: Kind::Record,
-        received_at: jiff::Timestamp::UNIX_EPOCH,
-        body: n.to_string().into_bytes(),
-    };
-    let mut sent = 0;
-    // The channel fills up: whoever reads the socket has to wait.
-    while sent < 1000 {
-        match sender.try_send(vec![entry(sent)]) {
-            Ok(()) => sent += 1,
-            Err(mpsc::error::TrySendError::Full(_)) if !heard.text().is_empty() => break,
-            Err(mpsc::error::TrySendError::Full(_)) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    assert!(sent < 1000);
-    assert!(heard.text().contains("spool: ") && heard.text().contains("not read meanwhile"), "{}", heard.text());
-    std::fs::remove_file(&dir).expect("removed");
-    drop(sender);
-    assert_eq!(thread.join().expect("no panic"), 0);
-    let bodies: Vec<_> = read_all(&dir).into_iter().map(|e| e.body).collect();
-    assert_eq!(bodies, (0..sent).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>());
-    assert_eq!(*seen.borrow(), sent as u64);
-    assert!(heard.text().contains("spool: works again"));
-
-    // Without more time it says how many it could not write.
-    std::fs::remove_dir_all(&dir).expect("removed");
-    std::fs::write(&dir, "").expect("written");
-    let (sender, batches) = mpsc::channel(WAITING);
-    abandon.cancel();
-    let spooler = Spooler { dir, writer: None, batches, synced: tokio::sync::watch::channel(0).0, board, abandon };
-    sender.try_send(vec![entry(1), entry(2)]).expect("room");
-    sender.try_send(vec![entry(3)]).expect("room");
-    assert_eq!(std::thread::spawn(move || spooler.run()).join().expect("no panic"), 3);
 }

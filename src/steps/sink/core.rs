@@ -256,11 +256,7 @@ impl Core {
 
     fn start_drain(&mut self) {
         if self.drain.is_none() && self.asked_to_stop() {
-            let step = &self.context.spec.step;
-            // A little before the executor would kill the step, so that it can say what is left.
-            let most = step.drain.unwrap_or_default() + step.stop.grace.mul_f64(0.8);
-            let until = self.context.clock.now().checked_add(most).unwrap_or(Timestamp::MAX);
-            self.drain = Some(Drain { until, ends: None, complete: false });
+            self.drain = Some(Drain { until: self.context.end_of_stop(), ends: None, complete: false });
         }
     }
 

@@ -10,8 +10,10 @@ use super::fakes::{Fault, Stores};
 use crate::backends::index::ItemResult;
 use crate::backends::log::Committed;
 use crate::backends::{Backends, ErrorKind};
+use crate::clock::Clock;
+use crate::executor::folder::{StopOrder, write_stop};
 use crate::steps::envelope::REFILL;
-use crate::steps::fixtures::{Heard, context, fast_clock, poison, record, trade};
+use crate::steps::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
 use crate::steps::{Context, StepError, dead_letter, run};
 
 const SYMBOLS: [&str; 6] = ["005930", "000660", "035720", "009150", "005380", "035420"];
@@ -337,6 +339,35 @@ async fn a_store_that_never_answers_ends_the_drain_with_what_is_left() {
     step.task = tokio::spawn(run("sink/index", step.context.clone()));
     let error = step.drain().await.expect_err("not drained");
     assert!(error.to_string().contains("the drain time passed"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_grants_less_than_the_drain_time_ends_in_order_within_it() {
+    let stores = Arc::new(Stores::default());
+    let backends = filled(&stores, 5).await;
+    (0..100_000).for_each(|_| stores.fail("bulk", Fault::Before(ErrorKind::Unavailable)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::manual(at("09:00:00"));
+    // Its file says two hours of drain.
+    let (context, heard) = context("sink-index", json!({}), backends.clone(), clock.clone(), folder.path());
+    assert_eq!(context.end_of_stop(), at("11:00:24"), "without a word, its drain and most of its grace");
+    let task = tokio::spawn(run("sink/index", context.clone()));
+    stores.wait_until("it waits for the store", |_| heard.degraded().is_some()).await;
+    std::fs::create_dir_all(&context.spec.folder).expect("a folder");
+    let order = StopOrder { asked_at: at("09:00:00"), kill_at: at("09:00:30") };
+    write_stop(&context.spec.folder, &order).expect("written");
+    assert_eq!(context.end_of_stop(), at("09:00:24"));
+    context.stop.cancel();
+    let moving = async {
+        while !task.is_finished() {
+            clock.advance(std::time::Duration::from_secs(1));
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), moving).await.expect("it ends, long before its drain time");
+    let error = task.await.expect("no panic").expect_err("not drained");
+    assert!(error.to_string().contains("the drain time passed"), "{error}");
+    assert!(clock.now() < at("11:00:00"), "{}", clock.now());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -179,10 +179,16 @@ pub struct Attempt {
     pub fine: bool,
 }
 
-fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone) -> StepRow {
+fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::Timestamp) -> StepRow {
     let time = |at: Option<jiff::Timestamp>| at.map_or_else(|| "–".to_owned(), |at| zone.time(at));
     let mut reason = run.reason.clone().unwrap_or_default();
-    if let Some(trouble) = view.statuses.get(&step.name).and_then(|s| s.degraded.as_ref()).filter(|t| **t != reason) {
+    let told = reason.clone();
+    if let Some(until) = run.not_before.filter(|until| *until > now) {
+        reason = format!("waits until {}: {reason}", zone.time(until));
+    }
+    // What the step says of itself, unless that is its reason.
+    let trouble = view.statuses.get(&step.name).and_then(|s| s.degraded.as_ref());
+    if let Some(trouble) = trouble.filter(|t| told.is_empty() || !t.contains(&told)) {
         reason = if reason.is_empty() { trouble.clone() } else { format!("{reason}; {trouble}") };
     }
     if run.killed {
@@ -225,7 +231,8 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone) -> StepRow 
 /// The table of a run's steps.
 pub fn steps(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Steps {
     let zone = Zone::new(&snapshot.timezone);
-    let rows = view.run.dag.steps().iter().filter_map(|step| Some(step_row(view, step, view.run.steps.get(&step.name)?, &zone)));
+    let row = |step| Some(step_row(view, step, view.run.steps.get(&step.name)?, &zone, snapshot.now));
+    let rows = view.run.dag.steps().iter().filter_map(row);
     Steps { id: view.run.id.to_string(), rows: rows.collect(), csrf: csrf.to_owned(), zone: zone.label(snapshot.now) }
 }
 
@@ -262,5 +269,21 @@ mod tests {
         assert_eq!((collector.attempt, collector.exit.as_str()), (2, "exit code 1"));
         assert_eq!(collector.history[0].times, "08:50:01–10:42:10");
         assert!(collector.facts.contains(&Pair::new("frames", "3,871")), "{collector:?}");
+    }
+
+    #[test]
+    fn a_service_that_waits_says_until_when_and_why_once() {
+        let mut snapshot = fixture::snapshot();
+        let view = &mut snapshot.runs[0];
+        let name = "collector".parse().expect("a name");
+        let run = view.run.steps.get_mut(&name).expect("a step");
+        run.state = crate::domain::run::StepState::Running;
+        run.not_before = Some("2026-11-20T13:12:40+09:00".parse().expect("a time"));
+        run.reason = Some("another session uses this app key".into());
+        view.statuses.get_mut(&name).expect("a status").degraded =
+            Some("feed: another session uses this app key; the next try is in 98 s".into());
+        let table = steps(&snapshot, &snapshot.runs[0], "token");
+        let collector = table.rows.iter().find(|r| r.name == "collector").expect("a row");
+        assert_eq!(collector.reason, "waits until 13:12:40: another session uses this app key");
     }
 }

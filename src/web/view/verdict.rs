@@ -33,6 +33,10 @@ pub fn verdict(snapshot: &Snapshot) -> Verdict {
         match step.state {
             StepState::Failed | StepState::UpstreamFailed => bad.push(format!("step {name} {}{why}", words(step.state))),
             StepState::Degraded => warn.push(format!("step {name} is degraded{why}")),
+            StepState::Running => {
+                let wait = step.not_before.filter(|until| *until > snapshot.now);
+                warn.extend(wait.map(|until| format!("step {name} waits until {}{why}", zone.time(until))));
+            }
             _ => {}
         }
     }
@@ -171,6 +175,19 @@ mod tests {
         let judged = verdict(&snapshot);
         assert_eq!(judged.level, "bad");
         assert!(judged.details.contains(&"index misses 7 records".to_owned()), "{judged:?}");
+    }
+
+    #[test]
+    fn a_service_that_waits_is_something_to_look_at() {
+        let mut snapshot = fixture::snapshot();
+        let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
+        step.state = StepState::Running;
+        step.not_before = Some("2026-11-20T13:12:40+09:00".parse().expect("a time"));
+        step.reason = Some("another session uses this app key".into());
+        let says = "step collector waits until 13:12:40: another session uses this app key".to_owned();
+        assert!(verdict(&snapshot).details.contains(&says));
+        snapshot.now = "2026-11-20T13:12:41+09:00".parse().expect("a time");
+        assert!(!verdict(&snapshot).details.contains(&says), "the wait is over");
     }
 
     #[test]

@@ -172,6 +172,8 @@ pub struct Session {
     reconnects: u64,
     spread: u64,
     trouble: Option<String>,
+    /// Another session held the app key's slot at the last try.
+    slot: Option<String>,
 }
 
 const CREDENTIALS: &str =
@@ -192,6 +194,7 @@ impl Session {
             reconnects: 0,
             spread: mix(seed),
             trouble: None,
+            slot: None,
         }
     }
 
@@ -293,6 +296,14 @@ impl Session {
         }
     }
 
+    /// Until when the machine keeps silent because another session holds the app key's slot, and what KIS said.
+    pub fn waits(&self) -> Option<(Timestamp, &str)> {
+        match (self.phase, &self.slot) {
+            (Phase::Idle { until }, Some(said)) => Some((until, said)),
+            _ => None,
+        }
+    }
+
     fn on_key(&mut self, result: Result<String, Refusal>, now: Timestamp, out: &mut Vec<Output>) {
         if self.phase != Phase::Asking {
             return;
@@ -343,9 +354,10 @@ impl Session {
             Action::WaitForSlot => {
                 let (shortest, longest) = self.settings.slot_wait;
                 let wait = shortest + longest.saturating_sub(shortest).mul_f64(self.share());
-                let why = format!("another session uses this app key ({said}); the next try is in {} s", wait.as_secs());
-                self.leave(&why, now, out);
+                let taken = format!("another session uses this app key ({said})");
+                self.leave(&format!("{taken}; the next try is in {} s", wait.as_secs()), now, out);
                 self.rest(after(now, wait));
+                self.slot = Some(taken);
             }
             Action::FatalConfig => self.give_up(format!("KIS refuses the configuration: {said}"), CREDENTIALS, now, out),
             Action::FatalForType if !self.registrations.fail_type(reply.tr_id.as_deref(), &said) => {
@@ -428,6 +440,7 @@ impl Session {
             out.push(Output::Close(reason.to_owned()));
         }
         self.trouble = Some(reason.to_owned());
+        self.slot = None;
     }
 
     fn rest(&mut self, until: Timestamp) {

@@ -249,9 +249,14 @@ fn a_taken_slot_is_waited_for() {
         assert!(bench.session.degraded().is_some_and(|d| d.contains("another session")));
         let wait = bench.session.wake_at().expect("waiting").duration_since(bench.now).unsigned_abs();
         assert!(wait >= SECOND * 60 && wait <= SECOND * 120, "{wait:?}");
+        let (until, said) = bench.session.waits().expect("it says so");
+        assert!(Some(until) == bench.session.wake_at() && said.contains("ALREADY IN USE appkey"), "{until} {said}");
         bench.out.clear();
         bench.pass(SECOND * 120);
         assert_eq!(bench.out, [Output::Open], "the key is used again");
+        assert_eq!(bench.session.waits(), None, "the wait is over");
+        bench.input(Input::NotOpened("refused".into()));
+        assert_eq!(bench.session.waits(), None, "this wait is not for the slot");
     }
 }
 

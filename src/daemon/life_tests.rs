@@ -1,0 +1,200 @@
+//! Lives of a daemon over one data folder, with an executor that runs nothing: what is journaled, and what people hear of.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::alerts::Letterhead;
+use super::hands::Executors;
+use super::journal::Journal;
+use super::{Handle, Options, start};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::dag::ExecutorKind;
+use crate::domain::event::RunEvent;
+use crate::domain::ids::AttemptId;
+use crate::domain::run::{StepRun, StepState};
+use crate::executor::fake::{Fake, Script};
+use crate::executor::{News, Status, Wait};
+
+const DAY: &str = r#"
+name: day
+schedule: { timezone: Asia/Seoul, open: "50 8 * * *", close: "0 16 * * *" }
+alerts: { email: [oncall@example.com] }
+steps:
+  collector:
+    kind: service
+    uses: collect/kis
+    with: { symbols: ["005930"] }
+    secrets: { app_key: env:A, app_secret: env:B }
+  sink: { kind: service, uses: sink/index }
+"#;
+
+fn at(time: &str) -> Timestamp {
+    format!("2026-11-20T{time}+09:00").parse().expect("a time")
+}
+
+fn letterhead() -> Letterhead {
+    Letterhead { from: "openbell@localhost".into(), public_url: "http://localhost".into() }
+}
+
+struct Life {
+    folder: tempfile::TempDir,
+    clock: Clock,
+    script: Script,
+    handle: Handle,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), super::Failed>>,
+    beats: u64,
+}
+
+impl Life {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("dags")).expect("a folder");
+        std::fs::write(folder.path().join("dags/day.yaml"), DAY).expect("written");
+        let (clock, script) = (Clock::manual(at("08:50:00")), Script::default());
+        let stop = CancellationToken::new();
+        let (handle, task) = Self::begin(folder.path(), &clock, &script, &stop).await;
+        Self { folder, clock, script, handle, stop, task, beats: 0 }
+    }
+
+    async fn begin(
+        folder: &Path,
+        clock: &Clock,
+        script: &Script,
+        stop: &CancellationToken,
+    ) -> (Handle, JoinHandle<Result<(), super::Failed>>) {
+        let config = Config::default();
+        let options = Options {
+            clock: clock.clone(),
+            data: folder.to_owned(),
+            dags: folder.join("dags"),
+            only: None,
+            executors: Executors::new(
+                vec![Arc::new(Fake::with_script(ExecutorKind::Process, script.clone()))],
+                ExecutorKind::Process,
+            ),
+            backends: crate::backends::open(&config, folder).expect("stores"),
+            mail: crate::backends::open_mail(&config, folder).expect("an outbox"),
+            letterhead: letterhead(),
+            keep_days: 30,
+            stop: stop.clone(),
+        };
+        start(options).await.expect("started")
+    }
+
+    /// The daemon goes away; what it started lives on, and is heard again by the next one.
+    async fn end(&mut self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(20), &mut self.task).await.expect("it ends in time");
+        ended.expect("no panic").expect("a clean end");
+        self.script.crash();
+    }
+
+    async fn again(&mut self) {
+        self.stop = CancellationToken::new();
+        (self.handle, self.task) = Self::begin(self.folder.path(), &self.clock, &self.script, &self.stop).await;
+    }
+
+    fn id(&self, step: &str) -> AttemptId {
+        AttemptId { run: "day@2026-11-20".parse().expect("an id"), step: step.parse().expect("a name"), attempt: 1 }
+    }
+
+    fn says(&self, step: &str, status: Status) {
+        self.script.send(&self.id(step), News::Status(status));
+    }
+
+    async fn until(&self, what: &str, mut done: impl FnMut(&super::Snapshot) -> bool) {
+        let mut snapshots = self.handle.subscribe();
+        let waited = tokio::time::timeout(Duration::from_secs(20), snapshots.wait_for(|s| done(s))).await;
+        assert!(matches!(waited, Ok(Ok(_))), "{what}: not in time");
+    }
+
+    async fn until_step(&self, step: &str, what: &str, mut done: impl FnMut(&StepRun) -> bool) {
+        let name = step.parse().expect("a name");
+        self.until(what, |s| s.runs.first().and_then(|v| v.run.steps.get(&name)).is_some_and(&mut done)).await;
+    }
+
+    /// Returns once the loop has looked at the clock as it is now: a second report is taken after that look.
+    async fn beat(&mut self, step: &str, status: &Status) {
+        for _ in 0..2 {
+            self.beats += 1;
+            let beats = self.beats;
+            let mut status = status.clone();
+            status.facts.insert("beats".into(), beats.into());
+            self.says(step, status);
+            let name = step.parse().expect("a name");
+            let heard = |s: &super::Snapshot| s.runs.first()?.statuses.get(&name)?.facts.get("beats")?.as_u64();
+            self.until("the report is heard", |s| heard(s) == Some(beats)).await;
+        }
+    }
+
+    fn alerts(&self) -> Vec<String> {
+        self.handle.snapshot().alerts.iter().map(|a| a.summary.clone()).collect()
+    }
+
+    /// What is journaled, read by the next life.
+    async fn journaled(&mut self) -> Vec<RunEvent> {
+        self.end().await;
+        let loaded = Journal::open(self.folder.path(), &letterhead()).await.expect("a journal");
+        let run = self.id("collector").run;
+        loaded.journal.store().events(&run).await.expect("events").events.into_iter().map(|s| s.event).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_journaled_once_kept_over_a_restart_and_no_mail() {
+    let mut day = Life::new().await;
+    day.script.until_started(&day.id("collector")).await;
+    day.script.started(&day.id("collector"));
+    day.script.until_started(&day.id("sink")).await;
+    day.script.started(&day.id("sink"));
+    day.script.ready(&day.id("sink"));
+    let waits = Some(Wait { until: at("08:51:40"), reason: "another session uses this app key".into() });
+    let waiting = Status { waits, degraded: Some("feed: taken".into()), ..Status::default() };
+    day.beat("collector", &waiting).await;
+    day.until_step("collector", "it waits", |s| s.not_before == Some(at("08:51:40"))).await;
+    day.clock.advance(Duration::from_secs(60));
+    day.beat("collector", &waiting).await;
+    day.end().await;
+    day.clock.advance(Duration::from_secs(30));
+    day.again().await;
+    day.beat("collector", &waiting).await;
+    day.until_step("collector", "it waits still", |s| {
+        (s.state, s.attempt, s.not_before) == (StepState::Running, 1, Some(at("08:51:40")))
+    })
+    .await;
+    day.script.ready(&day.id("collector"));
+    day.until_step("collector", "it is ready", |s| s.state == StepState::Ready).await;
+    assert_eq!(day.alerts(), Vec::<String>::new());
+    let events = day.journaled().await;
+    let waits = events.iter().filter(|e| matches!(e, RunEvent::Waiting { .. })).count();
+    assert_eq!(waits, 1, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_got_ready_while_no_daemon_listened_are_neither_restarted_nor_told() {
+    let mut day = Life::new().await;
+    for step in ["collector", "sink"] {
+        day.script.until_started(&day.id(step)).await;
+        day.script.started(&day.id(step));
+        day.until_step(step, "it runs", |s| s.state == StepState::Running).await;
+    }
+    day.end().await;
+    for step in ["collector", "sink"] {
+        day.script.ready(&day.id(step));
+    }
+    day.clock.advance(Duration::from_secs(600));
+    day.again().await;
+    for step in ["collector", "sink"] {
+        day.until_step(step, "it is ready", |s| (s.state, s.attempt) == (StepState::Ready, 1)).await;
+    }
+    assert_eq!(day.alerts(), Vec::<String>::new());
+    let stops = day.script.calls().iter().filter(|c| matches!(c, crate::executor::fake::Call::Stop { .. })).count();
+    assert_eq!(stops, 0);
+}

@@ -1,0 +1,36 @@
+//! What a service leaves behind when its time to stop is over.
+
+use std::time::Duration;
+
+use super::machine_tests::Play;
+use crate::domain::dag::fixtures::step;
+use crate::domain::dag::{Program, StepKind, Until};
+use crate::domain::event::{Action, RunEvent};
+use crate::domain::run::{Exit, RunState, StepState};
+
+#[test]
+fn a_collector_that_could_not_forward_everything_fails_the_run_and_is_not_started_again() {
+    let mut collector = step("collector", StepKind::Service, &[]);
+    collector.program = Program::Uses("collect/kis".into());
+    collector.drain = Some(Duration::from_secs(300));
+    let mut sink = step("sink", StepKind::Service, &[("collector", Until::Ready)]);
+    sink.program = Program::Uses("sink/index".into());
+    let mut play = Play::new(vec![collector, sink, step("reconcile", StepKind::Teardown, &[])], Some("16:00"));
+    play.started("collector").ready("collector").started("sink").ready("sink").clear_actions();
+    play.tick("16:00");
+    let Some(Action::Stop { kill_after, .. }) = play.actions.last() else { panic!("{:?}", play.actions) };
+    assert_eq!(*kill_after, Duration::from_secs(330), "drain and grace");
+    play.tick("16:05");
+    assert_eq!(play.stops(), ["collector"], "the sink waits for it");
+    let result = Some(serde_json::json!({ "error": "raw: 20 records are not there" }));
+    let collector = "collector".parse().expect("a name");
+    play.event(&RunEvent::Exited { step: collector, attempt: 1, exit: Exit::Code(1), result }, "16:05:24");
+    assert_eq!((play.step("collector").state, play.stops()), (StepState::Failed, vec!["collector".into(), "sink".into()]));
+    let told = "service collector: exit code 1: raw: 20 records are not there, while stopping";
+    let is_told = |a: &Action| matches!(a, Action::Alert { summary, .. } if summary == told);
+    assert_eq!(play.actions.iter().filter(|a| is_told(a)).count(), 1, "{:?}", play.actions);
+    play.exit("sink", Exit::Code(0));
+    assert_eq!(play.starts(), ["reconcile"]);
+    play.started("reconcile").exit("reconcile", Exit::Code(1));
+    assert_eq!(play.run.state, RunState::Failed);
+}
