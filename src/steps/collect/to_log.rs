@@ -20,6 +20,8 @@ use crate::backends::log::{Log, Partition, Record, Stored, Topic, partition_for}
 use crate::backends::spool::{self, Entry, Kind};
 use crate::backends::{BackendError, ErrorKind, Result};
 use crate::clock::Clock;
+use crate::domain::dag::AlertKind;
+use crate::executor::Notice;
 use crate::feed::kis;
 use crate::steps::dead_letter;
 use crate::steps::envelope::REFILL;
@@ -204,13 +206,24 @@ impl ToLog {
     async fn complete(&mut self, next: u64) -> Result<()> {
         let done = |k: &Known| k.refill_before > 0 && next >= k.refill_before;
         let topics: Vec<_> = self.known.iter().filter(|(_, k)| done(k)).map(|(t, _)| t.clone()).collect();
+        let mut told = Vec::new();
         for topic in topics {
             let Some(known) = self.known.get_mut(&topic) else { continue };
             known.tails.iter_mut().for_each(Tail::complete);
             known.refill_before = 0;
             let (sent, incarnation) = (std::mem::take(&mut known.refilled), known.incarnation.clone());
             self.board.line(&format!("log: topic {topic} has everything again; {sent} records were sent a second time"));
+            if sent > 0 {
+                told.push(format!(
+                    "topic {topic} was deleted and made anew; {sent} records were sent to it again from the spool"
+                ));
+            }
             self.note(&topic, noted::Topic { incarnation, refill_before: 0 }).await?;
+        }
+        if !told.is_empty() {
+            let text = format!("{}; other programs that read it meet those records twice", told.join("; "));
+            let notice = Notice { at: self.clock.now(), kind: AlertKind::TopicRemade, text };
+            self.board.update(|facts| facts.notice = Some(notice));
         }
         Ok(())
     }

@@ -73,11 +73,11 @@ pub fn hive(at: Timestamp, zone: &TimeZone) -> String {
     format!("year={:04}/month={:02}/day={:02}/hour={:02}", t.year(), t.month(), t.day(), t.hour())
 }
 
-/// The partition and first offset that an object's key names.
-pub fn place_of(key: &str) -> Option<(u32, u64)> {
-    let mut parts = key.strip_suffix(".jsonl.gz")?.rsplit('+');
-    let start = parts.next()?.parse().ok()?;
-    Some((parts.next()?.parse().ok()?, start))
+/// The chain that an object of this key belongs to, and its first offset. A chain is of one partition of one incarnation of the topic, in
+/// one folder; the keys of two chains do not follow each other in time.
+pub fn place_of(key: &str) -> Option<(&str, u64)> {
+    let (chain, start) = key.strip_suffix(".jsonl.gz")?.rsplit_once('+')?;
+    Some((chain, start.parse().ok()?))
 }
 
 pub(super) struct ObjectsTarget {

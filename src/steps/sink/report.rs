@@ -85,6 +85,6 @@ impl Core {
         }
         facts.insert("group".to_owned(), self.sink.group.clone().into());
         self.told = Some((Instant::now(), self.ready, degraded.clone()));
-        self.context.reporter.status(Status { ready: self.ready, degraded, facts, waits: None });
+        self.context.reporter.status(Status { ready: self.ready, degraded, facts, waits: None, notice: None });
     }
 }

@@ -223,11 +223,11 @@ async fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     let lines = lines(&stores);
     same(lines.clone(), 100);
     assert_eq!(lines.len(), 600, "an object line was written twice");
-    let mut next: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
     for (key, (_, metadata)) in stores.objects() {
-        let (partition, start) = super::objects::place_of(&key).expect("a key");
-        assert_eq!(start, next.get(&partition).copied().unwrap_or(0), "every object starts where its predecessor ended: {key}");
-        next.insert(partition, metadata["end_offset"].parse::<u64>().expect("an offset") + 1);
+        let (chain, start) = super::objects::place_of(&key).expect("a key");
+        assert_eq!(start, next.get(chain).copied().unwrap_or(0), "every object starts where its predecessor ended: {key}");
+        next.insert(chain.to_owned(), metadata["end_offset"].parse::<u64>().expect("an offset") + 1);
     }
 }
 
