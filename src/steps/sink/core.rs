@@ -131,7 +131,7 @@ impl Core {
         loop {
             // Lanes of an earlier membership may still write; what they write is idempotent and they can commit nothing.
             self.forget_lanes();
-            match self.context.backends.log.join(&self.sink.group, std::slice::from_ref(&self.sink.topic)).await {
+            match self.context.backends.log.join(&self.sink.group, std::slice::from_ref(&self.sink.topic), None).await {
                 Ok(mut consumer) => {
                     if self.trouble.take().is_some() {
                         self.context.reporter.line("the log answers again");
