@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::core::Core;
+use crate::backends::BackendError;
 use crate::backends::log::Consumer;
 use crate::executor::Status;
 use crate::steps::StepError;
@@ -52,6 +53,16 @@ impl Core {
             "dead_letters": self.totals.dead_letters,
             "partitions": self.lanes.len(),
         }))
+    }
+
+    /// Ends the lanes of an attempt whose place another one has.
+    pub(super) fn replaced(&mut self, error: &BackendError) -> StepError {
+        self.forget_lanes();
+        let spec = &self.context.spec;
+        StepError::Failed(format!(
+            "another attempt of step {} has taken over, so attempt {} ends; nothing is lost, the other goes on from the last commit ({}: {})",
+            spec.id.step, spec.id.attempt, error.place, error.message
+        ))
     }
 
     pub(super) fn tell(&mut self, now: bool) {

@@ -318,7 +318,7 @@ async fn a_partition_that_moves_is_finished_first_and_a_late_commit_is_dropped()
     let first = start("sink/index", "sink-index", json!({}), &backends);
     stores.wait_until("the first member's trades", |s| s.documents(INDEX).len() == 180).await;
     stores.fail("commit", Fault::Before(ErrorKind::Fenced));
-    let second = start("sink/index", "sink-index", json!({}), &backends);
+    let second = start("sink/index", "sink-index-too", json!({"group": "day.sink-index"}), &backends);
     fill(&backends, 31, 60).await;
     stores.wait_until("all trades", |s| s.documents(INDEX).len() == 360).await;
     first.drain().await.expect("drained");
@@ -326,6 +326,27 @@ async fn a_partition_that_moves_is_finished_first_and_a_late_commit_is_dropped()
     second.drain().await.expect("drained");
     same(stores.documents(INDEX).into_keys(), 70);
     assert_eq!(stores.committed("day.sink-index").values().sum::<u64>(), 420);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_attempt_takes_over_and_the_one_before_ends_with_the_reason() {
+    let stores = Arc::new(Stores::default());
+    let backends = filled(&stores, 30).await;
+    for (program, name) in [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")] {
+        let ghost = start(program, name, json!({}), &backends);
+        let heard = Arc::clone(&ghost.heard);
+        stores.wait_until("the first attempt", |_| heard.status.lock().expect("not poisoned").ready).await;
+        let next = start(program, name, json!({}), &backends);
+        // Nobody stops it, and it does not come back to take its place again.
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ghost.task).await.expect("ends by itself");
+        let error = ended.expect("does not panic").expect_err("replaced").to_string();
+        assert!(error.contains(&format!("another attempt of step {name} has taken over")), "{error}");
+        next.drain().await.expect("drained");
+        assert_eq!(stores.committed(&format!("day.{name}")).values().sum::<u64>(), 180, "{program}");
+    }
+    same(stores.documents(INDEX).into_keys(), 30);
+    same(lines(&stores), 30);
+    assert_eq!(lines(&stores).len(), 180, "an object line was written twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
