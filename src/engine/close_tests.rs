@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::machine_tests::Play;
+use super::machine::apply;
+use super::machine_tests::{Play, at};
 use crate::domain::dag::fixtures::step;
 use crate::domain::dag::{Program, StepKind, Until};
 use crate::domain::event::{Action, RunEvent};
@@ -59,4 +60,16 @@ fn a_stop_that_is_followed_by_a_start_grants_no_drain_and_the_close_makes_up_for
         play.exit("sink", Exit::Code(0));
         assert_eq!(play.run.state, RunState::Succeeded);
     }
+}
+
+#[test]
+fn a_run_whose_steps_were_all_ended_by_hand_before_its_open_ends_at_the_open() {
+    let mut play = Play::new(vec![step("a", StepKind::Task, &[])], None);
+    let created = play.journal[0].event.clone();
+    play.run = apply(None, &created, at("08:45")).expect("created").run;
+    let mark = RunEvent::Marked { step: "a".parse().expect("a name"), success: false, by: "ann".into() };
+    play.event(&mark, "08:46");
+    assert_eq!((play.run.state, play.wake()), (RunState::Running, at("08:50")));
+    play.tick("08:50");
+    assert_eq!(play.run.state, RunState::Failed);
 }
