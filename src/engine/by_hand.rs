@@ -59,7 +59,8 @@ impl Turn<'_> {
             let reason = format!("cleared by {by}");
             match self.look(step).state {
                 StepState::Stopping => self.of(step).stop_cause = Some(StopCause::Cleared),
-                state if state.is_alive() => self.stop(step, StopCause::Cleared, step.stop_time(), reason),
+                // No time to drain: it starts again and goes on from there.
+                state if state.is_alive() => self.stop(step, StopCause::Cleared, step.stop.grace, reason),
                 _ => self.reset(step, reason),
             }
         }

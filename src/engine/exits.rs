@@ -168,10 +168,12 @@ impl Turn<'_> {
     ) {
         let kill_due = asked_at.map(|asked| super::machine::later(asked, step.stop_time()));
         let our_kill = *exit == Exit::Signal(9) && kill_due.is_some_and(|due| self.at >= due);
+        // The close came while it was stopped to be started again, which grants no time to drain.
+        let undrained = matches!(cause, Some(StopCause::NotReady | StopCause::Cleared)) && !exit.is_success();
         let cut_short = match exit {
             Exit::Lost(_) | Exit::OutOfMemory => true,
-            Exit::Signal(9) => !our_kill && cause != Some(StopCause::NotReady),
-            _ => false,
+            Exit::Signal(9) => !our_kill || undrained,
+            _ => undrained,
         };
         if cut_short && self.is_resumable(step) {
             self.enter(step, StepState::Waiting, Some(format!("{exit} before it had drained")));

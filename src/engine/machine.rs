@@ -133,7 +133,9 @@ pub fn next_wake(run: &Run) -> Option<Timestamp> {
         state if state.is_alive() => step.deadline,
         _ => None,
     });
-    close.into_iter().chain(steps).min()
+    // Without a close, and with every step ended by hand before the open: nothing else would wake the run to end there.
+    let over = run.state == RunState::Running && close.is_none() && run.steps.values().all(|step| step.state.is_terminal());
+    close.into_iter().chain(over.then_some(run.window.open_at)).chain(steps).min()
 }
 
 fn create(created: &Created, at: Timestamp) -> Run {

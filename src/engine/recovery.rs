@@ -129,7 +129,9 @@ fn alive(decisions: &mut Vec<Decision>, attempt: &AttemptId, step: &Step, state:
     }
     if state.state == StepState::Stopping {
         let total = match (state.stop_cause, step.kind) {
-            (Some(StopCause::TimedOut | StopCause::NotReady), _) | (_, StepKind::Task | StepKind::Check) => step.stop.grace,
+            (Some(StopCause::TimedOut | StopCause::NotReady | StopCause::Cleared), _) | (_, StepKind::Task | StepKind::Check) => {
+                step.stop.grace
+            }
             _ => step.stop_time(),
         };
         let kill_at = later(state.stop_requested_at.unwrap_or(now), total);
