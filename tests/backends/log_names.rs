@@ -5,7 +5,7 @@ use std::time::Duration;
 use openbell::backends::ErrorKind;
 use openbell::backends::log::{Committed, Consumer, Log, Partition, Polled};
 
-use crate::log::{LONG, assigned, fill, partition, poll_until, records};
+use crate::log::{LONG, assigned, fill, handed_over, partition, poll_until, records};
 use crate::places::Place;
 
 crate::contract!(
@@ -40,16 +40,7 @@ async fn share(first: &mut dyn Consumer, second: &mut dyn Consumer) -> Partition
     let polled = poll_until(first, |p| matches!(p, Polled::Revoked(_))).await;
     let Some(Polled::Revoked(going)) = polled.last() else { panic!("{polled:?}") };
     assert_eq!(going.len(), 1);
-    let came = async {
-        loop {
-            // It takes part in the hand-over by polling.
-            first.poll(Duration::from_millis(1)).await.expect("polls");
-            if let Polled::Assigned(came) = second.poll(Duration::from_millis(20)).await.expect("polls") {
-                return came;
-            }
-        }
-    };
-    let came = tokio::time::timeout(LONG, came).await.expect("in time");
+    let came = handed_over(first, second).await;
     assert_eq!(came.iter().map(|c| &c.partition).collect::<Vec<_>>(), going.iter().collect::<Vec<_>>());
     going[0].clone()
 }
