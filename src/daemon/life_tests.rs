@@ -18,7 +18,7 @@ use crate::domain::dag::{AlertKind, ExecutorKind};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::AttemptId;
 use crate::domain::run::{StepRun, StepState};
-use crate::executor::fake::{Fake, Script};
+use crate::executor::fake::{Call, Fake, Script};
 use crate::executor::{News, Notice, Status, Wait};
 
 const DAY: &str = r#"
@@ -99,6 +99,10 @@ impl Life {
     async fn again(&mut self) {
         self.stop = CancellationToken::new();
         (self.handle, self.task) = Self::begin(self.folder.path(), &self.clock, &self.script, &self.stop).await;
+        // What an attempt says before that goes to nobody.
+        let adopted = ["collector", "sink"].map(|step| Call::Adopt(self.id(step)));
+        let both = self.script.until(|calls| adopted.iter().all(|call| calls.contains(call)));
+        tokio::time::timeout(Duration::from_secs(20), both).await.expect("both are adopted");
     }
 
     fn id(&self, step: &str) -> AttemptId {
@@ -195,15 +199,17 @@ async fn services_that_got_ready_while_no_daemon_listened_are_neither_restarted_
         day.until_step(step, "it is ready", |s| (s.state, s.attempt) == (StepState::Ready, 1)).await;
     }
     assert_eq!(day.alerts(), Vec::<String>::new());
-    let stops = day.script.calls().iter().filter(|c| matches!(c, crate::executor::fake::Call::Stop { .. })).count();
+    let stops = day.script.calls().iter().filter(|c| matches!(c, Call::Stop { .. })).count();
     assert_eq!(stops, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notice_is_told_once_whatever_repeats_it() {
     let mut day = Life::new().await;
-    day.script.until_started(&day.id("collector")).await;
-    day.script.started(&day.id("collector"));
+    for step in ["collector", "sink"] {
+        day.script.until_started(&day.id(step)).await;
+        day.script.started(&day.id(step));
+    }
     let noticed = |time: &str| {
         let notice = Notice { at: at(time), kind: AlertKind::TopicRemade, text: "topic kis.trades was made anew".into() };
         Status { ready: true, notice: Some(notice), ..Status::default() }
