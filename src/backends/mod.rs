@@ -51,6 +51,8 @@ pub enum ErrorKind {
     Fenced,
     /// Stored bytes are damaged.
     Corrupt,
+    /// Another member joined the group under this member's name and has its place; joining again would take it back.
+    Replaced,
 }
 
 /// A failed call to a store.

@@ -275,15 +275,16 @@ impl Dispatcher {
     async fn report(&mut self, report: Report) -> Result<(), JournalError> {
         let AttemptId { run, step, attempt } = report.attempt;
         let now = self.clock.now();
-        let event = match report.news {
-            News::Started => Some(RunEvent::Started { step: step.clone(), attempt }),
+        let events = match report.news {
+            News::Started => vec![RunEvent::Started { step: step.clone(), attempt }],
             News::Status(status) => self.truth.status(&run, &step, attempt, status),
-            News::Exited { exit, result } => Some(RunEvent::Exited { step: step.clone(), attempt, exit, result }),
+            News::Exited { exit, result } => vec![RunEvent::Exited { step: step.clone(), attempt, exit, result }],
         };
-        let Some(event) = event else { return Ok(()) };
-        let ended = matches!(event, RunEvent::Exited { .. });
-        let effects = self.truth.event(&run, event, now).await?;
-        self.act(effects);
+        let ended = matches!(events[..], [RunEvent::Exited { .. }]);
+        for event in events {
+            let effects = self.truth.event(&run, event, now).await?;
+            self.act(effects);
+        }
         if ended && let Some(step) = self.truth.runs.get(&run).and_then(|r| r.dag.step(&step)).cloned() {
             let attempt = AttemptId { run, step: step.name.clone(), attempt };
             self.hand(Task::Forget(step, attempt));

@@ -14,12 +14,12 @@ use super::journal::Journal;
 use super::{Handle, Options, start};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::dag::ExecutorKind;
+use crate::domain::dag::{AlertKind, ExecutorKind};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::AttemptId;
 use crate::domain::run::{StepRun, StepState};
 use crate::executor::fake::{Call, Fake, Script};
-use crate::executor::{News, Status, Wait};
+use crate::executor::{News, Notice, Status, Wait};
 
 const DAY: &str = r#"
 name: day
@@ -201,4 +201,26 @@ async fn services_that_got_ready_while_no_daemon_listened_are_neither_restarted_
     assert_eq!(day.alerts(), Vec::<String>::new());
     let stops = day.script.calls().iter().filter(|c| matches!(c, Call::Stop { .. })).count();
     assert_eq!(stops, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_is_told_once_whatever_repeats_it() {
+    let mut day = Life::new().await;
+    day.script.until_started(&day.id("collector")).await;
+    day.script.started(&day.id("collector"));
+    let noticed = |time: &str| {
+        let notice = Notice { at: at(time), kind: AlertKind::TopicRemade, text: "topic kis.trades was made anew".into() };
+        Status { ready: true, notice: Some(notice), ..Status::default() }
+    };
+    day.beat("collector", &noticed("08:50:05")).await;
+    day.until_step("collector", "it is ready all the same", |s| s.state == StepState::Ready).await;
+    day.beat("collector", &noticed("08:50:05")).await;
+    day.end().await;
+    day.again().await;
+    day.beat("collector", &noticed("08:50:05")).await;
+    assert_eq!(day.alerts(), ["collector: topic kis.trades was made anew"]);
+    day.beat("collector", &noticed("08:50:06")).await;
+    assert_eq!(day.alerts().len(), 2, "{:?}", day.alerts());
+    let events = day.journaled().await;
+    assert_eq!(events.iter().filter(|e| matches!(e, RunEvent::Noticed { .. })).count(), 2, "{events:?}");
 }

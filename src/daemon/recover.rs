@@ -50,7 +50,7 @@ pub async fn recover(daemon: &mut Dispatcher) -> Result<(), JournalError> {
     for found in found {
         if found.ended.is_none() {
             let AttemptId { run, step, attempt } = found.attempt;
-            if let Some(event) = daemon.truth.status(&run, &step, attempt, found.status) {
+            for event in daemon.truth.status(&run, &step, attempt, found.status) {
                 let effects = daemon.truth.event(&run, event, now).await?;
                 daemon.act(effects);
             }

@@ -114,13 +114,16 @@ impl Truth {
         self.runs.values().filter_map(machine::next_wake).min()
     }
 
-    /// Takes a step's status and gives the event it means, if any.
-    pub fn status(&mut self, id: &RunId, step: &StepName, attempt: u32, status: Status) -> Option<RunEvent> {
-        let run = self.runs.get(id)?;
-        let now = run.steps.get(step)?;
+    /// Takes a step's status and gives the events it means, if any.
+    pub fn status(&mut self, id: &RunId, step: &StepName, attempt: u32, status: Status) -> Vec<RunEvent> {
+        let Some(now) = self.runs.get(id).and_then(|run| run.steps.get(step)) else { return Vec::new() };
         if now.attempt != attempt || !now.state.is_alive() {
-            return None;
+            return Vec::new();
         }
+        let notice = status.notice.as_ref().filter(|notice| now.noticed_at.is_none_or(|last| last < notice.at)).map(|notice| {
+            let (noticed_at, kind, text) = (notice.at, notice.kind, notice.text.clone());
+            RunEvent::Noticed { step: step.clone(), attempt, noticed_at, kind, text }
+        });
         let event = match (&status.degraded, status.ready, now.state) {
             (_, false, StepState::Starting | StepState::Running) => status
                 .waits
@@ -140,7 +143,7 @@ impl Truth {
             _ => None,
         };
         self.statuses.insert((id.clone(), step.clone()), status);
-        event
+        notice.into_iter().chain(event).collect()
     }
 
     /// Takes the number of dead letters held.

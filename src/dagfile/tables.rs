@@ -10,8 +10,17 @@ const SCALARS: Shape = Shape::Dict { named: false, values: &Shape::Scalar };
 pub(super) const KINDS: [&str; 4] = ["task", "service", "check", "teardown"];
 
 /// The kinds of alert.
-pub(super) const ALERTS: [&str; 8] =
-    ["step_failed", "run_failed", "run_missed", "run_finished", "stalled", "recovered", "dead_letters", "deadline_missed"];
+pub(super) const ALERTS: [&str; 9] = [
+    "step_failed",
+    "run_failed",
+    "run_missed",
+    "run_finished",
+    "stalled",
+    "recovered",
+    "dead_letters",
+    "deadline_missed",
+    "topic_remade",
+];
 
 const UNTIL: [&str; 4] = ["started", "ready", "succeeded", "done"];
 

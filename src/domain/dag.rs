@@ -406,6 +406,8 @@ pub enum AlertKind {
     DeadLetters,
     /// A step was not ready, or not done, in time.
     DeadlineMissed,
+    /// A topic was deleted and made anew under the run.
+    TopicRemade,
 }
 
 impl AlertKind {
@@ -420,6 +422,7 @@ impl AlertKind {
             Self::Recovered => "recovered",
             Self::DeadLetters => "dead_letters",
             Self::DeadlineMissed => "deadline_missed",
+            Self::TopicRemade => "topic_remade",
         }
     }
 }

@@ -99,6 +99,19 @@ pub enum RunEvent {
     },
     /// A daemon takes the run up again: what services said meanwhile has not been heard yet.
     Resumed,
+    /// A step noticed something that people should hear of, once.
+    Noticed {
+        /// The step.
+        step: StepName,
+        /// Fence.
+        attempt: u32,
+        /// When it noticed; tells one notice from the next.
+        noticed_at: Timestamp,
+        /// What kind of thing it is.
+        kind: AlertKind,
+        /// One line.
+        text: String,
+    },
 }
 
 /// Everything a run starts from.

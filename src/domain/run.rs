@@ -220,6 +220,9 @@ pub struct StepRun {
     /// When people were told last that the service is not ready in time, in this streak.
     #[serde(default)]
     pub late_told_at: Option<Timestamp>,
+    /// When the step noticed what it told last.
+    #[serde(default)]
+    pub noticed_at: Option<Timestamp>,
     /// Attempts that ended, newest last, at most [`StepRun::KEPT_ATTEMPTS`].
     pub history: Vec<AttemptRecord>,
 }
@@ -256,6 +259,7 @@ impl StepRun {
             resume_stop: false,
             not_before: None,
             late_told_at: None,
+            noticed_at: None,
             history: Vec::new(),
         }
     }

@@ -175,6 +175,8 @@ pub struct Book {
     /// Newest trade time, seconds since 1970.
     watermark: i64,
     unjudged: BTreeSet<(i64, Key)>,
+    /// Old trades are being told again: no window is too old.
+    retelling: bool,
 }
 
 /// Windows are judged this long after their end, so that trades of the same second are in.
@@ -193,7 +195,14 @@ impl Book {
             changed: BTreeSet::new(),
             watermark: i64::MIN,
             unjudged: BTreeSet::new(),
+            retelling: false,
         }
+    }
+
+    /// Says whether the trades that follow are old ones, told again behind newer ones. While they are, every window is kept and can be
+    /// corrected, however late.
+    pub fn retell(&mut self, retelling: bool) {
+        self.retelling = retelling;
     }
 
     /// Takes up what [`Book::symbols`] gave before.
@@ -251,7 +260,7 @@ impl Book {
         self.watermark = self.watermark.max(time);
         let oldest = symbol.newest.saturating_sub(self.lateness);
         let at = symbol.windows.binary_search_by_key(&start, |w| w.start);
-        if start + self.length <= oldest && at.is_err() {
+        if start + self.length <= oldest && at.is_err() && !self.retelling {
             symbol.too_late += 1;
             return Ok(Folded::TooLate);
         }
@@ -331,6 +340,9 @@ impl Book {
             }
             self.unjudged.remove(&(start, key));
         }
+        if self.retelling {
+            return;
+        }
         let Self { symbols, changed, unjudged, length, lateness, .. } = self;
         for (key, symbol) in symbols.iter_mut() {
             let oldest = symbol.newest.saturating_sub(*lateness);
@@ -355,140 +367,4 @@ impl Book {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::trade::EventId;
-
-    fn trade(symbol: &str, at_second: i64, price: &str, quantity: i64, accumulated: i64) -> Trade {
-        let date: Date = "2026-11-20".parse().expect("a date");
-        let at = "2026-11-20T09:00:00+09:00".parse::<Timestamp>().expect("a time") + SignedDuration::from_secs(at_second);
-        Trade {
-            id: EventId::kis("kis", date, symbol, accumulated),
-            feed: "kis".into(),
-            tr_id: "H0STCNT0".into(),
-            symbol: symbol.into(),
-            session_date: date,
-            trade_time: at.to_string(),
-            received_at: at.to_string(),
-            price: price.parse().expect("a price"),
-            quantity,
-            accumulated_volume: accumulated,
-            accumulated_value: accumulated * 100,
-            fields: BTreeMap::new(),
-        }
-    }
-
-    fn book() -> Book {
-        Book::new(Duration::from_secs(30), Duration::from_secs(86_400), 100_000)
-    }
-
-    #[test]
-    fn prices_are_exact_or_refused() {
-        for (text, expected) in
-            [("277750", Some(27_775_000)), ("0.5", Some(50)), ("10.25", Some(1_025)), ("10.250", Some(1_025)), ("0.001", None)]
-        {
-            assert_eq!(hundredths(text.parse().expect("a decimal")), expected, "{text}");
-        }
-        let mut book = book();
-        for bad in ["0", "-5", "1.005"] {
-            assert!(book.fold(&trade("A", 0, bad, 1, 1)).is_err(), "{bad}");
-        }
-        assert_eq!(book.fold(&trade("A", 0, "5", 1, 1)), Ok(Folded::Counted), "a refusal must not mark the id as seen");
-    }
-
-    #[test]
-    fn windows_tumble_on_trade_time_and_late_trades_correct_them() {
-        let mut book = book();
-        for (second, price, quantity, acc) in [(0, "100", 1, 1), (29, "200", 3, 4), (30, "300", 1, 5), (10, "400", 4, 9)] {
-            assert_eq!(book.fold(&trade("A", second, price, quantity, acc)), Ok(Folded::Counted));
-        }
-        let symbol = book.symbols().next().expect("a symbol");
-        let sums: Vec<_> =
-            symbol.windows.iter().map(|w| (w.sums.vwap().expect("volume").normalize().to_string(), w.sums.trades)).collect();
-        assert_eq!(sums, [("287.5".to_owned(), 3), ("300".to_owned(), 1)]);
-        assert_eq!(symbol.session.volume, 9);
-        assert_eq!(symbol.exchange, (9, 900));
-    }
-
-    #[test]
-    fn vwap_rounds_half_up() {
-        let mut sums = Sums::default();
-        sums.add(10_000, 1);
-        sums.add(10_001, 2);
-        assert_eq!(sums.vwap().expect("volume").to_string(), "100.0067");
-        assert_eq!(Sums::default().vwap(), None);
-    }
-
-    #[test]
-    fn trades_beyond_the_lateness_count_in_the_session_only() {
-        let mut book = Book::new(Duration::from_secs(30), Duration::from_secs(60), 100);
-        book.fold(&trade("A", 0, "100", 1, 1)).expect("counted");
-        book.fold(&trade("A", 200, "100", 1, 2)).expect("counted");
-        book.settled();
-        book.judged(false);
-        assert_eq!(book.fold(&trade("A", 1, "100", 1, 3)), Ok(Folded::TooLate));
-        let symbol = book.symbols().next().expect("a symbol");
-        assert_eq!((symbol.session.trades, symbol.too_late, symbol.windows.len()), (3, 1, 1));
-    }
-
-    #[test]
-    fn an_anomaly_is_told_once_after_the_window_passed() {
-        let mut book = book();
-        for (second, price, acc) in [(0, "100", 1), (1, "100", 2), (2, "100", 3), (3, "106", 4)] {
-            book.fold(&trade("A", second, price, 1, acc)).expect("counted");
-        }
-        assert!(book.anomalies(false).is_empty(), "the window is still open");
-        book.fold(&trade("B", 40, "100", 1, 1)).expect("counted");
-        let found = book.anomalies(false);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].1.ids.len(), 4);
-        book.judged(false);
-        book.fold(&trade("A", 4, "107", 1, 5)).expect("counted");
-        assert!(book.anomalies(true).is_empty());
-        // 4.9 % is no anomaly.
-        let mut calm = Sums::default();
-        [10_000, 10_000, 10_490].into_iter().for_each(|p| calm.add(p, 1));
-        assert!(!calm.is_anomalous());
-    }
-
-    #[test]
-    fn a_restored_book_goes_on_where_it_was() {
-        let trades: Vec<_> = (1..200).map(|n| trade("A", n, &format!("{}", 100 + n % 7), n, n)).collect();
-        let mut whole = book();
-        trades.iter().for_each(|t| assert_eq!(whole.fold(t), Ok(Folded::Counted)));
-        let mut first = book();
-        trades[..100].iter().for_each(|t| assert_eq!(first.fold(t), Ok(Folded::Counted)));
-        let saved = serde_json::to_vec(&first.symbols().collect::<Vec<_>>()).expect("saved");
-        let mut second = book();
-        second.restore(serde_json::from_slice(&saved).expect("read"));
-        trades[..100].iter().for_each(|t| second.remember(t.id.as_str()));
-        trades.iter().for_each(|t| assert!(second.fold(t).is_ok()));
-        assert_eq!(whole.symbols().collect::<Vec<_>>(), second.symbols().collect::<Vec<_>>());
-    }
-
-    proptest! {
-        #[test]
-        fn any_order_and_repetition_gives_the_same_sums(
-            steps in prop::collection::vec((0..3usize, 0..600i64, 1..50i64, 1..1000i64), 1..80),
-            order in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
-        ) {
-            let mut accumulated = [0i64; 3];
-            let trades: Vec<_> = steps.iter().map(|(s, at, quantity, price)| {
-                accumulated[*s] += quantity;
-                trade(["A", "B", "C"][*s], *at, &format!("{price}.5"), *quantity, accumulated[*s])
-            }).collect();
-            let mut plain = book();
-            for t in &trades { prop_assert_eq!(plain.fold(t), Ok(Folded::Counted)); }
-            let mut shuffled = book();
-            for index in &order { shuffled.fold(index.get(&trades)).expect("a good trade"); }
-            for t in trades.iter().rev() { shuffled.fold(t).expect("a good trade"); }
-            let sums = |b: &Book| b.symbols().map(|s| (s.symbol.clone(), s.session, s.exchange,
-                s.windows.iter().map(|w| (w.start, w.sums)).collect::<Vec<_>>())).collect::<Vec<_>>();
-            prop_assert_eq!(sums(&plain), sums(&shuffled));
-            let value: i128 = trades.iter().map(|t| i128::from(hundredths(t.price).expect("exact")) * i128::from(t.quantity)).sum();
-            prop_assert_eq!(value, plain.symbols().map(|s| s.session.value).sum::<i128>());
-        }
-    }
-}
+mod tests;

@@ -190,6 +190,7 @@ fn refuse(run: &Run, event: &RunEvent, at: Timestamp) -> Result<(), Refused> {
         | RunEvent::Ready { step, .. }
         | RunEvent::Degraded { step, .. }
         | RunEvent::Waiting { step, .. }
+        | RunEvent::Noticed { step, .. }
         | RunEvent::Exited { step, .. } => known(step),
         RunEvent::Created(_) | RunEvent::Tick | RunEvent::Resumed | RunEvent::CancelRequested { .. } => Ok(()),
     }
@@ -288,6 +289,14 @@ impl<'a> Turn<'a> {
             RunEvent::Waiting { step, attempt, until, reason } => {
                 if let Some(step) = self.current(step, *attempt) {
                     self.waiting(step, *until, reason);
+                }
+            }
+            RunEvent::Noticed { step, attempt, noticed_at, kind, text } => {
+                if let Some(step) = self.current(step, *attempt)
+                    && self.look(step).noticed_at.is_none_or(|last| last < *noticed_at)
+                {
+                    self.of(step).noticed_at = Some(*noticed_at);
+                    self.alert(*kind, Some(step), format!("{}: {text}", step.name));
                 }
             }
             RunEvent::Degraded { step, attempt, reason } => {

@@ -11,7 +11,7 @@ use super::machine::{Applied, apply, next_wake, replay};
 use super::machine_tests::at;
 use super::recovery::{Decision, Seen, recover};
 use crate::domain::dag::fixtures::{dag, step};
-use crate::domain::dag::{Dag, Program, Restart, Step, StepKind, TriggerRule, Until};
+use crate::domain::dag::{AlertKind, Dag, Program, Restart, Step, StepKind, TriggerRule, Until};
 use crate::domain::event::{Action, Created, RunEvent, Stamped};
 use crate::domain::ids::{AttemptId, StepName};
 use crate::domain::run::{Cause, Exit, Run, RunState, StepState, StopCause};
@@ -201,6 +201,11 @@ impl World {
             (5, Some(a), _) if pick.is_multiple_of(2) => {
                 let until = self.now + Duration::from_secs(pick as u64 % 1500);
                 self.feed(RunEvent::Waiting { step: a.step, attempt: a.attempt, until, reason: "taken".into() });
+            }
+            (5, Some(a), _) if pick.is_multiple_of(3) => {
+                let noticed_at = self.now;
+                let kind = AlertKind::TopicRemade;
+                self.feed(RunEvent::Noticed { step: a.step, attempt: a.attempt, noticed_at, kind, text: "anew".into() });
             }
             (5, Some(a), _) => self.feed(RunEvent::Degraded { step: a.step, attempt: a.attempt, reason: "slow".into() }),
             // A stale or doubled end of an attempt that is already gone.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::domain::dag::{ExecutorKind, Step, StopSignal};
+use crate::domain::dag::{AlertKind, ExecutorKind, Step, StopSignal};
 use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
 use crate::domain::schedule::Window;
@@ -82,6 +82,20 @@ pub struct Status {
     /// It cannot be ready before a time, whatever anybody does. A service that is given up meanwhile would only wait again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Wait>,
+    /// The newest thing that it noticed and that people should hear of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
+}
+
+/// Something that a step noticed: told once, however often the status says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// When; later than that of the notice before.
+    pub at: Timestamp,
+    /// What kind of thing it is.
+    pub kind: AlertKind,
+    /// One line for people.
+    pub text: String,
 }
 
 /// Until when a service has to wait before it can be ready, and for what.

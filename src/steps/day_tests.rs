@@ -117,7 +117,7 @@ async fn two_members_share_the_partitions_and_both_drain() {
     day.once("topics", json!({"create": ["kis.trades"], "partitions": 3})).await;
     let first = day.begin("sink/index", "sink-index", json!({}));
     day.arrive(&(1..=200).map(|n| trade("005930", n)).collect::<Vec<_>>()).await;
-    let second = day.begin("sink/index", "sink-index", json!({}));
+    let second = day.begin("sink/index", "sink-index-too", json!({"group": "day.sink-index"}));
     day.arrive(&(1..=200).flat_map(|n| ["000660", "035720"].map(|s| trade(s, n))).collect::<Vec<_>>()).await;
     first.stop.cancel();
     second.stop.cancel();

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::asking::ask_again;
 use super::parameters::Parameters;
+use super::sink::folder;
 use super::sink::objects::{hive, place_of};
 use super::spool_tail::{self, Tail};
 use super::{Context, StepError, log_search};
@@ -226,24 +227,18 @@ impl Look<'_> {
         text.map(parse).transpose()
     }
 
-    /// The newest record in objects: looks into the newest hour that has any, at the last object of each partition.
+    /// The newest record in objects: looks into the newest hour that has any, at the last object of each chain.
     async fn objects_latest(&self) -> Result<Option<Timestamp>, BackendError> {
         let objects = &self.context.backends.objects;
         let now = self.context.clock.now();
         let first = self.context.spec.window.open_at.min(now);
         let mut hour = now;
         loop {
-            let folder = format!("{}/{}/", self.prefix, hive(hour, &self.object_zone));
-            let mut last: BTreeMap<u32, String> = BTreeMap::new();
-            let mut after: Option<String> = None;
-            loop {
-                let keys = objects.list(&folder, after.as_deref(), 1_000).await?;
-                let Some(end) = keys.last() else { break };
-                after = Some(end.clone());
-                for key in keys {
-                    if let Some((partition, _)) = place_of(&key) {
-                        last.insert(partition, key);
-                    }
+            let path = format!("{}/{}/", self.prefix, hive(hour, &self.object_zone));
+            let mut last: BTreeMap<String, String> = BTreeMap::new();
+            for key in folder::keys(objects.as_ref(), &path).await? {
+                if let Some((chain, _)) = place_of(&key) {
+                    last.insert(chain.to_owned(), key);
                 }
             }
             let mut newest: Option<Timestamp> = None;

@@ -196,6 +196,13 @@ pub fn group(spec: &AttemptSpec) -> String {
     format!("{}.{}", spec.id.run.dag(), spec.id.step)
 }
 
+/// The name under which a step that reads the log is a member of its group: `{dag}.{step}.{session}`. The next attempt has the same
+/// one and takes over at once; the same step of another run that lives at the same time has a place of its own.
+pub fn member(spec: &AttemptSpec) -> String {
+    // A session's key may hold a '+', which no member's name does.
+    format!("{}.{}.{}", spec.id.run.dag(), spec.id.step, spec.id.run.key().replace('+', "_"))
+}
+
 /// The zone of the step's schedule; UTC when its name is unknown.
 pub fn zone(spec: &AttemptSpec) -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::get(&spec.timezone).unwrap_or(jiff::tz::TimeZone::UTC)
@@ -204,4 +211,32 @@ pub fn zone(spec: &AttemptSpec) -> jiff::tz::TimeZone {
 /// The attempt's deadline has passed.
 pub fn is_past(deadline: Option<Timestamp>, now: Timestamp) -> bool {
     deadline.is_some_and(|d| now >= d)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::steps::sink::fakes::Stores;
+
+    #[test]
+    fn attempts_share_a_name_and_runs_do_not() {
+        let backends = Arc::new(Stores::default()).backends();
+        let (context, _) = fixtures::context(
+            "sink-index",
+            serde_json::json!({}),
+            backends,
+            fixtures::fast_clock(),
+            std::path::Path::new("data"),
+        );
+        let named = |run: &str, attempt: u32| {
+            let mut spec = context.spec.clone();
+            spec.id = crate::domain::ids::AttemptId { run: run.parse().expect("a run"), attempt, ..spec.id };
+            member(&spec)
+        };
+        assert_eq!(named("day@2026-11-20", 1), "day.sink-index.2026-11-20");
+        assert_eq!(named("day@2026-11-20", 2), named("day@2026-11-20", 1));
+        assert_eq!(named("day@2026-11-20+manual.1", 1), "day.sink-index.2026-11-20_manual.1");
+    }
 }

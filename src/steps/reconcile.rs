@@ -4,17 +4,16 @@
 //! accumulated volumes say what was not (gaps); Σ price·quantity against the exchange's totals says whether prices are right.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::asking::ask_again;
 use super::parameters::Parameters;
+use super::sink::folder;
 use super::sink::index::daily;
 use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail};
 use crate::backends::log::Partition;
@@ -266,11 +265,6 @@ impl Day {
     }
 
     async fn objects(&self, received: &Mutex<Received>) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Line {
-            id: String,
-            session_date: jiff::civil::Date,
-        }
         let objects = &self.context.backends.objects;
         let date = self.context.spec.session_date;
         let today = self.context.clock.now().to_zoned(self.object_zone.clone()).date();
@@ -281,27 +275,13 @@ impl Day {
             .filter(|d| *d <= today.max(date))
             .collect();
         for day in days {
-            let folder = format!("{}/year={:04}/month={:02}/day={:02}/", self.prefix, day.year(), day.month(), day.day());
-            let mut after: Option<String> = None;
-            loop {
-                let keys = retry(self, || objects.list(&folder, after.as_deref(), 1_000)).await?;
-                let Some(last) = keys.last() else { break };
-                after = Some(last.clone());
-                for key in keys {
-                    let Some(body) = retry(self, || objects.get(&key)).await? else { continue };
-                    let corrupt = |e: String| BackendError::new(ErrorKind::Corrupt, format!("object {key}"), e);
-                    let mut text = Vec::new();
-                    flate2::read::MultiGzDecoder::new(body.as_slice())
-                        .read_to_end(&mut text)
-                        .map_err(|e| corrupt(e.to_string()))?;
-                    let mut received = lock(received);
-                    for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                        let line: Line = serde_json::from_slice(line).map_err(|e| corrupt(e.to_string()))?;
-                        if line.session_date == date {
-                            received.ledger.see(Hop::Objects, &line.id);
-                        }
-                    }
-                }
+            let path = format!("{}/year={:04}/month={:02}/day={:02}/", self.prefix, day.year(), day.month(), day.day());
+            for key in retry(self, || folder::keys(objects.as_ref(), &path)).await? {
+                let lines = retry(self, || folder::lines(objects.as_ref(), &key)).await?;
+                let mut received = lock(received);
+                lines.iter().filter(|line| line.session_date == date).for_each(|line| {
+                    received.ledger.see(Hop::Objects, &line.id);
+                });
             }
         }
         Ok(())

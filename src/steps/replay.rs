@@ -224,7 +224,7 @@ fn again(letter: &Stored, now: Timestamp) -> std::result::Result<(Vec<Record>, V
 async fn mark(log: &dyn Log, topic: &str, letters: &[Letter], done: &BTreeSet<String>) -> Result<()> {
     let name = topic_of(topic);
     let Some(known) = log.topic(&name).await? else { return Ok(()) };
-    let mut consumer = log.join(GROUP, std::slice::from_ref(&name)).await?;
+    let mut consumer = log.join(GROUP, std::slice::from_ref(&name), None).await?;
     let mut commits = Vec::new();
     // The partitions of a group come with the first polls; with nobody else in it, all at once.
     for _ in 0..10 {

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::envelope::REFILL;
 use super::parameters::Parameters;
 use super::sink::core::{self, Sink};
 use super::sink::index::daily;
@@ -186,6 +187,7 @@ impl Lane for VwapLane {
         self.next = record.offset + 1;
         let now = self.clock.now();
         self.due.get_or_insert_with(|| now.checked_add(self.emit).unwrap_or(Timestamp::MAX));
+        self.book.retell(record.record.header(REFILL).is_some());
         match serde_json::from_slice::<Trade>(&record.record.value).map_err(|e| e.to_string()) {
             Ok(trade) => match self.book.fold(&trade) {
                 Ok(Folded::Duplicate) => return Pushed::Duplicate,

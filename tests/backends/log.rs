@@ -60,7 +60,7 @@ pub async fn read_all(log: &dyn Log, partition: &Partition) -> Vec<Stored> {
 }
 
 /// Polls until a condition holds, within a deadline; returns everything polled.
-async fn poll_until(consumer: &mut dyn Consumer, mut done: impl FnMut(&Polled) -> bool) -> Vec<Polled> {
+pub async fn poll_until(consumer: &mut dyn Consumer, mut done: impl FnMut(&Polled) -> bool) -> Vec<Polled> {
     let mut all = Vec::new();
     let polls = async {
         loop {
@@ -164,7 +164,7 @@ async fn a_recreated_topic_is_another_one(place: &dyn Place) {
     let log = place.log().await;
     log.create_topic("t", 1).await.expect("creates");
     fill(&*log, "t", 5).await;
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assigned(&mut *consumer).await;
     consumer.commit(&[Committed { partition: partition("t", 0), next: 3 }]).await.expect("commits");
     let first = log.topic("t").await.expect("describes").expect("exists");
@@ -202,7 +202,7 @@ async fn missing_topics_are_not_found(place: &dyn Place) {
     log.create_topic("t", 1).await.expect("creates");
     assert_eq!(log.read(&partition("t", 1), 0, 1).await.expect_err("missing").kind, ErrorKind::NotFound);
     // A group may wait for a topic that somebody is about to create.
-    let mut consumer = log.join("g", &["later".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["later".into()], None).await.expect("joins");
     let waiting = tokio::spawn(async move { assigned(&mut *consumer).await });
     log.create_topic("later", 1).await.expect("creates");
     assert_eq!(waiting.await.expect("no panic"), [Committed { partition: partition("later", 0), next: 0 }]);
@@ -215,7 +215,7 @@ async fn records_of_two_megabytes_pass(place: &dyn Place) {
     log.append("t", large.clone()).await.expect("appends");
     let read = read_all(&*log, &partition("t", 0)).await;
     assert!(read.iter().map(|s| &s.record).eq(&large));
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assert!(records(&mut *consumer, 6).await.iter().map(|s| &s.record).eq(&large));
     let error = log.append("t", vec![record("k", "fits"), record("k", vec![0; 17 << 20])]).await.expect_err("too large");
     assert_eq!(error.kind, ErrorKind::Rejected);
@@ -225,7 +225,7 @@ async fn records_of_two_megabytes_pass(place: &dyn Place) {
 async fn an_append_wakes_a_waiting_poll(place: &dyn Place) {
     let log = place.log().await;
     log.create_topic("t", 1).await.expect("creates");
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assigned(&mut *consumer).await;
     assert_eq!(consumer.poll(Duration::from_millis(1)).await.expect("polls"), Polled::Nothing);
     let waiting = tokio::spawn(async move { consumer.poll(Duration::from_secs(3600)).await });
@@ -238,7 +238,7 @@ async fn a_group_goes_on_where_it_committed(place: &dyn Place) {
     let log = place.log().await;
     log.create_topic("t", 1).await.expect("creates");
     fill(&*log, "t", 10).await;
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assert_eq!(records(&mut *consumer, 10).await.len(), 10);
     let commit = |next| vec![Committed { partition: partition("t", 0), next }];
     consumer.commit(&commit(4)).await.expect("commits");
@@ -249,10 +249,10 @@ async fn a_group_goes_on_where_it_committed(place: &dyn Place) {
     drop(log);
     let log = place.log().await;
     assert_eq!(log.groups().await.expect("lists"), [("g".to_owned(), commit(7))]);
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assert_eq!(assigned(&mut *consumer).await, commit(7));
     assert_eq!(records(&mut *consumer, 3).await.iter().map(|s| s.offset).collect::<Vec<_>>(), [7, 8, 9]);
-    let mut other = log.join("other", &["t".into()]).await.expect("joins");
+    let mut other = log.join("other", &["t".into()], None).await.expect("joins");
     assert_eq!(assigned(&mut *other).await, commit(0));
 }
 
@@ -306,7 +306,7 @@ async fn two_members_share_without_loss_or_double_work(place: &dyn Place) {
         }
     });
     let topics = ["t".to_owned()];
-    let join = || log.join("g", &topics);
+    let join = || log.join("g", &topics, None);
     let first = tokio::spawn(work(join().await.expect("joins"), Arc::clone(&log), TOTAL, |_| false));
     // The second comes while the first works, the third comes and goes.
     let second = tokio::spawn(work(join().await.expect("joins"), Arc::clone(&log), TOTAL, |_| false));
@@ -327,9 +327,9 @@ async fn a_commit_after_the_loss_of_a_partition_is_fenced(place: &dyn Place) {
     let log = place.log().await;
     log.create_topic("t", 2).await.expect("creates");
     fill(&*log, "t", 20).await;
-    let mut first = log.join("g", &["t".into()]).await.expect("joins");
+    let mut first = log.join("g", &["t".into()], None).await.expect("joins");
     assert_eq!(assigned(&mut *first).await.len(), 2);
-    let mut second = log.join("g", &["t".into()]).await.expect("joins");
+    let mut second = log.join("g", &["t".into()], None).await.expect("joins");
     let polled = poll_until(&mut *first, |p| matches!(p, Polled::Revoked(_))).await;
     let Some(Polled::Revoked(going)) = polled.last() else { panic!("{polled:?}") };
     assert_eq!(going.len(), 1);
@@ -359,7 +359,7 @@ async fn seek_and_pause_steer_reading(place: &dyn Place) {
     log.create_topic("t", 2).await.expect("creates");
     let placed = fill(&*log, "t", 40).await;
     let of_first = placed.iter().filter(|(number, _)| *number == 0).count();
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assigned(&mut *consumer).await;
     consumer.pause(&partition("t", 1), true).await.expect("pauses");
     let read = records(&mut *consumer, of_first).await;
@@ -376,7 +376,7 @@ async fn seek_and_pause_steer_reading(place: &dyn Place) {
 async fn a_dropped_poll_loses_nothing(place: &dyn Place) {
     let log = place.log().await;
     log.create_topic("t", 2).await.expect("creates");
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     let mut seen = BTreeSet::new();
     let mut owned = BTreeSet::new();
     const TOTAL: usize = 400;

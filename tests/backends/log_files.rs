@@ -54,7 +54,7 @@ async fn a_damaged_record_costs_itself_and_its_offset_is_not_given_again() {
     assert_eq!(log.topic("t").await.expect("describes").expect("exists").partitions[0].end, 19);
     let placed = fill(&log, "t", 2).await;
     assert!(placed[0].1 > 19 && placed[1].1 == placed[0].1 + 1, "{placed:?}");
-    let mut consumer = log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     let read: Vec<_> = records(&mut *consumer, 21).await.iter().map(|s| s.offset).collect();
     assert_eq!(read, (0..19).chain(placed.iter().map(|p| p.1)).collect::<Vec<_>>());
     assert!(dir.path().join("t/0/aside").read_dir().expect("a folder").next().is_some(), "the damaged bytes were not kept");
@@ -97,9 +97,9 @@ async fn a_silent_member_is_put_out_and_learns_of_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let log = EmbeddedLog::open_with(dir.path(), Duration::from_millis(100)).expect("opens");
     log.create_topic("t", 1).await.expect("creates");
-    let mut silent = log.join("g", &["t".into()]).await.expect("joins");
+    let mut silent = log.join("g", &["t".into()], None).await.expect("joins");
     assigned(&mut *silent).await;
-    let mut heir = log.join("g", &["t".into()]).await.expect("joins");
+    let mut heir = log.join("g", &["t".into()], None).await.expect("joins");
     // One long poll: the log itself notices that the other's time is up.
     assert!(matches!(heir.poll(LONG).await.expect("polls"), Polled::Assigned(_)));
     let late = silent.commit(&[Committed { partition: partition("t", 0), next: 0 }]).await;

@@ -2,8 +2,10 @@
 
 mod frozen;
 mod index;
+mod killed;
 mod log;
 mod log_files;
+mod log_names;
 mod mail;
 mod objects;
 mod places;

@@ -140,6 +140,15 @@ impl Kafka {
         Some(Self { endpoint, prefix: format!("test-{:016x}.", fastrand::u64(..)) })
     }
 
+    /// The same, for another process of a test that already has one.
+    pub fn with_prefix(address: &str, prefix: &str) -> Self {
+        Self { endpoint: Endpoint::parse(address).expect("an address"), prefix: prefix.to_owned() }
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub fn open(&self) -> Arc<dyn Log> {
         Prefixed::narrow(Arc::new(KafkaLog::connect(&self.endpoint).expect("an address")), &self.prefix)
     }

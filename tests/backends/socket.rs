@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use crate::places::Daemon;
 
 const LONG: Duration = Duration::from_secs(20);
-const HELLO: &[u8; 16] = b"openbell stores\x01";
+const HELLO: &[u8; 16] = b"openbell stores\x02";
 
 fn record(value: &str) -> Record {
     Record { key: None, value: value.into(), headers: vec![], timestamp: Timestamp::UNIX_EPOCH }
@@ -55,7 +55,7 @@ async fn a_consumer_joins_again_after_its_connection_died() {
     stores.log.create_topic("t", 1).await.expect("creates");
     let partition = Partition { topic: "t".into(), number: 0 };
     let committed = |next| vec![Committed { partition: partition.clone(), next }];
-    let mut consumer = stores.log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = stores.log.join("g", &["t".into()], None).await.expect("joins");
     assert_eq!(consumer.poll(LONG).await.expect("polls"), Polled::Assigned(committed(0)));
     stores.log.append("t", vec![record("a"), record("b")]).await.expect("appends");
     assert!(matches!(consumer.poll(LONG).await.expect("polls"), Polled::Records(some) if some.len() == 2));
@@ -85,7 +85,7 @@ async fn a_client_that_goes_away_leaves_its_groups() {
         scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let consumer = runtime.block_on(async {
-                let mut consumer = first.log.join("g", &["t".into()]).await.expect("joins");
+                let mut consumer = first.log.join("g", &["t".into()], None).await.expect("joins");
                 assert!(matches!(consumer.poll(LONG).await.expect("polls"), Polled::Assigned(_)));
                 consumer
             });
@@ -93,7 +93,7 @@ async fn a_client_that_goes_away_leaves_its_groups() {
             std::mem::forget(consumer);
         });
     });
-    let mut heir = second.log.join("g", &["t".into()]).await.expect("joins");
+    let mut heir = second.log.join("g", &["t".into()], None).await.expect("joins");
     let inherited = tokio::time::timeout(LONG, heir.poll(LONG)).await.expect("in time").expect("polls");
     assert!(matches!(inherited, Polled::Assigned(_)), "{inherited:?}");
     daemon.stop().await;
@@ -105,7 +105,7 @@ async fn garbage_ends_its_own_connection_and_no_other() {
     let daemon = Daemon::start(dir.path()).await;
     let stores = connect(dir.path().join("sock"));
     stores.log.create_topic("t", 1).await.expect("creates");
-    let mut consumer = stores.log.join("g", &["t".into()]).await.expect("joins");
+    let mut consumer = stores.log.join("g", &["t".into()], None).await.expect("joins");
     assert!(matches!(consumer.poll(LONG).await.expect("polls"), Polled::Assigned(_)));
     let huge = u32::MAX.to_be_bytes();
     let nonsense = [&5u32.to_be_bytes()[..], &[0xff; 5]].concat();
@@ -133,7 +133,7 @@ async fn what_listens_may_be_another_program_or_version() {
     let listener = tokio::net::UnixListener::bind(dir.path().join("sock")).expect("binds");
     let other = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("accepts");
-        stream.write_all(b"openbell stores\x02").await.expect("writes");
+        stream.write_all(b"openbell stores\x01").await.expect("writes");
         stream.read_to_end(&mut Vec::new()).await.map(drop)
     });
     let error = connect(dir.path().join("sock")).log.topics().await.expect_err("another version");

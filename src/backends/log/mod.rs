@@ -138,22 +138,33 @@ pub trait Log: Send + Sync {
 
     /// Joins a consumer group. Partitions are spread over the group's members and move when members come or go;
     /// a group that never committed starts at each partition's start.
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>>;
+    ///
+    /// A `name` is for a member that has successors, as a step's attempt has. Whoever joins a group under the name of a member
+    /// takes that member's place at once, also of one that died and never left; the earlier one, if it lives, is told
+    /// [`Replaced`](crate::backends::ErrorKind::Replaced). Members without a name, and with different names, know nothing of each other.
+    ///
+    /// # Errors
+    /// `Rejected` without topics, and for a group, topic or name that is not of 1 to 200 letters, digits, `.`, `_` and `-`.
+    async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>>;
 
     /// Every group's committed offsets.
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>>;
 }
 
-/// A member of a consumer group. Dropping it leaves the group.
+/// A member of a consumer group. Dropping it leaves the group. One that was replaced leaves nothing and frees nothing.
 #[async_trait]
 pub trait Consumer: Send {
     /// Waits up to `wait` of real time for something to do.
+    ///
+    /// # Errors
+    /// `Replaced` once another member has this one's place: for good.
     async fn poll(&mut self, wait: Duration) -> Result<Polled>;
 
     /// Records that everything before `next` is done.
     ///
     /// # Errors
-    /// `Fenced` when a partition is no longer this member's; nothing of the call is committed then.
+    /// `Fenced` when a partition is no longer this member's, `Replaced` when another member has this one's place; nothing of
+    /// the call is committed then.
     async fn commit(&mut self, offsets: &[Committed]) -> Result<()>;
 
     /// Goes on reading an assigned partition at `offset`.

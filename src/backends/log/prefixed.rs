@@ -76,9 +76,10 @@ impl Log for Prefixed {
         Ok(inner_stored(&self.prefix, stored))
     }
 
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>> {
+    async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>> {
         let topics: Vec<String> = topics.iter().map(|t| outer(&self.prefix, t)).collect();
-        let member = self.log.join(&outer(&self.prefix, group), &topics).await?;
+        // A member's name counts within its group, which has the prefix.
+        let member = self.log.join(&outer(&self.prefix, group), &topics, name).await?;
         Ok(Box::new(Member { member, prefix: self.prefix.clone() }))
     }
 

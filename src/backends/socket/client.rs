@@ -63,8 +63,8 @@ impl Log for Remote {
     async fn read(&self, partition: &Partition, offset: u64, max: usize) -> Result<Vec<Stored>> {
         call!(self, Records, Request::Read { partition: partition.clone(), offset, max })
     }
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>> {
-        Ok(Box::new(RemoteConsumer::join(Arc::clone(&self.0), group, topics).await?))
+    async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>> {
+        Ok(Box::new(RemoteConsumer::join(Arc::clone(&self.0), group, topics, name).await?))
     }
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {
         call!(self, Groups, Request::Groups)

@@ -20,6 +20,7 @@ pub(super) struct RemoteConsumer {
     link: Arc<Link>,
     group: String,
     topics: Vec<String>,
+    name: Option<String>,
     /// The connection that the consumer lives on, and its number there; `None` between its loss and the next poll.
     seat: Option<Seat>,
     owned: BTreeSet<Partition>,
@@ -51,11 +52,12 @@ impl Drop for Seat {
 }
 
 impl RemoteConsumer {
-    pub(super) async fn join(link: Arc<Link>, group: &str, topics: &[String]) -> Result<Self> {
+    pub(super) async fn join(link: Arc<Link>, group: &str, topics: &[String], name: Option<&str>) -> Result<Self> {
         let mut joined = Self {
             link,
             group: group.to_owned(),
             topics: topics.to_vec(),
+            name: name.map(str::to_owned),
             seat: None,
             owned: BTreeSet::new(),
             polling: None,
@@ -69,7 +71,12 @@ impl RemoteConsumer {
         let connection = self.link.connection().await?;
         // The seat exists before the daemon answers, so that giving up meanwhile leaves the group again.
         let seat = Seat { number: connection.number(), connection };
-        let request = Request::Join { consumer: seat.number, group: self.group.clone(), topics: self.topics.clone() };
+        let request = Request::Join {
+            consumer: seat.number,
+            group: self.group.clone(),
+            topics: self.topics.clone(),
+            name: self.name.clone(),
+        };
         match seat.connection.call(request).await? {
             Reply::Done => self.seat = Some(seat),
             _ => return Connection::unexpected(&self.link.place),

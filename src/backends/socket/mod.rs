@@ -29,4 +29,4 @@ pub use server::serve;
 const MAX_FRAME: usize = 64 << 20;
 
 /// First bytes of either end; the last one is the protocol's version, raised whenever a call or answer changes.
-const HELLO: [u8; 16] = *b"openbell stores\x01";
+const HELLO: [u8; 16] = *b"openbell stores\x02";

@@ -52,6 +52,7 @@ pub(super) enum Request {
         consumer: u64,
         group: String,
         topics: Vec<String>,
+        name: Option<String>,
     },
     Poll {
         consumer: u64,

@@ -91,8 +91,8 @@ async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()
         while work.try_join_next().is_some() {}
         let member = |consumer: &u64| members.get(consumer).cloned();
         match request {
-            Request::Join { consumer, group, topics } => {
-                let joined = backends.log.join(&group, &topics).await;
+            Request::Join { consumer, group, topics, name } => {
+                let joined = backends.log.join(&group, &topics, name.as_deref()).await;
                 let outcome = joined.map(|c| {
                     members.insert(consumer, Arc::new(Member { consumer: Mutex::new(c), interrupted: watch::channel(0).0 }));
                     Reply::Done

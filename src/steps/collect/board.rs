@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::intake::Counts;
 use crate::clock::Clock;
 use crate::domain::trade::rfc3339;
-use crate::executor::{Status, Wait};
+use crate::executor::{Notice, Status, Wait};
 use crate::steps::Reporter;
 
 /// Reports follow each other no faster than this, in real time.
@@ -35,6 +35,8 @@ pub(super) struct Facts {
     pub(super) ready: bool,
     /// The feed's session waits for something outside of it.
     pub(super) waits: Option<Wait>,
+    /// What people should hear of.
+    pub(super) notice: Option<Notice>,
     /// Part → what is wrong with it.
     pub(super) troubles: BTreeMap<&'static str, String>,
 }
@@ -105,14 +107,14 @@ impl Board {
 
     /// Reports the status now.
     pub(super) fn report(&self) {
-        let (ready, degraded, waits) = {
+        let (ready, degraded, waits, notice) = {
             let facts = self.lock();
             let troubles: Vec<_> = facts.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}")).collect();
             // Once it was ready, nobody counts the time until it is.
             let waits = facts.waits.clone().filter(|_| !facts.ready);
-            (facts.ready, (!troubles.is_empty()).then(|| troubles.join("; ")), waits)
+            (facts.ready, (!troubles.is_empty()).then(|| troubles.join("; ")), waits, facts.notice.clone())
         };
-        self.reporter.status(Status { ready, degraded, facts: self.object(), waits });
+        self.reporter.status(Status { ready, degraded, facts: self.object(), waits, notice });
     }
 
     /// Reports on change, and once in a while without one, until it is dropped.

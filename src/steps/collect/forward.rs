@@ -27,6 +27,9 @@ const LEAST_WAIT: Duration = Duration::from_millis(20);
 /// The cursor file is stored at most this often: what it lags behind is found out on the next start.
 const STORE_CURSOR: Duration = Duration::from_millis(250);
 
+/// Between two looks whether what was delivered is still there, in real time.
+const VERIFY_EVERY: Duration = Duration::from_secs(2);
+
 /// A store to deliver to.
 #[async_trait]
 pub(super) trait Target: Send {
@@ -39,6 +42,12 @@ pub(super) trait Target: Send {
 
     /// Delivers entries, in order. Those that are there already are skipped.
     async fn deliver(&mut self, entries: &[Entry]) -> Result<()>;
+
+    /// Whether what was delivered is still there, as far as can be seen: asked once in a while and at the end. If not, the store is prepared
+    /// anew.
+    async fn intact(&mut self) -> bool {
+        true
+    }
 
     /// Writes how far it has come.
     fn note(facts: &mut Facts, seq: u64)
@@ -91,7 +100,12 @@ impl<T: Target> Forwarder<T> {
         let mut reader = Some(blocking(move || Reader::open(&dir, from)).await?);
         self.board.update(|f| T::note(f, from - 1));
         let mut stored = (Instant::now(), from);
+        let mut verified = Instant::now();
         loop {
+            if verified.elapsed() >= VERIFY_EVERY {
+                self.verify().await?;
+                verified = Instant::now();
+            }
             let mut open = reader.take().expect("put back after each read");
             let (back, read) = blocking(move || {
                 let read = open.next(BATCH);
@@ -105,7 +119,10 @@ impl<T: Target> Forwarder<T> {
                 // A sync between the read above and this wait is noticed: the receiver remembers what it saw last.
                 tokio::select! {
                     // It fails only once the writer is gone and its last sync was noticed.
-                    changed = self.synced.changed() => if changed.is_err() { return Ok(()) },
+                    changed = self.synced.changed() => if changed.is_err() {
+                        return self.verify().await;
+                    },
+                    () = tokio::time::sleep_until(verified + VERIFY_EVERY) => {}
                     () = self.abandon.cancelled() => return Ok(()),
                 }
                 continue;
@@ -122,6 +139,19 @@ impl<T: Target> Forwarder<T> {
                 self.store(&mut stored, *next).await;
             }
         }
+    }
+
+    async fn verify(&mut self) -> Result<()> {
+        let name = self.target.name();
+        // A store that is silent will be found out by the next delivery.
+        if tokio::time::timeout(ANSWER, self.target.intact()).await.unwrap_or(true) {
+            return Ok(());
+        }
+        Err(BackendError::new(
+            ErrorKind::Unavailable,
+            name,
+            "what was delivered is gone; what the spool holds of it is sent again",
+        ))
     }
 
     /// Stores the cursor file. It is a hint: where it cannot be written, forwarding goes on.

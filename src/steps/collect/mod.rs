@@ -109,7 +109,13 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     let mut forwarders = JoinSet::new();
     forwarders.spawn(
         Forwarder {
-            target: ToLog::new(Arc::clone(&context.backends.log), &plan.topic, connector.clone(), spool_id),
+            target: ToLog::new(
+                Arc::clone(&context.backends.log),
+                &plan.topic,
+                to_log::Source { connector: connector.clone(), spool: spool_id, dir: dir.clone() },
+                context.clock.clone(),
+                Arc::clone(&board),
+            ),
             dir: dir.clone(),
             synced: forwarded.clone(),
             board: Arc::clone(&board),

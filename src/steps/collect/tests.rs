@@ -1,5 +1,7 @@
 //! The collector against an exchange of a few lines, on stores that fail on demand.
 
+mod refill;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

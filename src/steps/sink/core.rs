@@ -53,8 +53,9 @@ const BUSY_POLL: Duration = Duration::from_millis(20);
 /// Runs a sink until its context is stopped, then drains to the end the log had at that moment.
 ///
 /// # Errors
-/// When the target cannot be prepared, when a lane had to stop for good, or when the drain time passed before everything
-/// was written. Everything written is committed in each case; nothing is skipped.
+/// When the target cannot be prepared, when a lane had to stop for good, when the drain time passed before everything was
+/// written, or when another attempt of the step has taken over. What is written is committed, or written again by whoever goes
+/// on; nothing is skipped.
 pub async fn run(context: Context, sink: Sink) -> Result<serde_json::Value, StepError> {
     let (sender, news) = unbounded_channel();
     let mut core = Core {
@@ -128,16 +129,19 @@ impl Core {
 
     async fn live(&mut self) -> Result<serde_json::Value, StepError> {
         let mut failures = 0;
+        let name = crate::steps::member(&self.context.spec);
         loop {
             // Lanes of an earlier membership may still write; what they write is idempotent and they can commit nothing.
             self.forget_lanes();
-            match self.context.backends.log.join(&self.sink.group, std::slice::from_ref(&self.sink.topic)).await {
+            match self.context.backends.log.join(&self.sink.group, std::slice::from_ref(&self.sink.topic), Some(&name)).await {
                 Ok(mut consumer) => {
                     if self.trouble.take().is_some() {
                         self.context.reporter.line("the log answers again");
                     }
                     match self.member(consumer.as_mut(), &mut failures).await {
                         Ok(()) => return self.leave(consumer).await,
+                        // Joining again would take the place back, and so on without an end.
+                        Err(error) if error.kind == ErrorKind::Replaced => return Err(self.replaced(&error)),
                         Err(error) if self.past_drain() => return Err(error.into()),
                         Err(error) => self.wait_out(&error, &mut failures).await,
                     }
@@ -326,7 +330,7 @@ impl Core {
         Ok(drain.complete || self.lanes.values().any(|l| l.stopped.is_some()))
     }
 
-    fn forget_lanes(&mut self) {
+    pub(super) fn forget_lanes(&mut self) {
         for lane in std::mem::take(&mut self.lanes).into_values() {
             lane.task.abort();
         }

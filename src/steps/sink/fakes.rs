@@ -57,8 +57,12 @@ pub(crate) struct Stores {
 #[derive(Default)]
 struct Inner {
     topics: BTreeMap<String, Vec<Vec<Stored>>>,
+    /// How often a topic was made.
+    made: BTreeMap<String, u32>,
     committed: BTreeMap<(String, Partition), u64>,
     members: BTreeMap<String, Vec<u64>>,
+    /// Who joined a group last under a name.
+    names: BTreeMap<(String, String), u64>,
     generation: u64,
     /// Who reads a partition of a group; it moves only once its holder has given it up.
     holders: BTreeMap<(String, u32), u64>,
@@ -149,10 +153,13 @@ impl Log for Fake {
             return Err(BackendError::new(ErrorKind::Rejected, topic, "another partition count"));
         }
         inner.topics.insert(topic.to_owned(), vec![Vec::new(); partitions as usize]);
+        *inner.made.entry(topic.to_owned()).or_default() += 1;
         Ok(true)
     }
     async fn delete_topic(&self, topic: &str) -> Result<()> {
-        self.0.inner().topics.remove(topic);
+        let mut inner = self.0.inner();
+        inner.topics.remove(topic);
+        inner.committed.retain(|(_, partition), _| partition.topic != topic);
         Ok(())
     }
     async fn topic(&self, topic: &str) -> Result<Option<Topic>> {
@@ -160,12 +167,13 @@ impl Log for Fake {
     }
     async fn topics(&self) -> Result<Vec<Topic>> {
         let range = |p: &Vec<Stored>| Range { start: 0, end: p.len() as u64 };
+        let inner = self.0.inner();
         let topic = |(name, ps): (&String, &Vec<Vec<Stored>>)| Topic {
             name: name.clone(),
-            incarnation: "i1".into(),
+            incarnation: format!("i{}", inner.made.get(name).copied().unwrap_or_default()),
             partitions: ps.iter().map(range).collect(),
         };
-        Ok(self.0.inner().topics.iter().map(topic).collect())
+        Ok(inner.topics.iter().map(topic).collect())
     }
     async fn append(&self, topic: &str, records: Vec<Record>) -> Result<Vec<(u32, u64)>> {
         let fault = self.0.faults.before("append")?;
@@ -198,11 +206,15 @@ impl Log for Fake {
             .ok_or_else(|| BackendError::new(ErrorKind::NotFound, partition.to_string(), "no such partition"))?;
         Ok(records.iter().skip(offset as usize).take(max).cloned().collect())
     }
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>> {
+    async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>> {
         let fault = self.0.faults.before("join")?;
         let mut inner = self.0.inner();
         inner.generation += 1;
         let id = inner.generation;
+        let name = name.map(|name| (group.to_owned(), name.to_owned()));
+        if let Some(before) = name.clone().and_then(|name| inner.names.insert(name, id)) {
+            inner.remove(group, before);
+        }
         inner.members.entry(group.to_owned()).or_default().push(id);
         drop(inner);
         self.0.changed.notify_waiters();
@@ -210,6 +222,7 @@ impl Log for Fake {
             stores: Arc::clone(&self.0),
             group: group.to_owned(),
             topic: topics[0].clone(),
+            name,
             id,
             owned: BTreeMap::new(),
             paused: Vec::new(),
@@ -231,13 +244,34 @@ struct Member {
     stores: Arc<Stores>,
     group: String,
     topic: String,
+    name: Option<(String, String)>,
     id: u64,
     owned: BTreeMap<u32, u64>,
     paused: Vec<u32>,
     revoking: Vec<u32>,
 }
 
+impl Inner {
+    fn remove(&mut self, group: &str, id: u64) {
+        if let Some(members) = self.members.get_mut(group) {
+            members.retain(|m| *m != id);
+        }
+        self.holders.retain(|_, holder| *holder != id);
+    }
+}
+
 impl Member {
+    /// Another one has joined under this one's name.
+    fn replaced(&self) -> Result<()> {
+        let inner = self.stores.inner();
+        match &self.name {
+            Some(name) if inner.names.get(name) != Some(&self.id) => {
+                Err(BackendError::new(ErrorKind::Replaced, &self.group, "another member has this one's place"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn wanted(&self) -> Vec<u32> {
         let inner = self.stores.inner();
         let members = inner.members.get(&self.group).cloned().unwrap_or_default();
@@ -293,11 +327,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Ok(mut inner) = self.stores.inner.lock()
-            && let Some(members) = inner.members.get_mut(&self.group)
-        {
-            members.retain(|m| *m != self.id);
-            inner.holders.retain(|_, holder| *holder != self.id);
+        if let Ok(mut inner) = self.stores.inner.lock() {
+            inner.remove(&self.group, self.id);
         }
     }
 }
@@ -308,6 +339,7 @@ impl Consumer for Member {
         let fault = self.stores.faults.before("poll")?;
         let deadline = tokio::time::Instant::now() + wait;
         loop {
+            self.replaced()?;
             if let Some(polled) = self.look() {
                 return Faults::after(fault, polled);
             }
@@ -319,6 +351,7 @@ impl Consumer for Member {
     }
     async fn commit(&mut self, offsets: &[Committed]) -> Result<()> {
         let fault = self.stores.faults.before("commit")?;
+        self.replaced()?;
         if let Some(foreign) = offsets.iter().find(|o| !self.owned.contains_key(&o.partition.number)) {
             return Err(BackendError::new(ErrorKind::Fenced, foreign.partition.to_string(), "another member owns it"));
         }

@@ -8,6 +8,7 @@
 mod assignment;
 mod batch;
 pub mod core;
+pub mod folder;
 pub mod index;
 pub mod lane;
 pub mod objects;

@@ -6,7 +6,11 @@
 //! that start from the same commit cannot both store a record, and a lost reply is found out by the same path.
 //!
 //! A stretch in which every record was a duplicate or a dead letter becomes an object without lines: it keeps the chain whole.
+//!
+//! Records that were sent again to a topic that was made anew ([`REFILL`]) begin a chain of their own. Their folder follows from the time of
+//! receipt, as it did the first time, so what is there already is found by reading the folder's objects ([`super::folder`]).
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +21,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::core::{self, Sink};
+use super::folder;
 use super::lane::{Due, Flushed, Lane, Pushed, Target};
 use crate::backends::log::{Log, Partition, Stored};
 use crate::backends::objects::{Metadata, Objects, Put};
 use crate::backends::{BackendError, ErrorKind, Result};
 use crate::clock::Clock;
 use crate::domain::recent::RecentIds;
-use crate::steps::envelope::{Envelope, with_place};
+use crate::steps::envelope::{Envelope, REFILL, with_place};
 use crate::steps::log_search;
 use crate::steps::parameters::Parameters;
 use crate::steps::{Context, StepError};
@@ -68,11 +73,11 @@ pub fn hive(at: Timestamp, zone: &TimeZone) -> String {
     format!("year={:04}/month={:02}/day={:02}/hour={:02}", t.year(), t.month(), t.day(), t.hour())
 }
 
-/// The partition and first offset that an object's key names.
-pub fn place_of(key: &str) -> Option<(u32, u64)> {
-    let mut parts = key.strip_suffix(".jsonl.gz")?.rsplit('+');
-    let start = parts.next()?.parse().ok()?;
-    Some((parts.next()?.parse().ok()?, start))
+/// The chain that an object of this key belongs to, and its first offset. A chain is of one partition of one incarnation of the topic, in
+/// one folder; the keys of two chains do not follow each other in time.
+pub fn place_of(key: &str) -> Option<(&str, u64)> {
+    let (chain, start) = key.strip_suffix(".jsonl.gz")?.rsplit_once('+')?;
+    Some((chain, start.parse().ok()?))
 }
 
 pub(super) struct ObjectsTarget {
@@ -112,6 +117,8 @@ impl Target for ObjectsTarget {
             size: self.size,
             every: self.every,
             recent,
+            written: None,
+            wanted: None,
             skip_before: next,
             open: None,
         };
@@ -129,6 +136,10 @@ struct ObjectsLane {
     size: usize,
     every: Duration,
     recent: RecentIds,
+    /// A folder, and the ids that its objects had when they were read.
+    written: Option<(String, HashSet<String>)>,
+    /// A folder to read before the next record can be judged.
+    wanted: Option<String>,
     /// Offsets before this are in objects already.
     skip_before: u64,
     open: Option<Stretch>,
@@ -200,6 +211,12 @@ impl Lane for ObjectsLane {
         if self.open.as_ref().is_some_and(|open| open.folder != folder) {
             return Pushed::FlushFirst(Box::new(record));
         }
+        let again = envelope.is_ok() && record.record.header(REFILL).is_some();
+        if again && self.written.as_ref().is_none_or(|(of, _)| *of != folder) {
+            self.wanted = Some(folder);
+            return Pushed::FlushFirst(Box::new(record));
+        }
+        let written = |id: &str| again && self.written.as_ref().is_some_and(|(_, ids)| ids.contains(id));
         let due = self.clock.now().checked_add(self.every).unwrap_or(Timestamp::MAX);
         let open = self.open.get_or_insert_with(|| Stretch { folder, entries: Vec::new(), bytes: 0, due });
         let mut entry = Entry { offset: record.offset, received_at, line: None };
@@ -208,7 +225,7 @@ impl Lane for ObjectsLane {
                 open.entries.push(entry);
                 Pushed::Refused(Box::new(record), refusal)
             }
-            Ok(envelope) if !self.recent.insert(&envelope.id) => {
+            Ok(envelope) if written(&envelope.id) || !self.recent.insert(&envelope.id) => {
                 open.entries.push(entry);
                 Pushed::Duplicate
             }
@@ -232,6 +249,11 @@ impl Lane for ObjectsLane {
     }
 
     async fn flush(&mut self) -> Result<Flushed> {
+        if let Some(folder) = self.wanted.clone() {
+            let ids = folder::ids(self.objects.as_ref(), &format!("{}/{folder}/", self.prefix)).await?;
+            self.written = Some((folder, ids));
+            self.wanted = None;
+        }
         let Some(stretch) = &self.open else { return Ok(Flushed::default()) };
         let (Some(key), Some(last)) = (self.key(stretch), stretch.entries.last()) else { return Ok(Flushed::default()) };
         let end = last.offset;

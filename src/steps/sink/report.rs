@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::core::Core;
+use crate::backends::BackendError;
 use crate::backends::log::Consumer;
 use crate::executor::Status;
 use crate::steps::StepError;
@@ -54,6 +55,16 @@ impl Core {
         }))
     }
 
+    /// Ends the lanes of an attempt whose place another one has.
+    pub(super) fn replaced(&mut self, error: &BackendError) -> StepError {
+        self.forget_lanes();
+        let spec = &self.context.spec;
+        StepError::Failed(format!(
+            "another attempt of step {} has taken over, so attempt {} ends; nothing is lost, the other goes on from the last commit ({}: {})",
+            spec.id.step, spec.id.attempt, error.place, error.message
+        ))
+    }
+
     pub(super) fn tell(&mut self, now: bool) {
         let zone = crate::steps::zone(&self.context.spec);
         let at = |since: &Timestamp| crate::domain::trade::rfc3339(*since, &zone);
@@ -85,6 +96,6 @@ impl Core {
         }
         facts.insert("group".to_owned(), self.sink.group.clone().into());
         self.told = Some((Instant::now(), self.ready, degraded.clone()));
-        self.context.reporter.status(Status { ready: self.ready, degraded, facts, waits: None });
+        self.context.reporter.status(Status { ready: self.ready, degraded, facts, waits: None, notice: None });
     }
 }

@@ -12,6 +12,7 @@ use crate::backends::log::Committed;
 use crate::backends::{Backends, ErrorKind};
 use crate::clock::Clock;
 use crate::executor::folder::{StopOrder, write_stop};
+use crate::steps::envelope::REFILL;
 use crate::steps::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
 use crate::steps::{Context, StepError, dead_letter, run};
 
@@ -222,11 +223,11 @@ async fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     let lines = lines(&stores);
     same(lines.clone(), 100);
     assert_eq!(lines.len(), 600, "an object line was written twice");
-    let mut next: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
     for (key, (_, metadata)) in stores.objects() {
-        let (partition, start) = super::objects::place_of(&key).expect("a key");
-        assert_eq!(start, next.get(&partition).copied().unwrap_or(0), "every object starts where its predecessor ended: {key}");
-        next.insert(partition, metadata["end_offset"].parse::<u64>().expect("an offset") + 1);
+        let (chain, start) = super::objects::place_of(&key).expect("a key");
+        assert_eq!(start, next.get(chain).copied().unwrap_or(0), "every object starts where its predecessor ended: {key}");
+        next.insert(chain.to_owned(), metadata["end_offset"].parse::<u64>().expect("an offset") + 1);
     }
 }
 
@@ -245,6 +246,43 @@ async fn an_existing_object_is_gone_on_after() {
     for (key, object) in before {
         assert_eq!(stores.objects().get(&key), Some(&object), "an object was replaced");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_to_a_topic_made_anew_is_written_once() {
+    let stores = Arc::new(Stores::default());
+    let backends = filled(&stores, 50).await;
+    let programs = [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")];
+    for (program, name) in programs {
+        start(program, name, json!({}), &backends).drain().await.expect("drained");
+    }
+    let averages = |stores: &Stores| stores.documents("kis-vwap-2026.11.20");
+    let before = averages(&stores);
+    backends.log.delete_topic("kis.trades").await.expect("deleted");
+    backends.log.create_topic("kis.trades", 3).await.expect("created");
+    // Newer ones got there before anybody noticed.
+    fill(&backends, 51, 52).await;
+    for n in 1..=50 {
+        let mut records: Vec<_> = SYMBOLS.iter().map(|s| record(&trade(s, n))).collect();
+        records.iter_mut().for_each(|r| r.headers.push((REFILL.to_owned(), b"s".to_vec())));
+        backends.log.append("kis.trades", records).await.expect("appended");
+    }
+    fill(&backends, 53, 60).await;
+    for (program, name) in programs {
+        // Killed in the middle, and again from the start.
+        let step = start(program, name, json!({}), &backends);
+        stores.wait_until("a beginning", |s| s.committed(&format!("day.{name}")).values().sum::<u64>() > 0).await;
+        step.kill().await;
+        start(program, name, json!({}), &backends).drain().await.expect("drained");
+    }
+    same(stores.documents(INDEX).into_keys(), 60);
+    same(lines(&stores), 60);
+    assert_eq!(lines(&stores).len(), 360, "a line is there twice");
+    let whole = Arc::new(Stores::default());
+    let plain = filled(&whole, 60).await;
+    start("vwap", "vwap", json!({}), &plain).drain().await.expect("drained");
+    assert_eq!(averages(&stores), averages(&whole));
+    assert_ne!(averages(&stores), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,7 +318,7 @@ async fn a_partition_that_moves_is_finished_first_and_a_late_commit_is_dropped()
     let first = start("sink/index", "sink-index", json!({}), &backends);
     stores.wait_until("the first member's trades", |s| s.documents(INDEX).len() == 180).await;
     stores.fail("commit", Fault::Before(ErrorKind::Fenced));
-    let second = start("sink/index", "sink-index", json!({}), &backends);
+    let second = start("sink/index", "sink-index-too", json!({"group": "day.sink-index"}), &backends);
     fill(&backends, 31, 60).await;
     stores.wait_until("all trades", |s| s.documents(INDEX).len() == 360).await;
     first.drain().await.expect("drained");
@@ -288,6 +326,27 @@ async fn a_partition_that_moves_is_finished_first_and_a_late_commit_is_dropped()
     second.drain().await.expect("drained");
     same(stores.documents(INDEX).into_keys(), 70);
     assert_eq!(stores.committed("day.sink-index").values().sum::<u64>(), 420);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_attempt_takes_over_and_the_one_before_ends_with_the_reason() {
+    let stores = Arc::new(Stores::default());
+    let backends = filled(&stores, 30).await;
+    for (program, name) in [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")] {
+        let ghost = start(program, name, json!({}), &backends);
+        let heard = Arc::clone(&ghost.heard);
+        stores.wait_until("the first attempt", |_| heard.status.lock().expect("not poisoned").ready).await;
+        let next = start(program, name, json!({}), &backends);
+        // Nobody stops it, and it does not come back to take its place again.
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ghost.task).await.expect("ends by itself");
+        let error = ended.expect("does not panic").expect_err("replaced").to_string();
+        assert!(error.contains(&format!("another attempt of step {name} has taken over")), "{error}");
+        next.drain().await.expect("drained");
+        assert_eq!(stores.committed(&format!("day.{name}")).values().sum::<u64>(), 180, "{program}");
+    }
+    same(stores.documents(INDEX).into_keys(), 30);
+    same(lines(&stores), 30);
+    assert_eq!(lines(&stores).len(), 180, "an object line was written twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

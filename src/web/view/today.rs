@@ -82,7 +82,7 @@ pub struct AlertRow {
 fn alert_class(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::Recovered | AlertKind::RunFinished => "good",
-        AlertKind::DeadLetters | AlertKind::DeadlineMissed | AlertKind::RunMissed => "warn",
+        AlertKind::DeadLetters | AlertKind::DeadlineMissed | AlertKind::RunMissed | AlertKind::TopicRemade => "warn",
         AlertKind::Stalled | AlertKind::StepFailed | AlertKind::RunFailed => "bad",
     }
 }

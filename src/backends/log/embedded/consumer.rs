@@ -25,6 +25,7 @@ pub(super) struct EmbeddedConsumer {
     log: Arc<Inner>,
     group: String,
     topics: Vec<String>,
+    name: Option<String>,
     id: MemberId,
     positions: BTreeMap<Partition, Position>,
     /// Told as revoked; given up by the next poll.
@@ -64,12 +65,13 @@ impl Drop for Call<'_> {
 }
 
 impl EmbeddedConsumer {
-    pub(super) fn join(log: Arc<Inner>, group: &str, topics: &[String]) -> Self {
+    pub(super) fn join(log: Arc<Inner>, group: &str, topics: &[String], name: Option<&str>) -> Self {
         let id = log.member_id();
         let joined = Self {
             log,
             group: group.to_owned(),
             topics: topics.to_vec(),
+            name: name.map(str::to_owned),
             id,
             positions: BTreeMap::new(),
             going: Vec::new(),
@@ -82,7 +84,7 @@ impl EmbeddedConsumer {
     fn enter(&self) {
         let mut groups = self.log.groups();
         let group = groups.entry(self.group.clone()).or_insert_with(|| Group::new(BTreeMap::new()));
-        group.join(self.id, &self.topics, Instant::now());
+        group.join(self.id, &self.topics, self.name.as_deref(), Instant::now());
         drop(groups);
         self.log.wake();
     }
@@ -95,28 +97,36 @@ impl EmbeddedConsumer {
     }
 
     /// Takes this member's turn; what it brings is entered in the positions at once.
-    fn turn(&mut self) -> (Option<Polled>, Option<Instant>) {
+    fn turn(&mut self) -> Result<(Option<Polled>, Option<Instant>)> {
         for partition in self.going.drain(..) {
             self.positions.remove(&partition);
         }
         let counts = self.log.partition_counts();
         let mut groups = self.log.groups();
-        let Some(group) = groups.get_mut(&self.group) else { return (None, None) };
+        let Some(group) = groups.get_mut(&self.group) else { return Ok((None, None)) };
         let (turn, changed) = group.turn(self.id, &counts, Instant::now(), self.log.session_timeout);
         let committed = match &turn {
             Turn::Assigned(partitions) => partitions.iter().map(|p| group.committed.get(p).cloned()).collect(),
             _ => Vec::new(),
         };
+        if turn == Turn::PutOut {
+            // In one go: whoever takes the name from now on replaces the new member.
+            group.leave(self.id);
+            self.id = self.log.member_id();
+            group.join(self.id, &self.topics, self.name.as_deref(), Instant::now());
+        }
         drop(groups);
-        if changed {
+        if changed || turn == Turn::PutOut {
             self.log.wake();
         }
-        match turn {
+        Ok(match turn {
+            Turn::Replaced => {
+                self.positions.clear();
+                return Err(replaced(&self.place()));
+            }
             Turn::PutOut => {
-                self.id = self.log.member_id();
-                self.enter();
                 let lost: Vec<_> = std::mem::take(&mut self.positions).into_keys().collect();
-                // With nothing to tell, the new member's first turn comes at once: entering woke this poll too.
+                // With nothing to tell, the new member's first turn comes at once: joining woke this poll too.
                 ((!lost.is_empty()).then_some(Polled::Revoked(lost)), Some(Instant::now()))
             }
             Turn::Revoked(partitions) => {
@@ -128,7 +138,7 @@ impl EmbeddedConsumer {
                 ((!starts.is_empty()).then_some(Polled::Assigned(starts)), Some(Instant::now()))
             }
             Turn::Read { look_again } => (None, look_again),
-        }
+        })
     }
 
     fn assigned(&mut self, partitions: Vec<Partition>, committed: Vec<Option<(String, u64)>>) -> Vec<Committed> {
@@ -187,8 +197,12 @@ impl EmbeddedConsumer {
         }
     }
 
+    fn place(&self) -> String {
+        format!("{} group {}", self.log.place, self.group)
+    }
+
     fn owned(&mut self, partition: &Partition) -> Result<&mut Position> {
-        let place = format!("{} group {}", self.log.place, self.group);
+        let place = self.place();
         self.positions.get_mut(partition).ok_or_else(|| fenced(&place, partition))
     }
 }
@@ -216,6 +230,11 @@ fn fenced(place: &str, partition: &Partition) -> BackendError {
         .remedy("what was read of it is read again by its new owner")
 }
 
+fn replaced(place: &str) -> BackendError {
+    BackendError::new(ErrorKind::Replaced, place, "another member joined under this one's name and has its place")
+        .remedy("end this one; the other goes on from the last commit")
+}
+
 impl Inner {
     /// Blocking: checks and writes a commit as one.
     fn commit(&self, group: &str, id: MemberId, offsets: &[Committed]) -> Result<()> {
@@ -231,6 +250,9 @@ impl Inner {
         let mut committed = {
             let groups = self.groups();
             let Some(state) = groups.get(group) else { return Ok(()) };
+            if state.is_replaced(id) {
+                return Err(replaced(&place));
+            }
             if let Some(partition) = fresh.keys().find(|p| !state.owns(id, p)) {
                 return Err(fenced(&place, partition));
             }
@@ -253,7 +275,7 @@ impl Consumer for EmbeddedConsumer {
         loop {
             // Marked as seen before looking, so that what comes while looking wakes the wait.
             changes.borrow_and_update();
-            let (told, look_again) = self.turn();
+            let (told, look_again) = self.turn()?;
             if let Some(told) = told {
                 return Ok(told);
             }

@@ -32,6 +32,10 @@ struct Member {
 pub(super) struct Group {
     members: BTreeMap<MemberId, Member>,
     owners: BTreeMap<Partition, MemberId>,
+    /// Who joined last under a name; also after it was put out, until it leaves.
+    names: BTreeMap<String, MemberId>,
+    /// Whose place another one has taken, until they leave.
+    replaced: BTreeSet<MemberId>,
     pub(super) committed: CommittedOffsets,
 }
 
@@ -40,6 +44,8 @@ pub(super) struct Group {
 pub(super) enum Turn {
     /// It was put out, for example because it did not poll for too long.
     PutOut,
+    /// Another one joined under its name.
+    Replaced,
     /// Tell it that these go.
     Revoked(Vec<Partition>),
     /// These are its own now.
@@ -50,17 +56,33 @@ pub(super) enum Turn {
 
 impl Group {
     pub(super) fn new(committed: CommittedOffsets) -> Self {
-        Self { members: BTreeMap::new(), owners: BTreeMap::new(), committed }
+        Self { members: BTreeMap::new(), owners: BTreeMap::new(), names: BTreeMap::new(), replaced: BTreeSet::new(), committed }
     }
 
-    pub(super) fn join(&mut self, id: MemberId, topics: &[String], now: Instant) {
+    /// A new member; under a name it takes the place of whoever had it.
+    pub(super) fn join(&mut self, id: MemberId, topics: &[String], name: Option<&str>, now: Instant) {
+        if let Some(before) = name.and_then(|name| self.names.insert(name.to_owned(), id)) {
+            self.remove(before);
+            self.replaced.insert(before);
+        }
         let member = Member { topics: topics.to_vec(), seen: now, calls: 0, told: BTreeSet::new(), lost: Vec::new() };
         self.members.insert(id, member);
     }
 
     pub(super) fn leave(&mut self, id: MemberId) {
+        self.remove(id);
+        self.names.retain(|_, holder| *holder != id);
+        self.replaced.remove(&id);
+    }
+
+    fn remove(&mut self, id: MemberId) {
         self.members.remove(&id);
         self.owners.retain(|_, owner| *owner != id);
+    }
+
+    /// Whether another one has taken this member's place.
+    pub(super) fn is_replaced(&self, id: MemberId) -> bool {
+        self.replaced.contains(&id)
     }
 
     pub(super) fn owns(&self, id: MemberId, partition: &Partition) -> bool {
@@ -110,6 +132,9 @@ impl Group {
         now: Instant,
         timeout: Duration,
     ) -> (Turn, bool) {
+        if self.is_replaced(id) {
+            return (Turn::Replaced, false);
+        }
         let mut changed = self.put_out_silent(id, now, timeout);
         let Some(member) = self.members.get_mut(&id) else { return (Turn::PutOut, changed) };
         member.seen = now;
@@ -148,7 +173,7 @@ impl Group {
             .map(|(m, _)| *m)
             .collect();
         for member in &silent {
-            self.leave(*member);
+            self.remove(*member);
         }
         !silent.is_empty()
     }
@@ -207,6 +232,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Join(u64),
+        JoinUnderTheName(u64),
         Leave(u64),
         Turn(u64),
         Wait(u64),
@@ -216,8 +242,9 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             2 => (0u64..4).prop_map(Step::Join),
-            1 => (0u64..4).prop_map(Step::Leave),
-            12 => (0u64..4).prop_map(Step::Turn),
+            2 => (4u64..7).prop_map(Step::JoinUnderTheName),
+            1 => (0u64..7).prop_map(Step::Leave),
+            12 => (0u64..7).prop_map(Step::Turn),
             1 => (1u64..12).prop_map(Step::Wait),
             1 => Just(Step::Delete),
         ];
@@ -241,7 +268,7 @@ mod tests {
                 let mine = believed.entry(id).or_default();
                 mine.retain(|p| !told.contains(p));
                 match &turn {
-                    Turn::PutOut => mine.clear(),
+                    Turn::PutOut | Turn::Replaced => mine.clear(),
                     Turn::Assigned(new) => mine.extend(new.iter().cloned()),
                     Turn::Revoked(_) | Turn::Read { .. } => {}
                 }
@@ -249,12 +276,22 @@ mod tests {
             };
             for step in steps {
                 match step {
-                    Step::Join(id) => if !group.members.contains_key(&id) { believed.remove(&id); group.join(id, &wanted, now); },
+                    Step::Join(id) => if !group.members.contains_key(&id) {
+                        believed.remove(&id);
+                        group.join(id, &wanted, None, now);
+                    },
+                    Step::JoinUnderTheName(id) => if !group.members.contains_key(&id) {
+                        group.leave(id);
+                        believed.remove(&id);
+                        group.join(id, &wanted, Some("n"), now);
+                    },
                     Step::Leave(id) => { group.leave(id); believed.remove(&id); }
                     Step::Turn(id) => { turn(&mut group, &mut believed, id, now); }
                     Step::Wait(seconds) => now += Duration::from_secs(seconds),
                     Step::Delete => group.forget_topic("t"),
                 }
+                let named: Vec<_> = group.members.keys().filter(|id| **id >= 4).collect();
+                prop_assert!(named.len() <= 1, "{named:?} are under one name");
                 // A member that owns a partition is the only one; others may believe, but they are fenced.
                 for (partition, owner) in &group.owners {
                     prop_assert!(group.members.contains_key(owner), "{partition} is with nobody");
@@ -289,7 +326,13 @@ mod tests {
                     Member { topics: m.topics.clone(), seen: m.seen, calls: m.calls, told: m.told.clone(), lost: m.lost.clone() },
                 )
             });
-            let mut copy = Group { members: members.collect(), owners: self.owners.clone(), committed: self.committed.clone() };
+            let mut copy = Group {
+                members: members.collect(),
+                owners: self.owners.clone(),
+                names: self.names.clone(),
+                replaced: self.replaced.clone(),
+                committed: self.committed.clone(),
+            };
             copy.turn(id, topics, now, TIMEOUT)
         }
     }
@@ -299,10 +342,10 @@ mod tests {
         let topics = BTreeMap::from([("t".to_owned(), 2)]);
         let start = Instant::now();
         let mut group = Group::new(BTreeMap::new());
-        group.join(1, &["t".to_owned()], start);
+        group.join(1, &["t".to_owned()], None, start);
         group.turn(1, &topics, start, TIMEOUT);
         group.begin(1);
-        group.join(2, &["t".to_owned()], start);
+        group.join(2, &["t".to_owned()], None, start);
         let late = start + 3 * TIMEOUT;
         assert_eq!(group.turn(2, &topics, late, TIMEOUT).0, Turn::Read { look_again: None });
         group.end(1, late);
@@ -310,5 +353,32 @@ mod tests {
         let (turn, changed) = group.turn(2, &topics, late + TIMEOUT, TIMEOUT);
         assert!(matches!(turn, Turn::Assigned(all) if all.len() == 2) && changed);
         assert_eq!(group.turn(1, &topics, late, TIMEOUT).0, Turn::PutOut);
+    }
+
+    #[test]
+    fn a_name_has_one_member_whatever_became_of_the_one_before() {
+        let topics = BTreeMap::from([("t".to_owned(), 2)]);
+        let wanted = ["t".to_owned()];
+        let start = Instant::now();
+        let mut group = Group::new(BTreeMap::new());
+        let all = |turn: &Turn| matches!(turn, Turn::Assigned(all) if all.len() == 2);
+        group.join(1, &wanted, Some("n"), start);
+        assert!(all(&group.turn(1, &topics, start, TIMEOUT).0));
+        // In the middle of a call, and of a hand-over.
+        group.begin(1);
+        group.join(2, &wanted, Some("n"), start);
+        assert!(all(&group.turn(2, &topics, start, TIMEOUT).0));
+        assert_eq!(group.turn(1, &topics, start, TIMEOUT).0, Turn::Replaced);
+        group.leave(1);
+        assert!(group.owns(2, &Partition { topic: "t".into(), number: 0 }), "one that was replaced has nothing to leave");
+        // Put out before: it must not come back into the place of its successor.
+        let late = start + TIMEOUT;
+        group.join(3, &wanted, None, late);
+        assert!(all(&group.turn(3, &topics, late, TIMEOUT).0));
+        group.join(4, &wanted, Some("n"), late);
+        assert_eq!(group.turn(2, &topics, late, TIMEOUT).0, Turn::Replaced);
+        group.leave(4);
+        group.leave(2);
+        assert!(group.names.is_empty() && group.replaced.is_empty());
     }
 }

@@ -238,8 +238,11 @@ impl Log for EmbeddedLog {
         .await
     }
 
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>> {
+    async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>> {
         topics::check_name(&self.0.place, "consumer group", group)?;
+        if let Some(name) = name {
+            topics::check_name(&self.0.place, "member", name)?;
+        }
         for topic in topics {
             topics::check_name(&self.0.place, "topic", topic)?;
         }
@@ -250,7 +253,7 @@ impl Log for EmbeddedLog {
                 format!("group \"{group}\" was joined without topics"),
             ));
         }
-        Ok(Box::new(EmbeddedConsumer::join(Arc::clone(&self.0), group, topics)))
+        Ok(Box::new(EmbeddedConsumer::join(Arc::clone(&self.0), group, topics, name)))
     }
 
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {

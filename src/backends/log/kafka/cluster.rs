@@ -13,6 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::detached::Detached;
 use super::errors::Heard;
 use super::link::Links;
+use super::names::{Name, Names};
 use super::settings::{MAX_MESSAGE, PATIENCE, Settings};
 use crate::backends::log::{Partition, Range, Topic};
 use crate::backends::{BackendError, ErrorKind, Result, blocking};
@@ -34,13 +35,31 @@ pub(super) struct Cluster {
     pub(super) settings: Arc<Settings>,
     /// Where connections of our own are possible.
     pub(super) links: Option<Links>,
+    names: Names,
     asking: Mutex<Option<Arc<Detached<BaseConsumer<Heard>>>>>,
     counts: Mutex<HashMap<String, (u32, Instant)>>,
 }
 
 impl Cluster {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { links: Links::new(&settings), settings, asking: Mutex::default(), counts: Mutex::default() }
+        Self {
+            links: Links::new(&settings),
+            names: Names::default(),
+            settings,
+            asking: Mutex::default(),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Takes a member's name in a group. `None` where it could not be given back: a member that left would hold its partitions until
+    /// its session runs out.
+    pub(super) fn take_name(&self, group: &str, name: &str) -> Option<Name> {
+        self.links.as_ref().map(|_| self.names.take(group, name))
+    }
+
+    /// Removes the member of a name that nobody has taken since.
+    pub(super) fn give_back(&self, group: &str, name: &Name) -> Result<()> {
+        self.links.as_ref().map_or(Ok(()), |links| name.give_back(|| links.remove_member(group, name.as_str())))
     }
 
     /// For messages.

@@ -108,11 +108,11 @@ pub(super) fn kind(code: Code) -> ErrorKind {
         Code::UnknownMemberId
         | Code::IllegalGeneration
         | Code::RebalanceInProgress
-        | Code::FencedInstanceId
         | Code::FencedMemberEpoch
         | Code::StaleMemberEpoch
         | Code::UnreleasedInstanceId
         | Code::AssignmentLost => ErrorKind::Fenced,
+        Code::FencedInstanceId => ErrorKind::Replaced,
         _ => ErrorKind::Unavailable,
     }
 }

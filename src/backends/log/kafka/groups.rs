@@ -65,7 +65,7 @@ impl Cluster {
             return Ok(Vec::new());
         }
         let place = format!("{} group {group}", self.settings.place);
-        let client = BaseConsumer::from_config_and_context(&self.settings.joining(group)?, Heard::default());
+        let client = BaseConsumer::from_config_and_context(&self.settings.joining(group, None)?, Heard::default());
         let client = Detached::new(client.map_err(|e| Heard::default().explain(&place, &e))?);
         let mut list = TopicPartitionList::new();
         for (topic, count) in partitions {

@@ -4,17 +4,22 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::settings::Settings;
+use super::settings::{PATIENCE, Settings};
 use super::wire::{self, Api, Malformed, Reader};
 use crate::backends::log::{Committed, Partition};
 use crate::backends::{BackendError, ErrorKind, Result};
 
 /// Waits for a connection, and for an answer; short, since a broken connection costs several of them.
 const WAIT: Duration = Duration::from_secs(4);
+/// Between tries while a group moves to another broker.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Kafka's own codes.
 const UNKNOWN_TOPIC: i16 = 3;
+const GROUP_MOVES: std::ops::RangeInclusive<i16> = 14..=16;
+const UNKNOWN_MEMBER: i16 = 25;
 const SASL_FAILED: i16 = 58;
 const NO_GROUP: i16 = 69;
 
@@ -62,7 +67,7 @@ impl Links {
                 Err(error) => failed = Some(error),
             }
         }
-        Err(failed.unwrap_or_else(|| BackendError::new(ErrorKind::Rejected, &self.settings.place, "no broker is named")))
+        Err(failed.unwrap_or_else(|| self.nobody()))
     }
 
     /// Every group's committed offsets; `None` if this cluster is too old to say it in one go.
@@ -98,6 +103,55 @@ impl Links {
         Ok(Some(all))
     }
 
+    /// Removes the member of this name from a group, so that the others take over at once; one that is not there is fine.
+    pub(super) fn remove_member(&self, group: &str, name: &str) -> Result<()> {
+        let place = format!("{} group {group}", self.settings.place);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match self.coordinator(group)? {
+                (0, broker) => {
+                    let asked = wire::leave_group(group, name);
+                    let answer = self.ask(&broker.address, wire::LEAVE_GROUP, &asked, wire::leave_group_answer)?;
+                    answer.ok_or_else(|| self.too_old())?
+                }
+                (error, _) => error,
+            };
+            if error == UNKNOWN_MEMBER {
+                return Ok(());
+            }
+            if !GROUP_MOVES.contains(&error) || Instant::now() >= deadline {
+                return check(&place, error);
+            }
+            thread::sleep(TRY_AGAIN);
+        }
+    }
+
+    /// The broker that looks after a group, or an error code.
+    fn coordinator(&self, group: &str) -> Result<(i16, wire::Broker)> {
+        let mut failed = None;
+        for broker in &self.settings.brokers {
+            match self.ask(broker, wire::FIND_COORDINATOR, &wire::find_coordinator(group), wire::find_coordinator_answer) {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => return Err(self.too_old()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.nobody()))
+    }
+
+    fn nobody(&self) -> BackendError {
+        BackendError::new(ErrorKind::Rejected, &self.settings.place, "no broker is named")
+    }
+
+    fn too_old(&self) -> BackendError {
+        BackendError::new(
+            ErrorKind::Rejected,
+            &self.settings.place,
+            "the cluster is too old to be told that a named member leaves",
+        )
+        .remedy("its place is free once the session has run out; Kafka 2.4 and later free it at once")
+    }
+
     /// Sends a request and reads its answer; `None` if the broker does not know this version of it.
     fn ask<T>(
         &self,
@@ -128,7 +182,9 @@ impl Links {
 fn check(place: &str, error: i16) -> Result<()> {
     match error {
         0 => Ok(()),
-        14..=16 => Err(BackendError::new(ErrorKind::Unavailable, place, format!("groups are being loaded (error {error})"))),
+        error if GROUP_MOVES.contains(&error) => {
+            Err(BackendError::new(ErrorKind::Unavailable, place, format!("groups are being loaded (error {error})")))
+        }
         29..=31 => Err(BackendError::new(ErrorKind::Forbidden, place, format!("this user may not see groups (error {error})"))
             .remedy("grant the user the right to describe groups")),
         _ => Err(BackendError::new(ErrorKind::Unavailable, place, format!("refuses to tell of groups (error {error})"))),

@@ -6,6 +6,7 @@
 //! hand-over is cooperative: it takes from a member only what another one is to get.
 
 mod offsets;
+mod place;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 
 use super::cluster::Cluster;
 use super::errors::{self, Heard};
+use super::names::Name;
 use super::reader::BATCH_BYTES;
 use super::records;
 use super::settings::HAND_OVER;
@@ -67,6 +69,8 @@ pub(super) struct State {
     batch: Vec<Stored>,
     /// News that no poll has been given yet.
     told: VecDeque<Polled>,
+    /// When the library was last polled.
+    polled: Option<Instant>,
     /// This membership is of no use any more.
     broken: Option<BackendError>,
     /// The member wants to leave, or is gone.
@@ -92,6 +96,7 @@ pub(super) struct Inner {
     pub(super) cluster: Arc<Cluster>,
     group: String,
     topics: Vec<String>,
+    name: Option<Name>,
     watch: Arc<Watch>,
     pub(super) heard: Heard,
     commands: Mutex<Receiver<Command>>,
@@ -112,6 +117,8 @@ impl std::ops::Deref for Membership {
 
 impl ClientContext for Membership {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What is fatal to the client is told by the next poll.
+        let level = if facility == "FATAL" { RDKafkaLogLevel::Warning } else { level };
         errors::log(level, facility, message);
     }
 
@@ -145,6 +152,7 @@ impl Membership {
         watch: Arc<Watch>,
         group: &str,
         topics: &[String],
+        name: Option<Name>,
         commands: Receiver<Command>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -152,6 +160,7 @@ impl Membership {
             cluster,
             group: group.to_owned(),
             topics: topics.to_vec(),
+            name,
             watch,
             heard: Heard::default(),
             commands: Mutex::new(commands),
@@ -167,7 +176,8 @@ impl Membership {
     /// A consumer that is about to join.
     pub(super) fn client(&self) -> Result<Client> {
         let fail = |e: KafkaError| self.heard.explain(&self.place, &e);
-        let client = Client::from_config_and_context(&self.cluster.settings.joining(&self.group)?, self.clone()).map_err(fail)?;
+        let settings = self.cluster.settings.joining(&self.group, self.name.as_ref().map(Name::as_str))?;
+        let client = Client::from_config_and_context(&settings, self.clone()).map_err(fail)?;
         let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
         client.subscribe(&topics).map_err(fail)?;
         Ok(client)
@@ -180,11 +190,16 @@ impl Membership {
             if !self.state().renew {
                 break;
             }
-            self.close(client);
+            let replaced = self.replaced_meanwhile(&client);
+            // Under a name too it joins as a new member, since partitions of another topic are to be spread.
+            if let Err(error) = self.close(client) {
+                tracing::warn!(%error, "a member that joins anew could not leave first");
+            }
             self.closing.store(false, Ordering::Relaxed);
-            let fresh = self.client();
+            let fresh = replaced.map_or_else(|| self.client(), Err);
             let mut state = self.state();
             state.renew = false;
+            state.polled = None;
             let lost: Vec<_> = std::mem::take(&mut state.owned).into_keys().collect();
             state.batch.clear();
             if !lost.is_empty() {
@@ -196,24 +211,12 @@ impl Membership {
                     state.broken = Some(error);
                     drop(state);
                     while self.serve_without_client() {}
-                    return self.left();
+                    return self.left(Ok(()));
                 }
             }
         }
-        self.close(client);
-        self.left();
-    }
-
-    /// Leaves the group and ends the client; this waits for brokers, and is why there is a thread.
-    fn close(&self, client: Client) {
-        self.closing.store(true, Ordering::Relaxed);
-        drop(client);
-    }
-
-    fn left(&self) {
-        if let Some(reply) = self.state().leaving.take() {
-            reply.send(Ok(())).unwrap_or_default(); // whoever left may not wait for it
-        }
+        let outcome = self.close(client);
+        self.left(outcome);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -354,8 +357,12 @@ impl Membership {
         let mut bytes = 0;
         let mut count = 0;
         let mut wait = wait;
-        while count < BATCH_RECORDS && bytes < BATCH_BYTES {
-            match client.poll(wait) {
+        while count < BATCH_RECORDS && bytes < BATCH_BYTES && !self.was_silent() {
+            let polled = client.poll(wait);
+            if self.was_silent() {
+                break;
+            }
+            match polled {
                 None => break,
                 Some(Ok(message)) => match records::stored(&self.cluster.settings.place, &message) {
                     Ok(stored) => {
@@ -374,7 +381,7 @@ impl Membership {
                     }
                 },
                 Some(Err(error)) => {
-                    self.failed(&error);
+                    self.failed(client, &error);
                     break;
                 }
             }
@@ -383,9 +390,16 @@ impl Membership {
         count > 0
     }
 
-    fn failed(&self, error: &KafkaError) {
+    fn failed(&self, client: &Client, error: &KafkaError) {
+        if let Some(replaced) = self.replaced(client) {
+            return self.end(replaced);
+        }
         let mut state = self.state();
         match error.rdkafka_error_code() {
+            Some(Code::PollExceeded) if self.name.is_some() => {
+                drop(state);
+                self.put_out();
+            }
             Some(code) if errors::passing(code) => {}
             // Retention went past this member, or the partition lost its end: where to go on is found out by assigning anew.
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {

@@ -16,6 +16,10 @@
 //!   nothing tells a recreated topic from its predecessor, and whoever recreates one gives it another name.
 //! * Records of transactions that were aborted are not seen; offsets may have gaps there and where compaction took records.
 //! * A commit for a topic that was deleted and recreated a moment ago succeeds; it is void, as it names the old topic.
+//! * With encryption and with SCRAM a member's name is not used, since nothing could free its place when it leaves; a member that
+//!   dies holds its partitions until its session of ten seconds has run out.
+//! * A member that takes another one's place is given what that one had. Should its topic have more partitions by then, those come
+//!   with the next change among the members.
 //! * A broker that froze with an append in its socket may still carry it out when it wakes, after whoever sent it has looked at
 //!   the tail in vain; that is a duplicate, which the sinks fold by id.
 
@@ -26,6 +30,7 @@ mod errors;
 mod groups;
 mod link;
 mod member;
+mod names;
 mod producer;
 mod reader;
 mod records;
@@ -124,8 +129,11 @@ impl Log for KafkaLog {
         blocking::run(self.place(), move || readers.read(&partition, offset, max)).await
     }
 
-    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Consumer>> {
+    async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>> {
         check_name(self.place(), "consumer group", group)?;
+        if let Some(name) = name {
+            check_name(self.place(), "member", name)?;
+        }
         for topic in topics {
             check_name(self.place(), "topic", topic)?;
         }
@@ -136,14 +144,16 @@ impl Log for KafkaLog {
         let watch = self.watch()?;
         watch.add(topics);
         let (commands, questions) = mpsc::channel();
-        let member = Membership::new(Arc::clone(&self.cluster), watch, group, topics, questions);
-        let place = member.place().to_owned();
-        blocking::run(&place, move || {
+        let (cluster, group, topics, name) =
+            (Arc::clone(&self.cluster), group.to_owned(), topics.to_vec(), name.map(str::to_owned));
+        let place = blocking::run(self.place(), move || {
+            let name = name.and_then(|name| cluster.take_name(&group, &name));
+            let member = Membership::new(cluster, watch, &group, &topics, name, questions);
             let client = member.client()?;
             let fail = |e| BackendError::new(ErrorKind::Unavailable, member.place(), format!("no thread: {e}"));
             let runs = member.clone();
             std::thread::Builder::new().name("kafka-member".into()).spawn(move || runs.run(client)).map_err(fail)?;
-            Ok(())
+            Ok(member.place().to_owned())
         })
         .await?;
         Ok(Box::new(KafkaConsumer::new(place, commands)))

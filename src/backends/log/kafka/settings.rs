@@ -18,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A member that the cluster has not heard of for this long loses its partitions.
 const SESSION: Duration = Duration::from_secs(10);
 /// A member that has not been polled for this long loses its partitions.
-const POLL_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a member that was told of a loss may take until it polls again; less than [`POLL_INTERVAL`].
 pub(super) const HAND_OVER: Duration = Duration::from_secs(20);
 
@@ -239,9 +239,13 @@ impl Settings {
         Ok(config)
     }
 
-    /// For a member of a group. Partitions that a member keeps are never interrupted: cooperative hand-over.
-    pub(super) fn joining(&self, group: &str) -> Result<ClientConfig> {
+    /// For a member of a group. Partitions that a member keeps are never interrupted: cooperative hand-over. A name is Kafka's
+    /// `group.instance.id`: whoever joins under it is given the assignment of the member before, without a hand-over.
+    pub(super) fn joining(&self, group: &str, name: Option<&str>) -> Result<ClientConfig> {
         let mut config = self.fetching(group)?;
+        if let Some(name) = name {
+            config.set("group.instance.id", name);
+        }
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION.as_millis().to_string())
@@ -273,7 +277,9 @@ mod tests {
         let plain = read("kafka://a,b:9093").expect("fine");
         assert_eq!(plain.brokers, ["a:9092", "b:9093"]);
         assert_eq!((plain.security, plain.replication, plain.min_insync), (Security::Plaintext, None, None));
-        assert_eq!(plain.joining("g").expect("fine").get("group.id"), Some("g"));
+        let (unnamed, named) = (plain.joining("g", None).expect("fine"), plain.joining("g", Some("n")).expect("fine"));
+        assert_eq!((unnamed.get("group.id"), unnamed.get("group.instance.id")), (Some("g"), None));
+        assert_eq!((named.get("group.id"), named.get("group.instance.id")), (Some("g"), Some("n")));
         let signed = read("kafka://a?user=u&password=p&replication=3&min_insync=2").expect("fine");
         assert_eq!((signed.security, signed.replication, signed.min_insync), (Security::SaslPlaintext, Some(3), Some(2)));
         assert_eq!(signed.producing().expect("fine").get("sasl.password"), Some("p"));

@@ -1,5 +1,6 @@
 //! Requests and answers of Kafka's protocol that the client library does not offer: the ids of topics (its own calls leave
-//! them out) and the committed offsets of all groups at once (its own way is a client per group).
+//! them out), the committed offsets of all groups at once (its own way is a client per group), and the removal of a named member
+//! from its group (its own clients leave such a one behind).
 //!
 //! Bytes only; [`link`](super::link) sends them. Fixed versions, all of them flexible: a server that lacks one is told apart
 //! by its answer to [`versions`].
@@ -19,6 +20,8 @@ pub(super) const SASL_AUTHENTICATE: Api = Api { key: 36, version: 0, flexible: f
 pub(super) const METADATA: Api = Api { key: 3, version: 10, flexible: true };
 pub(super) const LIST_GROUPS: Api = Api { key: 16, version: 3, flexible: true };
 pub(super) const OFFSET_FETCH: Api = Api { key: 9, version: 8, flexible: true };
+pub(super) const FIND_COORDINATOR: Api = Api { key: 10, version: 3, flexible: true };
+pub(super) const LEAVE_GROUP: Api = Api { key: 13, version: 4, flexible: true };
 
 /// What a server may answer at most, in bytes.
 pub(super) const LARGEST: usize = 64 << 20;
@@ -118,12 +121,10 @@ pub(super) fn metadata_answer(mut reader: Reader<'_>) -> Result<(Vec<Broker>, Ve
     reader.i32()?;
     let brokers = reader.array(|r| {
         r.i32()?;
-        let host = r.compact()?.unwrap_or_default();
-        let port = r.i32()?;
+        let broker = r.broker()?;
         r.compact()?;
         r.tags()?;
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        Ok(Broker { address: format!("{host}:{port}") })
+        Ok(broker)
     })?;
     reader.compact()?;
     reader.i32()?;
@@ -218,6 +219,48 @@ pub(super) fn offset_fetch_answer(mut reader: Reader<'_>) -> Result<Vec<GroupOff
     })
 }
 
+/// Asks which broker looks after a group.
+pub(super) fn find_coordinator(group: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    compact(&mut out, group);
+    out.extend_from_slice(&[0, 0]); // a group's, no tags
+    out
+}
+
+/// An error code, and the broker if there is none.
+pub(super) fn find_coordinator_answer(mut reader: Reader<'_>) -> Result<(i16, Broker)> {
+    reader.i32()?;
+    let error = reader.i16()?;
+    reader.compact()?;
+    reader.i32()?;
+    Ok((error, reader.broker()?))
+}
+
+/// Removes the member of a name, whatever its id.
+pub(super) fn leave_group(group: &str, name: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    compact(&mut out, group);
+    unsigned(&mut out, 2); // one member
+    compact(&mut out, ""); // its id is left open
+    compact(&mut out, name);
+    out.extend_from_slice(&[0, 0]); // no tags, twice
+    out
+}
+
+/// The first error code, of the request or of a member.
+pub(super) fn leave_group_answer(mut reader: Reader<'_>) -> Result<i16> {
+    reader.i32()?;
+    let error = reader.i16()?;
+    let members = reader.array(|r| {
+        r.compact()?;
+        r.compact()?;
+        let error = r.i16()?;
+        r.tags()?;
+        Ok(error)
+    })?;
+    Ok([error].into_iter().chain(members).find(|code| *code != 0).unwrap_or(0))
+}
+
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&(text.len() as i16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -300,6 +343,14 @@ impl<'a> Reader<'a> {
             all.push(item(self)?);
         }
         Ok(all)
+    }
+
+    /// A host and its port.
+    fn broker(&mut self) -> Result<Broker> {
+        let host = self.compact()?.unwrap_or_default();
+        let port = self.i32()?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        Ok(Broker { address: format!("{host}:{port}") })
     }
 
     fn tags(&mut self) -> Result<()> {

@@ -90,6 +90,9 @@ impl Membership {
     }
 
     pub(super) fn commit(&self, client: &Client, offsets: &[Committed]) -> Result<()> {
+        if let Some(replaced) = self.replaced(client) {
+            return Err(replaced);
+        }
         let fail = |e: KafkaError| self.heard.explain(&self.place, &e);
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for Committed { partition, next } in offsets {
@@ -100,7 +103,7 @@ impl Membership {
             let id = self.state().owned.get(partition).map(|p| note(&p.id)).unwrap_or_default();
             element.set_metadata(id);
         }
-        let lost = || self.fenced(&offsets[0].partition);
+        let lost = || self.replaced(client).unwrap_or_else(|| self.fenced(&offsets[0].partition));
         let deadline = Instant::now() + PATIENCE;
         loop {
             // A member that was put out commits for nobody; the library itself would try in the name of an empty group.
@@ -130,7 +133,7 @@ impl Membership {
                 }
                 Some(Code::UnknownTopicOrPartition | Code::UnknownTopicId) => return Err(lost()),
                 Some(code) if errors::kind(code) == ErrorKind::Fenced => return Err(lost()),
-                _ => return Err(fail(error)),
+                _ => return Err(self.replaced(client).unwrap_or_else(|| fail(error))),
             }
         }
     }

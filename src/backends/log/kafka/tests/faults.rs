@@ -92,7 +92,7 @@ async fn a_missing_topic_is_told_at_once() {
 async fn a_commit_outlasts_the_hand_over_of_others_and_not_the_loss_of_its_own() {
     let (mock, log) = mock("t");
     log.append("t", (0..10).map(|n| record("k", n.to_string())).collect()).await.expect("appends");
-    let mut member = log.join("g", &["t".into()]).await.expect("joins");
+    let mut member = log.join("g", &["t".into()], None).await.expect("joins");
     assert_eq!(until(&mut *member, is_assigned).await.pop(), Some(Polled::Assigned(committed("t", 0))));
     until(&mut *member, |p| matches!(p, Polled::Records(_))).await;
     mock.request_errors(
@@ -112,6 +112,35 @@ async fn a_commit_outlasts_the_hand_over_of_others_and_not_the_loss_of_its_own()
     member.leave().await.expect("leaves");
 }
 
+/// Whichever answer of the cluster says it first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_name_another_one_has_is_told_so_for_good() {
+    for request in [ApiKey::Heartbeat, ApiKey::OffsetCommit] {
+        let (mock, log) = mock("t");
+        log.append("t", vec![record("k", "v")]).await.expect("appends");
+        let mut member = log.join("g", &["t".into()], Some("n")).await.expect("joins");
+        until(&mut *member, |p| matches!(p, Polled::Records(_))).await;
+        mock.request_errors(request, &[Fault::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
+        if request == ApiKey::OffsetCommit {
+            assert_eq!(member.commit(&committed("t", 1)).await.expect_err("replaced").kind, ErrorKind::Replaced);
+        }
+        let told = async {
+            loop {
+                if let Err(error) = member.poll(Duration::from_millis(100)).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(LONG, told).await.expect("in time");
+        assert_eq!(error.kind, ErrorKind::Replaced, "{error}");
+        assert!(error.to_string().contains("name") && !error.is_transient(), "{error}");
+        assert_eq!(member.poll(LONG).await.expect_err("for good").kind, ErrorKind::Replaced);
+        assert_eq!(member.commit(&committed("t", 1)).await.expect_err("replaced").kind, ErrorKind::Replaced);
+        // It has no place to give up, and asks nobody to.
+        member.leave().await.expect("ends");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_or_closed_port_is_told_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("binds");
@@ -126,7 +155,7 @@ async fn a_silent_or_closed_port_is_told_in_time() {
             e.kind
         };
         let (place, read) = (partition("t", 0), vec![record("k", "v")]);
-        let mut member = log.join("g", &["t".into()]).await.expect("asks nobody");
+        let mut member = log.join("g", &["t".into()], None).await.expect("asks nobody");
         let polls = async {
             loop {
                 match member.poll(Duration::from_millis(200)).await {
@@ -154,7 +183,7 @@ async fn a_silent_or_closed_port_is_told_in_time() {
 async fn what_a_dropped_poll_brought_obeys_pause_and_seek() {
     let (_mock, log) = mock("t");
     log.append("t", (0..10).map(|n| record("k", n.to_string())).collect()).await.expect("appends");
-    let mut member = log.join("g", &["t".into()]).await.expect("joins");
+    let mut member = log.join("g", &["t".into()], None).await.expect("joins");
     until(&mut *member, is_assigned).await;
     let place = partition("t", 0);
     for round in 0..40 {

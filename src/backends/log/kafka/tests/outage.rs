@@ -47,7 +47,7 @@ async fn write(log: Arc<KafkaLog>, topic: String, total: u64, failures: Arc<Atom
 async fn work(log: Arc<KafkaLog>, topic: String, end: Arc<AtomicU64>, failures: Arc<AtomicU64>) -> Vec<u64> {
     let (mut seen, mut done) = (Vec::new(), 0);
     loop {
-        let mut consumer = log.join(&topic, std::slice::from_ref(&topic)).await.expect("asks nobody");
+        let mut consumer = log.join(&topic, std::slice::from_ref(&topic), None).await.expect("asks nobody");
         loop {
             if done == end.load(Ordering::Relaxed) {
                 consumer.leave().await.expect("leaves");

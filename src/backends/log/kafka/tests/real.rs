@@ -20,7 +20,7 @@ async fn a_late_commit_does_not_reach_into_a_recreated_topic() {
     let Some((log, topic)) = real() else { return };
     log.create_topic(&topic, 1).await.expect("creates");
     log.append(&topic, (0..5).map(|n| record("k", format!("old {n}"))).collect()).await.expect("appends");
-    let mut member = log.join(&topic, std::slice::from_ref(&topic)).await.expect("joins");
+    let mut member = log.join(&topic, std::slice::from_ref(&topic), None).await.expect("joins");
     until(&mut *member, |p| matches!(p, Polled::Records(_))).await;
     member.commit(&committed(&topic, 3)).await.expect("commits");
     log.delete_topic(&topic).await.expect("deletes");
@@ -119,7 +119,7 @@ struct Ledger {
 
 /// One member: commits after every batch, for some polls, and goes one way or another.
 async fn member(log: Arc<KafkaLog>, topic: String, polls: usize, orderly: bool, ledger: Arc<Mutex<Ledger>>) {
-    let mut consumer = log.join(&topic, std::slice::from_ref(&topic)).await.expect("joins");
+    let mut consumer = log.join(&topic, std::slice::from_ref(&topic), None).await.expect("joins");
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     for _ in 0..polls {
         match consumer.poll(Duration::from_millis(20)).await.expect("polls") {

@@ -51,6 +51,27 @@ fn requests_are_written_as_the_protocol_says() {
     assert_eq!(offset_fetch(&["g".into()]), [2, 2, b'g', 0, 0, 0, 0]);
 }
 
+/// Bytes written by hand after the protocol's description: FindCoordinator 3 and LeaveGroup 4.
+#[test]
+fn a_named_member_is_removed_as_the_protocol_says() {
+    let group = [3, b'g', b'1'];
+    assert_eq!(find_coordinator("g1"), [&group[..], &[0, 0]].concat());
+    assert_eq!(
+        leave_group("g1", "day.s"),
+        [&group[..], &[2, 1, 6], b"day.s", &[0, 0]].concat(),
+        "one member, its id empty, its name, no tags"
+    );
+    assert_eq!(request(LEAVE_GROUP, 1, &[])[..8], [0, 13, 0, 4, 0, 0, 0, 1]);
+    assert_eq!(request(FIND_COORDINATOR, 1, &[])[..8], [0, 10, 0, 3, 0, 0, 0, 1]);
+    let found = [&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 3][..], b"b1", &[0, 0, 0x23, 0x84, 0]].concat();
+    let broker = Broker { address: "b1:9092".into() };
+    assert_eq!(find_coordinator_answer(Reader(&found)), Ok((0, broker)));
+    let none = [&[0, 0, 0, 0, 0, 15, 4][..], b"no!", &[0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 0xff, 0]].concat();
+    assert_eq!(find_coordinator_answer(Reader(&none)).map(|(error, _)| error), Ok(15));
+    let left = |whole: u8, member: u8| [&[0, 0, 0, 0, 0, whole, 2, 1, 6][..], b"day.s", &[0, member, 0, 0]].concat();
+    assert_eq!([(0, 0), (16, 0), (0, 25)].map(|(w, m)| leave_group_answer(Reader(&left(w, m)))), [Ok(0), Ok(16), Ok(25)]);
+}
+
 #[test]
 fn offsets_are_read() {
     let mut out = vec![0, 0, 0, 0, 2]; // throttle, one group
@@ -85,6 +106,8 @@ proptest! {
         let _ = metadata_answer(Reader(&bytes));
         let _ = list_groups_answer(Reader(&bytes));
         let _ = offset_fetch_answer(Reader(&bytes));
+        let _ = find_coordinator_answer(Reader(&bytes));
+        let _ = leave_group_answer(Reader(&bytes));
         let _ = versions(Reader(&bytes));
         let _ = answer(METADATA, 0, &bytes).map(|r| format!("{r:?}"));
     }
