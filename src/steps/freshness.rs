@@ -57,25 +57,33 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
             .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
         zone: super::zone(&context.spec),
         topic,
-        until: Instant::now() + look_within(context.spec.step.timeout, context.clock.speed()),
+        until: Instant::now() + LOOK_WITHIN,
+        time_out: time_out(context.spec.step.timeout, context.clock.now()),
         context: &context,
     };
     Ok(look.run().await)
 }
 
-/// Real time for all questions: well within the check's own timeout, which runs on the clock of the day.
-fn look_within(timeout: Option<Duration>, speed: f64) -> Duration {
-    timeout.map_or(LOOK_WITHIN, |timeout| timeout.div_f64(2.0 * speed.max(1.0)).min(LOOK_WITHIN))
+/// When questions are given up on the clock of the day, as the check's own timeout runs on it: at half of that.
+fn time_out(timeout: Option<Duration>, now: Timestamp) -> Timestamp {
+    timeout.and_then(|timeout| now.checked_add(timeout / 2).ok()).unwrap_or(Timestamp::MAX)
 }
 
 fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
+fn no_answer(number: usize, began: Instant) -> BackendError {
+    let message = format!("no answer within {:.1} s", began.elapsed().as_secs_f64());
+    BackendError::new(ErrorKind::Unavailable, format!("try {} of 3", number + 1), message)
+}
+
 struct Look<'a> {
     context: &'a Context,
-    /// No question is waited for any longer than this.
+    /// No question is waited for any longer than this, of real time, as a server's troubles are.
     until: Instant,
+    /// Nor any longer than this on the clock of the day.
+    time_out: Timestamp,
     limits: Limits,
     spool: PathBuf,
     topic: String,
@@ -97,14 +105,13 @@ impl Look<'_> {
             |number| {
                 let call = call();
                 async move {
-                    let within = ANSWER_WITHIN[number];
-                    let until = self.until.min(Instant::now() + within);
-                    let silent = |_| {
-                        let (place, message) =
-                            (format!("try {} of 3", number + 1), format!("no answer within {} s", within.as_secs()));
-                        Err(BackendError::new(ErrorKind::Unavailable, place, message))
-                    };
-                    tokio::time::timeout_at(until, call).await.unwrap_or_else(silent)
+                    let began = Instant::now();
+                    let until = self.until.min(began + ANSWER_WITHIN[number]);
+                    tokio::select! {
+                        answer = call => answer,
+                        () = tokio::time::sleep_until(until) => Err(no_answer(number, began)),
+                        () = self.context.clock.sleep_until(self.time_out) => Err(no_answer(number, began)),
+                    }
                 }
             },
         );
