@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::daemon::lock::{Lock, Note};
 use crate::daemon::{self, Handle};
 use crate::domain::dag::ExecutorKind;
 use crate::domain::ids::DagName;
+use crate::executor::docker::{self, Docker};
 use crate::executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
 use crate::executor::process::Process;
 use crate::executor::{AttemptSpec, Executor, Status};
@@ -105,12 +107,25 @@ pub async fn start(options: Options) -> Result<House, Failure> {
         stand_ins: stand_ins.iter().map(|(k, v)| (k.clone(), Secret::new(v.clone()))).collect(),
     };
     let runs = data.join("runs");
+    let environment = step_environment(&config, &data, &dags, &clock, &stand_ins)?;
+    let owner = std::fs::metadata(&data).map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
+    let around = docker::Surroundings {
+        data: data.clone(),
+        dags: dags.clone(),
+        environment: environment.clone(),
+        owner: (owner.uid(), owner.gid()),
+    };
     let executors: Vec<Arc<dyn Executor>> = vec![
         Arc::new(Embedded::new(clock.clone(), launcher(surroundings))),
-        Arc::new(Process::new(clock.clone(), runs.clone(), step_environment(&config, &data, &dags, &clock, &stand_ins)?)),
+        Arc::new(Process::new(clock.clone(), runs.clone(), environment)),
+        Arc::new(Docker::new(clock.clone(), runs.clone(), config.docker.clone(), around)),
     ];
     serve_socket(&data, &backends, &stop)?;
-    let default = if config.executor == "process" { ExecutorKind::Process } else { ExecutorKind::Embedded };
+    let default = match config.executor.as_str() {
+        "process" => ExecutorKind::Process,
+        "docker" => ExecutorKind::Docker,
+        _ => ExecutorKind::Embedded,
+    };
     let public_url = config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();
     let (handle, daemon) = daemon::start(daemon::Options {
         clock,

@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Port of page and API, instead of the configuration's; 0 takes a free one and prints it
     #[arg(long, value_name = "P")]
     port: Option<u16>,
-    /// Executor of steps that name none: embedded or process
+    /// Executor of steps that name none: embedded, process or docker
     #[arg(long, value_name = "WHERE")]
     executor: Option<String>,
 }

@@ -1,6 +1,10 @@
 //! Floor 1: where the parts are. Everything has a default, so a laptop needs no file at all.
 
+mod docker;
+
 use serde::{Deserialize, Serialize};
+
+pub use docker::{DockerSettings, Pull};
 
 /// Why a configuration file is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +39,13 @@ impl Config {
     /// The first rule broken and what to write instead.
     pub fn check(&self) -> Result<(), String> {
         match self.executor.as_str() {
-            "embedded" | "process" => {}
-            "docker" | "swarm" => {
-                return Err(format!(
-                    "executor: \"{}\" is not available in this version; write embedded or process",
-                    self.executor
-                ));
+            "embedded" | "process" | "docker" => {}
+            "swarm" => {
+                return Err("executor: \"swarm\" is not available in this version; write embedded, process or docker".into());
             }
-            other => return Err(format!("executor: \"{other}\" is not an executor; write embedded or process")),
+            other => return Err(format!("executor: \"{other}\" is not an executor; write embedded, process or docker")),
         }
+        self.docker.check()?;
         let address: std::net::SocketAddr = self
             .listen
             .parse()
@@ -78,8 +80,10 @@ pub struct Config {
     pub mail_from: String,
     /// Address of the page as people reach it, for links in mails; default `http://{listen}`.
     pub public_url: Option<String>,
-    /// Executor of steps that name none: `embedded` or `process` (commands always run as processes).
+    /// Executor of steps that name none: `embedded`, `process` or `docker` (commands without an image always run as processes).
     pub executor: String,
+    /// The engine that runs containers, and what they are given.
+    pub docker: DockerSettings,
     /// Where the feeds are.
     pub feeds: Feeds,
     /// Ended runs older than this are removed, with their output.
@@ -98,6 +102,7 @@ impl Default for Config {
             mail_from: "openbell@localhost".into(),
             public_url: None,
             executor: "embedded".into(),
+            docker: DockerSettings::default(),
             feeds: Feeds::default(),
             keep_days: 90,
         }
@@ -147,6 +152,6 @@ mod tests {
         let open = Config::parse("c.yaml", "listen: 0.0.0.0:8650\n").expect_err("not loopback").to_string();
         assert!(open.contains("no authentication"), "{open}");
         let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
-        assert!(executor.contains("embedded or process"), "{executor}");
+        assert!(executor.contains("embedded, process or docker"), "{executor}");
     }
 }

@@ -86,6 +86,32 @@ impl StopOrder {
     }
 }
 
+/// How the attempt in `folder` ended, and what it returned; `None` if that is not recorded.
+pub(super) fn read_end(folder: &Path) -> Option<(Exit, Option<serde_json::Value>)> {
+    let record: ExitRecord = read_or_warn(&folder.join(EXIT))?;
+    Some((record.exit, read_or_warn(&folder.join(RESULT))))
+}
+
+/// The folders of all attempts below `runs`: `{run}/{step}/{attempt}`.
+pub(super) fn attempts(runs: &Path) -> Vec<PathBuf> {
+    let steps = subfolders(runs).into_iter().flat_map(|run| subfolders(&run));
+    steps.flat_map(|step| subfolders(&step)).collect()
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::error!(folder = %folder.display(), %error, "cannot look for earlier attempts");
+            return Vec::new();
+        }
+        Ok(entries) => entries,
+    };
+    let mut found: Vec<_> = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
+    found.sort();
+    found
+}
+
 /// Reads how much time a stop grants; `None` if nobody said so.
 pub fn read_stop(folder: &Path) -> Option<StopOrder> {
     read_or_warn(&folder.join(STOP))

@@ -3,9 +3,11 @@
 //! Starting is idempotent (the attempt id names the process or container), the end of every attempt is reported with its
 //! exit, and after a restart of the daemon what still lives is listed and adopted, with exit code and output.
 
+pub mod docker;
 pub mod embedded;
 pub mod fake;
 pub mod folder;
+mod follow;
 pub mod process;
 
 use std::collections::BTreeMap;

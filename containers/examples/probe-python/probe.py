@@ -13,7 +13,7 @@ import time
 import urllib.request
 from datetime import datetime, timezone
 
-folder = pathlib.Path(os.environ["OPENBELL_ATTEMPT_FOLDER"])
+folder = pathlib.Path(os.environ["OPENBELL_FOLDER"])
 asked_to_stop = False
 
 

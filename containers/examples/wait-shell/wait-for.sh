@@ -3,7 +3,7 @@
 #
 # Environment: WAIT_FOR, as host:port.
 set -u
-folder=${OPENBELL_ATTEMPT_FOLDER:?is set by openbell; for a trial by hand name a folder that you may write}
+folder=${OPENBELL_FOLDER:?is set by openbell; for a trial by hand name a folder that you may write}
 target=${WAIT_FOR:-}
 host=${target%:*} port=${target##*:}
 if [ -z "$host" ] || [ "$host" = "$target" ]; then

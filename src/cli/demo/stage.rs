@@ -15,7 +15,7 @@ use super::{Arguments, pace, proof, rig, view};
 use crate::cli::exit::Failure;
 use crate::cli::serve::{self, House};
 use crate::clock::Clock;
-use crate::config::{Config, Feeds, Kis};
+use crate::config::{Config, DockerSettings, Feeds, Kis, Pull};
 use crate::daemon::handle::Command;
 use crate::domain::dag::Dag;
 use crate::domain::ids::DagName;
@@ -92,7 +92,9 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, house.url);
         println!("data: {}", data.display());
     }
-    let speeds = if arguments.backends == "real" { pace::Speeds::SERVERS } else { pace::Speeds::EMBEDDED };
+    // Containers need real time to start as well.
+    let embedded = arguments.backends != "real" && arguments.executor != "docker";
+    let speeds = if embedded { pace::Speeds::EMBEDDED } else { pace::Speeds::SERVERS };
     let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed, speeds));
     let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet));
     let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
@@ -128,6 +130,13 @@ async fn open_house(
     let mut config = Config {
         listen: format!("127.0.0.1:{wanted}"),
         executor: arguments.executor.clone(),
+        // The simulator, and servers for tests, listen on this machine's loopback.
+        docker: DockerSettings {
+            network: "host".into(),
+            image: std::env::var("OPENBELL_IMAGE").unwrap_or_else(|_| DockerSettings::default().image),
+            pull: Pull::Never,
+            ..DockerSettings::default()
+        },
         feeds: Feeds { kis: Kis { rest: simulator.rest_url(), websocket: simulator.websocket_url() } },
         ..Config::default()
     };

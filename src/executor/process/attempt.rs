@@ -18,15 +18,12 @@ use super::identity::{Identity, Pids, boot, kill_marked, mark};
 use super::shim::STARTED;
 use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
-use crate::executor::folder::{self, ExitRecord};
-use crate::executor::{News, Report, Reports, Status};
+use crate::executor::folder;
+use crate::executor::follow::{Follower, READY_LOOK};
+use crate::executor::{News, Report, Reports};
 
 /// Real time between looks for a `pid` file. Only needed when a daemon died within the milliseconds in which a program starts.
 const PID_LOOK: Duration = Duration::from_millis(2);
-/// Real time between looks at the status of a program that is not ready yet: others wait for it.
-const STATUS_LOOK: Duration = Duration::from_millis(20);
-/// The same once it is ready.
-const READY_STATUS_LOOK: Duration = Duration::from_millis(100);
 /// Real time a killed program of a dead shim gets to vanish.
 const VANISH: Duration = Duration::from_secs(5);
 
@@ -108,23 +105,24 @@ impl Attempt {
 
     /// Watches to the end and reports on the way.
     pub(super) async fn watch(&self, shim: Shim) {
-        let mut status = Status::default();
+        let mut follower = Follower::new(self.folder.clone());
+        let report = |status| self.report(News::Status(status));
         let shim_end = match shim {
             Shim::Own(mut child) => {
                 self.hear_start(&mut child).await;
                 tokio::select! {
                     end = child.wait() => end.map_or_else(|error| error.to_string(), |end| end.to_string()),
-                    () = self.follow_status(&mut status) => unreachable_end(),
+                    () = follower.follow(report) => unreachable_end(),
                 }
             }
             Shim::Other => {
                 tokio::select! {
                     () = self.other_end() => String::new(),
-                    () = self.follow_status(&mut status) => unreachable_end(),
+                    () = follower.follow(report) => unreachable_end(),
                 }
             }
         };
-        self.look_at_status(&mut status);
+        follower.look(report);
         let (exit, result) = self.outcome(&shim_end).await;
         self.phase.send_replace(Phase::Ended);
         self.report(News::Exited { exit, result });
@@ -177,30 +175,12 @@ impl Attempt {
         }
         // Out of descriptors, most likely. Looking now and then is slower, but the end is not missed.
         while pids.shim.is_alive() {
-            tokio::time::sleep(READY_STATUS_LOOK).await;
-        }
-    }
-
-    /// Reports changes of the status; never ends.
-    async fn follow_status(&self, last: &mut Status) {
-        loop {
-            self.look_at_status(last);
-            tokio::time::sleep(if last.ready { READY_STATUS_LOOK } else { STATUS_LOOK }).await;
-        }
-    }
-
-    fn look_at_status(&self, last: &mut Status) {
-        // Half a file of a program that does not rename is whole at the next look.
-        if let Ok(Some(status)) = folder::read::<Status>(&self.folder.join(folder::STATUS))
-            && status != *last
-        {
-            *last = status.clone();
-            self.report(News::Status(status));
+            tokio::time::sleep(READY_LOOK).await;
         }
     }
 
     async fn outcome(&self, shim_end: &str) -> (Exit, Option<Value>) {
-        if let Some(ended) = read_end(&self.folder) {
+        if let Some(ended) = folder::read_end(&self.folder) {
             return ended;
         }
         // Looked at until nothing is left: the next attempt must not run beside what remains of this one.
@@ -234,12 +214,6 @@ pub(super) fn lost_text(shim_end: &str) -> String {
         "" => "its shim vanished without recording an exit (killed, or the machine went down)".into(),
         end => format!("its shim ended without recording an exit ({end}); see {} in its folder", folder::SHIM_LOG),
     }
-}
-
-/// How the attempt in `folder` ended, and what it returned; `None` if that is not recorded.
-pub(super) fn read_end(folder: &Path) -> Option<(Exit, Option<Value>)> {
-    let record: ExitRecord = folder::read_or_warn(&folder.join(folder::EXIT))?;
-    Some((record.exit, folder::read_or_warn(&folder.join(folder::RESULT))))
 }
 
 /// The processes of the attempt in `folder`, if they are of this boot of the machine.

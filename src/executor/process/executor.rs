@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, Shim, is_locked, kill_leftovers, lost_text, read_end, take_lock};
+use super::attempt::{Attempt, Shim, is_locked, kill_leftovers, lost_text, take_lock};
 use super::identity::signal_of;
 use super::shim::SELF;
 use crate::clock::Clock;
@@ -230,24 +230,9 @@ impl Drop for Process {
     }
 }
 
-/// All attempts below `runs` (`{run}/{step}/{attempt}`) that were started and not forgotten.
+/// All attempts below `runs` that were started and not forgotten.
 fn scan(runs: &Path) -> Vec<Found> {
-    let attempts = subfolders(runs).into_iter().flat_map(|run| subfolders(&run)).flat_map(|step| subfolders(&step));
-    attempts.filter_map(|folder| look(runs, &folder)).collect()
-}
-
-fn subfolders(folder: &Path) -> Vec<PathBuf> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::error!(folder = %folder.display(), %error, "cannot look for earlier attempts");
-            return Vec::new();
-        }
-        Ok(entries) => entries,
-    };
-    let mut found: Vec<_> = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
-    found.sort();
-    found
+    folder::attempts(runs).iter().filter_map(|folder| look(runs, folder)).collect()
 }
 
 fn look(runs: &Path, folder: &Path) -> Option<Found> {
@@ -270,7 +255,7 @@ fn look(runs: &Path, folder: &Path) -> Option<Found> {
     let status = folder::read_or_warn(&folder.join(folder::STATUS)).unwrap_or_default();
     let ended = if is_locked(folder) {
         None
-    } else if let Some(ended) = read_end(folder) {
+    } else if let Some(ended) = folder::read_end(folder) {
         Some(ended)
     } else if has(folder::PID) {
         kill_leftovers(folder);

@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::{FOLDER_VARIABLE, Identity, Pids, boot, signal_of};
 use crate::clock::Clock;
-use crate::domain::dag::{Program, StopSignal};
+use crate::domain::dag::Program;
 use crate::domain::run::Exit;
 use crate::executor::AttemptSpec;
 use crate::executor::folder::{self, Durability, ExitRecord, Output};
@@ -158,7 +158,7 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
         match alarm {
             Alarm::Stop(at) if is_due(at, now) => {
                 let signal = spec.step.stop.signal;
-                output.line(&format!("the attempt's deadline {at} has passed: sent {}", name_of(signal)));
+                output.line(&format!("the attempt's deadline {at} has passed: sent {}", signal.name()));
                 program.signal_group(signal_of(signal));
                 // Nobody has told it otherwise, so it takes the time of an orderly stop.
                 alarm = Alarm::Kill(now.checked_add(spec.step.stop_time()).unwrap_or(Timestamp::MAX));
@@ -197,14 +197,6 @@ fn look_in(left: SignedDuration, speed: f64) -> Duration {
 fn timespec(duration: Duration) -> Timespec {
     // At most LONGEST_LOOK, so that both numbers fit.
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) as _ }
-}
-
-fn name_of(signal: StopSignal) -> &'static str {
-    match signal {
-        StopSignal::Term => "SIGTERM",
-        StopSignal::Int => "SIGINT",
-        StopSignal::Quit => "SIGQUIT",
-    }
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

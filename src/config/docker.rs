@@ -1,0 +1,105 @@
+//! The Docker Engine, and what containers are given.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the executor `docker`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerSettings {
+    /// The engine's address, `unix:///var/run/docker.sock` or `tcp://HOST:PORT`; without one, that of `DOCKER_HOST`, or the usual socket.
+    pub host: Option<String>,
+    /// Image of built-in programs.
+    pub image: String,
+    /// When images are pulled.
+    pub pull: Pull,
+    /// The network containers are in: `bridge`, `host`, `none` or a network's name.
+    pub network: String,
+    /// `USER[:GROUP]` in numbers; default: the owner of the data folder.
+    pub user: Option<String>,
+    /// Most memory of a container, bytes; swap is not added.
+    pub memory_bytes: Option<u64>,
+    /// Most processors of a container.
+    pub cpus: Option<f64>,
+    /// Most processes and threads of a container.
+    pub pids: u32,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pull {
+    /// Before every start.
+    Always,
+    /// When the engine does not have it.
+    #[default]
+    Missing,
+    /// Never.
+    Never,
+}
+
+impl Default for DockerSettings {
+    fn default() -> Self {
+        Self {
+            host: None,
+            image: concat!("openbell:", env!("CARGO_PKG_VERSION")).to_owned(),
+            pull: Pull::Missing,
+            network: "bridge".into(),
+            user: None,
+            memory_bytes: None,
+            cpus: None,
+            pids: 512,
+        }
+    }
+}
+
+/// Less memory than this the engine does not take.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+impl DockerSettings {
+    /// The rules that types cannot say.
+    ///
+    /// # Errors
+    /// The first rule broken and what to write instead.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let addresses = ["unix:///", "tcp://", "http://"];
+        if let Some(host) = self.host.as_deref().filter(|h| !addresses.iter().any(|start| h.starts_with(start))) {
+            return Err(format!(
+                "docker.host: \"{host}\" is not an address; write unix:///var/run/docker.sock or tcp://HOST:2375"
+            ));
+        }
+        if self.image.trim().is_empty() {
+            return Err("docker.image: it is empty; write NAME:TAG of an image with openbell in it".into());
+        }
+        if let Some(bytes) = self.memory_bytes.filter(|bytes| *bytes < LEAST_MEMORY) {
+            return Err(format!("docker.memory_bytes: {bytes} is less than an engine takes; write at least {LEAST_MEMORY}"));
+        }
+        if let Some(cpus) = self.cpus.filter(|cpus| !(0.01..=1024.0).contains(cpus)) {
+            return Err(format!("docker.cpus: {cpus} is not a number of processors; write for example 0.5"));
+        }
+        if self.pids == 0 {
+            return Err("docker.pids: 0 lets nothing run; write for example 512".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+
+    #[test]
+    fn faults_name_the_key_and_the_remedy() {
+        assert!(Config::parse("c", "docker: { network: host, memory_bytes: 268435456, cpus: 1.5, pull: never }").is_ok());
+        for (text, words) in [
+            ("host: ftp://x", ["docker.host", "unix://"]),
+            ("image: ' '", ["docker.image", "NAME:TAG"]),
+            ("memory_bytes: 1000", ["memory_bytes", "6291456"]),
+            ("cpus: 0", ["docker.cpus", "0.5"]),
+            ("pids: 0", ["docker.pids", "512"]),
+            ("pull: sometimes", ["sometimes", "always"]),
+        ] {
+            let fault = Config::parse("c", &format!("docker: {{ {text} }}")).expect_err(text).to_string();
+            assert!(words.iter().all(|w| fault.contains(w)), "{text}: {fault}");
+        }
+    }
+}

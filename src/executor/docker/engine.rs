@@ -1,0 +1,81 @@
+//! The connection to an engine.
+
+use std::time::Duration;
+
+use bollard::errors::Error;
+use tokio::sync::OnceCell;
+
+/// Where an engine is when nobody says otherwise.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// Longest real wait for the beginning of an answer. Containers are made and started within it, on a busy machine too.
+const PATIENCE_SECONDS: u64 = 120;
+/// Longest real wait for the first answer of an engine.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// An engine that is connected to when it is first needed.
+pub(super) struct Engine {
+    host: String,
+    client: OnceCell<bollard::Docker>,
+}
+
+impl Engine {
+    /// The engine at `host` (`unix://PATH`, `tcp://HOST:PORT`); without one, where `DOCKER_HOST` says, or the usual socket.
+    pub(super) fn new(host: Option<&str>) -> Self {
+        let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
+        let host = host.map(str::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
+        Self { host, client: OnceCell::new() }
+    }
+
+    /// For messages.
+    pub(super) fn place(&self) -> &str {
+        &self.host
+    }
+
+    /// A client that speaks the newest version both sides know.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub(super) async fn client(&self) -> Result<&bollard::Docker, Error> {
+        self.client
+            .get_or_try_init(|| async {
+                let client = self.connect()?.with_timeout(Duration::from_secs(PATIENCE_SECONDS));
+                tokio::time::timeout(FIRST_ANSWER, client.negotiate_version()).await.unwrap_or(Err(Error::RequestTimeoutError))
+            })
+            .await
+    }
+
+    fn connect(&self) -> Result<bollard::Docker, Error> {
+        let version = bollard::API_DEFAULT_VERSION;
+        if self.host.starts_with("unix://") {
+            return bollard::Docker::connect_with_unix(&self.host, PATIENCE_SECONDS, version);
+        }
+        bollard::Docker::connect_with_http(&self.host, PATIENCE_SECONDS, version)
+    }
+}
+
+/// What went wrong, in a few words for people.
+pub(super) fn explain(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Error::RequestTimeoutError => "it does not answer".into(),
+        Error::SocketNotFoundError(path) => format!("there is no socket {path}"),
+        other => {
+            // The library's own words end where the cause begins.
+            let mut text = other.to_string();
+            let mut cause = std::error::Error::source(other);
+            while let Some(next) = cause {
+                text = format!("{text}: {next}");
+                cause = next.source();
+            }
+            text
+        }
+    }
+}
+
+/// The engine's answer to a request, if it gave one: a status of HTTP.
+pub(super) fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}

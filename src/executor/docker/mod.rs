@@ -1,0 +1,25 @@
+//! Attempts as containers on a Docker Engine.
+//!
+//! The container's name and labels are those of the attempt, so that starting is idempotent and a restarted daemon finds what it left: its
+//! containers live on without it. An attempt's folder is used as by a process ([`super::folder`]): it is mounted into the container
+//! at the same path, `status.json`, `stop.json` and `result.json` pass through it, and the engine's copy of the output is carried on into
+//! `output.log`. Besides the files named there:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `container` | the container's name; written before it is made |
+//! | `output.position` | how far the engine's copy of the output was carried over |
+//! | `killed` | why the executor sent SIGKILL: an exit code of 137 is then its own doing |
+//!
+//! An engine that does not answer is waited for: its containers may live. What is known of an attempt then stays as it is.
+
+mod container;
+mod engine;
+mod executor;
+mod exits;
+mod launch;
+mod output;
+mod watch;
+
+pub use container::Surroundings;
+pub use executor::Docker;

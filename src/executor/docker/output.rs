@@ -1,0 +1,191 @@
+//! The engine's copy of an attempt's output, carried over into `output.log`, also across restarts of the daemon.
+//!
+//! How far it came is noted as the time stamp that the engine gave the last line and the length of the file then. A daemon that takes over
+//! cuts the file to that length and goes on after that line, so that nothing is there twice.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::LogsOptions;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::executor::folder::{self, Durability};
+
+/// File name of the note.
+const POSITION: &str = "output.position";
+/// Bytes of output that are kept of an attempt; what a program prints beyond is for the engine's own log.
+const MOST: u64 = 64 << 20;
+/// Real time between two notes.
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// Width of the engine's time stamps.
+const STAMP: usize = "2026-11-20T09:00:00.000000000Z".len();
+
+/// How far the output was carried over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Position {
+    /// Length of `output.log` then.
+    length: u64,
+    /// The engine's stamp of the last line; such stamps sort as text.
+    newest: String,
+    /// No more is kept.
+    full: bool,
+}
+
+/// Why the carrying broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The engine did not go on.
+    #[error("{0}")]
+    Engine(#[from] bollard::errors::Error),
+    /// The file cannot be written.
+    #[error("{0}")]
+    File(#[from] io::Error),
+}
+
+/// Carries one attempt's output.
+pub(super) struct Carrier {
+    folder: PathBuf,
+    name: String,
+    log: File,
+    position: Position,
+    /// Lines up to this stamp were carried over before.
+    before: String,
+    noted: Instant,
+}
+
+impl Carrier {
+    /// Goes on where an earlier one stopped.
+    pub(super) fn open(folder: &Path, name: &str) -> io::Result<Self> {
+        let position: Option<Position> = folder::read_or_warn(&folder.join(POSITION));
+        let log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
+        let known = position.is_some();
+        let position = position.unwrap_or_default();
+        if known && log.metadata()?.len() > position.length {
+            log.set_len(position.length)?;
+        }
+        let (folder, name, before) = (folder.to_owned(), name.to_owned(), position.newest.clone());
+        let mut carrier = Self { folder, name, log, position, before, noted: Instant::now() };
+        if !known {
+            // So that whoever takes over knows that nothing was carried before.
+            carrier.note()?;
+        }
+        Ok(carrier)
+    }
+
+    /// Carries over until the container has ended and everything is here.
+    pub(super) async fn run(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+        self.read(client, true).await?;
+        // An engine ends the stream with the container, however far behind its reader is.
+        self.read(client, false).await
+    }
+
+    async fn read(&mut self, client: &bollard::Docker, follow: bool) -> Result<(), Broken> {
+        if self.position.full {
+            return Ok(());
+        }
+        self.before.clone_from(&self.position.newest);
+        // The engine counts in whole seconds here; what comes twice is left out by its stamp.
+        let since = self.before.parse::<Timestamp>().map_or(0, |at| i32::try_from(at.as_second()).unwrap_or_default());
+        let options = LogsOptions { follow, stdout: true, stderr: true, since, timestamps: true, ..LogsOptions::default() };
+        let mut lines = std::pin::pin!(client.logs(&self.name, Some(options)));
+        let outcome = loop {
+            match lines.next().await {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(Broken::Engine(error)),
+                Some(Ok(line)) => {
+                    if let Err(error) = self.take(line.as_ref()) {
+                        break Err(Broken::File(error));
+                    }
+                    if self.position.full {
+                        break Ok(());
+                    }
+                }
+            }
+        };
+        self.note()?;
+        outcome
+    }
+
+    /// Takes a line, or a part of a long one, behind its stamp.
+    fn take(&mut self, line: &[u8]) -> io::Result<()> {
+        let Some((stamp, text)) = stamped(line) else { return self.log.write_all(line) };
+        if stamp <= self.before.as_str() {
+            return Ok(());
+        }
+        let room = MOST.saturating_sub(self.log.metadata()?.len());
+        if (text.len() as u64) > room {
+            self.position.full = true;
+            let name = &self.name;
+            let word =
+                format!("\n… the output is cut here, after {} MiB; the newest of it is in `docker logs {name}`\n", MOST >> 20);
+            self.log.write_all(word.as_bytes())?;
+        } else {
+            self.log.write_all(text)?;
+        }
+        stamp.clone_into(&mut self.position.newest);
+        if self.noted.elapsed() >= NOTE_EVERY || self.position.full {
+            self.note()?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self) -> io::Result<()> {
+        self.noted = Instant::now();
+        self.position.length = self.log.metadata()?.len();
+        folder::write(&self.folder.join(POSITION), &self.position, Durability::Volatile)
+    }
+}
+
+/// The stamp and the rest of a line.
+fn stamped(line: &[u8]) -> Option<(&str, &[u8])> {
+    let (stamp, rest) = line.split_at_checked(STAMP)?;
+    let stamp = std::str::from_utf8(stamp).ok().filter(|s| s.ends_with('Z') && s.as_bytes()[4] == b'-')?;
+    Some((stamp, rest.strip_prefix(b" ")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(n: u32, text: &str) -> Vec<u8> {
+        format!("2026-11-20T09:00:00.{n:09}Z {text}").into_bytes()
+    }
+
+    #[test]
+    fn output_goes_on_where_it_was_and_holds_nothing_twice() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let all: Vec<_> = (1..=6).map(|n| line(n, &format!("line {n}\n"))).collect();
+        let mut first = Carrier::open(dir.path(), "c").expect("opened");
+        all[..3].iter().for_each(|l| first.take(l).expect("taken"));
+        first.note().expect("noted");
+        // Carried over, and not noted before the daemon died.
+        first.take(&all[3]).expect("taken");
+        drop(first);
+        let mut second = Carrier::open(dir.path(), "c").expect("opened");
+        // The engine begins at the whole second again.
+        all.iter().for_each(|l| second.take(l).expect("taken"));
+        let text = std::fs::read_to_string(dir.path().join(folder::OUTPUT)).expect("output");
+        assert_eq!(text, "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n");
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_says_so() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut carrier = Carrier::open(dir.path(), "c").expect("opened");
+        let text = "x".repeat(1 << 20);
+        let mut n = 0;
+        while !carrier.position.full {
+            n += 1;
+            carrier.take(&line(n, &text)).expect("taken");
+            assert!(n < 100, "it ends");
+        }
+        let log = std::fs::read(dir.path().join(folder::OUTPUT)).expect("output");
+        assert!(log.len() as u64 <= MOST + 200 && log.ends_with(b"`docker logs c`\n"));
+        let again = Carrier::open(dir.path(), "c").expect("opened");
+        assert!(again.position.full, "nothing more is taken by the next daemon either");
+    }
+}
