@@ -44,30 +44,23 @@ fn spec(floor: &Floor, attempt: u32, script: &str) -> AttemptSpec {
     numbered(floor, ExecutorKind::Docker, attempt, &["sh", "-c", script])
 }
 
-/// Removes what a test leaves on the engine, also when it fails.
-struct Tidy<'a>(&'a Floor);
-
-impl Drop for Tidy<'_> {
-    fn drop(&mut self) {
-        let data = self.0.dir.path().to_owned();
-        let installation = Surroundings { dags: data.clone(), data, environment: vec![], owner: (0, 0) }.installation();
-        let filter = format!("label=openbell.installation={installation}");
-        let listed = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output();
-        let names = listed.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
-        let mut remove = std::process::Command::new("docker");
-        remove.args(["rm", "-f"]).args(names.split_whitespace()).stdout(std::process::Stdio::null());
-        if !names.trim().is_empty() {
-            remove.status().map(drop).unwrap_or_default();
-        }
-    }
-}
-
-fn exists(floor: &Floor) -> bool {
+/// The containers of a floor's installation, running or not.
+fn containers(floor: &Floor) -> Vec<String> {
     let data = floor.dir.path().to_owned();
     let installation = Surroundings { dags: data.clone(), data, environment: vec![], owner: (0, 0) }.installation();
     let filter = format!("label=openbell.installation={installation}");
-    let out = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().expect("a docker client");
-    !out.stdout.is_empty()
+    let listed = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().expect("a docker client");
+    String::from_utf8_lossy(&listed.stdout).split_whitespace().map(str::to_owned).collect()
+}
+
+/// Removes what a test left on the engine.
+pub fn tidy(floor: &Floor) {
+    let left = if std::env::var_os("OPENBELL_TEST_IMAGE").is_some() { containers(floor) } else { Vec::new() };
+    if !left.is_empty() {
+        let mut remove = std::process::Command::new("docker");
+        remove.args(["rm", "-f"]).args(left).stdout(std::process::Stdio::null());
+        remove.status().map(drop).unwrap_or_default();
+    }
 }
 
 #[tokio::test]
@@ -76,7 +69,6 @@ async fn what_happens_to_a_container_is_told_as_what_it_is() {
         return;
     }
     let floor = Floor::new();
-    let _tidy = Tidy(&floor);
     let limited = with(&floor, DockerSettings { memory_bytes: Some(32 << 20), ..settings() });
     // One that ends with 137 by itself was not killed.
     let own = spec(&floor, 1, "exit 137");
@@ -102,7 +94,7 @@ async fn what_happens_to_a_container_is_told_as_what_it_is() {
     for attempt in [&own, &greedy, &flood, &strange] {
         limited.forget(&attempt.id).await;
     }
-    assert!(!exists(&floor), "nothing is left on the engine");
+    assert!(containers(&floor).is_empty(), "nothing is left on the engine");
 }
 
 #[tokio::test]
@@ -111,7 +103,6 @@ async fn a_container_outlives_the_daemon_with_its_output() {
         return;
     }
     let floor = Floor::new();
-    let _tidy = Tidy(&floor);
     let go = floor.runs().join("docker-go");
     let first = executor(&floor);
     let script = "echo one; echo '{\"ready\":true,\"degraded\":null,\"facts\":{}}' > $OPENBELL_FOLDER/status.json; \
@@ -138,7 +129,7 @@ async fn a_container_outlives_the_daemon_with_its_output() {
     let found = third.find().await;
     assert_eq!(found.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(), [Some((Exit::Code(3), Some(json!({ "rows": 2 }))))]);
     third.forget(&spec.id).await;
-    assert!(third.find().await.is_empty() && !exists(&floor));
+    assert!(third.find().await.is_empty() && containers(&floor).is_empty());
 }
 
 #[tokio::test]
@@ -147,7 +138,6 @@ async fn a_deadline_is_held_and_a_second_start_runs_nothing_twice() {
         return;
     }
     let floor = Floor::new();
-    let _tidy = Tidy(&floor);
     let executor = executor(&floor);
     let mut spec = spec(&floor, 1, "trap '' TERM; echo deaf; while :; do sleep 0.05; done");
     spec.deadline = Some(floor.clock.now() + Duration::from_secs(600));

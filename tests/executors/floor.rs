@@ -229,3 +229,9 @@ pub fn numbered(floor: &Floor, kind: ExecutorKind, attempt: u32, argv: &[&str]) 
     }
     spec
 }
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        super::docker::tidy(self);
+    }
+}
