@@ -124,6 +124,25 @@ fn the_same_day_reconciles_on_real_servers() {
     assert!(day.mails().is_empty(), "mails go to the server");
 }
 
+#[test]
+fn the_same_day_reconciles_in_containers() {
+    if std::env::var("OPENBELL_IMAGE").is_err() {
+        let required = std::env::var("OPENBELL_ENGINE").is_ok();
+        assert!(!required, "OPENBELL_IMAGE is not set; scripts/engine up, scripts/engine image, and eval its env");
+        println!("skipped: the_same_day_reconciles_in_containers (OPENBELL_IMAGE is not set; scripts/engine up)");
+        return;
+    }
+    let day = Day::new(&["--speed", "300", "--seed", "14", "--executor", "docker"]);
+    check_day(&day.finish(day.start()));
+    let named = format!(
+        "openbell-{:08x}-",
+        crc32fast::hash(day.folder().canonicalize().expect("a folder").as_os_str().as_encoded_bytes())
+    );
+    let listed = Command::new("docker").args(["ps", "-a", "--format", "{{.Names}}"]).output().expect("a docker client");
+    let left: Vec<_> = std::str::from_utf8(&listed.stdout).expect("names").lines().filter(|n| n.starts_with(&named)).collect();
+    assert!(left.is_empty(), "containers are left: {left:?}");
+}
+
 /// What every day of the demo comes to.
 fn check_day(report: &Value) {
     check_hops(report);

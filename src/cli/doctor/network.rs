@@ -187,7 +187,7 @@ pub(super) async fn docker() -> Finding {
 
 async fn ping(host: &str) -> Finding {
     const CHECK: &str = "Docker";
-    const REMEDY: &str = "no step of this version needs it";
+    const REMEDY: &str = "only steps with executor: docker, or with an image, need one; start it, or set DOCKER_HOST";
     let path = match host {
         "" => "/var/run/docker.sock",
         other => match other.strip_prefix("unix://") {
