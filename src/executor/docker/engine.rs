@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bollard::errors::Error;
+use bollard::models::ContainerState;
+use bollard::query_parameters::RemoveContainerOptions;
 use tokio::sync::OnceCell;
 
 /// Where an engine is when nobody says otherwise.
@@ -42,6 +44,30 @@ impl Engine {
                 tokio::time::timeout(FIRST_ANSWER, client.negotiate_version()).await.unwrap_or(Err(Error::RequestTimeoutError))
             })
             .await
+    }
+
+    /// What the engine says of a container; `None`: it has none of this name.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub(super) async fn look(&self, name: &str) -> Result<Option<ContainerState>, Error> {
+        match self.client().await?.inspect_container(name, None).await {
+            Ok(found) => Ok(Some(found.state.unwrap_or_default())),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a container, running or not; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or refuses.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), Error> {
+        let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+        match self.client().await?.remove_container(name, Some(options)).await {
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     fn connect(&self) -> Result<bollard::Docker, Error> {

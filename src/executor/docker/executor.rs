@@ -8,15 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::errors::Error;
 use bollard::models::ContainerStateStatusEnum;
-use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
+use bollard::query_parameters::ListContainersOptions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::container::{self, Surroundings, label};
-use super::engine::{Engine, explain, status};
+use super::engine::{Engine, explain};
 use super::exits;
 use super::launch::Launcher;
-use super::watch::{Limit, Watched, known, noted_name};
+use super::watch::{Limit, Watched, exit_of, noted_name};
 use crate::clock::Clock;
 use crate::config::DockerSettings;
 use crate::domain::dag::{ExecutorKind, StopSignal};
@@ -91,15 +91,12 @@ impl Docker {
         if let Some(watched) = self.living().get(id) {
             return Some(Arc::clone(watched));
         }
-        let (nobody, _) = mpsc::unbounded_channel();
-        let folder = self.runs.join(id.path());
-        let name = container::name(&self.installation, id);
-        let probe = Watched::new(id.clone(), name, folder.clone(), Arc::clone(&self.engine), self.clock.clone(), nobody.clone());
         // Asked for every orphan of every executor: without a container, or an engine, it is not ours.
-        if !matches!(probe.look().await, Ok(Some(_))) {
+        if !matches!(self.engine.look(&container::name(&self.installation, id)).await, Ok(Some(_))) {
             return None;
         }
-        match self.register(id, folder, &nobody) {
+        let (nobody, _) = mpsc::unbounded_channel();
+        match self.register(id, self.runs.join(id.path()), &nobody) {
             Ok(watched) => {
                 self.watch(Arc::clone(&watched), None);
                 Some(watched)
@@ -123,20 +120,14 @@ impl Docker {
             let Some(attempt) = summary.labels.as_ref().and_then(|l| container::attempt_of(&self.installation, l)) else {
                 continue;
             };
-            let name = container::name(&self.installation, &attempt);
-            let found = match client.inspect_container(&name, None).await {
-                Ok(found) => found.state.unwrap_or_default(),
-                Err(error) if status(&error) == Some(404) => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(found) = self.engine.look(&container::name(&self.installation, &attempt)).await? else { continue };
             let folder = self.runs.join(attempt.path());
             // Made and never started: the start that did it will be repeated.
             let started = found.status != Some(ContainerStateStatusEnum::CREATED);
             let found = started.then(|| {
                 let ended = exits::has_ended(&found).then(|| {
                     let signal = folder::read_spec(&folder).ok().map(|spec| spec.step.stop.signal);
-                    let exit = exits::exit_of(&found, known(&folder, signal, true));
-                    (exit, folder::read_or_warn(&folder.join(folder::RESULT)))
+                    (exit_of(&folder, &found, signal, true), folder::read_or_warn(&folder.join(folder::RESULT)))
                 });
                 let status = folder::read_or_warn(&folder.join(folder::STATUS)).unwrap_or_default();
                 Found { attempt: attempt.clone(), ended, status }
@@ -232,18 +223,9 @@ impl Executor for Docker {
             return;
         }
         let name = container::name(&self.installation, attempt);
-        let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
-        let removed = match self.engine.client().await {
-            Ok(client) => client.remove_container(&name, Some(options)).await,
-            Err(error) => Err(error),
-        };
-        match removed {
-            Ok(()) => {}
-            Err(error) if status(&error) == Some(404) => {}
-            Err(error) => {
-                tracing::warn!(%attempt, error = explain(&error), "a container that ended cannot be removed; it will be found again");
-                return;
-            }
+        if let Err(error) = self.engine.remove(&name).await {
+            tracing::warn!(%attempt, error = explain(&error), "a container that ended cannot be removed; it will be found again");
+            return;
         }
         if let Err(error) = std::fs::write(folder.join(folder::DONE), b"") {
             tracing::warn!(%attempt, %error, "cannot mark an attempt as done; it will be found again");

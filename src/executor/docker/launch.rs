@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::ContainerStateStatusEnum;
-use bollard::query_parameters::{CreateContainerOptions, CreateImageOptions, RemoveContainerOptions};
+use bollard::query_parameters::{CreateContainerOptions, CreateImageOptions};
 use futures_util::StreamExt;
 
 use super::container::{self, Surroundings};
@@ -57,19 +57,14 @@ impl Launcher {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            let interrupted = tries > 0 || matches!(failure, Failure::Interrupted(_));
             match failure {
-                Failure::Interrupted(why) if tries < TRIES => {
+                Failure::Interrupted(why) | Failure::Unreached(why) if interrupted && tries < TRIES => {
                     tries += 1;
                     tracing::warn!(attempt = %spec.id, %why, "the engine went away in the middle of a start; it is asked again");
                     tokio::time::sleep(TRY_AGAIN).await;
-                    continue;
                 }
                 Failure::Interrupted(why) => return Err(Exit::Lost(why)),
-                Failure::Unreached(_) if tries > 0 && tries < TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(TRY_AGAIN).await;
-                    continue;
-                }
                 Failure::Unreached(why) => {
                     self.unmark(spec);
                     return Err(Exit::Lost(format!(
@@ -113,8 +108,8 @@ impl Launcher {
             Ok(made) => made.warnings.iter().for_each(|warning| tracing::warn!(container = name, "{warning}")),
             // An earlier start came so far.
             Err(error) if status(&error) == Some(409) => {
-                let found = client.inspect_container(name, None).await.map_err(|e| self.refused(&e, &image))?;
-                if found.state.and_then(|s| s.status) != Some(ContainerStateStatusEnum::CREATED) {
+                let found = self.engine.look(name).await.map_err(|e| self.refused(&e, &image))?;
+                if found.and_then(|s| s.status) != Some(ContainerStateStatusEnum::CREATED) {
                     return Ok(());
                 }
             }
@@ -123,8 +118,7 @@ impl Launcher {
         if let Err(error) = client.start_container(name, None).await {
             let failure = self.refused(&error, &image);
             // Nothing ran in it; it must not stand in the way of a look at what is there.
-            let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
-            if let Err(error) = client.remove_container(name, Some(options)).await {
+            if let Err(error) = self.engine.remove(name).await {
                 tracing::warn!(container = name, error = explain(&error), "a container that could not be started stays");
             }
             return Err(failure);

@@ -131,8 +131,7 @@ impl Watched {
     fn exit(&self, end: End, signal: Option<StopSignal>) -> Exit {
         match end {
             End::Gone => Exit::Lost("its container is gone; somebody removed it".into()),
-            End::Known(state, unseen) => exits::not_executed(&state, &last_output(&self.folder))
-                .unwrap_or_else(|| exits::exit_of(&state, known(&self.folder, signal, unseen))),
+            End::Known(state, unseen) => exit_of(&self.folder, &state, signal, unseen),
         }
     }
 
@@ -141,7 +140,7 @@ impl Watched {
         let mut unseen = false;
         let mut silent = false;
         loop {
-            match self.look().await {
+            match self.engine.look(&self.name).await {
                 Ok(Some(state)) if exits::has_ended(&state) => return End::Known(Box::new(state), unseen),
                 Ok(Some(_)) => {
                     if std::mem::take(&mut silent) {
@@ -180,16 +179,6 @@ impl Watched {
         }
     }
 
-    /// What the engine says of the container; `None`: there is none.
-    pub(super) async fn look(&self) -> Result<Option<ContainerState>, bollard::errors::Error> {
-        let client = self.engine.client().await?;
-        match client.inspect_container(&self.name, None).await {
-            Ok(found) => Ok(Some(found.state.unwrap_or_default())),
-            Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Carries its output over until there is no more.
     async fn carry(&self) {
         loop {
@@ -210,7 +199,7 @@ impl Watched {
     /// Waits until a health check of the image says that it can serve; for ever if there is none.
     async fn until_healthy(&self) {
         loop {
-            match self.look().await {
+            match self.engine.look(&self.name).await {
                 Ok(Some(state)) => match state.health.and_then(|h| h.status) {
                     Some(HealthStatusEnum::HEALTHY) => return,
                     Some(HealthStatusEnum::STARTING | HealthStatusEnum::UNHEALTHY) => {}
@@ -307,13 +296,14 @@ fn last_output(folder: &Path) -> String {
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
-/// What the folder says of an attempt's end.
-pub(super) fn known(folder: &Path, signal: Option<StopSignal>, unseen: bool) -> Known {
-    Known {
+/// How the attempt in `folder` ended, whose container the engine says has. `unseen`: the engine was away, or nobody watched.
+pub(super) fn exit_of(folder: &Path, state: &ContainerState, signal: Option<StopSignal>, unseen: bool) -> Exit {
+    let known = Known {
         asked: folder::read_stop(folder).and(signal).map(|signal| i64::from(signal.number())),
         killed: folder.join(KILLED).exists(),
         unseen: unseen && !folder.join(folder::RESULT).exists(),
-    }
+    };
+    exits::not_executed(state, &last_output(folder)).unwrap_or_else(|| exits::exit_of(state, known))
 }
 
 /// The container an attempt's folder names.
