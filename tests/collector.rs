@@ -154,6 +154,7 @@ fn context(
         every: None,
         replicas: 1,
         when: None,
+        container: Default::default(),
     };
     let run: RunId = format!("day@{DAY}").parse().expect("a run");
     Context {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Settings of the executor `docker`.
+use crate::domain::dag::container::{CPUS, LEAST_MEMORY_BYTES};
+use crate::domain::dag::{Pull, Step};
+
+/// The engine, and what the container of a step is given that says nothing else ([`DockerSettings::of`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DockerSettings {
@@ -24,19 +27,6 @@ pub struct DockerSettings {
     pub pids: u32,
 }
 
-/// When an image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pull {
-    /// Before every start.
-    Always,
-    /// When the engine does not have it.
-    #[default]
-    Missing,
-    /// Never.
-    Never,
-}
-
 impl Default for DockerSettings {
     fn default() -> Self {
         Self {
@@ -52,10 +42,23 @@ impl Default for DockerSettings {
     }
 }
 
-/// Less memory than this the engine does not take.
-const LEAST_MEMORY: u64 = 6 << 20;
-
 impl DockerSettings {
+    /// The settings that hold for one step: its own `container:`, and where that is silent, these. What only a step can say (mounts, health
+    /// and placement) stays in [`Step::container`].
+    pub fn of(&self, step: &Step) -> Self {
+        let own = &step.container;
+        Self {
+            host: self.host.clone(),
+            image: self.image.clone(),
+            pull: own.pull.unwrap_or(self.pull),
+            network: own.network.clone().unwrap_or_else(|| self.network.clone()),
+            user: own.user.map(|user| user.to_string()).or_else(|| self.user.clone()),
+            memory_bytes: own.memory_bytes.or(self.memory_bytes),
+            cpus: own.cpus.or(self.cpus),
+            pids: own.pids.unwrap_or(self.pids),
+        }
+    }
+
     /// The rules that types cannot say.
     ///
     /// # Errors
@@ -70,10 +73,12 @@ impl DockerSettings {
         if self.image.trim().is_empty() {
             return Err("docker.image: it is empty; write NAME:TAG of an image with openbell in it".into());
         }
-        if let Some(bytes) = self.memory_bytes.filter(|bytes| *bytes < LEAST_MEMORY) {
-            return Err(format!("docker.memory_bytes: {bytes} is less than an engine takes; write at least {LEAST_MEMORY}"));
+        if let Some(bytes) = self.memory_bytes.filter(|bytes| *bytes < LEAST_MEMORY_BYTES) {
+            return Err(format!(
+                "docker.memory_bytes: {bytes} is less than an engine takes; write at least {LEAST_MEMORY_BYTES}"
+            ));
         }
-        if let Some(cpus) = self.cpus.filter(|cpus| !(0.01..=1024.0).contains(cpus)) {
+        if let Some(cpus) = self.cpus.filter(|cpus| !(CPUS.0..=CPUS.1).contains(cpus)) {
             return Err(format!("docker.cpus: {cpus} is not a number of processors; write for example 0.5"));
         }
         if self.pids == 0 {
@@ -86,6 +91,24 @@ impl DockerSettings {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
+    use super::*;
+    use crate::domain::dag::StepKind;
+    use crate::domain::dag::container::User;
+    use crate::domain::dag::fixtures::step;
+
+    #[test]
+    fn a_step_overrides_what_it_names_and_nothing_else() {
+        let settings = DockerSettings { memory_bytes: Some(64 << 20), cpus: Some(2.0), ..DockerSettings::default() };
+        let mut step = step("a", StepKind::Task, &[]);
+        assert_eq!(settings.of(&step), settings, "a step that says nothing has the settings as they are");
+        step.container.memory_bytes = Some(256 << 20);
+        step.container.network = Some("none".into());
+        step.container.pull = Some(Pull::Never);
+        step.container.user = Some(User { uid: 7, gid: Some(8) });
+        let held = settings.of(&step);
+        assert_eq!((held.memory_bytes, held.cpus, held.pids), (Some(256 << 20), Some(2.0), settings.pids));
+        assert_eq!((held.network.as_str(), held.pull, held.user.as_deref()), ("none", Pull::Never, Some("7:8")));
+    }
 
     #[test]
     fn faults_name_the_key_and_the_remedy() {

@@ -4,7 +4,9 @@ mod docker;
 
 use serde::{Deserialize, Serialize};
 
-pub use docker::{DockerSettings, Pull};
+pub use docker::DockerSettings;
+
+pub use crate::domain::dag::Pull;
 
 /// Why a configuration file is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -126,6 +126,7 @@ impl Reader<'_> {
             every,
             replicas: node.get("replicas").and_then(Node::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             when,
+            container: Default::default(),
         })
     }
 

@@ -3,10 +3,14 @@
 //! `dagfile` builds these from YAML; [`Dag::new`] refuses what no run could carry out, so the floors above never
 //! meet a cycle or a dangling need. A run keeps its own frozen copy: editing the file never changes a running day.
 
+pub mod container;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use container::{Container, Pull};
 
 use super::ids::{DagName, StepName};
 use super::retry::Backoff;
@@ -237,6 +241,9 @@ pub struct Step {
     pub replicas: u32,
     /// Skip the step unless this run parameter equals this value.
     pub when: Option<Condition>,
+    /// What it says about its container; journals of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Container::is_empty")]
+    pub container: Container,
 }
 
 impl Step {

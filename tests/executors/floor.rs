@@ -99,6 +99,7 @@ impl Floor {
             every: None,
             replicas: 1,
             when: None,
+            container: Default::default(),
         };
         AttemptSpec {
             folder: self.runs().join(id.path()),

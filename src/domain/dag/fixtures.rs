@@ -23,6 +23,7 @@ pub fn step(name: &str, kind: StepKind, needs: &[(&str, Until)]) -> Step {
         every: (kind == StepKind::Check).then_some(Duration::from_secs(300)),
         replicas: 1,
         when: None,
+        container: Container::default(),
     }
 }
 

@@ -91,16 +91,17 @@ impl Launcher {
 
     /// Makes and starts the attempt's container, or finds that it was before.
     async fn launch(&self, spec: &AttemptSpec, name: &str) -> Result<(), Failure> {
-        let body = container::body(spec, &self.settings, &self.around, |name| std::env::var(name).ok())
+        let settings = self.settings.of(&spec.step);
+        let body = container::body(spec, &settings, &self.around, |name| std::env::var(name).ok())
             .map_err(|why| Failure::Step(why, ""))?;
         let client = self.engine.client().await.map_err(|e| Failure::Unreached(self.silent(&e)))?;
         let image = body.image.clone().unwrap_or_default();
-        if self.settings.pull == Pull::Always {
+        if settings.pull == Pull::Always {
             self.pull(client, &image).await?;
         }
         let options = || Some(CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() });
         let mut made = client.create_container(options(), body.clone()).await;
-        if made.as_ref().err().and_then(status) == Some(404) && self.settings.pull == Pull::Missing {
+        if made.as_ref().err().and_then(status) == Some(404) && settings.pull == Pull::Missing {
             self.pull(client, &image).await?;
             made = client.create_container(options(), body).await;
         }
