@@ -3,6 +3,7 @@
 //! The engine is the one at `DOCKER_HOST`, the image `OPENBELL_TEST_IMAGE` (`scripts/engine test-image`: a shell and the usual small tools).
 
 use openbell::config::{DockerSettings, Pull};
+use openbell::domain::dag::container::{Health, User};
 use openbell::executor::docker::{Docker, Surroundings};
 
 use super::floor::*;
@@ -175,4 +176,117 @@ async fn an_engine_that_is_not_there_is_no_fault_of_the_step() {
     std::fs::write(spec.folder.join("container"), "x\n").expect("written");
     let found = executor.find().await;
     assert_eq!(found.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(), [None]);
+}
+
+/// What the engine says of an attempt's container, by a template of its client; empty while there is none.
+fn inspect(spec: &AttemptSpec, template: &str) -> String {
+    let name = read(spec.folder.join("container"));
+    let asked = std::process::Command::new("docker").args(["inspect", "-f", template, name.trim()]).output();
+    String::from_utf8_lossy(&asked.expect("a docker client").stdout).trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_steps_own_limits_hold_and_not_those_of_the_configuration() {
+    if image("limits of a step").is_none() {
+        return;
+    }
+    let floor = Floor::new();
+    let generous = with(&floor, DockerSettings { memory_bytes: Some(1 << 30), cpus: Some(2.0), ..settings() });
+    let mut greedy = spec(&floor, 1, "x=0123456789abcdef; while :; do x=$x$x; done");
+    greedy.step.container.memory_bytes = Some(32 << 20);
+    greedy.step.container.pids = Some(20);
+    assert_eq!(start(&generous, &greedy).await.exit().await.0, Exit::OutOfMemory);
+    let limits = inspect(&greedy, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}");
+    assert_eq!(limits, "33554432 20 2000000000", "what it says nothing about is the configuration's");
+    generous.forget(&greedy.id).await;
+}
+
+#[tokio::test]
+async fn a_mount_is_read_only_unless_it_says_otherwise() {
+    if image("mounts of a step").is_none() {
+        return;
+    }
+    let floor = Floor::new();
+    for folder in ["given", "kept"] {
+        std::fs::create_dir(floor.file(folder)).expect("a folder");
+    }
+    std::fs::write(floor.file("given").join("note"), "from outside\n").expect("written");
+    let script = "cat /given/note; touch /given/mine || touch /kept/mine";
+    let mut looking = spec(&floor, 1, script);
+    let mount = |text: String| text.parse().expect("a mount");
+    looking.step.container.mounts = vec![
+        mount(format!("{}:/given", floor.file("given").display())),
+        mount(format!("{}:/kept:rw", floor.file("kept").display())),
+    ];
+    let executor = executor(&floor);
+    assert_eq!(start(&executor, &looking).await.exit().await.0, Exit::Code(0), "{}", output(&looking));
+    let said = output(&looking);
+    assert!(said.contains("from outside") && said.contains("Read-only file system"), "{said}");
+    assert_eq!((floor.file("given").join("mine").exists(), floor.file("kept").join("mine").exists()), (false, true));
+    // What is not on the machine, and what would hide the attempt's folder, is no start, and says so.
+    let mut nowhere = spec(&floor, 2, "true");
+    nowhere.step.container.mounts = vec![mount(format!("{}:/x", floor.file("no-such-folder").display()))];
+    let mut over = spec(&floor, 3, "true");
+    over.step.container.mounts = vec![mount(format!("/srv:{}", floor.dir.path().display()))];
+    for (spec, word) in [(&nowhere, "no-such-folder"), (&over, "which openbell gives the step")] {
+        let exit = start(&executor, spec).await.exit().await.0;
+        assert!(matches!(&exit, Exit::NotStarted(why) if why.contains(word) && why.contains("mounts:")), "{exit}");
+    }
+    executor.forget(&looking.id).await;
+    assert!(containers(&floor).is_empty(), "nothing is left on the engine");
+}
+
+#[tokio::test]
+async fn a_health_command_makes_a_service_ready() {
+    if image("a health command").is_none() {
+        return;
+    }
+    let floor = Floor::new();
+    let executor = executor(&floor);
+    let script = "until [ -e $OPENBELL_FOLDER/go ]; do sleep 0.05; done; touch /tmp/serving; while :; do sleep 0.05; done";
+    let mut service = spec(&floor, 1, script);
+    service.step.kind = openbell::domain::dag::StepKind::Service;
+    service.step.container.health = Some(Health {
+        command: vec!["cat".into(), "/tmp/serving".into()],
+        interval: Duration::from_millis(200),
+        timeout: Duration::from_secs(20),
+        start_period: Duration::ZERO,
+        retries: 2,
+    });
+    let mut ear = start(&executor, &service).await;
+    ear.started().await;
+    wait_until("it was found not to serve", || inspect(&service, "{{.State.Health.Status}}") == "unhealthy").await;
+    assert!(ear.is_silent(), "it is not ready, and runs on");
+    std::fs::write(service.folder.join("go"), "").expect("written");
+    assert_eq!(ear.next().await, News::Status(Status { ready: true, ..Status::default() }));
+    executor.kill(&service.id).await;
+    assert_eq!(ear.exit().await.0, Exit::Signal(9));
+    executor.forget(&service.id).await;
+}
+
+#[tokio::test]
+async fn a_step_chooses_its_network_and_its_user() {
+    if image("network and user of a step").is_none() {
+        return;
+    }
+    let floor = Floor::new();
+    let open = with(&floor, DockerSettings { network: "host".into(), ..settings() });
+    let mut alone = spec(&floor, 1, "ls /sys/class/net; id -u; echo '{\"rows\":1}' > $OPENBELL_FOLDER/result.json");
+    alone.step.container.network = Some("none".into());
+    // Only root can give a folder away; anybody else stays who they are.
+    let (uid, gid) = if owner(&floor).0 == 0 { (12345, 12345) } else { owner(&floor) };
+    alone.step.container.user = Some(User { uid, gid: Some(gid) });
+    let (exit, result) = start(&open, &alone).await.exit().await;
+    assert_eq!((exit, result), (Exit::Code(0), Some(json!({ "rows": 1 }))), "{}", output(&alone));
+    assert_eq!(output(&alone), format!("lo\n{uid}\n"), "no interface but its own");
+    assert_eq!(inspect(&alone, "{{.HostConfig.NetworkMode}}"), "none");
+    open.forget(&alone.id).await;
+    let mut lost = spec(&floor, 2, "true");
+    lost.step.container.network = Some("openbell-no-such-network".into());
+    let exit = start(&open, &lost).await.exit().await.0;
+    assert!(
+        matches!(&exit, Exit::NotStarted(why) if why.contains("openbell-no-such-network") && why.contains("docker network create")),
+        "{exit}"
+    );
+    assert!(containers(&floor).is_empty(), "nothing is left on the engine");
 }

@@ -162,27 +162,39 @@ impl fmt::Display for User {
 /// Folders that belong to the kernel, or to the container itself.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+impl FromStr for Source {
+    type Err = ContainerError;
+
+    fn from_str(text: &str) -> Result<Self, ContainerError> {
+        match text {
+            path if path.starts_with('/') => Ok(Self::Path(absolute(path)?)),
+            name if is_name(name) => Ok(Self::Volume(name.to_owned())),
+            other => Err(refused(
+                format!("\"{other}\" is neither an absolute path nor a volume's name"),
+                "write a path of the engine's machine, from / on, or the name of a volume of the engine",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Path(text) | Self::Volume(text)) = self;
+        f.write_str(text)
+    }
+}
+
 impl Mount {
-    /// A mount of `source`, a path or a volume's name, at `target`.
+    /// Where a container may see something, as a path without detours.
     ///
     /// # Errors
-    /// When either is no absolute path (or name), or the target is a place that nothing may be put over.
-    pub fn new(source: &str, target: &str, read_only: bool) -> Result<Self, ContainerError> {
-        let source = match source {
-            path if path.starts_with('/') => Source::Path(absolute(path)?),
-            name if is_name(name) => Source::Volume(name.to_owned()),
-            other => {
-                return Err(refused(
-                    format!("\"{other}\" is neither an absolute path nor a volume's name"),
-                    "write a path from / on, or the name of a volume of the engine; paths of the DAG folder are not known there",
-                ));
-            }
-        };
-        if !target.starts_with('/') {
-            let message = format!("\"{target}\" is not an absolute path in the container");
+    /// When the text is no absolute path, or a place that nothing may be put over.
+    pub fn target(text: &str) -> Result<String, ContainerError> {
+        if !text.starts_with('/') {
+            let message = format!("\"{text}\" is not an absolute path in the container");
             return Err(refused(message, "write where the container sees it, from / on"));
         }
-        let target = absolute(target)?;
+        let target = absolute(text)?;
         if target == "/" {
             return Err(refused("a mount over / hides the image's own files", "write a folder, for example /models"));
         }
@@ -190,7 +202,7 @@ impl Mount {
             let message = format!("\"{target}\" belongs to the system of the container");
             return Err(refused(message, format!("write a folder outside of {folder}, for example /models")));
         }
-        Ok(Self { source, target, read_only })
+        Ok(target)
     }
 }
 
@@ -198,9 +210,11 @@ impl FromStr for Mount {
     type Err = ContainerError;
 
     fn from_str(text: &str) -> Result<Self, ContainerError> {
+        let mount =
+            |source: &str, target, read_only| Ok(Self { source: source.parse()?, target: Self::target(target)?, read_only });
         match text.split(':').collect::<Vec<_>>()[..] {
-            [source, target] | [source, target, "ro"] => Self::new(source, target, true),
-            [source, target, "rw"] => Self::new(source, target, false),
+            [source, target] | [source, target, "ro"] => mount(source, target, true),
+            [source, target, "rw"] => mount(source, target, false),
             [_, _, mode] => Err(refused(format!("a mount cannot be \"{mode}\""), "write :ro (the default) or :rw at its end")),
             _ => Err(refused(
                 format!("\"{text}\" is not a mount"),
@@ -212,8 +226,7 @@ impl FromStr for Mount {
 
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Source::Path(source) | Source::Volume(source)) = &self.source;
-        write!(f, "{source}:{}:{}", self.target, if self.read_only { "ro" } else { "rw" })
+        write!(f, "{}:{}:{}", self.source, self.target, if self.read_only { "ro" } else { "rw" })
     }
 }
 

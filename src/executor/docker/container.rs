@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType};
 
 use crate::config::DockerSettings;
-use crate::domain::dag::{Program, SecretRef};
+use crate::domain::dag::container::{Health, Source, is_below};
+use crate::domain::dag::{Program, SecretRef, container};
 use crate::domain::ids::AttemptId;
 use crate::executor::AttemptSpec;
+
+/// Where programs write what nobody keeps.
+const TMP: &str = "/tmp";
 
 /// Labels of the product's containers.
 pub(super) mod label {
@@ -67,7 +72,7 @@ pub(super) fn image<'a>(spec: &'a AttemptSpec, settings: &'a DockerSettings) -> 
     }
 }
 
-/// Everything about the container of an attempt. `variable` reads the daemon's environment, for secrets that are kept there.
+/// Everything about the container of an attempt. `settings` are those that hold for its step; `variable` reads the daemon's environment, for secrets that are kept there.
 ///
 /// # Errors
 /// What is missing, with the remedy.
@@ -105,6 +110,15 @@ pub(super) fn body(
             (Some(vec![program.clone()]), arguments.to_vec())
         }
     };
+    for mount in &spec.step.container.mounts {
+        if let Some(taken) = mounts.iter().filter_map(|m| m.target.as_deref()).find(|taken| overlap(&mount.target, taken)) {
+            return Err(format!(
+                "the mount {mount} is over {taken}, which openbell gives the step; write another target into mounts: of container:"
+            ));
+        }
+        mounts.push(wanted(mount));
+    }
+    let tmp_is_mounted = spec.step.container.mounts.iter().any(|mount| mount.target == TMP);
     environment.extend(spec.step.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     let (user, group) = around.owner;
     let mut labels = HashMap::from([
@@ -126,7 +140,7 @@ pub(super) fn body(
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         readonly_rootfs: Some(true),
-        tmpfs: Some(HashMap::from([("/tmp".to_owned(), "rw,nosuid,nodev,size=64m".to_owned())])),
+        tmpfs: (!tmp_is_mounted).then(|| HashMap::from([(TMP.to_owned(), "rw,nosuid,nodev,size=64m".to_owned())])),
         // Built-in programs heed signals as process 1; of another program's children somebody has to take care.
         init: command.then_some(true),
         // The engine's copy of the output is bounded, by more than is carried over of it (`output`), so that a beginning is never lost.
@@ -148,6 +162,7 @@ pub(super) fn body(
         labels: Some(labels),
         user: Some(settings.user.clone().unwrap_or_else(|| format!("{user}:{group}"))),
         attach_stdin: Some(false),
+        healthcheck: spec.step.container.health.as_ref().map(health),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
@@ -164,6 +179,39 @@ fn bind(path: &str, read_only: bool) -> Mount {
         typ: Some(MountType::BIND),
         read_only: Some(read_only),
         ..Mount::default()
+    }
+}
+
+/// Whether one of two places hides the other, or a part of it.
+fn overlap(one: &str, other: &str) -> bool {
+    is_below(one, other) || is_below(other, one)
+}
+
+/// A mount that the step asks for.
+fn wanted(mount: &container::Mount) -> Mount {
+    let (typ, source) = match &mount.source {
+        Source::Path(path) => (MountType::BIND, path),
+        Source::Volume(name) => (MountType::VOLUME, name),
+    };
+    Mount {
+        target: Some(mount.target.clone()),
+        source: Some(source.clone()),
+        typ: Some(typ),
+        read_only: Some(mount.read_only),
+        ..Mount::default()
+    }
+}
+
+/// A health check as engines take it: in nanoseconds.
+fn health(health: &Health) -> HealthConfig {
+    let nanoseconds = |time: Duration| Some(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+    HealthConfig {
+        test: Some(std::iter::once("CMD".to_owned()).chain(health.command.iter().cloned()).collect()),
+        interval: nanoseconds(health.interval),
+        timeout: nanoseconds(health.timeout),
+        start_period: nanoseconds(health.start_period),
+        retries: Some(i64::from(health.retries)),
+        ..HealthConfig::default()
     }
 }
 

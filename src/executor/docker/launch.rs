@@ -14,6 +14,7 @@ use super::engine::{Engine, explain, status};
 use super::executor::CONTAINER;
 use super::watch::Watched;
 use crate::config::{DockerSettings, Pull};
+use crate::domain::dag::Program;
 use crate::domain::run::Exit;
 use crate::executor::AttemptSpec;
 use crate::executor::folder::{self, Durability};
@@ -101,7 +102,7 @@ impl Launcher {
         }
         let options = || Some(CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() });
         let mut made = client.create_container(options(), body.clone()).await;
-        if made.as_ref().err().and_then(status) == Some(404) && settings.pull == Pull::Missing {
+        if made.as_ref().err().is_some_and(|e| status(e) == Some(404) && !lacks_network(e)) && settings.pull == Pull::Missing {
             self.pull(client, &image).await?;
             made = client.create_container(options(), body).await;
         }
@@ -151,10 +152,18 @@ impl Launcher {
     /// A refusal of the engine is the step's fault, silence the engine's.
     fn refused(&self, error: &Error, image: &str) -> Failure {
         match status(error) {
+            Some(404) if lacks_network(error) => Failure::Step(
+                format!("the engine lacks a network: {}", explain(error)),
+                "make it there (docker network create), or correct network: of container: in the DAG file, or in the configuration",
+            ),
             Some(404) => Failure::Step(
                 format!("image \"{image}\" is not on the engine: {}", explain(error)),
-                "build or load it there (docker build, docker load), or write pull: missing in the configuration",
+                "build or load it there (docker build, docker load), or write pull: missing into container: or the configuration",
             ),
+            Some(400) if explain(error).contains("mount") => {
+                let why = format!("the engine refuses a mount: {}", explain(error));
+                Failure::Step(why, "look at mounts: of container: in the DAG file; paths are those of the engine's machine")
+            }
             Some(code) if (400..500).contains(&code) => Failure::Step(format!("the engine refuses it: {}", explain(error)), ""),
             // The engine reports programs that cannot be executed as its own failure.
             Some(_) if explain(error).contains("OCI runtime") => {
@@ -165,8 +174,24 @@ impl Launcher {
     }
 }
 
+/// Whether an engine says that it does not have a network.
+fn lacks_network(error: &Error) -> bool {
+    let said = explain(error);
+    said.starts_with("network ") && said.ends_with("not found")
+}
+
+/// Gives the folder of a command to the user whom its step names, so that it can write its status and its result. Only root can; for anybody else
+/// the folder stays as it is, and a step that writes nothing there does not miss it.
+fn give_folder(spec: &AttemptSpec) {
+    let Some(user) = spec.step.container.user.filter(|_| matches!(spec.step.program, Program::Command { .. })) else { return };
+    if let Err(error) = std::os::unix::fs::chown(&spec.folder, Some(user.uid), user.gid) {
+        tracing::warn!(attempt = %spec.id, %user, %error, "a step's user cannot be given its folder; it cannot write its status or result");
+    }
+}
+
 fn prepare(spec: &AttemptSpec, name: &str) -> io::Result<()> {
     std::fs::create_dir_all(&spec.folder)?;
+    give_folder(spec);
     folder::write(&spec.folder.join(folder::SPEC), spec, Durability::Synced)?;
     std::fs::write(spec.folder.join(CONTAINER), format!("{name}\n"))
 }

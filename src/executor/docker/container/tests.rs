@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::dag::StepKind;
+use crate::domain::dag::container::Container;
 use crate::domain::dag::fixtures::step;
 use crate::domain::schedule::Window;
 
@@ -76,6 +77,74 @@ fn a_command_sees_its_own_folder_only() {
     let bare = spec(Program::Command { argv: vec!["x".into()], image: None });
     let refused = super::body(&bare, &DockerSettings::default(), &around(), |_| None).expect_err("no image");
     assert!(refused.contains("image: NAME:TAG"), "{refused}");
+}
+
+#[test]
+fn a_step_has_the_mounts_and_the_health_check_that_it_asks_for() {
+    let program = Program::Command { argv: vec!["serve".into()], image: Some("model:1".into()) };
+    let mut spec = spec(program);
+    spec.step.container = Container {
+        memory_bytes: Some(64 << 20),
+        cpus: Some(0.5),
+        mounts: ["/srv/models:/models", "cache:/var/cache:rw"].map(|m| m.parse().expect("a mount")).into(),
+        health: Some(Health {
+            command: vec!["curl".into(), "-f".into(), "localhost".into()],
+            interval: Duration::from_millis(1500),
+            timeout: Duration::from_secs(2),
+            start_period: Duration::from_secs(10),
+            retries: 4,
+        }),
+        ..Container::default()
+    };
+    let settings = DockerSettings::default().of(&spec.step);
+    let made = body(&spec, &settings, &around(), |_| None).expect("a body");
+    let health = made.healthcheck.expect("a health check");
+    assert_eq!(health.test.expect("a test"), ["CMD", "curl", "-f", "localhost"]);
+    assert_eq!(
+        (health.interval, health.timeout, health.start_period, health.retries),
+        (Some(1_500_000_000), Some(2_000_000_000), Some(10_000_000_000), Some(4))
+    );
+    let host = made.host_config.expect("a host configuration");
+    assert_eq!((host.memory, host.memory_swap, host.nano_cpus), (Some(64 << 20), Some(64 << 20), Some(500_000_000)));
+    assert!(host.tmpfs.expect("a temporary folder").contains_key("/tmp"));
+    let mounts: Vec<_> =
+        host.mounts.expect("mounts").into_iter().map(|m| (m.typ, m.source, m.target, m.read_only)).skip(1).collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        mounts,
+        [
+            (Some(MountType::BIND), text("/srv/models"), text("/models"), Some(true)),
+            (Some(MountType::VOLUME), text("cache"), text("/var/cache"), Some(false)),
+        ]
+    );
+    spec.step.container.mounts = vec!["scratch:/tmp:rw".parse().expect("a mount")];
+    let host = body(&spec, &settings, &around(), |_| None).expect("a body").host_config.expect("a host configuration");
+    assert_eq!(host.tmpfs, None, "an engine refuses two mounts at one place");
+}
+
+#[test]
+fn a_mount_over_what_the_step_is_given_is_refused() {
+    let program = || Program::Command { argv: vec!["x".into()], image: Some("x:1".into()) };
+    let built_in = || Program::Uses("sink/index".into());
+    for (program, target, taken) in [
+        (program(), "/data", Some("/data/runs/day@2026-11-20/sink-index/2")),
+        (program(), "/data/runs/day@2026-11-20/sink-index/2/x", Some("/data/runs/day@2026-11-20/sink-index/2")),
+        (program(), "/data/models", None),
+        (program(), "/database", None),
+        (built_in(), "/data/models", Some("/data")),
+        (built_in(), "/dags", Some("/dags")),
+        (built_in(), "/run/secrets", Some("/run/secrets/kis")),
+        (built_in(), "/etc/ssl/ours", None),
+    ] {
+        let mut spec = spec(program);
+        spec.step.container.mounts = vec![format!("/srv/x:{target}").parse().expect("a mount")];
+        let made = body(&spec, &DockerSettings::default(), &around(), |_| None).map(drop);
+        let said = made.clone().err().unwrap_or_default();
+        match taken {
+            Some(taken) => assert!(said.contains(&format!("/srv/x:{target}:ro is over {taken},")), "{said}"),
+            None => assert_eq!(made, Ok(())),
+        }
+    }
 }
 
 #[test]
