@@ -5,10 +5,11 @@
 //! 1. `tree`: YAML to a tree whose nodes know their place. Only a fault of the YAML itself ends here.
 //! 2. `shape`: the tree against the tables of `tables` and [`programs`]: unknown and missing keys, wrong types, values
 //!    that are not durations, names or words of a list. The same tables give the JSON [`schema`].
-//! 3. `read` and `steps`: what the tables cannot say: cron, zones, calendars, kinds, needs and cycles. Builds the DAG.
+//! 3. `read`, `steps` and `container`: what the tables cannot say: cron, zones, calendars, kinds, needs and cycles. Builds the DAG.
 //!
 //! Nothing here reads files or the clock; `daemon::folder` reads a folder of DAG files.
 
+mod container;
 mod diagnostic;
 mod graph;
 mod lines;
@@ -81,5 +82,4 @@ pub fn parse(text: &str, known: &Known<'_>) -> Parsed {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -69,8 +69,10 @@ impl Reader<'_> {
         let schedule = schedule_entry.and_then(|entry| self.schedule(entry));
         let alerts = root.entry("alerts").map(|entry| self.alerts(entry)).unwrap_or_default();
         let params = self.scalars(root.get("params"));
+        let defaults = root.get("defaults");
         let file = steps::File {
-            defaults: root.get("defaults"),
+            defaults,
+            container: self.container_table(defaults.and_then(|d| d.get("container")), "\"defaults\""),
             env: self.scalars(root.get("env")),
             executor: word::<ExecutorKind>(root.get("executor")),
             params: &params,

@@ -77,6 +77,7 @@ fn shape(shape_: &Shape) -> Value {
         Shape::Name => json!({"type": "string", "pattern": NAME}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Count(least) => json!({"type": "integer", "minimum": least, "maximum": u32::MAX}),
+        Shape::Number { least, most } => json!({"type": "number", "minimum": least, "maximum": most}),
         Shape::Duration => json!({"type": "string", "pattern": DURATION, "examples": ["30s", "5m", "1h30m"]}),
         Shape::Size => json!({"type": "string", "pattern": SIZE, "examples": ["64MiB"]}),
         Shape::Scalar => json!({"type": ["string", "number", "boolean"]}),

@@ -16,6 +16,13 @@ pub enum Shape {
     Bool,
     /// A whole number of at least this.
     Count(u64),
+    /// A number, whole or not, in these limits.
+    Number {
+        /// The least.
+        least: f64,
+        /// The most.
+        most: f64,
+    },
     /// `30s`, `1m30s`.
     Duration,
     /// `64MiB`.
@@ -71,7 +78,7 @@ impl Field {
 }
 
 /// Keys that people bring along from other schedulers, and what they are called here.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 33] = [
     ("cron", "open"),
     ("schedule_interval", "schedule"),
     ("start", "open"),
@@ -88,6 +95,23 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("params", "with"),
     ("tasks", "steps"),
     ("type", "kind"),
+    ("mem_limit", "memory"),
+    ("pids_limit", "pids"),
+    ("network_mode", "network"),
+    ("networks", "network"),
+    ("pull_policy", "pull"),
+    ("force_pull", "pull"),
+    ("volumes", "mounts"),
+    ("healthcheck", "health"),
+    ("test", "command"),
+    ("constraints", "placement"),
+    ("docker", "container"),
+    ("resources", "container"),
+    ("memory", "container"),
+    ("cpus", "container"),
+    ("network", "container"),
+    ("volumes", "container"),
+    ("mounts", "container"),
 ];
 
 impl Shape {
@@ -97,6 +121,7 @@ impl Shape {
             Self::Text | Self::Name => "a text".into(),
             Self::Bool => "true or false".into(),
             Self::Count(_) => "a whole number".into(),
+            Self::Number { .. } => "a number".into(),
             Self::Duration => "a duration".into(),
             Self::Size => "a size".into(),
             Self::Scalar => "a single value".into(),
@@ -120,6 +145,7 @@ impl Shape {
             (Self::Size, Some(n)) => format!("give it a unit: {n}MiB or {n}GiB"),
             (Self::Size, None) => "write a number and a unit, for example 512KiB, 64MiB or 1GiB".into(),
             (Self::Count(least), _) => format!("write a whole number of at least {least}"),
+            (Self::Number { least, most }, _) => format!("write a number from {least} to {most}, for example 0.5"),
             (Self::Bool, _) => "write true or false".into(),
             (Self::Text | Self::Name | Self::Email, Some(n)) => format!("put it in quotes: \"{n}\""),
             (Self::Secret, _) => "write env:NAME or file:/path; the value itself does not belong into a file".into(),
@@ -142,7 +168,7 @@ impl Shape {
                 matches!(node.value, Value::Text(_))
             }
             Self::Bool => matches!(node.value, Value::Bool(_)),
-            Self::Count(_) => matches!(node.value, Value::Number(_)),
+            Self::Count(_) | Self::Number { .. } => matches!(node.value, Value::Number(_)),
             Self::Scalar => matches!(node.value, Value::Text(_) | Value::Bool(_) | Value::Number(_)),
             Self::List(_) => matches!(node.value, Value::List(_)),
             Self::Table(_) | Self::Dict { .. } => matches!(node.value, Value::Map(_)),
@@ -176,6 +202,10 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
                 format!("{name} is {written}, not a whole number of at least {least}"),
                 shape.example(node, findings.text),
             );
+        }
+        Shape::Number { least, most } if node.number().is_none_or(|n| !(*least..=*most).contains(&n)) => {
+            let message = format!("{name} is {}, not a number from {least} to {most}", node.to_json());
+            findings.error(node.span, message, shape.example(node, findings.text));
         }
         _ => {
             if let Some(text) = node.text() {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::container::Place;
 use super::graph::{self, Vertex};
 use super::programs::{self, Program as BuiltIn};
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Span, Value};
 use super::{FileReference, Severity, shape, suggest, tables};
 use crate::domain::dag::{
-    Condition, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind, StopPolicy, StopSignal,
+    Condition, Container, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind, StopPolicy, StopSignal,
     TriggerRule,
 };
 use crate::domain::retry::Backoff;
@@ -17,6 +18,8 @@ use crate::domain::retry::Backoff;
 /// What the rest of the file says about all steps.
 pub(super) struct File<'a> {
     pub defaults: Option<&'a Node>,
+    /// What the defaults say of containers.
+    pub container: Container,
     pub env: BTreeMap<String, String>,
     pub executor: Option<ExecutorKind>,
     pub params: &'a BTreeMap<String, String>,
@@ -97,6 +100,9 @@ impl Reader<'_> {
         });
         let mut env = file.env.clone();
         env.extend(self.scalars(node.get("env")));
+        let ready_within = duration(ready.and_then(|r| r.get("within"))).unwrap_or(READY_WITHIN);
+        let place = Place { kind, program: program.as_ref(), executor, ready_within };
+        let container = self.container(entry, &file.container, &place);
         let when = self.condition(node.get("when"), file);
         self.file_references(node.get("with"));
         Some(Step {
@@ -116,7 +122,7 @@ impl Reader<'_> {
                 .unwrap_or(0),
             backoff,
             timeout: timeout.filter(|_| retried),
-            ready_within: duration(ready.and_then(|r| r.get("within"))).unwrap_or(READY_WITHIN),
+            ready_within,
             restart,
             stop: StopPolicy {
                 signal: word::<StopSignal>(stop("signal")).unwrap_or(StopSignal::Term),
@@ -126,7 +132,7 @@ impl Reader<'_> {
             every,
             replicas: node.get("replicas").and_then(Node::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             when,
-            container: Default::default(),
+            container,
         })
     }
 
@@ -195,7 +201,7 @@ impl Reader<'_> {
     }
 
     /// A command written as one line is split at spaces; people who expect a shell are told.
-    fn no_shell(&mut self, node: &Node) {
+    pub fn no_shell(&mut self, node: &Node) {
         let Some(line) = node.text() else { return };
         if let Some(sign) = line
             .split_whitespace()
@@ -349,7 +355,7 @@ impl Reader<'_> {
         Backoff { initial, max, jitter: node.get("jitter").and_then(Node::bool).unwrap_or(base.jitter) }
     }
 
-    fn positive(&mut self, node: Option<&Node>, name: &str) {
+    pub fn positive(&mut self, node: Option<&Node>, name: &str) {
         if let Some(node) = node
             && duration(Some(node)).is_some_and(|d| d.is_zero())
         {

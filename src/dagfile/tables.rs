@@ -1,6 +1,7 @@
 //! The keys of a DAG file.
 
 use super::shape::{Field, Shape};
+use crate::domain::dag::container::CPUS;
 
 const NAMES: Shape = Shape::Either(&[Shape::List(&Shape::Text), Shape::Text]);
 const EXECUTOR: Shape = Shape::OneOf(&["embedded", "process", "docker", "swarm"]);
@@ -92,6 +93,41 @@ const STOP: &[Field] = &[
     Field::new("grace", Shape::Duration, "how long it may take before it is killed (default 30s)"),
 ];
 
+const MOUNT: &[Field] = &[
+    Field::required("source", Shape::Text, "an absolute path on the engine's machine, or the name of a volume"),
+    Field::required("target", Shape::Text, "where the container sees it, an absolute path"),
+    Field::new("read_only", Shape::Bool, "whether the step may only read it (default true)"),
+];
+
+const HEALTH: &[Field] = &[
+    Field::required("command", NAMES, "run in the container, without a shell; exit code 0 means that the service can serve"),
+    Field::new("interval", Shape::Duration, "from one run to the next, and before the first (default 5s)"),
+    Field::new("timeout", Shape::Duration, "longest life of one run; after it, it has failed (default 5s)"),
+    Field::new("start_period", Shape::Duration, "failures this long after the start do not count (default 0s)"),
+    Field::new("retries", Shape::Count(1), "so many failures in a row make it unhealthy (default 3)"),
+];
+
+/// What a container is given.
+pub(super) const CONTAINER: &[Field] = &[
+    Field::new("memory", Shape::Size, "most memory; more ends the step (default: the configuration's)"),
+    Field::new("cpus", Shape::Number { least: CPUS.0, most: CPUS.1 }, "most processors (default: the configuration's)"),
+    Field::new("pids", Shape::Count(1), "most processes and threads (default: the configuration's, 512)"),
+    Field::new("network", Shape::Text, "bridge, host, none, or the name of a network (default: the configuration's, bridge)"),
+    Field::new("pull", Shape::OneOf(&["always", "missing", "never"]), "when the image is pulled (default: missing)"),
+    Field::new(
+        "user",
+        Shape::Either(&[Shape::Text, Shape::Count(0)]),
+        "UID or UID:GID in numbers (default: the owner of the data folder)",
+    ),
+    Field::new(
+        "mounts",
+        Shape::List(&Shape::Either(&[Shape::Text, Shape::Table(MOUNT)])),
+        "what it sees besides its folder: SOURCE:TARGET, read-only, or SOURCE:TARGET:rw",
+    ),
+    Field::new("health", Shape::Table(HEALTH), "a command whose success makes a service ready"),
+    Field::new("placement", Shape::List(&Shape::Text), "nodes it may run on: node.labels.zone == a (executor swarm)"),
+];
+
 const DEFAULTS: &[Field] = &[
     Field::new("retries", Shape::Count(0), "retries of tasks, checks and teardowns (default 0)"),
     Field::new("backoff", Shape::Table(BACKOFF), "wait before a retry"),
@@ -99,6 +135,7 @@ const DEFAULTS: &[Field] = &[
     Field::new("ready", Shape::Table(READY), "readiness of services"),
     Field::new("restart", Shape::Table(RESTART), "restarts of services"),
     Field::new("stop", Shape::Table(STOP), "how steps are stopped"),
+    Field::new("container", Shape::Table(CONTAINER), "what the containers of steps are given"),
 ];
 
 const ALERT: &[Field] = &[
@@ -126,6 +163,7 @@ pub(super) const STEP: &[Field] = &[
     Field::new("command", NAMES, "the command it runs, without a shell"),
     Field::new("image", Shape::Text, "container image of the command"),
     Field::new("executor", EXECUTOR, "where it runs"),
+    Field::new("container", Shape::Table(CONTAINER), "what its container is given (executor docker or swarm)"),
     Field::new("needs", Shape::List(&Shape::Either(&[Shape::Text, Shape::Table(NEED)])), "steps it waits for"),
     Field::new("trigger_rule", Shape::OneOf(&TRIGGER_RULES), "how the ends of its needs combine (default all_success)"),
     Field::new("when", Shape::Table(WHEN), "skip it unless a run parameter has this value"),

@@ -1,5 +1,7 @@
 //! Tests of whole files: what is fine says nothing, what is wrong says it at the right place, all of it at once.
 
+mod container;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

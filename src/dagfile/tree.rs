@@ -76,6 +76,13 @@ impl Node {
         }
     }
 
+    pub fn number(&self) -> Option<f64> {
+        match &self.value {
+            Value::Number(number) => number.as_f64(),
+            _ => None,
+        }
+    }
+
     pub fn bool(&self) -> Option<bool> {
         match &self.value {
             Value::Bool(value) => Some(*value),
