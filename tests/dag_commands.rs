@@ -43,6 +43,23 @@ fn lint_names_file_line_and_column_and_fails() {
 }
 
 #[test]
+fn show_tells_what_containers_are_given() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text = "name: day\ndefaults: { container: { memory: 256MiB } }\nsteps:\n  here: { command: [x] }\n  \
+                there: { command: [x], image: i, container: { cpus: 0.5, network: none, user: 1000, mounts: [/srv/models:/models] } }\n";
+    fs::write(dir.path().join("day.yaml"), text).expect("a file");
+    let folder = dir.path().to_str().expect("UTF-8");
+    let (code, out, err) = dag(&["show", "day", "--dags", folder]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (_, containers) = out.split_once("CONTAINER\n").expect("a table of containers");
+    let words = "memory 256MiB, cpus 0.5, network none, user 1000, mount /srv/models:/models:ro";
+    assert_eq!(containers.split_once("there").map(|(before, line)| (before, line.trim())), Some(("", words)), "{out}");
+    let (_, out, _) = dag(&["show", "day", "--dags", folder, "--json"]);
+    let steps = &json(&out)["dag"]["steps"];
+    assert_eq!((&steps[1]["container"]["memory_bytes"], &steps[0].get("container")), (&serde_json::json!(268435456), &None));
+}
+
+#[test]
 fn next_names_late_opens_closed_days_and_the_calendars_end() {
     let (code, out, _) = dag(&["next", "kis-full-session", "-n", "4", "--from", "2026-11-17"]);
     assert_eq!(code, 0);

@@ -78,6 +78,15 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// A size as one writes it: in the largest unit that makes it a whole number.
+pub fn size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)) {
+        Some((unit, factor)) => format!("{}{unit}", bytes / factor),
+        None => format!("{bytes}B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +110,9 @@ mod tests {
         }
         for bad in ["", "MiB", "64mb", "1e3", "-1", "18446744073709551615GiB"] {
             assert!(bytes(bad).is_err(), "{bad}");
+        }
+        for text in ["0B", "1000B", "1536KiB", "256MiB", "3GiB"] {
+            assert_eq!(size(bytes(text).expect("a size")), text);
         }
     }
 }

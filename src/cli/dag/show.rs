@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::{Result, print, print_json, table};
 use crate::daemon::folder::{DagFile, Folder};
-use crate::domain::dag::{Dag, Need, Program, Restart, Step, StepKind, Until};
+use crate::domain::dag::{Container, Dag, Need, Program, Restart, Step, StepKind, Until};
 use crate::domain::schedule::Schedule;
+use crate::domain::units;
 
 pub(super) fn list(folder: &Folder, json: bool) -> Result {
     if json {
@@ -89,7 +90,34 @@ pub(super) fn show(file: &DagFile, dag: &Dag, json: bool) -> Result {
     fact("params", dag.params.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "));
     let mut rows = vec![["STEP", "KIND", "RUNS", "NEEDS", "POLICY"].map(String::from)];
     rows.extend(dag.steps().iter().map(|s| [s.name.to_string(), s.kind.as_str().into(), runs(s), needs(dag, s), policy(s)]));
-    print(&format!("{}\n{}", table::columns(&facts), table::columns(&rows)))
+    let mut text = format!("{}\n{}", table::columns(&facts), table::columns(&rows));
+    let mut rows = vec![["STEP", "CONTAINER"].map(String::from)];
+    rows.extend(dag.steps().iter().filter(|s| !s.container.is_empty()).map(|s| [s.name.to_string(), container(&s.container)]));
+    if rows.len() > 1 {
+        text.push_str(&format!("\n{}", table::columns(&rows)));
+    }
+    print(&text)
+}
+
+/// What a step says of its container; the rest is the configuration's.
+fn container(container: &Container) -> String {
+    let mut words = Vec::new();
+    let mut word = |name: &str, value: Option<String>| words.extend(value.map(|value| format!("{name} {value}")));
+    word("memory", container.memory_bytes.map(units::size));
+    word("cpus", container.cpus.map(|n| n.to_string()));
+    word("pids", container.pids.map(|n| n.to_string()));
+    word("network", container.network.clone());
+    word("pull", container.pull.map(|p| p.as_str().to_owned()));
+    word("user", container.user.map(|u| u.to_string()));
+    for mount in &container.mounts {
+        word("mount", Some(mount.to_string()));
+    }
+    let health = container.health.as_ref();
+    word("health", health.map(|h| format!("{} every {}", h.command.join(" "), table::duration(h.interval))));
+    for constraint in &container.placement {
+        word("on", Some(constraint.clone()));
+    }
+    words.join(", ")
 }
 
 /// What a step runs, in a few words.
