@@ -99,10 +99,18 @@ impl Book {
     /// Takes an event that the machine accepted: what it said, and what a check found.
     pub fn event(&mut self, head: &Letterhead, run: &Run, event: &RunEvent, actions: &[Action], at: Timestamp) -> Vec<Message> {
         let mut mails = Vec::new();
+        let mut told = None;
         for action in actions {
-            if let Action::Alert { kind, step, summary } = action {
-                mails.extend(self.raise(head, run, *kind, step.as_ref(), summary, None, at));
+            let Action::Alert { kind, step, summary } = action else { continue };
+            // A last try that took too long is a failure and a missed deadline: one alert, of the kind that the DAG asks for.
+            if *kind == AlertKind::DeadlineMissed && told == Some((AlertKind::StepFailed, step.clone())) {
+                let wanted = |kind| run.dag.alerts.on.contains(&kind);
+                if wanted(AlertKind::StepFailed) || !wanted(*kind) {
+                    continue;
+                }
             }
+            told = Some((*kind, step.clone()));
+            mails.extend(self.raise(head, run, *kind, step.as_ref(), summary, None, at));
         }
         if let RunEvent::Exited { step, result: Some(result), .. } = event
             && run.dag.step(step).is_some_and(|s| s.kind == StepKind::Check)
@@ -248,6 +256,25 @@ mod tests {
         let mail = book.check(&head(), &run, &step, &stale, at(1)).expect("a mail");
         for part in ["index", "2026-11-20 04:02:00 UTC", "kis:1", "http://127.0.0.1:8650/runs/day@2026-11-20"] {
             assert!(mail.text.contains(part), "{part} in\n{}", mail.text);
+        }
+    }
+
+    #[test]
+    fn a_last_try_that_took_too_long_is_one_alert() {
+        let step: StepName = "load".parse().expect("a name");
+        let alert = |kind| Action::Alert { kind, step: Some(step.clone()), summary: "task load: timed out".into() };
+        let actions = [alert(AlertKind::StepFailed), alert(AlertKind::DeadlineMissed)];
+        for (on, raised, mailed) in [
+            (vec![AlertKind::StepFailed, AlertKind::DeadlineMissed], vec!["step_failed"], 1),
+            (vec![AlertKind::StepFailed], vec!["step_failed"], 1),
+            (vec![AlertKind::DeadlineMissed], vec!["step_failed", "deadline_missed"], 1),
+            (vec![], vec!["step_failed"], 0),
+        ] {
+            let (mut book, mut run) = (Book::default(), run());
+            run.dag.alerts.on = on.iter().copied().collect();
+            let mails = book.event(&head(), &run, &RunEvent::Tick, &actions, at(0));
+            assert_eq!(mails.len(), mailed, "{on:?}");
+            assert_eq!(book.raised.iter().map(|r| r.kind.as_str()).collect::<Vec<_>>(), raised, "{on:?}");
         }
     }
 

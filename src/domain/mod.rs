@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches tokio, files, the clock or randomness: time is always an argument.
 
+pub mod advice;
 pub mod alert;
 pub mod calendar;
 pub mod cron;

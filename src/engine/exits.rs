@@ -1,6 +1,7 @@
 //! The end of an attempt: what it means for the step, and what comes next.
 
 use super::machine::Turn;
+use crate::domain::advice::{SIGNALS, TIMED_OUT};
 use crate::domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, StopSignal};
 use crate::domain::retry::{Backoff, hash};
 use crate::domain::run::{AttemptRecord, Exit, RunState, StepRun, StepState, StopCause};
@@ -40,12 +41,43 @@ impl Turn<'_> {
                 }
             }
             Some(StopCause::MarkedFailed) => self.enter(step, StepState::Failed, Some("marked failed".into())),
-            cause => match step.kind {
-                StepKind::Service => self.service_exited(step, exit, cause, asked_at, told(exit, result)),
-                StepKind::Check => self.check_exited(step, exit, cause, told(exit, result)),
-                StepKind::Task | StepKind::Teardown => self.task_exited(step, exit, cause, told(exit, result)),
-            },
+            Some(StopCause::TimedOut) => {
+                let why = self.timed_out(step, exit, asked_at);
+                match step.kind {
+                    StepKind::Check => self.check_exited(step, exit, cause, why),
+                    _ => self.task_exited(step, exit, cause, why),
+                }
+            }
+            cause => {
+                let told = told(exit, result, asked_at.is_some());
+                match step.kind {
+                    StepKind::Service => self.service_exited(step, exit, cause, asked_at, told),
+                    StepKind::Check => self.check_exited(step, exit, cause, told),
+                    StepKind::Task | StepKind::Teardown => self.task_exited(step, exit, cause, told),
+                }
+            }
         }
+    }
+
+    /// The words for an attempt that was stopped because it took too long. One that had to be killed did not heed the signal.
+    fn timed_out(&mut self, step: &Step, exit: &Exit, asked_at: Option<jiff::Timestamp>) -> String {
+        let took = step.timeout.unwrap_or_default();
+        let kill_due = asked_at.is_some_and(|asked| self.at >= super::machine::later(asked, step.stop.grace));
+        if *exit == Exit::Signal(9) && kill_due {
+            self.of(step).killed = true;
+            return format!(
+                "timed out after {took:?}, ignored {} for {:?}, and was killed",
+                step.stop.signal.name(),
+                step.stop.grace
+            );
+        }
+        format!("{TIMED_OUT} {took:?} ({exit})")
+    }
+
+    /// Whether a step that fails now is tried again. Teardowns belong to the close; everything else has the window.
+    pub(super) fn may_retry(&self, step: &Step) -> bool {
+        let may_go_on = step.kind == StepKind::Teardown || self.state == RunState::Running;
+        may_go_on && self.look(step).retries_used < step.retries
     }
 
     fn task_exited(&mut self, step: &Step, exit: &Exit, cause: Option<StopCause>, told: String) {
@@ -65,12 +97,15 @@ impl Turn<'_> {
             self.again_after_loss(step, exit);
             return;
         }
-        let why = if timed_out { format!("timed out after {:?} ({exit})", step.timeout.unwrap_or_default()) } else { told };
-        if may_go_on && self.look(step).retries_used < step.retries {
+        if self.may_retry(step) {
             self.of(step).retries_used += 1;
-            self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, why);
-        } else {
-            self.fail(step, why);
+            self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, told);
+            return;
+        }
+        self.fail(step, told.clone());
+        if timed_out {
+            // For those who want to hear of this kind only; whoever hears of the failure hears nothing more.
+            self.alert(AlertKind::DeadlineMissed, Some(step), format!("{} {}: {told}", step.kind.as_str(), step.name));
         }
     }
 
@@ -89,19 +124,18 @@ impl Turn<'_> {
             self.again_after_loss(step, exit);
             return;
         }
-        let why = if timed_out { format!("timed out after {:?}", step.timeout.unwrap_or_default()) } else { told };
         if self.look(step).retries_used < step.retries {
             self.of(step).retries_used += 1;
-            self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, why);
+            self.wait_to_retry(step, &step.backoff, self.look(step).retries_used, told);
             return;
         }
         // One alert per streak: a check that cannot run at all would otherwise write every few minutes.
         if self.look(step).failed_rounds == 0 {
             let kind = if timed_out { AlertKind::DeadlineMissed } else { AlertKind::StepFailed };
-            self.alert(kind, Some(step), format!("check {}: {why}; the next round follows", step.name));
+            self.alert(kind, Some(step), format!("check {}: {told}; the next round follows", step.name));
         }
         self.of(step).failed_rounds += 1;
-        self.next_round(step, Some(format!("last round failed: {why}")));
+        self.next_round(step, Some(format!("last round failed: {told}")));
     }
 
     fn service_exited(
@@ -235,11 +269,13 @@ impl Turn<'_> {
 }
 
 /// An end with the step's own words for it, if it left any under `error`: the first line, cut where a mail's subject would be.
-fn told(exit: &Exit, result: Option<&serde_json::Value>) -> String {
+/// A code that looks like a signal's is told apart from one, if the step was not `asked` to stop.
+fn told(exit: &Exit, result: Option<&serde_json::Value>, asked: bool) -> String {
     let error = result.filter(|_| !exit.is_success()).and_then(|result| result.get("error")?.as_str()?.lines().next());
-    match error {
-        Some(error) => format!("{exit}: {}", error.chars().take(MOST_TOLD).collect::<String>()),
-        None => exit.to_string(),
+    match (error, exit) {
+        (Some(error), _) => format!("{exit}: {}", error.chars().take(MOST_TOLD).collect::<String>()),
+        (None, Exit::Code(code)) if *code > SIGNALS && !asked => format!("{exit} (openbell sent it no signal)"),
+        _ => exit.to_string(),
     }
 }
 

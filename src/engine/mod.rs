@@ -18,6 +18,8 @@ pub mod recovery;
 #[cfg(test)]
 mod close_tests;
 #[cfg(test)]
+mod exits_tests;
+#[cfg(test)]
 mod machine_properties;
 #[cfg(test)]
 mod machine_tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::machine::{KILL_MARGIN, Turn, later};
+use crate::domain::advice::TIMED_OUT;
 use crate::domain::dag::{AlertKind, Step, StepKind};
 use crate::domain::event::Action;
 use crate::domain::run::{StepRun, StepState, StopCause};
@@ -75,6 +76,7 @@ impl Turn<'_> {
                 let attempt = self.attempt_id(step);
                 let again = self.after(KILL_MARGIN);
                 self.of(step).deadline = Some(again);
+                self.tell_undead(step);
                 self.actions.push(Action::Kill { attempt });
                 self.dirty = true;
             } else if step.kind == StepKind::Service {
@@ -83,13 +85,26 @@ impl Turn<'_> {
                 // No time to drain: it is started again at once and goes on from there, and a feed cannot wait for a store.
                 self.stop(step, StopCause::NotReady, step.stop.grace, why);
             } else {
-                let why = format!("timed out after {:?}", step.timeout.unwrap_or_default());
-                // Once for all its tries; a check tells its failed rounds by itself.
-                if step.kind != StepKind::Check && self.look(step).retries_used == 0 {
-                    self.alert(AlertKind::DeadlineMissed, Some(step), format!("{} {} {why}", step.kind.as_str(), step.name));
+                let why = format!("{TIMED_OUT} {:?}", step.timeout.unwrap_or_default());
+                // Once for all its tries; the last try is told with its end, and a check tells its failed rounds by itself.
+                if step.kind != StepKind::Check && self.look(step).retries_used == 0 && self.may_retry(step) {
+                    let summary = format!("{} {} {why}; it is tried again", step.kind.as_str(), step.name);
+                    self.alert(AlertKind::DeadlineMissed, Some(step), summary);
                 }
                 self.stop(step, StopCause::TimedOut, step.stop.grace, why);
             }
+        }
+    }
+
+    /// What was too slow should be dead by now. While nobody can say that it is, its end tells nothing to anybody.
+    fn tell_undead(&mut self, step: &Step) {
+        let run = self.look(step);
+        if run.stop_cause == Some(StopCause::TimedOut) && !run.killed {
+            self.of(step).killed = true;
+            let took = step.timeout.unwrap_or_default();
+            let summary =
+                format!("{} {} {TIMED_OUT} {took:?} and has not ended, although it was killed", step.kind.as_str(), step.name);
+            self.alert(AlertKind::DeadlineMissed, Some(step), summary);
         }
     }
 
