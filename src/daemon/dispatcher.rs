@@ -23,7 +23,7 @@ use crate::domain::event::{Action, Created, RunEvent};
 use crate::domain::ids::{AttemptId, DagName, RunId};
 use crate::domain::run::Cause;
 use crate::engine::planner;
-use crate::executor::{News, Report};
+use crate::executor::{News, Notice, Report};
 
 /// Everything the loop reads from.
 pub struct Inputs {
@@ -278,6 +278,9 @@ impl Dispatcher {
         let events = match report.news {
             News::Started => vec![RunEvent::Started { step: step.clone(), attempt }],
             News::Status(status) => self.truth.status(&run, &step, attempt, status),
+            News::Noticed(Notice { at, kind, text }) => {
+                vec![RunEvent::Noticed { step: step.clone(), attempt, noticed_at: at, kind, text }]
+            }
             News::Exited { exit, result } => vec![RunEvent::Exited { step: step.clone(), attempt, exit, result }],
         };
         let ended = matches!(events[..], [RunEvent::Exited { .. }]);

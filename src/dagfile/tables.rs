@@ -11,7 +11,7 @@ const SCALARS: Shape = Shape::Dict { named: false, values: &Shape::Scalar };
 pub(super) const KINDS: [&str; 4] = ["task", "service", "check", "teardown"];
 
 /// The kinds of alert.
-pub(super) const ALERTS: [&str; 9] = [
+pub(super) const ALERTS: [&str; 10] = [
     "step_failed",
     "run_failed",
     "run_missed",
@@ -21,6 +21,7 @@ pub(super) const ALERTS: [&str; 9] = [
     "dead_letters",
     "deadline_missed",
     "topic_remade",
+    "output_cut",
 ];
 
 const UNTIL: [&str; 4] = ["started", "ready", "succeeded", "done"];

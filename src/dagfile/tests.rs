@@ -330,7 +330,7 @@ fn alerts() {
     let found = faults(&alerts("{ on: [stalled] }"));
     assert!(found.len() == 1 && found[0].starts_with("2:1 warning: nobody gets these alerts"), "{found:?}");
     let dag = fine(&alerts("{ email: a@b.c, dead_letters: { over: 3 } }"));
-    assert_eq!((dag.alerts.on.len(), dag.alerts.dead_letters_over), (8, 3), "everything but run_finished");
+    assert_eq!((dag.alerts.on.len(), dag.alerts.dead_letters_over), (9, 3), "everything but run_finished");
 }
 
 #[test]

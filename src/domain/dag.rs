@@ -435,6 +435,8 @@ pub enum AlertKind {
     DeadlineMissed,
     /// A topic was deleted and made anew under the run.
     TopicRemade,
+    /// A step printed more than is kept.
+    OutputCut,
 }
 
 impl AlertKind {
@@ -450,6 +452,7 @@ impl AlertKind {
             Self::DeadLetters => "dead_letters",
             Self::DeadlineMissed => "deadline_missed",
             Self::TopicRemade => "topic_remade",
+            Self::OutputCut => "output_cut",
         }
     }
 }

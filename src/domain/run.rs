@@ -223,6 +223,9 @@ pub struct StepRun {
     /// When the step noticed what it told last.
     #[serde(default)]
     pub noticed_at: Option<Timestamp>,
+    /// What was noticed last of the current or last attempt, for people.
+    #[serde(default)]
+    pub notice: Option<String>,
     /// Attempts that ended, newest last, at most [`StepRun::KEPT_ATTEMPTS`].
     pub history: Vec<AttemptRecord>,
 }
@@ -260,6 +263,7 @@ impl StepRun {
             not_before: None,
             late_told_at: None,
             noticed_at: None,
+            notice: None,
             history: Vec::new(),
         }
     }
@@ -316,6 +320,15 @@ impl Exit {
     /// Whether the program ended by itself with code 0.
     pub fn is_success(&self) -> bool {
         *self == Self::Code(0)
+    }
+
+    /// The end without its reason, for a column of a table.
+    pub fn in_brief(&self) -> String {
+        match self {
+            Self::NotStarted(_) => "could not be started".to_owned(),
+            Self::Lost(_) => "lost".to_owned(),
+            other => other.to_string(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::machine_tests::{Play, at};
 use crate::domain::dag::fixtures::step;
 use crate::domain::dag::{AlertKind, Step, StepKind};
-use crate::domain::event::Action;
+use crate::domain::event::{Action, RunEvent};
 use crate::domain::run::{Exit, StepState};
 
 fn slow(retries: u32) -> Step {
@@ -80,4 +80,20 @@ fn a_code_that_looks_like_a_signal_is_the_programs_own() {
     let mut play = Play::new(vec![step("own", StepKind::Task, &[])], None);
     play.started("own").exit("own", Exit::Code(3));
     assert_eq!(play.step("own").reason.as_deref(), Some("exit code 3"));
+}
+
+#[test]
+fn what_was_noticed_of_an_attempt_stays_with_it() {
+    let mut play = Play::new(vec![slow(1)], None);
+    play.started("slow");
+    let text = "printed more than is kept".to_owned();
+    let step = "slow".parse().expect("a name");
+    let noticed =
+        RunEvent::Noticed { step, attempt: 1, noticed_at: at("08:50:07"), kind: AlertKind::OutputCut, text: text.clone() };
+    play.event(&noticed, "08:50:08").event(&noticed, "08:50:09").exit("slow", Exit::Code(3));
+    assert_eq!(told(&play), [(AlertKind::OutputCut, format!("slow: {text}"))]);
+    assert_eq!(play.step("slow").notice.as_ref(), Some(&text));
+    let next = play.step("slow").next_at.expect("it is tried again");
+    play.tick_at(next);
+    assert_eq!(play.step("slow").notice, None, "it was the attempt before that printed so much");
 }

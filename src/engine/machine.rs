@@ -295,7 +295,8 @@ impl<'a> Turn<'a> {
                 if let Some(step) = self.current(step, *attempt)
                     && self.look(step).noticed_at.is_none_or(|last| last < *noticed_at)
                 {
-                    self.of(step).noticed_at = Some(*noticed_at);
+                    let run = self.of(step);
+                    (run.noticed_at, run.notice) = (Some(*noticed_at), Some(text.clone()));
                     self.alert(*kind, Some(step), format!("{}: {text}", step.name));
                 }
             }

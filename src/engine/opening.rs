@@ -98,6 +98,7 @@ impl Turn<'_> {
         run.ready_since = None;
         run.stopped_at = None;
         run.killed = false;
+        run.notice = None;
         run.deadline = deadline;
         if step.kind == StepKind::Check {
             self.enter_round(step);

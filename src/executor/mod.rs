@@ -63,6 +63,8 @@ pub enum News {
     Started,
     /// Its status changed.
     Status(Status),
+    /// Something was noticed of it that people should hear of. The same notice may come again.
+    Noticed(Notice),
     /// It ended; the last news of an attempt.
     Exited {
         /// How.

@@ -78,11 +78,15 @@ async fn what_happens_to_a_container_is_told_as_what_it_is() {
     let greedy = spec(&floor, 2, "x=0123456789abcdef; while :; do x=$x$x; done");
     assert_eq!(start(&limited, &greedy).await.exit().await.0, Exit::OutOfMemory);
     // One that floods its output.
-    let flood =
-        spec(&floor, 3, "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 120000000; exit 5");
+    let flood = spec(
+        &floor,
+        3,
+        "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 120000000; echo; echo the end; exit 5",
+    );
     assert_eq!(start(&limited, &flood).await.exit().await.0, Exit::Code(5));
-    let log = std::fs::metadata(flood.folder.join("output.log")).expect("output").len();
-    assert!((64 << 20..=(64 << 20) + 1000).contains(&log), "{log} bytes");
+    let log = std::fs::read(flood.folder.join("output.log")).expect("output");
+    assert!((64 << 20..=(65 << 20)).contains(&log.len()), "{} bytes", log.len());
+    assert!(log.ends_with(b"\nthe end\n"), "what went wrong is told at the end");
     // An image that nobody has, and a program that the image does not have.
     let mut missing = spec(&floor, 4, "true");
     missing.step.program = Program::Command { argv: vec!["true".into()], image: Some("openbell-no-such-image:1".into()) };

@@ -1,8 +1,9 @@
 //! The engine's copy of an attempt's output, carried over into `output.log`, also across restarts of the daemon.
 //!
 //! How far it came is noted as the time stamp that the engine gave the last line and the length of the file then. A daemon that takes over
-//! cuts the file to that length and goes on after that line, so that nothing is there twice.
+//! cuts the file to that length and goes on after that line, so that nothing is there twice. Of a flood the beginning and the end are kept.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,18 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::dag::AlertKind;
+use crate::executor::Notice;
 use crate::executor::folder::{self, Durability};
 
 /// File name of the note.
 const POSITION: &str = "output.position";
-/// Bytes of output that are kept of an attempt; what a program prints beyond is for the engine's own log.
+/// Bytes of output that are kept of an attempt, not counting its end.
 const MOST: u64 = 64 << 20;
+/// Bytes of the end of an output that was cut; what went wrong is told there.
+const END_BYTES: usize = 64 << 10;
+/// Lines of the end that the engine is asked for.
+const END_LINES: &str = "1000";
 /// Real time between two notes.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 /// Width of the engine's time stamps.
@@ -33,6 +40,9 @@ struct Position {
     newest: String,
     /// No more is kept.
     full: bool,
+    /// The end of what was cut is here too.
+    #[serde(default)]
+    ended: bool,
 }
 
 /// Why the carrying broke off.
@@ -64,7 +74,8 @@ impl Carrier {
         let log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
         let known = position.is_some();
         let position = position.unwrap_or_default();
-        if known && log.metadata()?.len() > position.length {
+        // After the cut nothing is carried, and others may have written.
+        if known && !position.full && log.metadata()?.len() > position.length {
             log.set_len(position.length)?;
         }
         let (folder, name, before) = (folder.to_owned(), name.to_owned(), position.newest.clone());
@@ -81,6 +92,38 @@ impl Carrier {
         self.read(client, true).await?;
         // An engine ends the stream with the container, however far behind its reader is.
         self.read(client, false).await
+    }
+
+    /// What people should hear of an output that was cut. The same output gives the same notice.
+    pub(super) fn notice(&self) -> Option<Notice> {
+        let at = self.position.newest.parse().ok().filter(|_| self.position.full)?;
+        let text = format!("printed more than {} MiB; the rest of its output is not kept, except its end", MOST >> 20);
+        Some(Notice { at, kind: AlertKind::OutputCut, text })
+    }
+
+    /// Carries over the end of an output that was cut, once the container has ended.
+    pub(super) async fn end(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+        if !self.position.full || self.position.ended {
+            return Ok(());
+        }
+        let tail = END_LINES.to_owned();
+        let options = LogsOptions { stdout: true, stderr: true, timestamps: true, tail, ..LogsOptions::default() };
+        let mut lines = std::pin::pin!(client.logs(&self.name, Some(options)));
+        let mut end = Tail::default();
+        while let Some(line) = lines.next().await {
+            end.take(line?.as_ref(), &self.position.newest);
+        }
+        self.close(&end)?;
+        Ok(())
+    }
+
+    fn close(&mut self, end: &Tail) -> io::Result<()> {
+        if !end.lines.is_empty() {
+            self.log.write_all("… and this is its end:\n".as_bytes())?;
+            end.lines.iter().try_for_each(|line| self.log.write_all(line))?;
+        }
+        self.position.ended = true;
+        self.note()
     }
 
     async fn read(&mut self, client: &bollard::Docker, follow: bool) -> Result<(), Broken> {
@@ -119,9 +162,7 @@ impl Carrier {
         let room = MOST.saturating_sub(self.log.metadata()?.len());
         if (text.len() as u64) > room {
             self.position.full = true;
-            let name = &self.name;
-            let word =
-                format!("\n… the output is cut here, after {} MiB; the newest of it is in `docker logs {name}`\n", MOST >> 20);
+            let word = format!("\n… the output is cut here, after {} MiB\n", MOST >> 20);
             self.log.write_all(word.as_bytes())?;
         } else {
             self.log.write_all(text)?;
@@ -137,6 +178,29 @@ impl Carrier {
         self.noted = Instant::now();
         self.position.length = self.log.metadata()?.len();
         folder::write(&self.folder.join(POSITION), &self.position, Durability::Volatile)
+    }
+}
+
+/// The newest lines of an output.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<Vec<u8>>,
+    length: usize,
+}
+
+impl Tail {
+    /// Takes a line behind its stamp, if it is newer than what was carried over.
+    fn take(&mut self, line: &[u8], carried: &str) {
+        let text = match stamped(line) {
+            Some((stamp, _)) if stamp <= carried => return,
+            Some((_, text)) => text,
+            None => line,
+        };
+        self.length += text.len();
+        self.lines.push_back(text.to_owned());
+        while self.length > END_BYTES && self.lines.len() > 1 {
+            self.length -= self.lines.pop_front().map_or(0, |oldest| oldest.len());
+        }
     }
 }
 
@@ -184,8 +248,34 @@ mod tests {
             assert!(n < 100, "it ends");
         }
         let log = std::fs::read(dir.path().join(folder::OUTPUT)).expect("output");
-        assert!(log.len() as u64 <= MOST + 200 && log.ends_with(b"`docker logs c`\n"));
+        assert!(log.len() as u64 <= MOST + 200 && log.ends_with(b"cut here, after 64 MiB\n"));
+        let notice = carrier.notice().expect("people hear of it");
+        assert_eq!((notice.kind, notice.text.contains("64 MiB")), (AlertKind::OutputCut, true));
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join(folder::OUTPUT))
+            .expect("opened")
+            .write_all(b"killed\n")
+            .expect("written");
         let again = Carrier::open(dir.path(), "c").expect("opened");
         assert!(again.position.full, "nothing more is taken by the next daemon either");
+        assert_eq!(again.notice(), Some(notice), "and it tells the same");
+        assert!(std::fs::read(dir.path().join(folder::OUTPUT)).expect("output").ends_with(b"killed\n"));
+    }
+
+    #[test]
+    fn the_end_of_a_flood_is_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut carrier = Carrier::open(dir.path(), "c").expect("opened");
+        carrier.take(&line(1, "first\n")).expect("taken");
+        let mut end = Tail::default();
+        end.take(&line(1, "first\n"), &carrier.position.newest);
+        assert!(end.lines.is_empty(), "what is there already");
+        (2..9000).for_each(|n| end.take(&line(n, "and so on and on\n"), &carrier.position.newest));
+        end.take(&line(9000, "error: no such table\n"), &carrier.position.newest);
+        carrier.close(&end).expect("written");
+        let log = std::fs::read(dir.path().join(folder::OUTPUT)).expect("output");
+        assert!(log.starts_with("first\n… and this is its end:\nand so".as_bytes()) && log.ends_with(b"error: no such table\n"));
+        assert!(log.len() < END_BYTES + 200, "{}", log.len());
     }
 }

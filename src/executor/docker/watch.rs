@@ -111,7 +111,15 @@ impl Watched {
         if !carried && tokio::time::timeout(LAST_OUTPUT, output).await.is_err() {
             tracing::warn!(attempt = %self.id, "the end of an attempt's output did not come in time");
         }
+        match tokio::time::timeout(LAST_OUTPUT, self.last_lines()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(attempt = %self.id, %error, "the end of a long output could not be kept"),
+            Err(_) => tracing::warn!(attempt = %self.id, "the end of a long output did not come in time"),
+        }
         let exit = self.exit(end, limit.map(|l| l.signal));
+        if exit == Exit::OutOfMemory {
+            self.line("killed by the kernel: out of memory");
+        }
         let result = folder::read_or_warn(&self.folder.join(folder::RESULT));
         let record = ExitRecord { exit: exit.clone(), finished_at: self.clock.now() };
         if let Err(error) = folder::write(&self.folder.join(folder::EXIT), &record, Durability::Synced) {
@@ -183,7 +191,13 @@ impl Watched {
     async fn carry(&self) {
         loop {
             let outcome = match (Carrier::open(&self.folder, &self.name), self.engine.client().await) {
-                (Ok(mut carrier), Ok(client)) => carrier.run(client).await,
+                (Ok(mut carrier), Ok(client)) => {
+                    let outcome = carrier.run(client).await;
+                    if let Some(notice) = carrier.notice() {
+                        self.report(News::Noticed(notice));
+                    }
+                    outcome
+                }
                 (Err(error), _) => Err(Broken::File(error)),
                 (_, Err(error)) => Err(Broken::Engine(error)),
             };
@@ -194,6 +208,15 @@ impl Watched {
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
+    }
+
+    /// Carries over the end of an output that was cut.
+    async fn last_lines(&self) -> Result<(), Broken> {
+        let mut carrier = Carrier::open(&self.folder, &self.name)?;
+        if carrier.notice().is_none() {
+            return Ok(());
+        }
+        carrier.end(self.engine.client().await?).await
     }
 
     /// Waits until a health check of the image says that it can serve; for ever if there is none.

@@ -81,8 +81,14 @@ pub struct AlertRow {
 
 fn alert_class(kind: AlertKind) -> &'static str {
     match kind {
-        AlertKind::Recovered | AlertKind::RunFinished => "good",
-        AlertKind::DeadLetters | AlertKind::DeadlineMissed | AlertKind::RunMissed | AlertKind::TopicRemade => "warn",
+        AlertKind::Recovered => "good",
+        // Well or not: its text says.
+        AlertKind::RunFinished => "over",
+        AlertKind::DeadLetters
+        | AlertKind::DeadlineMissed
+        | AlertKind::RunMissed
+        | AlertKind::TopicRemade
+        | AlertKind::OutputCut => "warn",
         AlertKind::Stalled | AlertKind::StepFailed | AlertKind::RunFailed => "bad",
     }
 }

@@ -30,6 +30,7 @@ pub fn verdict(snapshot: &Snapshot) -> Verdict {
     }
     for (name, step) in &view.run.steps {
         let why = step.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+        warn.extend(step.notice.as_ref().map(|notice| format!("step {name}: {notice}")));
         match step.state {
             StepState::Failed | StepState::UpstreamFailed => bad.push(format!("step {name} {}{why}", words(step.state))),
             StepState::Degraded => warn.push(format!("step {name} is degraded{why}")),
@@ -188,6 +189,14 @@ mod tests {
         assert!(verdict(&snapshot).details.contains(&says));
         snapshot.now = "2026-11-20T13:12:41+09:00".parse().expect("a time");
         assert!(!verdict(&snapshot).details.contains(&says), "the wait is over");
+    }
+
+    #[test]
+    fn what_a_step_noticed_is_something_to_look_at() {
+        let mut snapshot = fixture::snapshot();
+        let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
+        step.notice = Some("printed more than 64 MiB".into());
+        assert!(verdict(&snapshot).details.contains(&"step collector: printed more than 64 MiB".to_owned()));
     }
 
     #[test]
