@@ -273,14 +273,14 @@ async fn show(client: &Client, named: &str, json: bool) -> super::exit::Result {
     Ok(Exit::Fine)
 }
 
-/// A run as a head line and a table of its steps.
+/// A run as a head line, a table of its steps, and below what is to be said of some of them.
 fn shown(view: &Value, zone: &Zone) -> String {
     let run = view.get("run").unwrap_or(&Value::Null);
     let window = run.get("window").unwrap_or(&Value::Null);
     let (open, close) = (time(zone, window, "open_at", Zone::full), time(zone, window, "close_at", Zone::full));
     let mut out = format!("{}  {}  {open} to {close}\n\n", text(run, "id"), text(run, "state"));
-    let mut table =
-        vec![["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit", "reason"].map(str::to_owned)];
+    let mut table = vec![["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit"].map(str::to_owned)];
+    let mut words = String::new();
     let steps = run.pointer("/dag/steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for step in steps {
         let Some(state) = run.get("steps").and_then(|s| s.get(text(step, "name"))) else { continue };
@@ -288,6 +288,9 @@ fn shown(view: &Value, zone: &Zone) -> String {
             .last()
             .and_then(|a| a.get("exit"))
             .and_then(|e| serde_json::from_value::<crate::domain::run::Exit>(e.clone()).ok());
+        let exit = exit.map_or_else(|| "–".to_owned(), |e| e.in_brief());
+        let advice = view.pointer(&format!("/advice/{}", text(step, "name"))).and_then(Value::as_str);
+        words.push_str(&said(text(step, "name"), &exit, state, advice, zone));
         table.push([
             text(step, "name").to_owned(),
             text(step, "kind").to_owned(),
@@ -296,12 +299,27 @@ fn shown(view: &Value, zone: &Zone) -> String {
             time(zone, state, "started_at", Zone::time),
             time(zone, state, "ready_at", Zone::time),
             time(zone, state, "stopped_at", Zone::time),
-            exit.map_or_else(|| "–".to_owned(), |e| e.to_string()),
-            reason(state, zone),
+            exit,
         ]);
     }
     out.push_str(&columns(&table));
+    if !words.is_empty() {
+        out.push('\n');
+        out.push_str(&words);
+    }
     out
+}
+
+/// What is to be said of a step beyond its row: why, what was noticed, and what to do.
+fn said(name: &str, exit: &str, state: &Value, advice: Option<&str>, zone: &Zone) -> String {
+    let reason = reason(state, zone);
+    let notice = state.get("notice").and_then(Value::as_str).unwrap_or_default();
+    if (reason.is_empty() || reason == exit) && notice.is_empty() && advice.is_none() {
+        return String::new();
+    }
+    let lines = [reason.as_str(), notice].into_iter().filter(|line| !line.is_empty()).map(str::to_owned);
+    let lines: Vec<_> = lines.chain(advice.map(|advice| format!("to do: {advice}"))).collect();
+    format!("{name}: {}\n", lines.join("\n    "))
 }
 
 /// Why a step stands where it stands, and until when it waits.
@@ -344,6 +362,30 @@ mod tests {
         );
         let waiting = json!({ "reason": "the slot is taken", "not_before": "2026-11-20T13:12:40+09:00" });
         assert_eq!(reason(&waiting, &Zone::new("Asia/Seoul")), "waits until 13:12:40: the slot is taken");
+    }
+
+    #[test]
+    fn what_is_to_be_said_of_a_step_stands_below_the_table() {
+        let zone = Zone::new("Asia/Seoul");
+        assert_eq!(said("fine", "exit code 0", &json!({ "reason": null }), None, &zone), "");
+        assert_eq!(said("odd", "exit code 3", &json!({ "reason": "exit code 3" }), None, &zone), "", "its row says it");
+        let flood = json!({ "reason": "exit code 3", "notice": "printed more than 64 MiB" });
+        assert_eq!(
+            said("flood", "exit code 3", &flood, Some("see the end of its output"), &zone),
+            "flood: exit code 3\n    printed more than 64 MiB\n    to do: see the end of its output\n"
+        );
+        let mut view = json!(fixture::snapshot().runs[0]);
+        let why = "could not be started: image \"registry.example.com/openbell:1\" is not on the engine; build or load it there";
+        view["run"]["steps"]["collector"]["reason"] = why.into();
+        view["run"]["steps"]["collector"]["history"][0]["exit"] =
+            json!({ "not_started": &why["could not be started: ".len()..] });
+        view["advice"] = json!({ "collector": "do this" });
+        let text = shown(&view, &zone);
+        assert!(
+            text.lines().find(|l| l.starts_with("collector ")).is_some_and(|row| row.ends_with("  could not be started")),
+            "{text}"
+        );
+        assert!(text.contains(&format!("\ncollector: {why}\n    to do: do this\n")), "{text}");
     }
 
     #[test]

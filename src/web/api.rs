@@ -19,6 +19,7 @@ use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 use crate::daemon::handle::Command;
 use crate::daemon::snapshot::RunView;
+use crate::domain::advice::advice;
 use crate::domain::ids::{DagName, RunId, StepName};
 use crate::domain::run::{Cause, RunState};
 
@@ -108,7 +109,10 @@ pub(super) async fn runs(State(app): State<App>) -> Json<Value> {
 pub(super) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Reply {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
     let snapshot = app.handle.snapshot();
-    Ok(Json(json!(find(&snapshot, &id)?)))
+    let view = find(&snapshot, &id)?;
+    let advice: BTreeMap<_, _> =
+        view.run.steps.iter().filter_map(|(name, run)| Some((name, advice(view.run.dag.step(name)?, run)?))).collect();
+    Ok(Json(json!({ "run": view.run, "statuses": view.statuses, "advice": advice })))
 }
 
 /// Alerts, newest first.

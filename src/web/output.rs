@@ -18,6 +18,7 @@ use super::pages::path;
 use super::reply::{ApiRefusal, PageRefusal, Refusal};
 use super::server::App;
 use crate::domain::ids::{RunId, StepName};
+use crate::domain::run::Exit;
 
 /// How much is shown unless more is asked for, in bytes.
 const TAIL_BYTES: u64 = 256 * 1024;
@@ -68,10 +69,11 @@ async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     };
     let file = app.handle.output_file(&run, &step, attempt);
     let opened = File::open(&file).await;
-    let mut opened = opened.map_err(|error| unreadable(&error, &run, &step, attempt))?;
-    let length = opened.metadata().await.map_err(|error| unreadable(&error, &run, &step, attempt))?.len();
+    let unreadable = |error: std::io::Error| unreadable(&error, &run, &step, attempt, how_it_ended(&app, &run, &step, attempt));
+    let mut opened = opened.map_err(unreadable)?;
+    let length = opened.metadata().await.map_err(unreadable)?.len();
     let from = length.saturating_sub(tail);
-    opened.seek(SeekFrom::Start(from)).await.map_err(|error| unreadable(&error, &run, &step, attempt))?;
+    opened.seek(SeekFrom::Start(from)).await.map_err(unreadable)?;
     let follow = asked.follow.as_deref().is_some_and(|f| f != "0").then(|| Followed { app, run, step, attempt });
     let reader = Reader { file: opened, cut: from > 0, left: if follow.is_some() { u64::MAX } else { length - from }, follow };
     let body = Body::from_stream(unfold(Some(reader), move |reader| async move { reader?.next(from).await }));
@@ -79,12 +81,20 @@ async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     Ok((headers, body).into_response())
 }
 
-fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32) -> Refusal {
+/// The end of an attempt, if it is among those that are kept.
+fn how_it_ended(app: &App, run: &RunId, step: &StepName, attempt: u32) -> Option<Exit> {
+    let snapshot = app.handle.snapshot();
+    let step = snapshot.runs.iter().find(|v| v.run.id == *run)?.run.steps.get(step)?;
+    step.history.iter().find(|a| a.attempt == attempt).map(|a| a.exit.clone())
+}
+
+fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32, ended: Option<Exit>) -> Refusal {
     if error.kind() == std::io::ErrorKind::NotFound {
-        return Refusal::missing(
-            format!("attempt {attempt} of {step} in {run} has no output"),
-            "it has not started, or its output was removed",
-        );
+        let why = match ended {
+            Some(exit @ Exit::NotStarted(_)) => format!("it {exit}"),
+            _ => "it has not started, or its output was removed".to_owned(),
+        };
+        return Refusal::missing(format!("attempt {attempt} of {step} in {run} has no output"), why);
     }
     tracing::warn!(%error, run = run.as_str(), step = step.as_str(), attempt, "cannot read the output of an attempt");
     let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;

@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::run::{Exit, StepState};
+
 use super::fixture::{self, Daemon};
 use super::routes::api_routes;
 use crate::daemon::Refused;
@@ -288,6 +290,23 @@ async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
     site.daemon.snapshots.send_replace(fixture::ended().into());
     let rest = tokio::time::timeout(PATIENCE, followed.text()).await.expect("the stream ends with the attempt");
     assert_eq!(rest.expect("text"), "");
+    site.down().await;
+}
+
+#[tokio::test]
+async fn what_never_started_has_no_output_and_says_why() {
+    let mut snapshot = fixture::snapshot();
+    let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
+    run.state = StepState::Failed;
+    run.history[0].exit = Exit::NotStarted("image \"x:1\" is not on the engine".into());
+    let site = Site::up(snapshot.clone()).await;
+    let (status, page) = site.get("/runs/kis-trading-day@2026-11-20/steps/collector/output?attempt=1").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(page.contains("could not be started: image"), "{page}");
+    site.down().await;
+    snapshot.runs[0].run.steps.values_mut().filter(|s| !s.history.is_empty()).for_each(|s| s.history[0].exit = Exit::Code(7));
+    let site = Site::up(snapshot).await;
+    assert_eq!(site.json("/api/v1/runs/kis-trading-day@2026-11-20").await["advice"]["collector"], "see the end of its output");
     site.down().await;
 }
 

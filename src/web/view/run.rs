@@ -7,6 +7,7 @@ use super::timeline::{state_class, timeline};
 use super::{Fragment, Pair};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
+use crate::domain::advice::advice;
 use crate::domain::dag::Step;
 use crate::domain::run::{Cause, RunState, StepRun};
 
@@ -152,10 +153,14 @@ pub struct StepRow {
     pub ready: String,
     /// When it was over.
     pub stopped: String,
-    /// How the last attempt ended.
+    /// How the last attempt ended, without the reason.
     pub exit: String,
-    /// Why it stands where it stands.
+    /// Why it stands where it stands, if that says more than how it ended.
     pub reason: String,
+    /// What was noticed of the attempt.
+    pub notice: String,
+    /// What to do about a bad end.
+    pub advice: String,
     /// What the living step says about itself.
     pub facts: Vec<Pair>,
     /// Ended attempts, newest first.
@@ -191,12 +196,16 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
     if let Some(trouble) = trouble.filter(|t| told.is_empty() || !t.contains(&told)) {
         reason = if reason.is_empty() { trouble.clone() } else { format!("{reason}; {trouble}") };
     }
-    if run.killed {
+    if run.killed && !reason.contains("killed") {
         reason.push_str(if reason.is_empty() { "had to be killed" } else { "; had to be killed" });
     }
     if run.missed_rounds > 0 {
         let missed = format!("{} rounds missed", count(run.missed_rounds.into()));
         reason = if reason.is_empty() { missed } else { format!("{reason}; {missed}") };
+    }
+    let exit = run.history.last().map_or_else(|| "–".to_owned(), |a| a.exit.in_brief());
+    if reason == exit {
+        reason.clear();
     }
     let history = run.history.iter().rev().map(|a| Attempt {
         number: a.attempt,
@@ -219,8 +228,10 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
         started: time(run.started_at),
         ready: time(run.ready_at),
         stopped: time(run.stopped_at),
-        exit: run.history.last().map_or_else(|| "–".to_owned(), |a| a.exit.to_string()),
+        exit,
         reason,
+        notice: run.notice.clone().unwrap_or_default(),
+        advice: advice(step, run).unwrap_or_default(),
         facts: facts.unwrap_or_default(),
         history: history.collect(),
         // A JSON value always prints.
@@ -269,6 +280,32 @@ mod tests {
         assert_eq!((collector.attempt, collector.exit.as_str()), (2, "exit code 1"));
         assert_eq!(collector.history[0].times, "08:50:01–10:42:10");
         assert!(collector.facts.contains(&Pair::new("frames", "3,871")), "{collector:?}");
+    }
+
+    #[test]
+    fn a_bad_end_is_said_once_with_what_to_do() {
+        use crate::domain::run::{Exit, StepState};
+        let mut snapshot = fixture::snapshot();
+        let mut row = |exit: Exit, reason: &str, killed: bool| {
+            let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
+            (run.state, run.reason, run.killed) = (StepState::Failed, Some(reason.to_owned()), killed);
+            run.history.last_mut().expect("an attempt").exit = exit;
+            run.notice = Some("printed more than 64 MiB".to_owned());
+            snapshot.runs[0].statuses.clear();
+            steps(&snapshot, &snapshot.runs[0], "token").rows.into_iter().find(|r| r.name == "collector").expect("a row")
+        };
+        let greedy = row(Exit::OutOfMemory, "out of memory", false);
+        assert_eq!((greedy.exit.as_str(), greedy.reason.as_str()), ("out of memory", ""));
+        assert!(greedy.advice.contains("more memory") && greedy.notice.contains("64 MiB"), "{greedy:?}");
+        let why = "could not be started: image \"x:1\" is not on the engine; build it";
+        let missing = row(Exit::NotStarted("image \"x:1\" is not on the engine; build it".into()), why, false);
+        assert_eq!((missing.exit.as_str(), missing.reason.as_str()), ("could not be started", why));
+        let deaf = row(Exit::Signal(9), "timed out after 4s, ignored SIGTERM for 1s, and was killed", true);
+        assert_eq!(deaf.reason, "timed out after 4s, ignored SIGTERM for 1s, and was killed");
+        let html = Fragment::new("steps", &steps(&snapshot, &snapshot.runs[0], "token")).html;
+        for text in ["ignored SIGTERM for 1s", "timeout:", "printed more than 64 MiB"] {
+            assert!(html.as_str().contains(text), "{text} in {html}");
+        }
     }
 
     #[test]

@@ -304,7 +304,8 @@ fn service(run: &StepRun, now: Timestamp) -> Vec<Piece> {
 
 /// A task or teardown: each attempt by its end, waits between them.
 fn attempts(run: &StepRun, now: Timestamp) -> Vec<Piece> {
-    let Some(start) = run.started_at else { return Vec::new() };
+    // One that could not be started never ran, and is a failure all the same.
+    let Some(start) = run.started_at.or(run.history.first().map(|a| a.started_at)) else { return Vec::new() };
     let end = end_of(run, now);
     let mut cursor = start;
     let mut pieces = Vec::new();
@@ -401,6 +402,21 @@ mod tests {
         let reconcile = drawn.rows.iter().find(|r| r.name == "reconcile").expect("a row");
         assert!(reconcile.segments.is_empty());
         assert_eq!(reconcile.note, "runs at close");
+    }
+
+    #[test]
+    fn an_attempt_that_could_not_be_started_is_drawn() {
+        use crate::domain::run::{AttemptRecord, Exit};
+        let (start, end) = (fixture::at("08:50:00"), fixture::at("08:50:01"));
+        let mut run = StepRun::new(start);
+        (run.state, run.stopped_at) = (StepState::Failed, Some(end));
+        run.history.push(AttemptRecord {
+            attempt: 1,
+            started_at: start,
+            ended_at: end,
+            exit: Exit::NotStarted("no image".into()),
+        });
+        assert_eq!(attempts(&run, fixture::at("09:00:00")), [(start, end, "bad")]);
     }
 
     #[test]
