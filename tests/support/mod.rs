@@ -29,19 +29,35 @@ pub fn server(name: &str, test: &str) -> Option<String> {
     value
 }
 
+/// An image or an address of a Docker Engine, in the same way; `scripts/test` sets `OPENBELL_ENGINE` where an engine is required.
+pub fn engine(name: &str, test: &str) -> Option<String> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    if value.is_none() {
+        let required = std::env::var("OPENBELL_ENGINE").is_ok();
+        assert!(!required, "{test}: {name} is not set; scripts/engine up, its images, and eval its env");
+        println!("skipped: {test} ({name} is not set; scripts/engine up)");
+    }
+    value
+}
+
 /// Runs the binary to its end.
 pub fn run(arguments: &[&str]) -> Output {
     openbell().args(arguments).output().expect("the binary starts")
 }
 
 /// Waits until `check` gives something; panics with `what` after half a minute.
-pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    wait_within(Duration::from_secs(30), what, check)
+}
+
+/// The same with another limit.
+pub fn wait_within<T>(limit: Duration, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = check() {
             return found;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
@@ -88,6 +104,11 @@ impl Daemon {
     pub fn get(&self, path: &str) -> Value {
         let text = self.request(&format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"));
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}:\n{text}"))
+    }
+
+    /// A page, as HTML.
+    pub fn page(&self, path: &str) -> String {
+        self.request(&format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"))
     }
 
     /// A POST to its API.
