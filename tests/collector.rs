@@ -168,6 +168,7 @@ fn context(
             deadline: Some(deadline),
             params: BTreeMap::new(),
             folder: data.join("runs"),
+            replica: 0,
         },
         clock: clock.clone(),
         backends,

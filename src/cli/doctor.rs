@@ -119,7 +119,7 @@ async fn examine(arguments: &Arguments, clock: &Clock) -> Vec<Finding> {
         network::servers(&config, &arguments.data),
         network::endpoint("KIS REST", &config.feeds.kis.rest),
         network::endpoint("KIS WebSocket", &config.feeds.kis.websocket),
-        network::docker()
+        network::docker(&config)
     );
     findings.extend(servers);
     findings.extend([rest, socket, docker]);

@@ -16,14 +16,21 @@ pub enum Exit {
     Unusable,
 }
 
+impl Exit {
+    /// The process's exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Fault => 1,
+            Self::Usage => 2,
+            Self::Unusable => 3,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Fine => 0,
-            Exit::Fault => 1,
-            Exit::Usage => 2,
-            Exit::Unusable => 3,
-        })
+        Self::from(exit.code())
     }
 }
 

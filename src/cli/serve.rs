@@ -22,6 +22,7 @@ use crate::domain::ids::DagName;
 use crate::executor::docker::{self, Docker};
 use crate::executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
 use crate::executor::process::Process;
+use crate::executor::swarm::Swarm;
 use crate::executor::{AttemptSpec, Executor, Status};
 use crate::steps::launch::Surroundings;
 use crate::steps::{Reporter, Secret};
@@ -118,12 +119,14 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     let executors: Vec<Arc<dyn Executor>> = vec![
         Arc::new(Embedded::new(clock.clone(), launcher(surroundings))),
         Arc::new(Process::new(clock.clone(), runs.clone(), environment)),
-        Arc::new(Docker::new(clock.clone(), runs.clone(), config.docker.clone(), around)),
+        Arc::new(Docker::new(clock.clone(), runs.clone(), config.docker.clone(), around.clone())),
+        Arc::new(Swarm::new(clock.clone(), runs.clone(), &config, around)),
     ];
     serve_socket(&data, &backends, &stop)?;
     let default = match config.executor.as_str() {
         "process" => ExecutorKind::Process,
         "docker" => ExecutorKind::Docker,
+        "swarm" => ExecutorKind::Swarm,
         _ => ExecutorKind::Embedded,
     };
     let public_url = config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();

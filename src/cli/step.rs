@@ -13,6 +13,8 @@ use super::exit::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::executor::folder::{RESULT, read_spec, write_result, write_status};
+use crate::executor::swarm::folder_of;
+use crate::executor::swarm::guard::{self, Gone};
 use crate::executor::{AttemptSpec, Status};
 use crate::steps::launch::Surroundings;
 use crate::steps::{Reporter, Secret};
@@ -50,12 +52,24 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 }
 
 async fn run(folder: &Path) -> super::exit::Result {
-    let spec = AttemptSpec { folder: folder.to_owned(), ..read_spec(folder).map_err(Failure::unusable)? };
+    let replica = replica()?;
+    let spec = AttemptSpec { folder: folder.to_owned(), replica, ..read_spec(folder).map_err(Failure::unusable)? };
     let surroundings = surroundings()?;
-    let reporter =
-        Arc::new(FileReporter { folder: folder.to_owned(), clock: surroundings.clock.clone(), last: Mutex::new(None) });
+    let clock = surroundings.clock.clone();
+    let own = folder_of(folder, replica);
+    let reporter = Arc::new(FileReporter { folder: own.clone(), clock: clock.clone(), replica, last: Mutex::new(None) });
+    if replica > 0 {
+        // The status of a copy that was here before is not this one's.
+        reporter.status(Status::default());
+    }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
+    let task = std::env::var(guard::TASK).ok();
+    if let Some(task) = &task {
+        let stop = stop.clone();
+        guard::keep(folder, task.clone(), clock, move || stop.cancel())
+            .map_err(|e| Failure::unusable(format!("cannot guard the step: {e}")))?;
+    }
     let outcome = surroundings.run(spec, stop, reporter.clone()).await;
     let (value, exit) = match outcome {
         Ok(value) => (value, Exit::Fine),
@@ -64,8 +78,20 @@ async fn run(folder: &Path) -> super::exit::Result {
             (error.result(), Exit::Fault)
         }
     };
-    write_result(folder, &value).map_err(|e| Failure::unusable(format!("{}: {e}", folder.join(RESULT).display())))?;
+    write_result(&own, &value).map_err(|e| Failure::unusable(format!("{}: {e}", own.join(RESULT).display())))?;
+    if let Some(task) = task {
+        // Only missed if the task's node is lost just now; it then counts as lost.
+        if let Err(error) = guard::say_gone(folder, &task, &Gone::Code(exit.code().into())) {
+            reporter.line(&format!("cannot say how it ended: {error}"));
+        }
+    }
     Ok(exit)
+}
+
+/// Which of several copies this is; 0: the only one.
+fn replica() -> Result<u32, Failure> {
+    let Ok(text) = std::env::var(guard::REPLICA) else { return Ok(0) };
+    text.parse().map_err(|_| Failure::usage(format!("{}: \"{text}\" is not a number", guard::REPLICA)))
 }
 
 fn surroundings() -> Result<Surroundings, Failure> {
@@ -113,6 +139,7 @@ fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
 struct FileReporter {
     folder: PathBuf,
     clock: Clock,
+    replica: u32,
     last: Mutex<Option<Status>>,
 }
 
@@ -132,6 +159,7 @@ impl Reporter for FileReporter {
     fn line(&self, line: &str) {
         let mut out = std::io::stdout().lock();
         // Nobody reads any more: the work matters more than its output.
-        writeln!(out, "{} {line}", self.clock.now()).and_then(|()| out.flush()).unwrap_or_default();
+        let copy = if self.replica > 0 { format!("[{}] ", self.replica) } else { String::new() };
+        writeln!(out, "{} {copy}{line}", self.clock.now()).and_then(|()| out.flush()).unwrap_or_default();
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::dag::container::{CPUS, LEAST_MEMORY_BYTES};
+use crate::domain::dag::container::{self, CPUS, LEAST_MEMORY_BYTES};
 use crate::domain::dag::{Pull, Step};
 
 /// The engine, and what the container of a step is given that says nothing else ([`DockerSettings::of`]).
@@ -25,6 +25,30 @@ pub struct DockerSettings {
     pub cpus: Option<f64>,
     /// Most processes and threads of a container.
     pub pids: u32,
+}
+
+/// Settings of the executor `swarm`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwarmSettings {
+    /// Nodes that may run steps which do not choose for themselves, in Docker's words: `node.labels.zone == a`.
+    pub placement: Vec<String>,
+}
+
+impl SwarmSettings {
+    /// What holds for a step: its own choice, else this.
+    pub fn placement_of<'a>(&'a self, step: &'a Step) -> &'a [String] {
+        if step.container.placement.is_empty() { &self.placement } else { &step.container.placement }
+    }
+
+    /// The rules that types cannot say.
+    ///
+    /// # Errors
+    /// The first rule broken and what to write instead.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let checked = |one: &String| container::check_placement(one).map_err(|why| format!("swarm.placement: {why}"));
+        self.placement.iter().try_for_each(checked)
+    }
 }
 
 impl Default for DockerSettings {

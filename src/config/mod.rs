@@ -1,10 +1,12 @@
 //! Floor 1: where the parts are. Everything has a default, so a laptop needs no file at all.
 
 mod docker;
+mod variable;
 
 use serde::{Deserialize, Serialize};
 
-pub use docker::DockerSettings;
+pub use docker::{DockerSettings, SwarmSettings};
+pub use variable::{SECRETS_FOLDER, variable};
 
 pub use crate::domain::dag::Pull;
 
@@ -43,11 +45,19 @@ impl Config {
         match self.executor.as_str() {
             "embedded" | "process" | "docker" => {}
             "swarm" => {
-                return Err("executor: \"swarm\" is not available in this version; write embedded, process or docker".into());
+                let local = self.local_stores();
+                if !local.is_empty() {
+                    return Err(format!(
+                        "executor: \"swarm\" runs steps on other machines, which cannot reach {}; write addresses of servers \
+                         (log: kafka://…, raw: mongodb://…, index: https://…, objects: s3://…)",
+                        local.join(", ")
+                    ));
+                }
             }
-            other => return Err(format!("executor: \"{other}\" is not an executor; write embedded, process or docker")),
+            other => return Err(format!("executor: \"{other}\" is not an executor; write embedded, process, docker or swarm")),
         }
         self.docker.check()?;
+        self.swarm.check()?;
         let address: std::net::SocketAddr = self
             .listen
             .parse()
@@ -59,6 +69,15 @@ impl Config {
             ));
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// The stores that only the daemon's own machine reaches, as they are written: `log: embedded:log`.
+    pub fn local_stores(&self) -> Vec<String> {
+        let all = [("log", &self.log), ("raw", &self.raw), ("index", &self.index), ("objects", &self.objects)];
+        let local = all.into_iter().filter(|(_, address)| ["embedded:", "file:"].iter().any(|kind| address.starts_with(kind)));
+        local.map(|(name, address)| format!("{name}: {address}")).collect()
     }
 }
 
@@ -82,10 +101,12 @@ pub struct Config {
     pub mail_from: String,
     /// Address of the page as people reach it, for links in mails; default `http://{listen}`.
     pub public_url: Option<String>,
-    /// Executor of steps that name none: `embedded`, `process` or `docker` (commands without an image always run as processes).
+    /// Executor of steps that name none: `embedded`, `process`, `docker` or `swarm` (commands without an image always run as processes).
     pub executor: String,
     /// The engine that runs containers, and what they are given.
     pub docker: DockerSettings,
+    /// The swarm, whose manager is the engine of `docker`, and which gives containers the same.
+    pub swarm: SwarmSettings,
     /// Where the feeds are.
     pub feeds: Feeds,
     /// Ended runs older than this are removed, with their output.
@@ -105,6 +126,7 @@ impl Default for Config {
             public_url: None,
             executor: "embedded".into(),
             docker: DockerSettings::default(),
+            swarm: SwarmSettings::default(),
             feeds: Feeds::default(),
             keep_days: 90,
         }
@@ -154,6 +176,15 @@ mod tests {
         let open = Config::parse("c.yaml", "listen: 0.0.0.0:8650\n").expect_err("not loopback").to_string();
         assert!(open.contains("no authentication"), "{open}");
         let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
-        assert!(executor.contains("embedded, process or docker"), "{executor}");
+        assert!(executor.contains("embedded, process, docker or swarm"), "{executor}");
+        let local = "executor: swarm\nlog: kafka://k:9092\nraw: mongodb://m/d\nindex: https://s:9200\n";
+        let objects = Config::parse("c.yaml", local).expect_err("a folder of this machine").to_string();
+        assert!(
+            objects.contains("objects: file:objects") && objects.contains("s3://") && !objects.contains("mongodb://m"),
+            "{objects}"
+        );
+        assert!(Config::parse("c.yaml", &format!("{local}objects: s3://b\n")).is_ok());
+        let nodes = Config::parse("c.yaml", "swarm: { placement: [zone == a] }\n").expect_err("no such attribute").to_string();
+        assert!(nodes.contains("swarm.placement") && nodes.contains("node.labels"), "{nodes}");
     }
 }

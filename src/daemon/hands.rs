@@ -125,5 +125,6 @@ pub fn spec(
         deadline,
         params: run.params.clone(),
         folder,
+        replica: 0,
     }
 }

@@ -141,7 +141,7 @@ mod tests {
         run.steps.values_mut().next().expect("a step").notice = Some("printed too much".into());
         let text = of(&run, AlertKind::StepFailed, "task load: out of memory").text;
         for part in [
-            "to do        let it hold less at once, or give its container more memory (docker.memory_bytes in the configuration is the limit of all)\n",
+            "to do        let it hold less at once, or give its container more memory (container: { memory: … } of the step; docker.memory_bytes in the configuration is the limit of those that say nothing)\n",
             "noticed      printed too much\n",
             "output       http://127.0.0.1:8650/runs/day@1970-01-01/steps/load/output?attempt=2\n",
         ] {

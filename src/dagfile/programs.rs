@@ -18,6 +18,9 @@ pub struct Program {
     pub secrets: &'static [&'static str],
 }
 
+/// Programs of which several copies can run side by side: they share their work as a consumer group.
+pub(super) const SHARING: [&str; 4] = ["sink/raw", "sink/index", "sink/objects", "vwap"];
+
 const NAMES: Shape = Shape::Either(&[Shape::List(&Shape::Text), Shape::Text]);
 
 const TOPIC: Field = Field::new("topic", Shape::Text, "the topic it works on (default kis.trades)");

@@ -316,6 +316,14 @@ impl Reader<'_> {
         {
             let help = "add executor: swarm, or start a second step with the same program";
             self.findings.error(replicas.span, "several replicas need the executor swarm", help);
+        } else if let Some(replicas) = node.get("replicas")
+            && let Some(Program::Uses(name)) = program
+            && !programs::SHARING.contains(&name.as_str())
+            && replicas.count().is_some_and(|n| n > 1)
+        {
+            let message = format!("several copies of {name} would do the same work twice");
+            let help = format!("remove replicas; {} share theirs", programs::SHARING.join(", "));
+            self.findings.error(replicas.span, message, help);
         }
         executor
     }

@@ -274,6 +274,11 @@ fn kinds_and_their_keys() {
     one(&steps("  a: { command: [x], kind: service, timeout: 3m }\n"), "4:37", &["\"timeout\" does not go with a service"]);
     one(&steps("  a: { command: [x], kind: service, replicas: 2 }\n"), "4:47", &["need the executor swarm"]);
     one(&steps("  a: { command: [x], kind: service, replicas: 0 }\n"), "4:47", &["at least 1"]);
+    let copies = |program: &str| steps(&format!("  a: {{ uses: {program}, executor: swarm, kind: service, replicas: 2 }}\n"));
+    fine(&copies("sink/index"));
+    let collectors = copies("collect/kis, with: { symbols: [\"005930\"] }, secrets: { app_key: env:K, app_secret: env:S }");
+    let found = faults(&collectors);
+    assert!(found.len() == 1 && found[0].contains("same work twice") && found[0].contains("sink/raw"), "{found:#?}");
     let endless = "name: x\nschedule: { timezone: UTC, open: \"0 9 * * *\" }\nsteps:\n  a: { command: [x], kind: service }\n";
     one(endless, "4:28", &["service \"a\" would never end", "add close:"]);
     one(&steps("  a: { command: [x], executor: embedded }\n"), "4:32", &["cannot run inside the daemon"]);

@@ -20,7 +20,7 @@ pub fn advice(step: &Step, run: &StepRun) -> Option<String> {
     }
     let told = match exit {
         Exit::Code(0) | Exit::NotStarted(_) | Exit::Lost(_) => return None,
-        Exit::OutOfMemory => "let it hold less at once, or give its container more memory (docker.memory_bytes in the configuration is the limit of all)".to_owned(),
+        Exit::OutOfMemory => "let it hold less at once, or give its container more memory (container: { memory: … } of the step; docker.memory_bytes in the configuration is the limit of those that say nothing)".to_owned(),
         Exit::Signal(9) if !run.killed => {
             "openbell did not kill it: somebody else did, or the machine ran out of memory (its kernel log says so)".to_owned()
         }

@@ -9,6 +9,7 @@ pub mod fake;
 pub mod folder;
 mod follow;
 pub mod process;
+pub mod swarm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ pub struct AttemptSpec {
     pub params: BTreeMap<String, String>,
     /// The attempt's folder (absolute): `spec.json`, `output.log`, `status.json`, `exit.json`.
     pub folder: PathBuf,
+    /// Which of several copies of the step this is, from 1 on; 0: there is only one.
+    #[serde(default)]
+    pub replica: u32,
 }
 
 /// What an executor tells the daemon.

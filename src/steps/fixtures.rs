@@ -88,6 +88,7 @@ pub(crate) fn context(
             deadline: None,
             params: BTreeMap::new(),
             folder: data.join("runs"),
+            replica: 0,
         },
         clock,
         backends,

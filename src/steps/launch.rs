@@ -110,8 +110,8 @@ impl Surroundings {
 /// A fragment that says what is missing and what to do; never the value.
 pub fn resolve(reference: &SecretRef) -> Result<Secret, String> {
     let value = match reference {
-        SecretRef::Env(name) => std::env::var(name)
-            .map_err(|_| format!("the environment variable {name} is not set; set it where openbell is started"))?,
+        SecretRef::Env(name) => crate::config::variable(name)
+            .ok_or_else(|| format!("the environment variable {name} is not set; set it where openbell is started"))?,
         SecretRef::File(path) => std::fs::read_to_string(path)
             .map_err(|e| format!("{e}; write the value into {path} and let only this user read it"))?
             .trim_end_matches(['\r', '\n'])

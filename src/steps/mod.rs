@@ -197,10 +197,11 @@ pub fn group(spec: &AttemptSpec) -> String {
 }
 
 /// The name under which a step that reads the log is a member of its group: `{dag}.{step}.{session}`. The next attempt has the same
-/// one and takes over at once; the same step of another run that lives at the same time has a place of its own.
+/// one and takes over at once; the same step of another run that lives at the same time has a place of its own, and so has each of several copies.
 pub fn member(spec: &AttemptSpec) -> String {
     // A session's key may hold a '+', which no member's name does.
-    format!("{}.{}.{}", spec.id.run.dag(), spec.id.step, spec.id.run.key().replace('+', "_"))
+    let name = format!("{}.{}.{}", spec.id.run.dag(), spec.id.step, spec.id.run.key().replace('+', "_"));
+    if spec.replica == 0 { name } else { format!("{name}.{}", spec.replica) }
 }
 
 /// The zone of the step's schedule; UTC when its name is unknown.

@@ -30,7 +30,7 @@ fn with(floor: &Floor, settings: DockerSettings) -> Docker {
     Docker::new(floor.clock.clone(), floor.runs(), settings, around)
 }
 
-fn owner(floor: &Floor) -> (u32, u32) {
+pub fn owner(floor: &Floor) -> (u32, u32) {
     use std::os::unix::fs::MetadataExt;
     let folder = std::fs::metadata(floor.dir.path()).expect("a folder");
     (folder.uid(), folder.gid())

@@ -103,6 +103,7 @@ impl Floor {
         };
         AttemptSpec {
             folder: self.runs().join(id.path()),
+            replica: 0,
             id,
             step,
             session_date: jiff::civil::date(2026, 11, 20),
@@ -215,6 +216,9 @@ pub fn executors(floor: &Floor) -> Vec<Box<dyn Executor>> {
     if super::docker::image("the contract of executors").is_some() {
         all.push(Box::new(super::docker::executor(floor)));
     }
+    if super::swarm::manager("the contract of executors").is_some() {
+        all.push(Box::new(super::swarm::executor(floor)));
+    }
     all
 }
 
@@ -223,7 +227,7 @@ pub fn numbered(floor: &Floor, kind: ExecutorKind, attempt: u32, argv: &[&str]) 
     spec.id.step = kind.as_str().parse().expect("a name");
     spec.id.attempt = attempt;
     spec.folder = floor.runs().join(spec.id.path());
-    if kind == ExecutorKind::Docker
+    if matches!(kind, ExecutorKind::Docker | ExecutorKind::Swarm)
         && let Program::Command { image, .. } = &mut spec.step.program
     {
         *image = super::docker::image("an attempt");
@@ -234,5 +238,6 @@ pub fn numbered(floor: &Floor, kind: ExecutorKind, attempt: u32, argv: &[&str]) 
 impl Drop for Floor {
     fn drop(&mut self) {
         super::docker::tidy(self);
+        super::swarm::tidy(self);
     }
 }

@@ -54,7 +54,8 @@ pub struct Arguments {
     /// OPENBELL_SMTP (addresses as in the configuration), and all names on them begin with a prefix of this day's own
     #[arg(long, default_value = "embedded", value_parser = ["embedded", "real"], value_name = "WHICH")]
     pub backends: String,
-    /// Where steps run; docker takes the image OPENBELL_IMAGE (default openbell:VERSION) from the engine at DOCKER_HOST
+    /// Where steps run; docker takes the image OPENBELL_IMAGE (default openbell:VERSION) from the engine at DOCKER_HOST, and swarm from
+    /// each node of the swarm whose manager that is
     #[arg(long, default_value = "embedded", value_parser = ["embedded", "process", "docker", "swarm"], value_name = "WHERE")]
     pub executor: String,
     /// No terminal view, only the summary
@@ -67,8 +68,10 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
     if !(1.0..=3600.0).contains(&arguments.speed) {
         return Err(Failure::usage(format!("--speed {}: choose 1 to 3600", arguments.speed)));
     }
-    if arguments.executor == "swarm" {
-        return Err(Failure::usage("--executor swarm is not available in this version; choose embedded, process or docker"));
+    if arguments.executor == "swarm" && arguments.backends != "real" {
+        return Err(Failure::usage(
+            "--executor swarm runs steps on other machines, which do not reach embedded stores; add --backends real",
+        ));
     }
     let runtime = super::serve::runtime()?;
     let report = runtime.block_on(stage::play(&arguments))?;

@@ -93,7 +93,7 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         println!("data: {}", data.display());
     }
     // Containers need real time to start as well.
-    let embedded = arguments.backends != "real" && arguments.executor != "docker";
+    let embedded = arguments.backends != "real" && !matches!(arguments.executor.as_str(), "docker" | "swarm");
     let speeds = if embedded { pace::Speeds::EMBEDDED } else { pace::Speeds::SERVERS };
     let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed, speeds));
     let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet));

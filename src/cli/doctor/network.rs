@@ -179,40 +179,55 @@ async fn ask(part: Part, address: &str, data: &Path) -> Result<(), BackendError>
     }
 }
 
-/// Whether a Docker Engine answers.
-pub(super) async fn docker() -> Finding {
-    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-    ping(&host).await
+/// Whether the Docker Engine answers, and is a swarm's manager where steps run on a swarm.
+pub(super) async fn docker(config: &Config) -> Finding {
+    let from_environment = || std::env::var("DOCKER_HOST").unwrap_or_default();
+    ping(&config.docker.host.clone().unwrap_or_else(from_environment), &config.executor).await
 }
 
-async fn ping(host: &str) -> Finding {
+async fn ping(host: &str, executor: &str) -> Finding {
     const CHECK: &str = "Docker";
-    const REMEDY: &str = "only steps with executor: docker, or with an image, need one; start it, or set DOCKER_HOST";
+    let is_needed = matches!(executor, "docker" | "swarm");
+    let trouble = |message: String| match is_needed {
+        true => {
+            Finding::fail(CHECK, message, format!("executor: {executor} needs one; start it, or set docker.host to where one is"))
+        }
+        false => Finding::warn(
+            CHECK,
+            message,
+            "only steps with executor: docker, or with an image, need one; start it, or set DOCKER_HOST",
+        ),
+    };
     let path = match host {
         "" => "/var/run/docker.sock",
         other => match other.strip_prefix("unix://") {
             Some(path) => path,
-            None => {
-                return Finding::warn(CHECK, "DOCKER_HOST names an engine that is not on this machine", "it is not looked at");
-            }
+            None => return Finding::warn(CHECK, format!("the engine at {other} is not on this machine"), "it is not looked at"),
         },
     };
-    match tokio::time::timeout(PATIENCE, asked(path)).await {
+    let (request, missing) = if executor == "swarm" {
+        ("/nodes", "is no manager of a swarm; write docker swarm init there, or set docker.host to a manager")
+    } else {
+        ("/_ping", "does not answer as an engine")
+    };
+    match tokio::time::timeout(PATIENCE, asked(path, request)).await {
         Ok(Ok(answer)) if answer.starts_with("HTTP/1.") && answer.contains(" 200 ") => {
-            Finding::ok(CHECK, format!("the engine at {path} answers"))
+            let what = if executor == "swarm" { "manages a swarm" } else { "answers" };
+            Finding::ok(CHECK, format!("the engine at {path} {what}"))
         }
         Ok(Ok(answer)) => {
-            Finding::warn(CHECK, format!("{path} answers \"{}\"", answer.lines().next().unwrap_or_default()), REMEDY)
+            let said = answer.lines().next().unwrap_or_default().trim_end();
+            trouble(format!("the engine at {path} {missing}: \"{said}\""))
         }
-        Ok(Err(error)) => Finding::warn(CHECK, format!("no engine at {path}: {error}"), REMEDY),
-        Err(_) => Finding::warn(CHECK, format!("the engine at {path} did not answer in {} s", PATIENCE.as_secs()), REMEDY),
+        Ok(Err(error)) => trouble(format!("no engine at {path}: {error}")),
+        Err(_) => trouble(format!("the engine at {path} did not answer in {} s", PATIENCE.as_secs())),
     }
 }
 
 /// One HTTP/1.0 request over a local socket; the engine closes the connection after its answer.
-async fn asked(path: &str) -> std::io::Result<String> {
+async fn asked(path: &str, request: &str) -> std::io::Result<String> {
     let mut socket = UnixStream::connect(path).await?;
-    socket.write_all(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n").await?;
+    socket.write_all(format!("GET {request} HTTP/1.0\r\nHost: docker\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     socket.take(4096).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
@@ -263,18 +278,27 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("docker.sock");
         let host = format!("unix://{}", path.display());
-        assert_eq!(ping(&host).await.level, Level::Warn);
+        assert_eq!(ping(&host, "process").await.level, Level::Warn);
+        let needed = ping(&host, "docker").await;
+        assert!(needed.level == Level::Fail && needed.remedy.contains("docker.host"), "{needed:?}");
         let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
         let engine = tokio::spawn(async move {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            let mut request = [0; 256];
-            let n = socket.read(&mut request).await.expect("a request");
-            socket.write_all(b"HTTP/1.0 200 OK\r\n\r\nOK").await.expect("answered");
-            String::from_utf8_lossy(&request[..n]).into_owned()
+            let mut requests = Vec::new();
+            for answer in ["HTTP/1.0 200 OK\r\n\r\nOK", "HTTP/1.0 503 Service Unavailable\r\n\r\n{}"] {
+                let (mut socket, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 256];
+                let n = socket.read(&mut request).await.expect("a request");
+                socket.write_all(answer.as_bytes()).await.expect("answered");
+                requests.push(String::from_utf8_lossy(&request[..n]).into_owned());
+            }
+            requests
         });
-        assert_eq!(ping(&host).await.level, Level::Ok);
-        assert!(engine.await.expect("no panic").starts_with("GET /_ping HTTP/1.0\r\n"));
-        assert_eq!(ping("tcp://elsewhere:2375").await.level, Level::Warn);
+        assert_eq!(ping(&host, "docker").await.level, Level::Ok);
+        let alone = ping(&host, "swarm").await;
+        assert!(alone.level == Level::Fail && alone.message.contains("no manager of a swarm"), "{alone:?}");
+        let requests = engine.await.expect("no panic");
+        assert!(requests[0].starts_with("GET /_ping HTTP/1.0\r\n") && requests[1].starts_with("GET /nodes HTTP/1.0\r\n"));
+        assert_eq!(ping("tcp://elsewhere:2375", "docker").await.level, Level::Warn);
     }
 
     #[tokio::test]

@@ -13,12 +13,12 @@
 //!
 //! An engine that does not answer is waited for: its containers may live. What is known of an attempt then stays as it is.
 
-mod container;
-mod engine;
+pub(in crate::executor) mod container;
+pub(in crate::executor) mod engine;
 mod executor;
-mod exits;
+pub(in crate::executor) mod exits;
 mod launch;
-mod output;
+pub(in crate::executor) mod output;
 mod watch;
 
 pub use container::Surroundings;

@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::LogsOptions;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ const END_BYTES: usize = 64 << 10;
 const END_LINES: &str = "1000";
 /// Real time between two notes.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of the output's end in which the engine's init is looked for.
+const TAIL: u64 = 4096;
 /// Width of the engine's time stamps.
 const STAMP: usize = "2026-11-20T09:00:00.000000000Z".len();
 
@@ -45,9 +48,31 @@ struct Position {
     ended: bool,
 }
 
+/// Whose output it is, and by which name the engine knows it.
+#[derive(Debug, Clone)]
+pub(in crate::executor) enum Source {
+    /// A container's.
+    Container(String),
+    /// That of all containers of a service.
+    Service(String),
+}
+
+impl Source {
+    fn lines<'a>(
+        &'a self,
+        client: &'a bollard::Docker,
+        options: LogsOptions,
+    ) -> BoxStream<'a, Result<bollard::container::LogOutput, bollard::errors::Error>> {
+        match self {
+            Self::Container(name) => client.logs(name, Some(options)).boxed(),
+            Self::Service(name) => client.service_logs(name, Some(options)).boxed(),
+        }
+    }
+}
+
 /// Why the carrying broke off.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(in crate::executor) enum Broken {
     /// The engine did not go on.
     #[error("{0}")]
     Engine(#[from] bollard::errors::Error),
@@ -57,9 +82,9 @@ pub(super) enum Broken {
 }
 
 /// Carries one attempt's output.
-pub(super) struct Carrier {
+pub(in crate::executor) struct Carrier {
     folder: PathBuf,
-    name: String,
+    source: Source,
     log: File,
     position: Position,
     /// Lines up to this stamp were carried over before.
@@ -69,7 +94,7 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// Goes on where an earlier one stopped.
-    pub(super) fn open(folder: &Path, name: &str) -> io::Result<Self> {
+    pub(in crate::executor) fn open(folder: &Path, source: Source) -> io::Result<Self> {
         let position: Option<Position> = folder::read_or_warn(&folder.join(POSITION));
         let log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
         let known = position.is_some();
@@ -78,8 +103,8 @@ impl Carrier {
         if known && !position.full && log.metadata()?.len() > position.length {
             log.set_len(position.length)?;
         }
-        let (folder, name, before) = (folder.to_owned(), name.to_owned(), position.newest.clone());
-        let mut carrier = Self { folder, name, log, position, before, noted: Instant::now() };
+        let (folder, before) = (folder.to_owned(), position.newest.clone());
+        let mut carrier = Self { folder, source, log, position, before, noted: Instant::now() };
         if !known {
             // So that whoever takes over knows that nothing was carried before.
             carrier.note()?;
@@ -88,27 +113,33 @@ impl Carrier {
     }
 
     /// Carries over until the container has ended and everything is here.
-    pub(super) async fn run(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+    pub(in crate::executor) async fn run(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
         self.read(client, true).await?;
         // An engine ends the stream with the container, however far behind its reader is.
+        self.rest(client).await
+    }
+
+    /// Carries over what there is.
+    pub(in crate::executor) async fn rest(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
         self.read(client, false).await
     }
 
     /// What people should hear of an output that was cut. The same output gives the same notice.
-    pub(super) fn notice(&self) -> Option<Notice> {
+    pub(in crate::executor) fn notice(&self) -> Option<Notice> {
         let at = self.position.newest.parse().ok().filter(|_| self.position.full)?;
         let text = format!("printed more than {} MiB; the rest of its output is not kept, except its end", MOST >> 20);
         Some(Notice { at, kind: AlertKind::OutputCut, text })
     }
 
     /// Carries over the end of an output that was cut, once the container has ended.
-    pub(super) async fn end(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+    pub(in crate::executor) async fn end(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
         if !self.position.full || self.position.ended {
             return Ok(());
         }
         let tail = END_LINES.to_owned();
         let options = LogsOptions { stdout: true, stderr: true, timestamps: true, tail, ..LogsOptions::default() };
-        let mut lines = std::pin::pin!(client.logs(&self.name, Some(options)));
+        let source = self.source.clone();
+        let mut lines = source.lines(client, options);
         let mut end = Tail::default();
         while let Some(line) = lines.next().await {
             end.take(line?.as_ref(), &self.position.newest);
@@ -134,7 +165,8 @@ impl Carrier {
         // The engine counts in whole seconds here; what comes twice is left out by its stamp.
         let since = self.before.parse::<Timestamp>().map_or(0, |at| i32::try_from(at.as_second()).unwrap_or_default());
         let options = LogsOptions { follow, stdout: true, stderr: true, since, timestamps: true, ..LogsOptions::default() };
-        let mut lines = std::pin::pin!(client.logs(&self.name, Some(options)));
+        let source = self.source.clone();
+        let mut lines = source.lines(client, options);
         let outcome = loop {
             match lines.next().await {
                 None => break Ok(()),
@@ -211,6 +243,19 @@ fn stamped(line: &[u8]) -> Option<(&str, &[u8])> {
     Some((stamp, rest.strip_prefix(b" ")?))
 }
 
+/// The end of an attempt's output; empty if it cannot be read.
+pub(in crate::executor) fn tail(folder: &Path) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(folder.join(folder::OUTPUT))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,13 +268,13 @@ mod tests {
     fn output_goes_on_where_it_was_and_holds_nothing_twice() {
         let dir = tempfile::tempdir().expect("a folder");
         let all: Vec<_> = (1..=6).map(|n| line(n, &format!("line {n}\n"))).collect();
-        let mut first = Carrier::open(dir.path(), "c").expect("opened");
+        let mut first = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
         all[..3].iter().for_each(|l| first.take(l).expect("taken"));
         first.note().expect("noted");
         // Carried over, and not noted before the daemon died.
         first.take(&all[3]).expect("taken");
         drop(first);
-        let mut second = Carrier::open(dir.path(), "c").expect("opened");
+        let mut second = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
         // The engine begins at the whole second again.
         all.iter().for_each(|l| second.take(l).expect("taken"));
         let text = std::fs::read_to_string(dir.path().join(folder::OUTPUT)).expect("output");
@@ -239,7 +284,7 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_says_so() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut carrier = Carrier::open(dir.path(), "c").expect("opened");
+        let mut carrier = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
         let text = "x".repeat(1 << 20);
         let mut n = 0;
         while !carrier.position.full {
@@ -257,7 +302,7 @@ mod tests {
             .expect("opened")
             .write_all(b"killed\n")
             .expect("written");
-        let again = Carrier::open(dir.path(), "c").expect("opened");
+        let again = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
         assert!(again.position.full, "nothing more is taken by the next daemon either");
         assert_eq!(again.notice(), Some(notice), "and it tells the same");
         assert!(std::fs::read(dir.path().join(folder::OUTPUT)).expect("output").ends_with(b"killed\n"));
@@ -266,7 +311,7 @@ mod tests {
     #[test]
     fn the_end_of_a_flood_is_kept() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut carrier = Carrier::open(dir.path(), "c").expect("opened");
+        let mut carrier = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
         carrier.take(&line(1, "first\n")).expect("taken");
         let mut end = Tail::default();
         end.take(&line(1, "first\n"), &carrier.position.newest);

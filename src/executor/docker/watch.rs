@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::engine::{Engine, explain, status};
 use super::exits::{self, Known};
-use super::output::{Broken, Carrier};
+use super::output::{Broken, Carrier, Source, tail};
 use crate::clock::Clock;
 use crate::domain::dag::StopSignal;
 use crate::domain::ids::AttemptId;
@@ -28,8 +28,6 @@ const KILLED: &str = "killed";
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Real time between looks at a health check.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
-/// Bytes of the output's end in which the engine's init is looked for.
-const LAST_BYTES: u64 = 4096;
 /// Real time that the rest of the output gets after the end.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
@@ -190,7 +188,7 @@ impl Watched {
     /// Carries its output over until there is no more.
     async fn carry(&self) {
         loop {
-            let outcome = match (Carrier::open(&self.folder, &self.name), self.engine.client().await) {
+            let outcome = match (Carrier::open(&self.folder, Source::Container(self.name.clone())), self.engine.client().await) {
                 (Ok(mut carrier), Ok(client)) => {
                     let outcome = carrier.run(client).await;
                     if let Some(notice) = carrier.notice() {
@@ -212,7 +210,7 @@ impl Watched {
 
     /// Carries over the end of an output that was cut.
     async fn last_lines(&self) -> Result<(), Broken> {
-        let mut carrier = Carrier::open(&self.folder, &self.name)?;
+        let mut carrier = Carrier::open(&self.folder, Source::Container(self.name.clone()))?;
         if carrier.notice().is_none() {
             return Ok(());
         }
@@ -305,20 +303,6 @@ impl Watched {
     }
 }
 
-/// The end of an attempt's output; empty if it cannot be read.
-fn last_output(folder: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(folder.join(folder::OUTPUT))?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
-}
-
 /// How the attempt in `folder` ended, whose container the engine says has. `unseen`: the engine was away, or nobody watched.
 pub(super) fn exit_of(folder: &Path, state: &ContainerState, signal: Option<StopSignal>, unseen: bool) -> Exit {
     let known = Known {
@@ -326,7 +310,7 @@ pub(super) fn exit_of(folder: &Path, state: &ContainerState, signal: Option<Stop
         killed: folder.join(KILLED).exists(),
         unseen: unseen && !folder.join(folder::RESULT).exists(),
     };
-    exits::not_executed(state, &last_output(folder)).unwrap_or_else(|| exits::exit_of(state, known))
+    exits::not_executed(state, &tail(folder)).unwrap_or_else(|| exits::exit_of(state, known))
 }
 
 /// The container an attempt's folder names.

@@ -128,7 +128,7 @@ impl S3Objects {
                 "write user=ACCESSKEY&password=env:NAME into the address, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         };
-        let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let of_environment = |name: &str| crate::config::variable(name).filter(|value| !value.is_empty());
         let (key, secret, token) = match &self.endpoint.user {
             Some(key) => {
                 let secret = self.endpoint.password().map_err(|e| unusable(&self.place, &e))?;

@@ -26,6 +26,7 @@ fn spec(program: Program) -> AttemptSpec {
         deadline: Some(at),
         params: BTreeMap::new(),
         folder: "/data/runs/day@2026-11-20/sink-index/2".into(),
+        replica: 0,
     }
 }
 

@@ -1,0 +1,96 @@
+//! Secrets of a step as secrets of the swarm: nodes hold them in memory, and only while a task that needs them runs there.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bollard::models::{SecretSpec, TaskSpecContainerSpecFile, TaskSpecContainerSpecSecrets};
+
+use crate::domain::dag::{Program, SecretRef};
+use crate::domain::ids::AttemptId;
+use crate::executor::AttemptSpec;
+use crate::executor::docker::container::{Surroundings, label, references};
+
+/// A secret that a task needs.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Needed {
+    /// Its name in the swarm; one attempt's own, and removed with it.
+    pub(super) name: String,
+    /// The file it becomes: absolute, or below `/run/secrets`.
+    pub(super) target: String,
+    value: Vec<u8>,
+}
+
+/// What the attempt needs and the daemon has. What is missing, the step misses in its own words.
+///
+/// A built-in program finds a variable as the file `env.NAME`, and a file at its own path. A command finds each secret under its name in the DAG.
+pub(super) fn needed(
+    spec: &AttemptSpec,
+    around: &Surroundings,
+    variable: impl Fn(&str) -> Option<String>,
+    read: impl Fn(&Path) -> Option<Vec<u8>>,
+) -> Vec<Needed> {
+    let of_variable = |name: &str| variable(name).map(String::into_bytes);
+    let values: Vec<(String, Vec<u8>)> = match &spec.step.program {
+        Program::Uses(_) => {
+            let (variables, files) = references(spec, around);
+            let variables = variables.into_iter().filter_map(|name| Some((format!("env.{name}"), of_variable(&name)?)));
+            let files = files.into_iter().filter_map(|file| read(Path::new(&file)).map(|value| (file, value)));
+            variables.chain(files).collect()
+        }
+        Program::Command { .. } => {
+            let value = |reference: &SecretRef| match reference {
+                SecretRef::Env(name) => of_variable(name),
+                SecretRef::File(path) => read(Path::new(path)),
+            };
+            spec.step.secrets.iter().filter_map(|(name, reference)| Some((name.clone(), value(reference)?))).collect()
+        }
+    };
+    let stem = stem(&around.installation(), &spec.id);
+    let named = values.into_iter().filter(|(_, value)| !value.is_empty()).enumerate();
+    named.map(|(n, (target, value))| Needed { name: format!("{stem}-{n}"), target, value }).collect()
+}
+
+/// The beginning of the names of an attempt's secrets; 64 letters are allowed.
+fn stem(installation: &str, attempt: &AttemptId) -> String {
+    let text = format!("{}/{}/{}", attempt.run, attempt.step, attempt.attempt);
+    format!("openbell-{installation}-{:08x}-{}", crc32fast::hash(text.as_bytes()), attempt.attempt)
+}
+
+impl Needed {
+    /// As the swarm is told of it.
+    pub(super) fn spec(&self, labels: HashMap<String, String>) -> SecretSpec {
+        SecretSpec {
+            name: Some(self.name.clone()),
+            labels: Some(labels),
+            data: Some(BASE64_STANDARD.encode(&self.value)),
+            ..SecretSpec::default()
+        }
+    }
+
+    /// As a task is told of it: only the task's user reads it.
+    pub(super) fn reference(&self, id: String, user: &str) -> TaskSpecContainerSpecSecrets {
+        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+        TaskSpecContainerSpecSecrets {
+            file: Some(TaskSpecContainerSpecFile {
+                name: Some(self.target.clone()),
+                uid: Some(uid.to_owned()),
+                gid: Some(gid.to_owned()),
+                mode: Some(0o400),
+            }),
+            secret_id: Some(id),
+            secret_name: Some(self.name.clone()),
+        }
+    }
+}
+
+/// Labels of an attempt's secrets.
+pub(super) fn labels(installation: &str, attempt: &AttemptId) -> HashMap<String, String> {
+    HashMap::from([
+        (label::INSTALLATION.to_owned(), installation.to_owned()),
+        (label::RUN.to_owned(), attempt.run.to_string()),
+        (label::STEP.to_owned(), attempt.step.to_string()),
+        (label::ATTEMPT.to_owned(), attempt.attempt.to_string()),
+    ])
+}
