@@ -30,9 +30,14 @@ impl Day {
     }
 
     fn start(&self) -> Child {
+        self.command().spawn().expect("the binary starts")
+    }
+
+    fn command(&self) -> Command {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("demo.out")).expect("an output file");
-        Command::new(env!("CARGO_BIN_EXE_openbell"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_openbell"));
+        command
             .args(["demo", "--quiet", "--port", "0", "--dags"])
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("dags"))
             .arg("--data")
@@ -42,9 +47,8 @@ impl Day {
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the file"))
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts")
+            .stderr(log);
+        command
     }
 
     /// Waits for the end of the day, within a generous limit, and gives the report.
@@ -114,8 +118,7 @@ fn a_day_reconciles_with_one_stall_and_one_recovery() {
 
 #[test]
 fn the_same_day_reconciles_on_real_servers() {
-    let servers = ["OPENBELL_KAFKA", "OPENBELL_MONGO", "OPENBELL_ELASTICSEARCH", "OPENBELL_S3", "OPENBELL_SMTP"];
-    if servers.iter().any(|name| support::server(name, "the_same_day_reconciles_on_real_servers").is_none()) {
+    if SERVERS.iter().any(|name| support::server(name, "the_same_day_reconciles_on_real_servers").is_none()) {
         return;
     }
     let day = Day::new(&["--speed", "300", "--seed", "13", "--backends", "real"]);
@@ -141,6 +144,77 @@ fn the_same_day_reconciles_in_containers() {
     let listed = Command::new("docker").args(["ps", "-a", "--format", "{{.Names}}"]).output().expect("a docker client");
     let left: Vec<_> = std::str::from_utf8(&listed.stdout).expect("names").lines().filter(|n| n.starts_with(&named)).collect();
     assert!(left.is_empty(), "containers are left: {left:?}");
+}
+
+const SERVERS: [&str; 5] = ["OPENBELL_KAFKA", "OPENBELL_MONGO", "OPENBELL_ELASTICSEARCH", "OPENBELL_S3", "OPENBELL_SMTP"];
+
+#[test]
+fn a_day_on_two_engines_survives_the_loss_of_one() {
+    let name = "a_day_on_two_engines_survives_the_loss_of_one";
+    if SERVERS.iter().any(|server| support::server(server, name).is_none()) {
+        return;
+    }
+    let Ok(manager) = std::env::var("OPENBELL_SWARM") else {
+        let required = std::env::var("OPENBELL_ENGINE").is_ok();
+        assert!(!required, "OPENBELL_SWARM is not set; scripts/swarm up, scripts/swarm image, and eval its env");
+        println!("skipped: {name} (OPENBELL_SWARM is not set; scripts/swarm up)");
+        return;
+    };
+    let day = Day::new(&["--speed", "120", "--seed", "15", "--backends", "real", "--executor", "swarm"]);
+    let child = day.command().env("DOCKER_HOST", manager).spawn().expect("the binary starts");
+    let steps = ["collector", "sink-index", "sink-objects", "vwap"];
+    until("the day has gone on for a while", || attempts(day.folder(), "freshness").len() >= 5);
+    // Which of them the worker has is the swarm's choice.
+    let worker = swarm(&["at", "b", "ps", "--format", "{{.Names}}"]);
+    assert!(steps.iter().any(|step| worker.contains(&format!("-{step}-"))), "the worker has nothing to lose: {worker}");
+    swarm(&["kill", "b"]);
+    until("a step has moved", || steps.iter().any(|step| moved(day.folder(), step)));
+    swarm(&["start", "b"]);
+    check_day(&day.finish(child));
+    let left = swarm(&["at", "a", "service", "ls", "--quiet"]);
+    assert_eq!(left.trim(), "", "services are left");
+}
+
+/// Waits for a condition for five minutes: a swarm alone takes twenty seconds to call a node down.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(300), "not in time: {what}");
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+fn swarm(arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/swarm");
+    let done = Command::new(script).args(arguments).output().expect("scripts/swarm");
+    assert!(done.status.success(), "scripts/swarm {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// The folders of a step's attempts, the newest last.
+fn attempts(data: &Path, step: &str) -> Vec<PathBuf> {
+    let runs = std::fs::read_dir(data.join("runs")).into_iter().flatten().flatten();
+    let steps = runs.flat_map(|run| std::fs::read_dir(run.path().join(step)).into_iter().flatten().flatten());
+    let mut all: Vec<PathBuf> = steps.map(|attempt| attempt.path()).collect();
+    let number = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok());
+    all.sort_by_key(number);
+    all
+}
+
+/// Whether a step was fenced on a lost node and started again, in this order.
+fn moved(data: &Path, step: &str) -> bool {
+    let all = attempts(data, step);
+    all.windows(2).any(|pair| {
+        let named = |start: &str| {
+            let entries = std::fs::read_dir(&pair[0]).into_iter().flatten().flatten();
+            entries.filter(|e| e.file_name().to_string_lossy().starts_with(start)).map(|e| e.path()).next()
+        };
+        let (Some(_), Some(gone)) = (named("fence."), named("gone.")) else { return false };
+        let time = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+        let (ended, started) = (time(&gone), time(&pair[1].join("service")));
+        assert!(ended.is_some() && (started.is_none() || ended <= started), "{step} ran twice at once: {ended:?}, {started:?}");
+        started.is_some()
+    })
 }
 
 /// What every day of the demo comes to.
