@@ -1,11 +1,12 @@
 """A day of the demo in containers, in which openbell, or the engine, is killed again and again; and what became of it.
 
-    scripts/kill-day --executor docker [SEED] [--what daemon|engine] [--kills N] [--speed N] [--backends real] [--json] [--keep]
+    scripts/kill-day --executor docker|swarm [SEED] [--what daemon|engine] [--kills N] [--speed N] [--backends real] [--json] [--keep]
 
 --what daemon   kill -9 of openbell and the same command again, ten times (the default)
 --what engine   kill -9 of the Docker Engine and its containerd, and the engine again, once; only with an engine that scripts/engine
                 started. Containers live on until the engine is back, which ends them; with OPENBELL_ENGINE_OPTIONS=--live-restore (for
                 scripts/engine up before, too) it takes them over
+                of a swarm: the worker of scripts/swarm, which comes back a minute later. Its containers live on meanwhile
 --kills N       how often
 --speed N       of the day's clock (120; 60 for the engine)
 --market N      seed of the market (31)
@@ -15,7 +16,8 @@
 
 The day is cut into as many parts as there are kills; in each, one falls on a moment that SEED chooses, by the day's own clock. Exit code 0
 only if the day reconciles, no record is missing or there twice in any store, all kills came before the end, no step ran twice at once, and no
-container is left. Who says that no step ran twice: the engine's events, and the machine's list of processes.
+container is left. Who says that no step ran twice: the engine's events, and the machine's list of processes; for a swarm, whose engine forgets
+its events when it is killed, only the latter: both engines of scripts/swarm run on this machine.
 
 The binary is OPENBELL_BIN (target/release/openbell), the image OPENBELL_IMAGE or that of scripts/engine; both hold the same openbell.
 """
@@ -48,6 +50,8 @@ FIRST, LAST = "08:51", "15:48"
 # Real seconds that a day may take, and that the engine stays away.
 PATIENCE = 1800
 AWAY = 2.0
+# A swarm takes twenty seconds to call a node down, and its ghosts shall have time to do harm.
+NODE_AWAY = 60.0
 
 
 def say(text):
@@ -71,10 +75,10 @@ class Day:
         self.data, self.report = os.path.join(self.folder, "data"), os.path.join(self.folder, "report.json")
         os.mkdir(self.data)
         binary = os.environ.get("OPENBELL_BIN") or os.path.join(ROOT, "target", "release", "openbell")
-        self.command = [binary, "demo", "--executor", "docker", "--backends", options.backends, "--date", DATE]
+        self.command = [binary, "demo", "--executor", options.executor, "--backends", options.backends, "--date", DATE]
         self.command += ["--port", "0", "--quiet", "--speed", str(options.speed), "--seed", str(options.market)]
         self.command += ["--dags", os.path.join(ROOT, "dags"), "--data", self.data, "--report", self.report]
-        self.environment = {**os.environ, **api.variables()}
+        self.environment = {**os.environ, **(swarm_variables() if options.executor == "swarm" else api.variables())}
         self.until = time.monotonic() + PATIENCE
         self.child = None
 
@@ -136,14 +140,56 @@ class Day:
             return file.read()[-500:].strip() or "it said nothing"
 
 
-def engine_script(*arguments):
+def script(name, *arguments):
     environment = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
-    done = subprocess.run(
-        [os.path.join(ROOT, "scripts", "engine"), *arguments], capture_output=True, text=True, env=environment, cwd=ROOT
-    )
+    done = subprocess.run([os.path.join(ROOT, "scripts", name), *arguments], capture_output=True, text=True, env=environment, cwd=ROOT)
     if done.returncode != 0:
-        raise Failed(f"scripts/engine {' '.join(arguments)}: {done.stderr.strip()}")
+        raise Failed(f"scripts/{name} {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def engine_script(*arguments):
+    return script("engine", *arguments)
+
+
+def swarm_variables():
+    lines = script("swarm", "env").splitlines()
+    return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+
+
+class NoEvents:
+    """Of a swarm: each engine has its own, and forgets them when it is killed."""
+
+    found, outages = [], 0
+
+    def end(self):
+        pass
+
+    def starts(self):
+        return []
+
+    def overlaps(self):
+        return []
+
+
+class Swarm:
+    """What is left on it, in the words of the engine's API."""
+
+    def containers(self, installation):
+        listed = script("swarm", "at", "a", "service", "ls", "--quiet", "--filter", f"label=openbell.installation={installation}")
+        return [{"Id": service, "Names": [f"service {service}"], "State": "not removed"} for service in listed.split()]
+
+    def remove(self, service):
+        script("swarm", "at", "a", "service", "rm", service)
+
+
+def kill_node(day):
+    script("swarm", "kill", "b")
+    until = time.monotonic() + NODE_AWAY
+    while time.monotonic() < until:
+        day.check("while the node was away")
+        time.sleep(0.2)
+    script("swarm", "start", "b")
 
 
 def kill_engine(day):
@@ -160,16 +206,18 @@ def kill_openbell(day):
 
 def play(options):
     day = Day(options)
-    engine = api.Engine(day.environment["DOCKER_HOST"])
+    of_swarm = options.executor == "swarm"
+    engine = Swarm() if of_swarm else api.Engine(day.environment["DOCKER_HOST"])
     installation = api.installation(day.data)
-    events, processes = watch.Events(engine, installation), watch.Processes(day.data)
+    events = NoEvents() if of_swarm else watch.Events(engine, installation)
+    processes = watch.Processes(day.data)
     kills, faults, report, began = [], [], None, time.monotonic()
     try:
         day.start()
         for moment in moments(options.kills, options.seed):
             day.wait_for(moment)
             kills.append(day.now())
-            {"daemon": kill_openbell, "engine": kill_engine}[options.what](day)
+            {"daemon": kill_openbell, "engine": kill_node if of_swarm else kill_engine}[options.what](day)
             say(f"   kill {len(kills)} at {kills[-1]:%H:%M:%S}")
         report = day.finish()
     except Failed as why:
@@ -235,7 +283,9 @@ def judge(options, day, report, kills, events, processes, left, faults):
     faults += overlaps + twice
     if len(kills) != options.kills:
         faults.append(f"{len(kills)} of {options.kills} kills")
-    if options.what == "engine" and events.outages < options.kills:
+    if options.executor == "swarm" and not processes.most:
+        faults.append("no process of a step was seen, so nothing says that none ran twice")
+    if options.what == "engine" and options.executor == "docker" and events.outages < options.kills:
         faults.append(f"{events.outages} outages of the engine were seen")
     faults += [f"left: container {c['Names'][0].lstrip('/')}, {c['State']}" for c in left]
     return outcome | {"faults": faults, "ok": report is not None and not faults}
@@ -246,7 +296,9 @@ def line(o):
     text += f": {len(o['kills'])} kills of the {o['what']} ({', '.join(k[:5] for k in o['kills'])}); "
     if "trades" in o:
         text += f"{o['trades']} trades in five hops, {o['missing']} missing, {o['duplicates']} twice; "
-    text += f"{o['starts']} containers started, {o['overlaps']} steps ran twice at once, {o['left']} containers left; {o['seconds']} s"
+    if o["executor"] == "docker":
+        text += f"{o['starts']} containers started, "
+    text += f"{o['overlaps']} steps ran twice at once, {o['left']} containers left; {o['seconds']} s"
     return text
 
 
@@ -260,7 +312,7 @@ def interrupted(*_):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/kill-day", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", nargs="?", type=int, default=20261120, metavar="SEED")
-    parser.add_argument("--executor", choices=["docker"], default="docker")
+    parser.add_argument("--executor", choices=["docker", "swarm"], default="docker")
     parser.add_argument("--what", choices=["daemon", "engine"], default="daemon")
     parser.add_argument("--kills", type=int, metavar="N")
     parser.add_argument("--speed", type=int, metavar="N")
@@ -273,7 +325,9 @@ def main():
         signal.signal(number, interrupted)
     options.kills = options.kills or {"daemon": 10, "engine": 1}[options.what]
     options.speed = options.speed or {"daemon": 120, "engine": 60}[options.what]
-    if options.what == "engine":
+    if options.executor == "swarm":
+        options.backends = "real"
+    elif options.what == "engine":
         status = json.loads(engine_script("status", "--json"))
         if (status["whose"], status["state"]) != ("own", "running"):
             found = f"the engine at {status['host']} is {status['state']}, and {status['whose']}"
