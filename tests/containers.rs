@@ -152,7 +152,8 @@ fn what_goes_wrong_in_a_container_is_told_as_what_it_is() {
     let exit = |step: &str| steps[step]["history"][0]["exit"].clone();
     assert_eq!((exit("deaf")["signal"].as_i64(), steps["deaf"]["killed"].as_bool()), (Some(9), Some(true)));
     assert_eq!((exit("greedy").as_str(), exit("own")["code"].as_i64()), (Some("out_of_memory"), Some(137)));
-    assert!(exit("missing")["not_started"].is_string() && steps["flood"]["notice"].as_str().is_some_and(|n| n.contains(FLOODED)));
+    assert!(exit("missing")["not_started"].is_string(), "{:#}", steps["missing"]);
+    assert!(steps["flood"]["notice"].as_str().is_some_and(|n| n.contains(FLOODED)), "{:#}", steps["flood"]);
     assert_eq!((steps["fine"]["state"].as_str(), steps["fine"]["reason"].as_str()), (Some("succeeded"), None));
     assert!(table.contains(FLOODED) && !table.contains("\nfine: "), "{table}");
     // Every line of the table fits: a long reason stands below it.

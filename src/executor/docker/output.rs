@@ -29,6 +29,8 @@ const END_BYTES: usize = 64 << 10;
 const END_LINES: &str = "1000";
 /// Real time between two notes.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// Real time without any more of it after which the rest of an output is given up.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes of the output's end in which the engine's init is looked for.
 const TAIL: u64 = 4096;
 /// Width of the engine's time stamps.
@@ -210,6 +212,24 @@ impl Carrier {
         self.noted = Instant::now();
         self.position.length = self.log.metadata()?.len();
         folder::write(&self.folder.join(POSITION), &self.position, Durability::Volatile)
+    }
+}
+
+/// Waits for the rest of an output; `None` when no more of it has come for [`SILENCE`]. A machine under load needs its time for a flood.
+pub(in crate::executor) async fn while_it_grows<T>(folder: &Path, rest: impl Future<Output = T>) -> Option<T> {
+    let path = folder.join(folder::OUTPUT);
+    let length = || std::fs::metadata(&path).map_or(0, |m| m.len());
+    let mut rest = std::pin::pin!(rest);
+    let mut before = length();
+    loop {
+        if let Ok(done) = tokio::time::timeout(SILENCE, &mut rest).await {
+            return Some(done);
+        }
+        let now = length();
+        if now == before {
+            return None;
+        }
+        before = now;
     }
 }
 

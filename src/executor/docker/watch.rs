@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::engine::{Engine, explain, status};
 use super::exits::{self, Known};
-use super::output::{Broken, Carrier, Source, tail};
+use super::output::{Broken, Carrier, Source, tail, while_it_grows};
 use crate::clock::Clock;
 use crate::domain::dag::StopSignal;
 use crate::domain::ids::AttemptId;
@@ -28,7 +28,7 @@ const KILLED: &str = "killed";
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Real time between looks at a health check.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
-/// Real time that the rest of the output gets after the end.
+/// Real time that the end of a long output gets.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// How long an attempt may live, and how it is stopped then.
@@ -106,7 +106,7 @@ impl Watched {
             }
         };
         follower.look(|status| self.report(News::Status(status)));
-        if !carried && tokio::time::timeout(LAST_OUTPUT, output).await.is_err() {
+        if !carried && while_it_grows(&self.folder, output).await.is_none() {
             tracing::warn!(attempt = %self.id, "the end of an attempt's output did not come in time");
         }
         match tokio::time::timeout(LAST_OUTPUT, self.last_lines()).await {

@@ -21,7 +21,7 @@ use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
 use crate::executor::docker::engine::{Engine, explain, status as status_of};
 use crate::executor::docker::exits::{self, Known};
-use crate::executor::docker::output::{Carrier, Source, tail};
+use crate::executor::docker::output::{Carrier, Source, tail, while_it_grows};
 use crate::executor::folder::{self, Durability, ExitRecord, Output, StopOrder};
 use crate::executor::{AttemptSpec, News, Report, Reports, Status};
 
@@ -31,8 +31,6 @@ const KILLED: &str = "killed";
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Real time between looks at the status of a program that is not ready yet, and of one that is.
 const STATUS_LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
-/// Real time that the rest of the output gets after the end.
-const LAST_OUTPUT: Duration = Duration::from_secs(10);
 /// Real time after which a program on a lost node has ended, whether it could read its folder or not.
 const FENCED: Duration = BLIND.saturating_add(Duration::from_secs(5));
 /// Real time for which all copies of a step must have ended: the swarm takes a moment to start one again.
@@ -144,7 +142,7 @@ impl Watched {
             self.report(News::Status(status));
         }
         // A node that is lost answers nobody.
-        if !matches!(end, End::Ghost { .. }) && tokio::time::timeout(LAST_OUTPUT, self.carry_rest()).await.is_err() {
+        if !matches!(end, End::Ghost { .. }) && while_it_grows(&self.folder, self.carry_rest()).await.is_none() {
             tracing::warn!(attempt = %self.id, "the end of an attempt's output did not come in time");
         }
         let exit = self.exit(end).await;
