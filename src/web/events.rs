@@ -87,7 +87,8 @@ impl Live {
             match tokio::time::timeout_at(silence, self.snapshots.changed()).await {
                 // The daemon is gone; the page says so and asks again.
                 Ok(Err(_)) => return None,
-                Err(_) => return Some(Event::default().event("beat").data("")),
+                // An event without data is none: browsers drop it.
+                Err(_) => return Some(Event::default().event("beat").data("-")),
                 Ok(Ok(())) => {}
             }
             tokio::time::sleep_until(self.next).await;

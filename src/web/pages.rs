@@ -67,3 +67,8 @@ pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Result<R
     // Asked for again after every upgrade of the binary.
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response())
 }
+
+/// The icon where browsers look for it by themselves, for answers that are no page.
+pub(super) async fn icon() -> Response {
+    (axum::http::StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, "/assets/openbell.svg")]).into_response()
+}

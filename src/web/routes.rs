@@ -62,6 +62,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/runs/{id}/steps/{step}/output", get(output::page))
         .route("/events", get(events::events))
         .route("/assets/{file}", get(pages::asset))
+        .route("/favicon.ico", get(pages::icon))
         .route("/metrics", get(health::metrics))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
