@@ -6,6 +6,7 @@ mod demo;
 mod dlq;
 mod doctor;
 mod exit;
+mod keep;
 mod kis;
 mod run;
 mod serve;
@@ -62,6 +63,9 @@ enum Command {
     /// Stand between the daemon and a process step (internal)
     #[command(hide = true)]
     Shim(shim::Arguments),
+    /// Hold the deadline of a step in a container (internal)
+    #[command(hide = true)]
+    Keep(keep::Arguments),
 }
 
 /// Carries out a command line; the exit code says how it went.
@@ -78,6 +82,7 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Kis(a) => kis::main(a),
         Command::Step(a) => step::main(a),
         Command::Shim(a) => shim::main(a),
+        Command::Keep(a) => keep::main(a),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -47,6 +47,10 @@ pub(super) const PID: &str = "pid";
 pub(super) const LOCK: &str = "lock";
 /// File name of the shim's own trouble.
 pub(super) const SHIM_LOG: &str = "shim.log";
+/// File name of the lock that a living keeper holds; its process id is in it.
+pub(super) const KEEPER_LOCK: &str = "keeper.lock";
+/// File name of a keeper's own trouble.
+pub(super) const KEEPER_LOG: &str = "keeper.log";
 /// File name of the mark of an attempt that nobody needs any more.
 pub(super) const DONE: &str = "done";
 

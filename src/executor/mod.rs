@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod fake;
 pub mod folder;
 mod follow;
+pub mod keeper;
 pub mod process;
 pub mod swarm;
 

@@ -27,7 +27,8 @@ fn settings() -> DockerSettings {
 fn with(floor: &Floor, settings: DockerSettings) -> Docker {
     let data = floor.dir.path().to_owned();
     let around = Surroundings { dags: data.join("dags"), data, environment: vec![], owner: owner(floor) };
-    Docker::new(floor.clock.clone(), floor.runs(), settings, around)
+    let binary = env!("CARGO_BIN_EXE_openbell").into();
+    Docker::with_binary(floor.clock.clone(), floor.runs(), settings, around, binary)
 }
 
 pub fn owner(floor: &Floor) -> (u32, u32) {
@@ -163,7 +164,94 @@ async fn a_deadline_is_held_and_a_second_start_runs_nothing_twice() {
     // A start after the end tells the end, and runs nothing.
     assert_eq!(start(&executor, &spec).await.exit().await.0, Exit::Signal(9));
     assert_eq!(output(&spec).matches("deaf").count(), 1);
+    assert!(!keeper(&spec).exists(), "a clock that only this process reads gets no keeper");
     executor.forget(&spec.id).await;
+}
+
+#[tokio::test]
+async fn the_keeper_holds_the_deadline_of_a_container_with_nobody_watching() {
+    if image("a deadline with nobody watching").is_none() {
+        return;
+    }
+    let mut floor = Floor::new();
+    floor.clock = left_running(&floor, 1.0);
+    let first = executor(&floor);
+    let script = "trap '' TERM; echo deaf; until [ -e $OPENBELL_FOLDER/go ]; do sleep 0.05; done; \
+                  echo unheard; touch $OPENBELL_FOLDER/gone; while :; do sleep 0.05; done";
+    let mut spec = spec(&floor, 1, script);
+    let deadline = start_of_day() + LONG;
+    spec.deadline = Some(deadline);
+    let mut ear = start(&first, &spec).await;
+    ear.started().await;
+    wait_until("it runs, and its keeper", || output(&spec).contains("deaf") && !has_ended(&keeper(&spec))).await;
+    drop((first, ear));
+    // What ends other processes does not end it.
+    let pid = rustix::process::Pid::from_raw(read(keeper(&spec)).trim().parse().expect("a number")).expect("a pid");
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+        rustix::process::kill_process(pid, signal).expect("sent");
+    }
+    std::fs::write(spec.folder.join("go"), "").expect("written");
+    wait_until("it printed what no daemon heard", || spec.folder.join("gone").exists()).await;
+    assert_eq!(inspect(&spec, "{{.State.Running}}"), "true", "its deadline has not come");
+    // From now on an hour takes a second.
+    left_running(&floor, 3600.0);
+    wait_until("it was ended", || inspect(&spec, "{{.State.Status}}") == "exited").await;
+    wait_until("its keeper ended", || has_ended(&keeper(&spec))).await;
+    let order = openbell::executor::folder::read_stop(&spec.folder).expect("it was asked to stop");
+    assert!(order.asked_at >= deadline && order.kill_at == order.asked_at + spec.step.stop.grace, "{order:?}");
+    assert!(read(spec.folder.join("killed")).contains("deadline"), "{}", read(spec.folder.join("killed")));
+    let next = executor(&floor);
+    let found = next.find().await;
+    assert_eq!(
+        found,
+        [openbell::executor::Found { attempt: spec.id.clone(), ended: Some((Exit::Signal(9), None)), status: Status::default() }]
+    );
+    next.forget(&spec.id).await;
+    let said = output(&spec);
+    for line in ["deaf\n", "unheard\n", "deadline 2026-11-20T00:50:00Z has passed\n", "sent SIGKILL"] {
+        assert_eq!(said.matches(line).count(), 1, "{line} once, in: {said}");
+    }
+    assert!(containers(&floor).is_empty(), "nothing is left on the engine");
+}
+
+#[tokio::test]
+async fn a_keeper_is_started_anew_and_ends_with_its_attempt() {
+    if image("a keeper's own life").is_none() {
+        return;
+    }
+    let mut floor = Floor::new();
+    floor.clock = left_running(&floor, 1.0);
+    let first = executor(&floor);
+    let mut spec = numbered(&floor, ExecutorKind::Docker, 1, &cast(ExecutorKind::Docker).polite);
+    spec.deadline = Some(start_of_day() + LONG);
+    start(&first, &spec).await.started().await;
+    wait_until("its keeper runs", || !has_ended(&keeper(&spec))).await;
+    let before = read(keeper(&spec));
+    drop(first);
+    kill(before.trim().parse().expect("a process id"));
+    wait_until("its keeper is dead", || has_ended(&keeper(&spec))).await;
+    let second = executor(&floor);
+    let (reports, ear) = mpsc::unbounded_channel();
+    second.adopt(&spec.id, reports).await;
+    wait_until("it has another", || read(keeper(&spec)) != before && !has_ended(&keeper(&spec))).await;
+    wait_until("it runs", || output(&spec).contains("counted")).await;
+    second.stop(&spec.id, StopSignal::Term, LONG).await;
+    assert_eq!(Ear(ear).exit().await.0, Exit::Code(0));
+    wait_until("its keeper ended", || has_ended(&keeper(&spec))).await;
+    second.forget(&spec.id).await;
+
+    // Whose folder is gone nobody will ask for: it is ended, and its keeper ends too.
+    spec.id.attempt = 2;
+    spec.folder = floor.runs().join(spec.id.path());
+    start(&second, &spec).await.started().await;
+    wait_until("its keeper runs", || !has_ended(&keeper(&spec))).await;
+    drop(second);
+    let (pid, name) = (floor.file("keeper"), read(spec.folder.join("container")));
+    std::fs::copy(keeper(&spec), &pid).expect("copied");
+    std::fs::remove_dir_all(&spec.folder).expect("removed");
+    wait_until("it was ended", || inspect_named(&name, "{{.State.Status}}") == "exited").await;
+    wait_until("its keeper ended", || has_ended(&pid)).await;
+    assert!(!spec.folder.exists(), "nothing is written for it");
 }
 
 #[tokio::test]
@@ -184,7 +272,10 @@ async fn an_engine_that_is_not_there_is_no_fault_of_the_step() {
 
 /// What the engine says of an attempt's container, by a template of its client; empty while there is none.
 fn inspect(spec: &AttemptSpec, template: &str) -> String {
-    let name = read(spec.folder.join("container"));
+    inspect_named(&read(spec.folder.join("container")), template)
+}
+
+fn inspect_named(name: &str, template: &str) -> String {
     let asked = std::process::Command::new("docker").args(["inspect", "-f", template, name.trim()]).output();
     String::from_utf8_lossy(&asked.expect("a docker client").stdout).trim().to_owned()
 }

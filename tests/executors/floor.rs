@@ -116,6 +116,18 @@ impl Floor {
     }
 }
 
+/// A timeline that others can follow and whose owner is gone at once, as that of a dead daemon is. One that is there goes on, at another speed.
+pub fn left_running(floor: &Floor, speed: f64) -> Clock {
+    let file = floor.file("clock");
+    drop(Clock::virtual_owner(start_of_day(), speed, Some(file.clone())).expect("a timeline"));
+    Clock::follow(&file).expect("a follower")
+}
+
+/// The file with the process id of an attempt's keeper.
+pub fn keeper(spec: &AttemptSpec) -> PathBuf {
+    spec.folder.join("keeper.lock")
+}
+
 /// What came of one attempt.
 pub struct Ear(pub mpsc::UnboundedReceiver<Report>);
 

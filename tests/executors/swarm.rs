@@ -32,7 +32,8 @@ fn around(floor: &Floor) -> Surroundings {
 
 fn with(floor: &Floor, settings: DockerSettings) -> Swarm {
     let config = Config { docker: settings, ..Config::default() };
-    Swarm::new(floor.clock.clone(), floor.runs(), &config, around(floor))
+    let binary = env!("CARGO_BIN_EXE_openbell").into();
+    Swarm::with_binary(floor.clock.clone(), floor.runs(), &config, around(floor), binary)
 }
 
 /// An executor on the swarm.
@@ -165,6 +166,37 @@ async fn a_service_outlives_the_daemon_with_its_output_and_its_secrets() {
     assert_eq!(third.find().await.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(), [Some((Exit::Code(3), None))]);
     third.forget(&spec.id).await;
     assert!(third.find().await.is_empty() && left(&floor).is_empty(), "{:?}", left(&floor));
+}
+
+#[tokio::test]
+async fn the_keeper_evicts_a_command_at_its_deadline_with_nobody_watching() {
+    if manager("a deadline with nobody watching").is_none() {
+        return;
+    }
+    let mut floor = Floor::new();
+    floor.clock = left_running(&floor, 1.0);
+    let first = executor(&floor);
+    let mut spec = spec(&floor, 1, "trap '' TERM; echo deaf; while :; do sleep 0.05; done");
+    spec.deadline = Some(start_of_day() + LONG);
+    let mut ear = start(&first, &spec).await;
+    ear.started().await;
+    wait_until("it runs, and its keeper", || output(&spec).contains("deaf") && !has_ended(&keeper(&spec))).await;
+    drop((first, ear));
+    let name = read(spec.folder.join("service"));
+    let wanted = || client(&["service", "ps", "--quiet", "--filter", "desired-state=running", name.trim()]);
+    assert!(!wanted().is_empty() && !spec.folder.join("stop.json").exists(), "its deadline has not come");
+    // From now on an hour takes a second.
+    left_running(&floor, 3600.0);
+    wait_until("it was evicted", || spec.folder.join("stop.json").exists() && wanted().is_empty()).await;
+    wait_until("its keeper ended", || has_ended(&keeper(&spec))).await;
+    let next = executor(&floor);
+    assert_eq!(next.find().await.len(), 1);
+    let (reports, ear) = mpsc::unbounded_channel();
+    next.adopt(&spec.id, reports).await;
+    assert_eq!(Ear(ear).exit().await.0, Exit::Signal(9));
+    assert_eq!(output(&spec).matches("has passed").count(), 1, "{}", output(&spec));
+    next.forget(&spec.id).await;
+    assert!(left(&floor).is_empty());
 }
 
 #[tokio::test]

@@ -13,19 +13,22 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::container::{self, Surroundings, label};
-use super::engine::{Engine, explain};
+use super::engine::{Engine, explain, status};
 use super::exits;
 use super::launch::Launcher;
-use super::watch::{Limit, Watched, exit_of, noted_name};
+use super::output::{Broken, Carrier, Source};
+use super::watch::{LAST_OUTPUT, Limit, Watched, exit_of, noted_name};
 use crate::clock::Clock;
 use crate::config::DockerSettings;
 use crate::domain::dag::{ExecutorKind, StopSignal};
 use crate::domain::ids::AttemptId;
 use crate::executor::folder;
+use crate::executor::keeper::Keepers;
+use crate::executor::process::shim::SELF;
 use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// File name of the container's name in an attempt's folder.
-pub(super) const CONTAINER: &str = "container";
+pub(in crate::executor) const CONTAINER: &str = "container";
 
 /// Runs attempts as containers. Dropping it stops watching; the containers run on and can be found again.
 pub struct Docker {
@@ -42,8 +45,14 @@ pub struct Docker {
 impl Docker {
     /// An executor whose attempts have their folders below `runs_dir` (absolute). The engine is asked when it is first needed.
     pub fn new(clock: Clock, runs_dir: PathBuf, settings: DockerSettings, around: Surroundings) -> Self {
+        Self::with_binary(clock, runs_dir, settings, around, SELF.into())
+    }
+
+    /// The same with another binary than the running one for keepers.
+    pub fn with_binary(clock: Clock, runs_dir: PathBuf, settings: DockerSettings, around: Surroundings, binary: PathBuf) -> Self {
         let (installation, engine) = (around.installation(), Arc::new(Engine::new(settings.host.as_deref())));
-        let launcher = Arc::new(Launcher { settings, around, engine: Arc::clone(&engine) });
+        let keepers = Keepers { binary, host: engine.place().to_owned(), clock: clock.clone() };
+        let launcher = Arc::new(Launcher { settings, around, engine: Arc::clone(&engine), keepers });
         Self { clock, runs: runs_dir, launcher, installation, engine, living: Arc::default(), closed: CancellationToken::new() }
     }
 
@@ -73,6 +82,7 @@ impl Docker {
             {
                 return watched.not_started(exit);
             }
+            launcher.keepers.ensure(&watched.folder).await;
             watched.watch(limit_of(&watched.folder)).await;
         };
         tokio::spawn(async move {
@@ -135,6 +145,24 @@ impl Docker {
             all.push((attempt, found));
         }
         Ok(all)
+    }
+}
+
+impl Docker {
+    /// Carries over what is left of an ended container's output.
+    async fn carry_rest(&self, folder: &Path, name: &str) {
+        let rest = async {
+            let mut carrier = Carrier::open(folder, Source::Container(name.to_owned()))?;
+            let client = self.engine.client().await?;
+            carrier.rest(client).await?;
+            carrier.end(client).await
+        };
+        match tokio::time::timeout(LAST_OUTPUT, rest).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Broken::Engine(error))) if status(&error) == Some(404) => {}
+            Ok(Err(error)) => tracing::warn!(container = name, %error, "the end of an attempt's output could not be kept"),
+            Err(_) => tracing::warn!(container = name, "the end of an attempt's output did not come in time"),
+        }
     }
 }
 
@@ -223,6 +251,10 @@ impl Executor for Docker {
             return;
         }
         let name = container::name(&self.installation, attempt);
+        if !folder.join(folder::EXIT).exists() {
+            // It ended with nobody watching, and what it printed goes with the container.
+            self.carry_rest(&folder, &name).await;
+        }
         if let Err(error) = self.engine.remove(&name).await {
             tracing::warn!(%attempt, error = explain(&error), "a container that ended cannot be removed; it will be found again");
             return;

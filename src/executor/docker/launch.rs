@@ -18,6 +18,7 @@ use crate::domain::dag::Program;
 use crate::domain::run::Exit;
 use crate::executor::AttemptSpec;
 use crate::executor::folder::{self, Durability};
+use crate::executor::keeper::Keepers;
 
 /// Real time between tries at an engine that went away in the middle of a start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -29,6 +30,7 @@ pub(super) struct Launcher {
     pub(super) settings: DockerSettings,
     pub(super) around: Surroundings,
     pub(super) engine: Arc<Engine>,
+    pub(super) keepers: Keepers,
 }
 
 /// Why a container was not started.
@@ -117,6 +119,8 @@ impl Launcher {
             }
             Err(error) => return Err(self.refused(&error, &image)),
         }
+        // Before it runs: nothing may, with nobody who ends it.
+        self.keepers.ensure(&spec.folder).await;
         if let Err(error) = client.start_container(name, None).await {
             let failure = self.refused(&error, &image);
             // Nothing ran in it; it must not stand in the way of a look at what is there.

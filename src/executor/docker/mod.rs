@@ -10,16 +10,19 @@
 //! | `container` | the container's name; written before it is made |
 //! | `output.position` | how far the engine's copy of the output was carried over |
 //! | `killed` | why the executor sent SIGKILL: an exit code of 137 is then its own doing |
+//! | `said` | the executor's own lines in `output.log`: they stay when the rest of it is carried over anew |
+//!
+//! A command's container has a keeper beside it ([`super::keeper`]), which holds the deadline if no daemon is left.
 //!
 //! An engine that does not answer is waited for: its containers may live. What is known of an attempt then stays as it is.
 
 pub(in crate::executor) mod container;
 pub(in crate::executor) mod engine;
-mod executor;
+pub(in crate::executor) mod executor;
 pub(in crate::executor) mod exits;
 mod launch;
 pub(in crate::executor) mod output;
-mod watch;
+pub(in crate::executor) mod watch;
 
 pub use container::Surroundings;
 pub use executor::Docker;

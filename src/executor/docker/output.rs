@@ -15,12 +15,15 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::domain::dag::AlertKind;
 use crate::executor::Notice;
 use crate::executor::folder::{self, Durability};
 
 /// File name of the note.
 const POSITION: &str = "output.position";
+/// File name of the executor's own lines.
+const SAID: &str = "said";
 /// Bytes of output that are kept of an attempt, not counting its end.
 const MOST: u64 = 64 << 20;
 /// Bytes of the end of an output that was cut; what went wrong is told there.
@@ -98,12 +101,12 @@ impl Carrier {
     /// Goes on where an earlier one stopped.
     pub(in crate::executor) fn open(folder: &Path, source: Source) -> io::Result<Self> {
         let position: Option<Position> = folder::read_or_warn(&folder.join(POSITION));
-        let log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
+        let mut log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
         let known = position.is_some();
         let position = position.unwrap_or_default();
         // After the cut nothing is carried, and others may have written.
         if known && !position.full && log.metadata()?.len() > position.length {
-            log.set_len(position.length)?;
+            cut(folder, &mut log, position.length)?;
         }
         let (folder, before) = (folder.to_owned(), position.newest.clone());
         let mut carrier = Self { folder, source, log, position, before, noted: Instant::now() };
@@ -233,6 +236,34 @@ pub(in crate::executor) async fn while_it_grows<T>(folder: &Path, rest: impl Fut
     }
 }
 
+/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is carried over anew.
+pub(in crate::executor) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
+    let line = format!("{} {text}\n", clock.now());
+    for name in [SAID, folder::OUTPUT] {
+        let mut file = OpenOptions::new().create(true).append(true).open(folder.join(name))?;
+        // In one write: readers see whole lines.
+        file.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Cuts off what was carried over and not noted; the executor's own lines in it stay.
+fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
+    let said = match std::fs::read(folder.join(SAID)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        said => said?,
+    };
+    let mut tail = Vec::new();
+    if !said.is_empty() {
+        let mut reader = File::open(folder.join(folder::OUTPUT))?;
+        reader.seek(SeekFrom::Start(length))?;
+        reader.read_to_end(&mut tail)?;
+    }
+    log.set_len(length)?;
+    let said: Vec<_> = said.split_inclusive(|b| *b == b'\n').collect();
+    tail.split_inclusive(|b| *b == b'\n').filter(|line| said.contains(line)).try_for_each(|line| log.write_all(line))
+}
+
 /// The newest lines of an output.
 #[derive(Default)]
 struct Tail {
@@ -299,6 +330,24 @@ mod tests {
         all.iter().for_each(|l| second.take(l).expect("taken"));
         let text = std::fs::read_to_string(dir.path().join(folder::OUTPUT)).expect("output");
         assert_eq!(text, "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n");
+    }
+
+    #[test]
+    fn what_the_executor_said_stays_when_the_output_is_carried_over_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let clock = Clock::manual("2026-11-20T16:00:00+09:00".parse().expect("a time"));
+        let mut first = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        first.take(&line(1, "line 1\n")).expect("taken");
+        first.note().expect("noted");
+        first.take(&line(2, "line 2\n")).expect("taken");
+        drop(first);
+        say(dir.path(), &clock, "the deadline has passed").expect("said");
+        let mut second = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        second.take(&line(2, "line 2\n")).expect("taken");
+        second.note().expect("noted");
+        drop(Carrier::open(dir.path(), Source::Container("c".into())).expect("opened"));
+        let text = std::fs::read_to_string(dir.path().join(folder::OUTPUT)).expect("output");
+        assert_eq!(text, "line 1\n2026-11-20T07:00:00Z the deadline has passed\nline 2\n");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bollard::models::{ContainerState, HealthStatusEnum};
+use bollard::models::{ContainerState, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::KillContainerOptions;
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -13,23 +13,30 @@ use tokio::sync::watch;
 
 use super::engine::{Engine, explain, status};
 use super::exits::{self, Known};
-use super::output::{Broken, Carrier, Source, tail, while_it_grows};
+use super::output::{Broken, Carrier, Source, say, tail, while_it_grows};
 use crate::clock::Clock;
 use crate::domain::dag::StopSignal;
 use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
-use crate::executor::folder::{self, Durability, ExitRecord, Output, StopOrder};
+use crate::executor::folder::{self, Durability, ExitRecord, StopOrder};
 use crate::executor::follow::Follower;
 use crate::executor::{News, Report, Reports};
 
 /// File name of the reason why the executor killed the program.
-const KILLED: &str = "killed";
+pub(in crate::executor) const KILLED: &str = "killed";
 /// Real time between tries at an engine that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The same for a keeper, which has time.
+const ASK_RARELY: Duration = Duration::from_secs(2);
+/// Real time after which a container that was made and not started has been left by whoever made it.
+const LEFT: Duration = Duration::from_secs(300);
 /// Real time between looks at a health check.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
 /// Real time that the end of a long output gets.
-const LAST_OUTPUT: Duration = Duration::from_secs(10);
+pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(10);
+
+/// Why it is stopped at its deadline.
+pub(in crate::executor) const PASSED: &str = "its deadline had passed";
 
 /// How long an attempt may live, and how it is stopped then.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +47,7 @@ pub(super) struct Limit {
 }
 
 /// An attempt that is being watched.
-pub(super) struct Watched {
+pub(in crate::executor) struct Watched {
     pub(super) id: AttemptId,
     pub(super) name: String,
     pub(super) folder: PathBuf,
@@ -59,7 +66,14 @@ enum End {
 }
 
 impl Watched {
-    pub(super) fn new(id: AttemptId, name: String, folder: PathBuf, engine: Arc<Engine>, clock: Clock, reports: Reports) -> Self {
+    pub(in crate::executor) fn new(
+        id: AttemptId,
+        name: String,
+        folder: PathBuf,
+        engine: Arc<Engine>,
+        clock: Clock,
+        reports: Reports,
+    ) -> Self {
         Self { id, name, folder, engine, clock, ended: watch::Sender::new(false), reports: Mutex::new(reports) }
     }
 
@@ -167,6 +181,32 @@ impl Watched {
         }
     }
 
+    /// Waits until its container has ended, or is not there.
+    pub(in crate::executor) async fn until_gone(&self) {
+        let since = Instant::now();
+        loop {
+            match self.engine.look(&self.name).await {
+                Ok(None) => return,
+                Ok(Some(state)) if exits::has_ended(&state) => return,
+                Ok(Some(state)) if state.status == Some(ContainerStateStatusEnum::CREATED) => {
+                    if since.elapsed() >= LEFT {
+                        return;
+                    }
+                    tokio::time::sleep(ASK_RARELY).await;
+                }
+                Ok(Some(_)) => {
+                    if !self.waited().await {
+                        tokio::time::sleep(ASK_RARELY).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(attempt = %self.id, error = explain(&error), "the engine does not answer");
+                    tokio::time::sleep(ASK_RARELY).await;
+                }
+            }
+        }
+    }
+
     /// Waits until the engine says that the container does not run; false if it broke off.
     async fn waited(&self) -> bool {
         let Ok(client) = self.engine.client().await else { return false };
@@ -237,20 +277,36 @@ impl Watched {
     async fn hold(&self, limit: Option<Limit>) {
         if let Some(Limit { deadline: Some(deadline), signal, stop_time }) = limit {
             self.clock.sleep_until(deadline).await;
-            self.line(&format!("the attempt's deadline {deadline} has passed"));
-            self.stop(signal, stop_time, "its deadline had passed").await;
+            match folder::read_stop(&self.folder).filter(|order| order.asked_at >= deadline) {
+                // By its keeper, when no daemon was there.
+                Some(order) => self.enforce(order.kill_at, PASSED).await,
+                None => {
+                    self.line(&format!("the attempt's deadline {deadline} has passed"));
+                    self.stop(signal, stop_time, PASSED).await;
+                }
+            }
         }
         std::future::pending().await
     }
 
     /// Asks it to stop, and kills it when it has not within `kill_after` of the clock.
     pub(super) async fn stop(&self, signal: StopSignal, kill_after: Duration, why: &str) {
-        StopOrder::now(&self.clock, kill_after).leave(self.folder.clone()).await;
-        let kill_at = self.clock.now().checked_add(kill_after).unwrap_or(Timestamp::MAX);
+        let order = StopOrder::now(&self.clock, kill_after);
+        self.ask(signal, &order).await;
+        self.enforce(order.kill_at, why).await;
+    }
+
+    /// Asks it to stop; tries no longer than the order says.
+    pub(in crate::executor) async fn ask(&self, signal: StopSignal, order: &StopOrder) {
+        order.clone().leave(self.folder.clone()).await;
         tokio::select! {
             () = self.signal(signal.name()) => {}
-            () = self.clock.sleep_until(kill_at) => {}
+            () = self.clock.sleep_until(order.kill_at) => {}
         }
+    }
+
+    /// Kills it at `kill_at` if it has not ended by then.
+    async fn enforce(&self, kill_at: Timestamp, why: &str) {
         tokio::select! {
             () = self.until_told() => {}
             () = self.clock.sleep_until(kill_at) => self.kill(&format!("{why}, and it did not stop in time")).await,
@@ -258,7 +314,7 @@ impl Watched {
     }
 
     /// Kills it.
-    pub(super) async fn kill(&self, why: &str) {
+    pub(in crate::executor) async fn kill(&self, why: &str) {
         let marked = std::fs::write(self.folder.join(KILLED), why);
         if let Err(error) = marked {
             tracing::warn!(attempt = %self.id, %error, "cannot note that an attempt is killed; its end will look like its own");
@@ -273,7 +329,7 @@ impl Watched {
     }
 
     /// Sends a signal, however often the engine has to be asked.
-    async fn signal(&self, signal: &str) {
+    pub(in crate::executor) async fn signal(&self, signal: &str) {
         let options = || Some(KillContainerOptions { signal: signal.to_owned() });
         loop {
             let sent = match self.engine.client().await {
@@ -295,10 +351,10 @@ impl Watched {
         }
     }
 
-    fn line(&self, text: &str) {
-        match Output::open(&self.folder, self.clock.clone()) {
-            Ok(output) => output.line(text),
-            Err(error) => tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output"),
+    /// Writes a line among its output.
+    pub(in crate::executor) fn line(&self, text: &str) {
+        if let Err(error) = say(&self.folder, &self.clock, text) {
+            tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output");
         }
     }
 }

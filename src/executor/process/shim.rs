@@ -27,7 +27,7 @@ use crate::executor::AttemptSpec;
 use crate::executor::folder::{self, Durability, ExitRecord, Output};
 
 /// This program, also after its file was replaced by a newer version: the kernel keeps the running one.
-pub(super) const SELF: &str = "/proc/self/exe";
+pub(in crate::executor) const SELF: &str = "/proc/self/exe";
 
 /// What the shim says on its standard output once the `pid` file is there.
 pub(super) const STARTED: &str = "started\n";
@@ -56,7 +56,7 @@ pub fn run(folder: &Path, clock_file: Option<&Path>) -> io::Result<()> {
 }
 
 /// Replaces the default action of the signals that end a process. They are set back to it in the program that is started.
-fn ignore_signals() -> io::Result<()> {
+pub(in crate::executor) fn ignore_signals() -> io::Result<()> {
     // The handlers stay for the life of the process (tokio documents that); their runtime is not needed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
@@ -185,7 +185,7 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
 }
 
 /// The epoch is what a virtual clock reads once its file is gone: the day it belonged to is over.
-fn is_due(at: Timestamp, now: Timestamp) -> bool {
+pub(in crate::executor) fn is_due(at: Timestamp, now: Timestamp) -> bool {
     now >= at || now == Timestamp::UNIX_EPOCH
 }
 

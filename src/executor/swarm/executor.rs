@@ -22,6 +22,8 @@ use crate::executor::docker::Surroundings;
 use crate::executor::docker::container;
 use crate::executor::docker::engine::{Engine, explain, status as status_of};
 use crate::executor::folder;
+use crate::executor::keeper::Keepers;
+use crate::executor::process::shim::SELF;
 use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// Runs attempts as services of a swarm. Dropping it stops watching; the services run on and can be found again.
@@ -41,6 +43,11 @@ impl Swarm {
     /// An executor whose attempts have their folders below `runs_dir` (absolute, the same on every node). Needs a tokio runtime. The manager
     /// is asked when it is first needed.
     pub fn new(clock: Clock, runs_dir: PathBuf, config: &Config, around: Surroundings) -> Self {
+        Self::with_binary(clock, runs_dir, config, around, SELF.into())
+    }
+
+    /// The same with another binary than the running one for keepers.
+    pub fn with_binary(clock: Clock, runs_dir: PathBuf, config: &Config, around: Surroundings, binary: PathBuf) -> Self {
         let installation = around.installation();
         let engine = Arc::new(Engine::new(config.docker.host.as_deref()));
         let eyes = Arc::new(Eyes::new(Arc::clone(&engine), installation.clone()));
@@ -50,6 +57,7 @@ impl Swarm {
             local: config.local_stores(),
             around,
             engine: Arc::clone(&engine),
+            keepers: Keepers { binary, host: engine.place().to_owned(), clock: clock.clone() },
         });
         let closed = CancellationToken::new();
         tokio::spawn({
@@ -86,6 +94,7 @@ impl Swarm {
             {
                 return watched.not_started(exit);
             }
+            launcher.keepers.ensure(&watched.folder).await;
             watched.watch(&eyes, Instant::now()).await;
         };
         tokio::spawn(async move {

@@ -20,9 +20,10 @@ use crate::executor::AttemptSpec;
 use crate::executor::docker::container::{self, Surroundings, label, references};
 use crate::executor::docker::engine::{Engine, explain, status};
 use crate::executor::folder::{self, Durability};
+use crate::executor::keeper::Keepers;
 
 /// File name of the service's name in an attempt's folder.
-pub(super) const SERVICE: &str = "service";
+pub(in crate::executor) const SERVICE: &str = "service";
 /// Real time between tries at a manager that went away in the middle of a start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// How often it is tried: a swarm that elects a new leader has one by then.
@@ -36,6 +37,7 @@ pub(super) struct Launcher {
     pub(super) local: Vec<String>,
     pub(super) around: Surroundings,
     pub(super) engine: Arc<Engine>,
+    pub(super) keepers: Keepers,
 }
 
 /// Why a service was not made.
@@ -108,6 +110,8 @@ impl Launcher {
         let constraints = self.swarm.placement_of(&spec.step).to_vec();
         let service = service::spec(spec, name.to_owned(), body, Particulars { image, network, secrets, constraints });
         let client = self.engine.client().await.map_err(|e| self.failure(&e))?;
+        // Before it runs: nothing may, with nobody who ends it.
+        self.keepers.ensure(&spec.folder).await;
         match client.create_service(service, None).await {
             Ok(made) => {
                 made.warnings.iter().flatten().for_each(|warning| tracing::warn!(service = name, "{warning}"));

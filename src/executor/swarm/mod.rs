@@ -14,18 +14,21 @@
 //! | `fence.{task}` | executor | that this task must end at once: its node is lost to the swarm, and a successor is about to start |
 //! | `gone.{task}` | the task, at its end | how it ended, in its own words |
 //!
+//! A command has a keeper on the manager's side ([`super::keeper`]), which evicts it at its deadline if no daemon is left.
+//!
 //! A swarm gives no way to send a signal to a task, and none at all to a task whose node is lost. So the stop and the fence of built-in
 //! programs go through the folder.
 
 mod executor;
 pub mod guard;
-mod launch;
+pub(in crate::executor) mod launch;
 mod secrets;
 mod service;
 mod sight;
 mod status;
+mod stop;
 mod verdict;
-mod watch;
+pub(in crate::executor) mod watch;
 
 pub use executor::Swarm;
 pub use status::folder_of;

@@ -6,12 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::UpdateServiceOptions;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::guard::{self, BLIND, Gone};
-use super::service;
 use super::sight::{Eyes, ServiceView, Sight};
 use super::status;
 use super::verdict::{Phase, TaskView, Verdict, of_one, of_several};
@@ -19,16 +17,15 @@ use crate::clock::Clock;
 use crate::domain::dag::{Program, StopSignal};
 use crate::domain::ids::AttemptId;
 use crate::domain::run::Exit;
-use crate::executor::docker::engine::{Engine, explain, status as status_of};
+use crate::executor::docker::engine::Engine;
 use crate::executor::docker::exits::{self, Known};
-use crate::executor::docker::output::{Carrier, Source, tail, while_it_grows};
-use crate::executor::folder::{self, Durability, ExitRecord, Output, StopOrder};
+use crate::executor::docker::output::{Carrier, Source, say, tail, while_it_grows};
+use crate::executor::docker::watch::KILLED;
+use crate::executor::folder::{self, Durability, ExitRecord};
 use crate::executor::{AttemptSpec, News, Report, Reports, Status};
 
-/// File name of the reason why the executor killed the program.
-const KILLED: &str = "killed";
 /// Real time between tries at a manager that does not answer.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Real time between looks at the status of a program that is not ready yet, and of one that is.
 const STATUS_LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
 /// Real time after which a program on a lost node has ended, whether it could read its folder or not.
@@ -40,7 +37,7 @@ const FENCE_LOOK: Duration = Duration::from_millis(50);
 
 /// How long an attempt may live, how it is stopped then, and what it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(in crate::executor) struct Terms {
     pub(super) deadline: Option<Timestamp>,
     pub(super) signal: StopSignal,
     pub(super) stop_time: Duration,
@@ -50,7 +47,7 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(spec: &AttemptSpec) -> Self {
+    pub(in crate::executor) fn of(spec: &AttemptSpec) -> Self {
         Self {
             deadline: spec.deadline,
             signal: spec.step.stop.signal,
@@ -62,15 +59,15 @@ impl Terms {
 }
 
 /// An attempt that is being watched.
-pub(super) struct Watched {
+pub(in crate::executor) struct Watched {
     pub(super) id: AttemptId,
     pub(super) name: String,
     pub(super) folder: PathBuf,
     pub(super) terms: Terms,
     pub(super) engine: Arc<Engine>,
     pub(super) clock: Clock,
-    ended: watch::Sender<bool>,
-    running: AtomicBool,
+    pub(super) ended: watch::Sender<bool>,
+    pub(super) running: AtomicBool,
     nodes: Mutex<Vec<String>>,
     trouble: Mutex<Option<String>>,
     reports: Mutex<Reports>,
@@ -91,7 +88,7 @@ enum End {
 }
 
 impl Watched {
-    pub(super) fn new(
+    pub(in crate::executor) fn new(
         id: AttemptId,
         name: String,
         folder: PathBuf,
@@ -356,73 +353,10 @@ impl Watched {
         }
     }
 
-    /// Stops it at its deadline; never returns.
-    async fn hold(&self) -> Infallible {
-        if let Some(deadline) = self.terms.deadline {
-            self.clock.sleep_until(deadline).await;
-            self.line(&format!("the attempt's deadline {deadline} has passed"));
-            self.stop(self.terms.stop_time, "its deadline had passed").await;
-        }
-        std::future::pending().await
-    }
-
-    /// Asks it to stop, and kills it when it has not within `kill_after` of the clock.
-    pub(super) async fn stop(&self, kill_after: Duration, why: &str) {
-        StopOrder::now(&self.clock, kill_after).leave(self.folder.clone()).await;
-        let kill_at = self.clock.now().checked_add(kill_after).unwrap_or(Timestamp::MAX);
-        // One that reads its folder stops by itself, and says how it ended; several would be started again.
-        if !self.terms.guarded || self.terms.replicas > 1 || !self.running.load(Ordering::Acquire) {
-            self.evict().await;
-        }
-        tokio::select! {
-            () = self.until_told() => {}
-            () = self.clock.sleep_until(kill_at) => self.kill(&format!("{why}, and it did not stop in time")).await,
-        }
-    }
-
-    /// Kills it. A foreign program gets the time of an orderly stop all the same: a swarm knows nothing faster.
-    pub(super) async fn kill(&self, why: &str) {
-        let marked = std::fs::write(self.folder.join(KILLED), why);
-        if let Err(error) = marked {
-            tracing::warn!(attempt = %self.id, %error, "cannot note that an attempt is killed; its end will look like its own");
-        }
-        self.line(&format!("is killed: {why}"));
-        StopOrder::now(&self.clock, Duration::ZERO).leave(self.folder.clone()).await;
-        self.evict().await;
-    }
-
-    async fn until_told(&self) {
-        // The sender lives in self, so the wait cannot fail.
-        self.ended.subscribe().wait_for(|ended| *ended).await.map(drop).unwrap_or_default();
-    }
-
-    /// Leaves the service nowhere to run: the swarm stops its tasks, and remembers how they ended.
-    async fn evict(&self) {
-        while !self.has_ended() {
-            let evicted = async {
-                let client = self.engine.client().await?;
-                let found = client.inspect_service(&self.name, None).await?;
-                let version = found.version.and_then(|v| v.index).unwrap_or_default();
-                let Some(spec) = found.spec.and_then(service::evicted) else { return Ok(()) };
-                let options = UpdateServiceOptions {
-                    version: i32::try_from(version).unwrap_or_default(),
-                    ..UpdateServiceOptions::default()
-                };
-                client.update_service(&self.name, spec, options, None).await.map(drop)
-            };
-            match evicted.await {
-                Ok(()) => return,
-                Err(error) if status_of(&error) == Some(404) => return,
-                Err(error) => tracing::debug!(attempt = %self.id, error = explain(&error), "a service cannot be stopped yet"),
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-    }
-
-    fn line(&self, text: &str) {
-        match Output::open(&self.folder, self.clock.clone()) {
-            Ok(output) => output.line(text),
-            Err(error) => tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output"),
+    /// Writes a line among its output.
+    pub(in crate::executor) fn line(&self, text: &str) {
+        if let Err(error) = say(&self.folder, &self.clock, text) {
+            tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output");
         }
     }
 }
