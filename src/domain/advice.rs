@@ -22,9 +22,11 @@ pub fn advice(step: &Step, run: &StepRun) -> Option<String> {
         Exit::Code(0) | Exit::NotStarted(_) | Exit::Lost(_) => return None,
         Exit::OutOfMemory => "let it hold less at once, or give its container more memory (container: { memory: … } of the step; docker.memory_bytes in the configuration is the limit of those that say nothing)".to_owned(),
         Exit::Signal(9) if !run.killed => {
-            "openbell did not kill it: somebody else did, or the machine ran out of memory (its kernel log says so)".to_owned()
+            "openbell did not kill it, unless its output says that its deadline passed while no daemon was there: somebody else did, or the \
+             machine ran out of memory (its kernel log says so)"
+                .to_owned()
         }
-        Exit::Signal(_) => "openbell did not send it: see what else did".to_owned(),
+        Exit::Signal(_) => "openbell did not send it, unless its output says that its deadline passed while no daemon was there: see what else did".to_owned(),
         Exit::Code(code) if *code > SIGNALS => {
             let signal = code - SIGNALS;
             format!(

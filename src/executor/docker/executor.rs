@@ -17,7 +17,7 @@ use super::engine::{Engine, explain, status};
 use super::exits;
 use super::launch::Launcher;
 use super::output::{Broken, Carrier, Source};
-use super::watch::{LAST_OUTPUT, Limit, Watched, exit_of, noted_name};
+use super::watch::{Limit, Watched, exit_of, noted_name};
 use crate::clock::Clock;
 use crate::config::DockerSettings;
 use crate::domain::dag::{ExecutorKind, StopSignal};
@@ -29,6 +29,9 @@ use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// File name of the container's name in an attempt's folder.
 pub(in crate::executor) const CONTAINER: &str = "container";
+
+/// Real time that an output which nobody has watched to its end gets before its container is removed.
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// Runs attempts as containers. Dropping it stops watching; the containers run on and can be found again.
 pub struct Docker {

@@ -236,34 +236,6 @@ pub(in crate::executor) async fn while_it_grows<T>(folder: &Path, rest: impl Fut
     }
 }
 
-/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is carried over anew.
-pub(in crate::executor) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
-    let line = format!("{} {text}\n", clock.now());
-    for name in [SAID, folder::OUTPUT] {
-        let mut file = OpenOptions::new().create(true).append(true).open(folder.join(name))?;
-        // In one write: readers see whole lines.
-        file.write_all(line.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Cuts off what was carried over and not noted; the executor's own lines in it stay.
-fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
-    let said = match std::fs::read(folder.join(SAID)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        said => said?,
-    };
-    let mut tail = Vec::new();
-    if !said.is_empty() {
-        let mut reader = File::open(folder.join(folder::OUTPUT))?;
-        reader.seek(SeekFrom::Start(length))?;
-        reader.read_to_end(&mut tail)?;
-    }
-    log.set_len(length)?;
-    let said: Vec<_> = said.split_inclusive(|b| *b == b'\n').collect();
-    tail.split_inclusive(|b| *b == b'\n').filter(|line| said.contains(line)).try_for_each(|line| log.write_all(line))
-}
-
 /// The newest lines of an output.
 #[derive(Default)]
 struct Tail {
@@ -292,6 +264,34 @@ fn stamped(line: &[u8]) -> Option<(&str, &[u8])> {
     let (stamp, rest) = line.split_at_checked(STAMP)?;
     let stamp = std::str::from_utf8(stamp).ok().filter(|s| s.ends_with('Z') && s.as_bytes()[4] == b'-')?;
     Some((stamp, rest.strip_prefix(b" ")?))
+}
+
+/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is carried over anew.
+pub(in crate::executor) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
+    let line = format!("{} {text}\n", clock.now());
+    for name in [SAID, folder::OUTPUT] {
+        let mut file = OpenOptions::new().create(true).append(true).open(folder.join(name))?;
+        // In one write: readers see whole lines.
+        file.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Cuts off what was carried over and not noted; the executor's own lines in it stay.
+fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
+    let said = match std::fs::read(folder.join(SAID)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        said => said?,
+    };
+    let mut tail = Vec::new();
+    if !said.is_empty() {
+        let mut reader = File::open(folder.join(folder::OUTPUT))?;
+        reader.seek(SeekFrom::Start(length))?;
+        reader.read_to_end(&mut tail)?;
+    }
+    log.set_len(length)?;
+    let said: Vec<_> = said.split_inclusive(|b| *b == b'\n').collect();
+    tail.split_inclusive(|b| *b == b'\n').filter(|line| said.contains(line)).try_for_each(|line| log.write_all(line))
 }
 
 /// The end of an attempt's output; empty if it cannot be read.

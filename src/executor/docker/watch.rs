@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::engine::{Engine, explain, status};
 use super::exits::{self, Known};
-use super::output::{Broken, Carrier, Source, say, tail, while_it_grows};
+use super::output::{Broken, Carrier, Source, tail, while_it_grows};
 use crate::clock::Clock;
 use crate::domain::dag::StopSignal;
 use crate::domain::ids::AttemptId;
@@ -33,7 +33,7 @@ const LEFT: Duration = Duration::from_secs(300);
 /// Real time between looks at a health check.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
 /// Real time that the end of a long output gets.
-pub(super) const LAST_OUTPUT: Duration = Duration::from_secs(10);
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// Why it is stopped at its deadline.
 pub(in crate::executor) const PASSED: &str = "its deadline had passed";
@@ -353,7 +353,7 @@ impl Watched {
 
     /// Writes a line among its output.
     pub(in crate::executor) fn line(&self, text: &str) {
-        if let Err(error) = say(&self.folder, &self.clock, text) {
+        if let Err(error) = super::output::say(&self.folder, &self.clock, text) {
             tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output");
         }
     }
