@@ -1,10 +1,12 @@
 //! Floor 1: where the parts are. Everything has a default, so a laptop needs no file at all.
 
+mod auth;
 mod docker;
 mod variable;
 
 use serde::{Deserialize, Serialize};
 
+pub use auth::{AuthSettings, MetricsAccess, Network};
 pub use docker::{DockerSettings, SwarmSettings};
 pub use variable::{SECRETS_FOLDER, variable};
 
@@ -25,7 +27,7 @@ impl Config {
     ///
     /// # Errors
     /// Unknown keys, wrong types (with line and column), an unknown executor, or an address to listen on that is not
-    /// `HOST:PORT` with a loopback host.
+    /// `HOST:PORT`, or that other machines reach while no users are named.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let refuse = |message: String| ConfigError { file: file.to_owned(), message };
         let config: Self = if text.trim().is_empty() {
@@ -62,13 +64,14 @@ impl Config {
             .listen
             .parse()
             .map_err(|_| format!("listen: \"{}\" is not an address; write for example 127.0.0.1:8650", self.listen))?;
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && self.auth.users.is_none() {
             return Err(format!(
-                "listen: {address} can be reached from other machines, and this version has no authentication; \
-                 listen on 127.0.0.1 and put a proxy that authenticates in front"
+                "listen: {address} can be reached from other machines, and nobody would have to log in; make a user with \
+                 `openbell user add NAME --role operator` and name the file they are in (auth: {{ users: file:users.json }}), or \
+                 listen on 127.0.0.1"
             ));
         }
-        Ok(())
+        self.auth.check()
     }
 }
 
@@ -101,6 +104,10 @@ pub struct Config {
     pub mail_from: String,
     /// Address of the page as people reach it, for links in mails; default `http://{listen}`.
     pub public_url: Option<String>,
+    /// Who may use the page and the API.
+    pub auth: AuthSettings,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<Network>,
     /// Executor of steps that name none: `embedded`, `process`, `docker` or `swarm` (commands without an image always run as processes).
     pub executor: String,
     /// The engine that runs containers, and what they are given.
@@ -124,6 +131,8 @@ impl Default for Config {
             mail: "file:outbox".into(),
             mail_from: "openbell@localhost".into(),
             public_url: None,
+            auth: AuthSettings::default(),
+            trusted_proxies: Vec::new(),
             executor: "embedded".into(),
             docker: DockerSettings::default(),
             swarm: SwarmSettings::default(),
@@ -174,7 +183,10 @@ mod tests {
         let unknown = Config::parse("c.yaml", "lisen: 127.0.0.1:1\n").expect_err("unknown key").to_string();
         assert!(unknown.starts_with("c.yaml: ") && unknown.contains("lisen"), "{unknown}");
         let open = Config::parse("c.yaml", "listen: 0.0.0.0:8650\n").expect_err("not loopback").to_string();
-        assert!(open.contains("no authentication"), "{open}");
+        assert!(open.contains("openbell user add") && open.contains("auth: { users: file:users.json }"), "{open}");
+        assert!(Config::parse("c.yaml", "listen: 0.0.0.0:8650\nauth: { users: file:users.json }\n").is_ok());
+        let proxy = Config::parse("c.yaml", "trusted_proxies: [nginx]\n").expect_err("no address").to_string();
+        assert!(proxy.contains("10.0.0.0/8"), "{proxy}");
         let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
         assert!(executor.contains("embedded, process, docker or swarm"), "{executor}");
         let local = "executor: swarm\nlog: kafka://k:9092\nraw: mongodb://m/d\nindex: https://s:9200\n";
