@@ -30,9 +30,9 @@ fn checked(app: &App, fields: Fields) -> Result<BTreeMap<String, String>, Refusa
     Ok(fields)
 }
 
-/// Gives a command to the daemon and waits for its answer.
-pub(super) async fn give(app: &App, by: &str, command: Command) -> Result<String, Refusal> {
-    match tokio::time::timeout(ANSWER, app.handle.command(by, command)).await {
+/// Gives a command to the daemon, in the name of whoever asks or else of the door they came through, and waits for its answer.
+pub(super) async fn give(app: &App, door: &str, command: Command) -> Result<String, Refusal> {
+    match tokio::time::timeout(ANSWER, app.handle.command(&app.by(door), command)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::actions::give;
+use super::auth::{Caller, Who};
 use super::pages::{find, path};
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
@@ -41,7 +42,7 @@ fn body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     })
 }
 
-/// Who asks, for the audit.
+/// By what door somebody without a name comes, for the audit.
 fn by(headers: &HeaderMap) -> &'static str {
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     if agent.is_some_and(|a| a.starts_with("openbell-cli/")) { "cli" } else { "api" }
@@ -54,6 +55,18 @@ async fn done(app: &App, headers: &HeaderMap, command: Command) -> Reply {
 /// The OpenAPI document.
 pub(super) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// Whoever asks.
+pub(super) async fn whoami() -> Json<Value> {
+    let caller = Caller::current();
+    let kind = match caller.who {
+        Who::User { .. } => "user",
+        Who::Token { .. } => "token",
+        Who::Local => "local",
+        Who::Anyone | Who::Stranger => "anyone",
+    };
+    Json(json!({ "kind": kind, "name": caller.name(), "role": caller.role }))
 }
 
 /// Everything.

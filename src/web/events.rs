@@ -87,6 +87,7 @@ impl Live {
             match tokio::time::timeout_at(silence, self.snapshots.changed()).await {
                 // The daemon is gone; the page says so and asks again.
                 Ok(Err(_)) => return None,
+                Err(_) if !self.app.may_go_on() => return None,
                 // An event without data is none: browsers drop it.
                 Err(_) => return Some(Event::default().event("beat").data("-")),
                 Ok(Ok(())) => {}
@@ -100,6 +101,9 @@ impl Live {
 
     /// What differs from what was sent, if anything does; `None` once the page is about nothing any more.
     fn changes(&mut self) -> Option<Option<Event>> {
+        if !self.app.may_go_on() {
+            return None;
+        }
         let snapshot = self.snapshots.borrow_and_update().clone();
         let mut changed = serde_json::Map::new();
         for Fragment { id, html } in self.watched.draw(&snapshot, &self.app.csrf)? {

@@ -1,4 +1,4 @@
-//! Who may ask for what: host and origin checks, the token of forms, headers that tell browsers what a page may do.
+//! Which requests are this site's own: host and origin checks, the token of forms, headers that tell browsers what a page may do.
 //!
 //! A page of another site must not be able to act here through a reader's browser. Forms carry a token it cannot know;
 //! the API asks for a header it cannot set; a host name it made point here is refused.
@@ -6,13 +6,14 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
+use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::auth::equal;
 use super::reply::{self, Refusal};
-use super::server::App;
+use super::server::Shared;
 
 /// Headers of every answer.
 const HEADERS: [(&str, &str); 6] = [
@@ -48,13 +49,13 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Checks that an answer would go to a page of this site.
-fn check(method: &Method, path: &str, headers: &HeaderMap, public_host: Option<&str>) -> Result<(), Refusal> {
+fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>) -> Result<(), Refusal> {
     // Probes of container engines come with any host name, and learn nothing but that the daemon lives.
     let probe = path == "/healthz" || path == "/readyz";
     let Some(host) = text(headers, &HOST) else {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names no host", "send a Host header"));
     };
-    if !probe && !host_allowed(host, public_host) {
+    if !probe && !host_allowed(host, public.map(without_port)) {
         let error = format!("this site is not called \"{}\"", without_port(host));
         let remedy = "use its address (for example http://127.0.0.1:8650), or set public_url to the name people reach it by";
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, error, remedy));
@@ -62,8 +63,9 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public_host: Option<&
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
-    let foreign_origin = text(headers, &ORIGIN)
-        .is_some_and(|origin| !origin.split_once("://").is_some_and(|(_, at)| at.eq_ignore_ascii_case(host)));
+    // A proxy may forward under a host name of its own; browsers name the public one.
+    let own = |at: &str| at.eq_ignore_ascii_case(host) || public.is_some_and(|public| at.eq_ignore_ascii_case(public));
+    let foreign_origin = text(headers, &ORIGIN).is_some_and(|origin| !origin.split_once("://").is_some_and(|(_, at)| own(at)));
     let site = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
     if foreign_origin || site.is_some_and(|s| s != "same-origin" && s != "none") {
         return Err(Refusal::new(
@@ -88,9 +90,9 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public_host: Option<&
 }
 
 /// Checks every request and puts the headers on every answer.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(site): State<Shared>, request: Request, next: Next) -> Response {
     let api = request.uri().path().starts_with("/api/");
-    let mut response = match check(request.method(), request.uri().path(), request.headers(), app.public_host.as_deref()) {
+    let mut response = match check(request.method(), request.uri().path(), request.headers(), site.public_authority.as_deref()) {
         Ok(()) => next.run(request).await,
         Err(refusal) if api => reply::json(refusal).into_response(),
         Err(refusal) => reply::page(refusal).into_response(),
@@ -98,6 +100,9 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if site.public_https {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
 }
@@ -107,12 +112,10 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
 /// # Errors
 /// A refusal, when they differ.
 pub(super) fn check_token(given: Option<&String>, expected: &str) -> Result<(), Refusal> {
-    let given = given.map_or("", String::as_str).as_bytes();
-    let differ = given.iter().zip(expected.as_bytes()).fold(given.len() ^ expected.len(), |d, (a, b)| d | usize::from(a ^ b));
-    if differ == 0 {
+    if equal(given.map_or("", String::as_str), expected) {
         return Ok(());
     }
-    let remedy = "go back, reload the page and try again; the daemon may have been started anew since";
+    let remedy = "go back, reload the page and try again; the daemon may have been started anew, or somebody logged in, since";
     Err(Refusal::new(StatusCode::FORBIDDEN, "the form carries no valid token", remedy))
 }
 
@@ -133,6 +136,17 @@ mod tests {
             assert!(!host_allowed(host, Some("ops.example.com")), "{host}");
         }
         assert!(host_allowed("ops.example.com:443", Some("ops.example.com")));
+    }
+
+    #[test]
+    fn a_form_of_the_public_address_is_not_foreign() {
+        let sent = |origin: &str| {
+            let headers = headers(&[("host", "127.0.0.1:8650"), ("origin", origin)]);
+            check(&Method::POST, "/login", &headers, Some("ops.example.com:8443")).map_err(|r| r.status)
+        };
+        assert_eq!(sent("https://ops.example.com:8443"), Ok(()));
+        assert_eq!(sent("https://ops.example.com"), Err(StatusCode::FORBIDDEN));
+        assert_eq!(sent("https://evil.example"), Err(StatusCode::FORBIDDEN));
     }
 
     #[test]

@@ -9,12 +9,16 @@
 //! | `/runs/{id}/steps/{step}/output` | what an attempt printed |
 //! | `/events` | changed parts of a page, as server-sent events |
 //! | `/api/v1/…` | the same for programs; `/api/v1/openapi.json` lists it |
+//! | `/login`, `/logout`, `/account` | who somebody is |
 //! | `/metrics`, `/healthz`, `/readyz` | for monitoring |
 //!
-//! Architecture invariant: the site has no authentication yet, so it serves loopback addresses only; [`serve`] refuses others.
+//! Architecture invariant: [`serve`] serves addresses that other machines reach only while everybody has to log in. What a request needs is
+//! decided in front of the handlers ([`auth`]): a path that nobody opened is closed.
 
 mod actions;
 mod api;
+pub mod auth;
+mod connections;
 mod events;
 mod guard;
 mod health;

@@ -142,7 +142,9 @@ impl Followed {
     fn ended(&self) -> bool {
         let snapshot = self.app.handle.snapshot();
         let step = snapshot.runs.iter().find(|v| v.run.id == self.run).and_then(|v| v.run.steps.get(&self.step));
-        self.app.stop.is_cancelled() || step.is_none_or(|s| s.attempt != self.attempt || !s.state.is_alive())
+        self.app.stop.is_cancelled()
+            || !self.app.may_go_on()
+            || step.is_none_or(|s| s.attempt != self.attempt || !s.state.is_alive())
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::auth::{Caller, Role, Who};
 use super::view::{Fragment, Html};
 use crate::daemon::Refused;
 
@@ -91,11 +92,31 @@ pub(super) struct Page<'a> {
     events: Option<String>,
     fragments: Vec<Fragment>,
     version: &'static str,
+    /// Who is logged in, and the way out.
+    who: Html,
+}
+
+/// Who is logged in, in the frame of every page.
+#[derive(Template)]
+#[template(path = "who.html")]
+struct Badge<'a> {
+    session: bool,
+    name: &'a str,
+    role: &'static str,
+    csrf: &'a str,
+    place: &'a str,
+}
+
+fn badge(caller: &Caller, place: &str) -> Html {
+    let session = matches!(caller.who, Who::User { .. });
+    let (name, role) = (caller.name().unwrap_or_default(), caller.role.map_or("", Role::as_str));
+    Html::of(&Badge { session, name, role, csrf: &caller.csrf, place })
 }
 
 impl<'a> Page<'a> {
     pub(super) fn new(place: &'a str, title: &'a str, events: Option<String>, fragments: Vec<Fragment>) -> Self {
-        Self { place, title, events, fragments, version: env!("CARGO_PKG_VERSION") }
+        let who = badge(&Caller::current(), place);
+        Self { place, title, events, fragments, version: env!("CARGO_PKG_VERSION"), who }
     }
 }
 

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use super::reply::{self, Refusal};
-use super::server::App;
-use super::{actions, api, events, guard, health, output, pages};
+use super::server::Shared;
+use super::{actions, api, auth, events, guard, health, output, pages};
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -22,7 +22,7 @@ pub(super) struct ApiRoute {
     pub(super) method: &'static str,
     /// Path below `/api/v1`.
     pub(super) path: &'static str,
-    handler: MethodRouter<App>,
+    handler: MethodRouter<Shared>,
 }
 
 /// The API.
@@ -30,6 +30,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
     let at = |method, path, handler| ApiRoute { method, path, handler };
     vec![
         at("get", "/openapi.json", get(api::openapi)),
+        at("get", "/whoami", get(api::whoami)),
         at("get", "/snapshot", get(api::snapshot)),
         at("get", "/dags", get(api::dags)),
         at("post", "/dags/{name}/pause", post(api::pause)),
@@ -47,7 +48,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
 }
 
 /// The site.
-pub(super) fn router(app: App) -> Router {
+pub(super) fn router(site: Shared) -> Router {
     let api = api_routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     Router::new()
         .route("/", get(pages::today))
@@ -66,12 +67,18 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/login", get(auth::login_form).post(auth::log_in))
+        .route("/logout", post(auth::log_out))
+        .route("/account", get(auth::account))
+        .route("/account/password", post(auth::change_password))
+        .route("/account/logout-everywhere", post(auth::log_out_everywhere))
         .nest("/api/v1", api)
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(site.clone(), auth::door))
+        .layer(middleware::from_fn_with_state(site.clone(), guard::guard))
+        .with_state(site)
 }
 
 fn answer(request: &Request, refusal: Refusal) -> Response {

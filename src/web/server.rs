@@ -1,16 +1,18 @@
 //! Serving, and what every handler shares.
 
-use std::fs::File;
-use std::future::IntoFuture;
-use std::io::{self, Read};
+use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRef;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::routes;
+use super::auth::{Access, Caller, Settings, random_token};
+use super::{connections, routes};
+use crate::config::Network;
 use crate::daemon::Handle;
 
 /// Most live pages at a time; each holds a connection and renders for itself.
@@ -19,54 +21,103 @@ const LIVE_PAGES: usize = 64;
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Settings of the site.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Address of the site as people reach it through a proxy; its host name is then accepted too.
     pub public_url: Option<String>,
+    /// Proxies whose word about a request is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Who may come in. Without it, nobody ever has to log in.
+    pub auth: Option<Settings>,
 }
 
 /// What every handler shares.
 pub(super) struct Site {
     /// The daemon.
     pub(super) handle: Handle,
-    /// Hidden in every form; new with every start of the site.
-    pub(super) csrf: String,
+    /// Hidden in every form while nobody has to log in; new with every start of the site.
+    pub(super) form_token: String,
     /// Ends live pages.
     pub(super) stop: CancellationToken,
-    /// Host name that is accepted besides loopback names and plain addresses.
-    pub(super) public_host: Option<String>,
+    /// Host and port of the public address; its host is accepted besides loopback names and plain addresses.
+    pub(super) public_authority: Option<String>,
+    /// People reach the site encrypted.
+    pub(super) public_https: bool,
+    /// Proxies whose word about a request is believed.
+    pub(super) trusted_proxies: Vec<Network>,
+    /// Who may come in; `None`: nobody ever has to log in.
+    pub(super) access: Option<Access>,
     /// Room for live pages.
     pub(super) live: Arc<Semaphore>,
 }
 
-/// How handlers hold it.
-pub(super) type App = Arc<Site>;
+/// The site as all requests share it.
+pub(super) type Shared = Arc<Site>;
 
-impl Site {
-    pub(super) fn new(handle: Handle, stop: CancellationToken, options: &Options) -> io::Result<App> {
-        let public_host = options.public_url.as_deref().and_then(host_of).map(str::to_ascii_lowercase);
-        Ok(Arc::new(Self { handle, csrf: token()?, stop, public_host, live: Arc::new(Semaphore::new(LIVE_PAGES)) }))
+/// The site as the handler of one request holds it: with whoever asks.
+#[derive(Clone)]
+pub(super) struct App {
+    site: Shared,
+    caller: Caller,
+    /// Hidden in the forms of whoever asks. Empty for those who may only read: views leave their forms out then.
+    pub(super) csrf: String,
+}
+
+impl Deref for App {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
-/// The host name of a URL, without port.
-fn host_of(url: &str) -> Option<&str> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next()?;
-    Some(super::guard::without_port(authority)).filter(|h| !h.is_empty())
+impl FromRef<Shared> for App {
+    fn from_ref(site: &Shared) -> Self {
+        let caller = Caller::current();
+        let csrf = if caller.acts() { caller.csrf.clone() } else { String::new() };
+        Self { site: site.clone(), caller, csrf }
+    }
 }
 
-/// 256 random bits from the kernel, in hex.
-fn token() -> io::Result<String> {
-    let mut bytes = [0u8; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+impl App {
+    /// The name of whoever asks, for the audit; without one, the door they came through.
+    pub(super) fn by(&self, door: &str) -> String {
+        self.caller.by(door)
+    }
+
+    /// Whether whoever asked may still read; a long answer looks at it now and then.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.site.access.as_ref().is_none_or(|access| access.still(&self.caller))
+    }
+}
+
+impl Site {
+    pub(super) fn new(handle: Handle, stop: CancellationToken, options: Options) -> io::Result<Shared> {
+        let Options { public_url, trusted_proxies, auth } = options;
+        let access = auth.map(Access::open).transpose().map_err(io::Error::other)?;
+        Ok(Arc::new(Self {
+            handle,
+            form_token: random_token()?,
+            stop,
+            public_authority: public_url.as_deref().and_then(authority_of).map(str::to_ascii_lowercase),
+            public_https: public_url.is_some_and(|url| url.starts_with("https://")),
+            trusted_proxies,
+            access,
+            live: Arc::new(Semaphore::new(LIVE_PAGES)),
+        }))
+    }
+}
+
+/// Host and port of a URL.
+fn authority_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().filter(|authority| !authority.is_empty())
 }
 
 /// Serves the page and the API until `stop` is cancelled.
 ///
 /// # Errors
-/// When the listener's address is not a loopback one (the site has no authentication), or the socket fails.
+/// When the listener's address is not a loopback one while nobody has to log in, the users file cannot be used, or the socket fails.
 pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) -> io::Result<()> {
     serve_with(listener, handle, stop, Options::default()).await
 }
@@ -77,23 +128,24 @@ pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToke
 /// As [`serve`].
 pub async fn serve_with(listener: TcpListener, handle: Handle, stop: CancellationToken, options: Options) -> io::Result<()> {
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
+    let site = Site::new(handle, stop.clone(), options)?;
+    let closed = site.access.as_ref().and_then(Access::accounts).is_some();
+    if !address.ip().is_loopback() && !closed {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "will not serve the page on {address}: it has no authentication, and whoever reaches it can stop runs; \
-                 listen on 127.0.0.1 and let a proxy that checks who comes forward to it"
+                "will not serve the page on {address}: nobody would have to log in, and whoever reaches it could stop runs; make a user with \
+                 `openbell user add NAME --role operator`, or listen on 127.0.0.1"
             ),
         ));
     }
-    let site = Site::new(handle, stop.clone(), &options)?;
-    let server = axum::serve(listener, routes::router(site)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server = connections::serve(listener, routes::router(site), stop.clone());
     let too_long = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
-        ended = server.into_future() => ended,
+        ended = server => ended,
         () = too_long => Ok(()),
     }
 }
@@ -103,16 +155,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_long_and_differ() {
-        let (a, b) = (token().expect("random"), token().expect("random"));
-        assert_eq!(a.len(), 64);
-        assert_ne!(a, b);
-    }
-
-    #[test]
     fn hosts_are_found_in_urls() {
-        assert_eq!(host_of("https://ops.example.com:8443/openbell"), Some("ops.example.com"));
-        assert_eq!(host_of("http://[::1]:80"), Some("[::1]"));
-        assert_eq!(host_of(""), None);
+        assert_eq!(authority_of("https://ops.example.com:8443/openbell"), Some("ops.example.com:8443"));
+        assert_eq!(authority_of("http://[::1]:80"), Some("[::1]:80"));
+        assert_eq!(authority_of(""), None);
     }
 }

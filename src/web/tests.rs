@@ -325,7 +325,7 @@ async fn addresses_others_can_reach_are_refused() {
     let daemon = Daemon::showing(fixture::snapshot());
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
     let error = super::serve(listener, daemon.handle.clone(), CancellationToken::new()).await.expect_err("refused");
-    assert!(error.to_string().contains("no authentication"), "{error}");
+    assert!(error.to_string().contains("openbell user add"), "{error}");
 }
 
 #[test]
@@ -339,6 +339,23 @@ fn the_openapi_document_lists_every_route_and_none_else() {
     written.sort();
     served.sort();
     assert_eq!(written, served);
+}
+
+#[test]
+fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told() {
+    let document: Value = serde_json::from_str(super::api::OPENAPI).expect("JSON");
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let answers = operation["responses"].as_object().expect("answers");
+            let mut wanted = vec!["401", "429"];
+            if method != "get" {
+                wanted.extend(["403", "408", "413"]);
+            }
+            let missing: Vec<_> = wanted.into_iter().filter(|status| !answers.contains_key(*status)).collect();
+            assert!(missing.is_empty(), "{method} {path} lacks {missing:?}; every request passes web::auth::door");
+        }
+    }
 }
 
 /// Writes each page with its stylesheet inside to `target/look`, to be opened in a browser.

@@ -43,9 +43,11 @@
       if (!inUse(part)) swap(part, html);
     }
   });
-  source.addEventListener("error", () => say("connection lost, trying again", "off"));
+  // A browser gives up when the answer is a refusal: the session has ended, or too many pages are open.
+  const gone = () => source.readyState === EventSource.CLOSED;
+  source.addEventListener("error", () => say(gone() ? "not live any more: reload the page" : "connection lost, trying again", "off"));
   // Events come at least every five seconds; a longer silence is a lost connection that nobody reported.
   setInterval(() => {
-    if (performance.now() - heard > 15000) say("nothing heard for a while", "off");
+    if (!gone() && performance.now() - heard > 15000) say("nothing heard for a while", "off");
   }, 5000);
 })();

@@ -1,0 +1,65 @@
+//! The two cookies: the session's, and the one that proves that a login form was this browser's.
+
+use axum::http::header::{COOKIE, HeaderMap};
+
+/// Which cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cookie {
+    /// Holds a session's id.
+    Session,
+    /// Holds the token of the login form.
+    Login,
+}
+
+impl Cookie {
+    /// With the prefix `__Host-` browsers take it only from this host itself, encrypted, never from a neighbour under the same domain.
+    fn name(self, secure: bool) -> &'static str {
+        match (self, secure) {
+            (Self::Session, true) => "__Host-openbell",
+            (Self::Session, false) => "openbell",
+            (Self::Login, true) => "__Host-openbell-login",
+            (Self::Login, false) => "openbell-login",
+        }
+    }
+
+    /// Its value in a request.
+    pub(super) fn read(self, headers: &HeaderMap, secure: bool) -> Option<&str> {
+        let all = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
+        let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == self.name(secure));
+        found.next().map(|(_, value)| value)
+    }
+
+    /// Sets it. The session's is `Lax`, so that a link in a mail opens the page it names; what acts is never a link. The login's
+    /// is `Strict`: no other site's page may send that form.
+    pub(super) fn set(self, value: &str, secure: bool, seconds: i64) -> String {
+        let site = if self == Self::Session { "Lax" } else { "Strict" };
+        let only = if secure { "; Secure" } else { "" };
+        format!("{}={value}; Path=/; HttpOnly; SameSite={site}; Max-Age={seconds}{only}", self.name(secure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_read_by_their_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "xopenbell=1; openbell-login=2; openbell=3; openbell=4".parse().expect("a header"));
+        headers.append(COOKIE, "__Host-openbell=5".parse().expect("a header"));
+        assert_eq!(Cookie::Session.read(&headers, false), Some("3"));
+        assert_eq!(Cookie::Session.read(&headers, true), Some("5"));
+        assert_eq!(Cookie::Login.read(&headers, false), Some("2"));
+        assert_eq!(Cookie::Login.read(&headers, true), None);
+    }
+
+    #[test]
+    fn flags_keep_scripts_and_other_sites_out() {
+        assert_eq!(Cookie::Session.set("v", false, 60), "openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
+        assert_eq!(Cookie::Session.set("v", true, 60), "__Host-openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
+        assert_eq!(
+            Cookie::Login.set("v", true, 60),
+            "__Host-openbell-login=v; Path=/; HttpOnly; SameSite=Strict; Max-Age=60; Secure"
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! Accepts connections. A client that is slow with its headers is cut off, and however many there are, they are bounded.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long a client may take to send the head of a request, and to send the next one on an open connection, in real time.
+const HEADERS: Duration = Duration::from_secs(20);
+/// Most connections at a time; further ones wait to be accepted.
+const MOST: usize = 1024;
+/// Pause after the system refused a connection (no file descriptors left, mostly), in real time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Serves until `stop` is cancelled and every connection has ended.
+///
+/// # Errors
+/// Never by itself: what goes wrong with one connection ends that one.
+pub(super) async fn serve(listener: TcpListener, site: Router, stop: CancellationToken) -> io::Result<()> {
+    serve_patiently(listener, site, stop, HEADERS).await
+}
+
+async fn serve_patiently(listener: TcpListener, site: Router, stop: CancellationToken, patience: Duration) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(MOST));
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = open.join_next(), if !open.is_empty() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let Some((stream, peer, place)) = accepted else { continue };
+        open.spawn(connection(stream, peer, site.clone(), stop.clone(), patience, place));
+    }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    // Never closed.
+    let place = room.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+            if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+                tracing::warn!(%error, "cannot accept a connection to the page");
+                tokio::time::sleep(PAUSE).await;
+            }
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Router,
+    stop: CancellationToken,
+    patience: Duration,
+    _place: OwnedSemaphorePermit,
+) {
+    // Answers are small and wanted at once; without it they come all the same.
+    drop(stream.set_nodelay(true));
+    let site = TowerToHyperService::new(site);
+    let handler = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer: <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future = site.call(request);
+        async move { Ok::<Response<Body>, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(patience);
+    let connection = http.serve_connection(TokioIo::new(stream), handler);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients go away in the middle of things all day.
+        tracing::debug!(%error, %peer, "a connection to the page ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_slow_with_its_headers_is_cut_off_and_a_stop_ends_all() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let site = Router::new().route("/", get(|| async { "here" }));
+        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), Duration::from_millis(100)));
+        let patience = Duration::from_secs(20);
+        let mut slow = TcpStream::connect(address).await.expect("connected");
+        slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await.expect("sent");
+        let mut said = Vec::new();
+        tokio::time::timeout(patience, slow.read_to_end(&mut said)).await.expect("it is cut off").expect("read");
+        assert!(!String::from_utf8_lossy(&said).contains("here"));
+        let mut quick = TcpStream::connect(address).await.expect("connected");
+        quick.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+        tokio::time::timeout(patience, quick.read_to_end(&mut said)).await.expect("in time").expect("read");
+        assert!(String::from_utf8_lossy(&said).ends_with("here"));
+        let _idle = TcpStream::connect(address).await.expect("connected");
+        stop.cancel();
+        tokio::time::timeout(patience, server).await.expect("it ends").expect("no panic").expect("a clean end");
+    }
+}
