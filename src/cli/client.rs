@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
@@ -44,7 +44,16 @@ pub struct Client {
     base: String,
     /// The data folder it was found by.
     data: Option<PathBuf>,
+    /// What it says who it is by.
+    token: Option<String>,
     http: reqwest::Client,
+}
+
+/// Variable with a token; it comes before the data folder's own, so that whoever has one acts under its name.
+const TOKEN: &str = "OPENBELL_TOKEN";
+
+fn token_in(text: &str) -> Option<String> {
+    Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 fn nobody(data: &Path) -> Failure {
@@ -59,7 +68,26 @@ impl Client {
     /// When there is no note, or it cannot be read.
     pub fn find(data: &Path) -> Result<Self, Failure> {
         let note = read_note(data)?.ok_or_else(|| nobody(data))?;
-        Ok(Self { data: Some(data.to_owned()), ..Self::at(&note.url)? })
+        let client = Self::at(&note.url)?;
+        // Unreadable for other users of the machine: the daemon then says that it wants to know who asks.
+        let own = || std::fs::read_to_string(Note::token_path(data)).ok().and_then(|text| token_in(&text));
+        Ok(Self { data: Some(data.to_owned()), token: client.token.clone().or_else(own), ..client })
+    }
+
+    /// With the token in a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds none.
+    pub fn with_token_of(self, file: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::unusable(format!("--token-file {}: {error}", file.display())))?;
+        let none = || {
+            Failure::unusable(format!(
+                "--token-file {}: there is no token in it; `openbell token create NAME` makes one",
+                file.display()
+            ))
+        };
+        Ok(Self { token: Some(token_in(&text).ok_or_else(none)?), ..self })
     }
 
     /// The daemon at an address.
@@ -83,13 +111,17 @@ impl Client {
             .default_headers(headers)
             .build()
             .map_err(|error| Failure::unusable(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), data: None, http })
+        let token = crate::config::variable(TOKEN).and_then(|text| token_in(&text));
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), data: None, token, http })
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, Failure> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(body) = body {
             request = request.json(body);
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
         }
         let response = request.send().await.map_err(|error| match &self.data {
             // Its note outlived it.
@@ -101,6 +133,9 @@ impl Client {
         }
         let status = response.status();
         let text = response.text().await.map_err(|error| self.broken(&error))?;
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(self.unknown());
+        }
         let said: Value = serde_json::from_str(&text).unwrap_or_default();
         let part = |key: &str| said.get(key).and_then(Value::as_str).filter(|t| !t.is_empty());
         Err(Failure::fault(match (part("error"), part("remedy")) {
@@ -108,6 +143,26 @@ impl Client {
             (Some(error), None) => error.to_owned(),
             _ => format!("{}{path} answered {status}; is this the address of an openbell daemon?", self.base),
         }))
+    }
+
+    /// The daemon does not know who asks.
+    fn unknown(&self) -> Failure {
+        let remedy = match (&self.token, &self.data) {
+            (Some(_), _) => {
+                "make another with `openbell token create NAME` on its machine, and give it with OPENBELL_TOKEN or --token-file"
+                    .to_owned()
+            }
+            (None, Some(data)) => format!(
+                "be the user who may read {}, or make a token with `openbell token create NAME` and give it with OPENBELL_TOKEN or --token-file",
+                Note::token_path(data).display()
+            ),
+            (None, None) => {
+                "make a token with `openbell token create NAME` on its machine, and give it with OPENBELL_TOKEN or --token-file"
+                    .to_owned()
+            }
+        };
+        let what = if self.token.is_some() { "does not take this token" } else { "wants to know who asks" };
+        Failure::unusable(format!("the daemon at {} {what}; {remedy}", self.base))
     }
 
     fn broken(&self, error: &reqwest::Error) -> Failure {

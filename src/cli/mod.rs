@@ -14,8 +14,10 @@ mod shim;
 mod simulate;
 mod step;
 mod table;
+mod token;
 mod trial;
 mod up;
+mod user;
 
 pub use exit::{Exit, Failure};
 
@@ -51,6 +53,12 @@ enum Command {
     /// Look at and replay dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Say who may log in to the page
+    #[command(subcommand)]
+    User(user::Command),
+    /// Make tokens for programs that use the API
+    #[command(subcommand)]
+    Token(token::Command),
     /// Run an exchange simulator
     #[command(subcommand)]
     Simulate(simulate::Command),
@@ -78,6 +86,8 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Dag(a) => dag::main(a),
         Command::Run(a) => run::main(a),
         Command::Dlq(a) => dlq::main(a),
+        Command::User(a) => user::main(a),
+        Command::Token(a) => token::main(a),
         Command::Simulate(a) => simulate::main(a),
         Command::Kis(a) => kis::main(a),
         Command::Step(a) => step::main(a),

@@ -18,6 +18,9 @@ pub struct Where {
     /// Address of the daemon, instead of the data folder's
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// File with a token of `openbell token create` [default: that of OPENBELL_TOKEN, or the data folder's own]
+    #[arg(long, value_name = "FILE", env = "OPENBELL_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,9 +28,13 @@ pub struct Where {
 
 impl Where {
     fn client(&self) -> Result<Client, Failure> {
-        match &self.url {
-            Some(url) => Client::at(url),
-            None => Client::find(&self.data),
+        let client = match &self.url {
+            Some(url) => Client::at(url)?,
+            None => Client::find(&self.data)?,
+        };
+        match &self.token_file {
+            Some(file) => client.with_token_of(file),
+            None => Ok(client),
         }
     }
 }
@@ -402,7 +409,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
         let server = tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), stop.clone()));
-        let at = || Where { data: "data".into(), url: Some(url.clone()), json: false };
+        let at = || Where { data: "data".into(), url: Some(url.clone()), token_file: None, json: false };
 
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;
         assert_eq!(shown.map_err(|f| f.message), Ok(Exit::Fine));

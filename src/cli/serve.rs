@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use super::exit::Failure;
 use super::step::environment;
 use crate::backends::Backends;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, MetricsAccess};
 use crate::daemon::lock::{Lock, Note};
 use crate::daemon::{self, Handle};
 use crate::domain::dag::ExecutorKind;
@@ -26,6 +27,7 @@ use crate::executor::swarm::Swarm;
 use crate::executor::{AttemptSpec, Executor, Status};
 use crate::steps::launch::Surroundings;
 use crate::steps::{Reporter, Secret};
+use crate::web::auth::{Settings, random_token, read};
 
 /// What to put together.
 pub struct Options {
@@ -94,10 +96,15 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     })?;
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr().map_err(Failure::unusable)?;
-    let url = format!("http://{address}");
+    let url = format!("http://{}", reachable(address));
+    if !address.ip().is_loopback() && !config.public_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
+        tracing::warn!(%address, "passwords and tokens come unencrypted; put a proxy with TLS in front, and name it with public_url");
+    }
     let backends = crate::backends::open(&config, &data).map_err(Failure::unusable)?;
     let mail = crate::backends::open_mail(&config, &data).map_err(Failure::unusable)?;
 
+    let local = random_token().map_err(Failure::unusable)?;
+    let site = site(&config, &data, &local)?;
     let stop = CancellationToken::new();
     let surroundings = Surroundings {
         clock: clock.clone(),
@@ -144,8 +151,9 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     })
     .await
     .map_err(Failure::unusable)?;
+    Note::write_token(&data, &local).map_err(Failure::unusable)?;
     Note { url: url.clone(), pid: std::process::id() }.write(&data).map_err(Failure::unusable)?;
-    let web = tokio::spawn(crate::web::serve(listener, handle.clone(), stop.clone()));
+    let web = tokio::spawn(crate::web::serve_with(listener, handle.clone(), stop.clone(), site));
     Ok(House { handle, backends, url, daemon, web, stop, data, _lock: lock })
 }
 
@@ -177,6 +185,42 @@ fn flatten(joined: Result<Result<(), daemon::Failed>, tokio::task::JoinError>) -
         Ok(result) => result.map_err(Failure::fault),
         Err(error) => Err(Failure::fault(format!("the daemon's loop failed: {error}"))),
     }
+}
+
+/// Settings of the page, and whether it could be served with them: before the day is taken up, not after.
+fn site(config: &Config, data: &Path, local: &str) -> Result<crate::web::Options, Failure> {
+    let users = data.join(config.auth.users_path());
+    let known = read(&users).map_err(Failure::unusable)?;
+    if config.auth.users.is_some() && known.is_none_or(|all| all.is_empty()) {
+        return Err(Failure::unusable(format!(
+            "auth.users: there is nobody in {}; make a user with `openbell user add NAME --role operator`, with this --config and --data",
+            users.display()
+        )));
+    }
+    let auth = Settings {
+        users,
+        required: config.auth.users.is_some(),
+        metrics_open: config.auth.metrics == MetricsAccess::Open,
+        idle: SignedDuration::from_hours(config.auth.idle_hours.into()),
+        longest: SignedDuration::from_hours(i64::from(config.auth.session_days) * 24),
+        local: Some(local.to_owned()),
+        clock: Clock::system(),
+    };
+    Ok(crate::web::Options {
+        public_url: config.public_url.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        auth: Some(auth),
+    })
+}
+
+/// The address by which this machine reaches a listener on all its addresses.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let own: std::net::IpAddr =
+            if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(own);
+    }
+    address
 }
 
 async fn listen(address: &str) -> Result<TcpListener, Failure> {

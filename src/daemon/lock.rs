@@ -71,6 +71,19 @@ impl Note {
         folder.join("daemon.json")
     }
 
+    /// Where the token of the command line on this machine is: whoever may read it acts as an operator.
+    pub fn token_path(folder: &Path) -> PathBuf {
+        folder.join("daemon.token")
+    }
+
+    /// Writes that token; only the owner of the file may read it.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn write_token(folder: &Path, token: &str) -> io::Result<()> {
+        files::replace_private(&Self::token_path(folder), format!("{token}\n").as_bytes())
+    }
+
     /// Writes the note.
     ///
     /// # Errors
@@ -79,15 +92,16 @@ impl Note {
         files::replace(&Self::path(folder), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Removes the note; a missing one is fine.
+    /// Removes the note and the token; missing ones are fine.
     ///
     /// # Errors
-    /// When it is there and cannot be removed.
+    /// When one is there and cannot be removed.
     pub fn remove(folder: &Path) -> io::Result<()> {
-        match std::fs::remove_file(Self::path(folder)) {
+        let remove = |path: PathBuf| match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
-        }
+        };
+        remove(Self::token_path(folder)).and(remove(Self::path(folder)))
     }
 }
 

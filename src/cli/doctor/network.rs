@@ -51,7 +51,7 @@ pub(super) fn port(listen: &str, running: Option<&str>) -> Finding {
         Ok(address) => address,
         Err(error) => return Finding::fail(CHECK, format!("listen: \"{listen}\": {error}"), "write for example 127.0.0.1:8650"),
     };
-    if running == Some(format!("http://{address}").as_str()) {
+    if running == Some(format!("http://{}", super::super::serve::reachable(address)).as_str()) {
         return Finding::ok(CHECK, format!("{address} is the running daemon's"));
     }
     match std::net::TcpListener::bind(address) {
