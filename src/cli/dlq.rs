@@ -9,7 +9,8 @@ use super::client::Client;
 use super::exit::{Exit, Failure};
 use crate::backends::{Backends, address};
 use crate::clock::Clock;
-use crate::steps::replay::{self, Letter};
+use crate::steps::letters::{self, Group, Letter};
+use crate::steps::replay::{self, Which};
 use crate::web::view::format::Zone;
 
 /// Subcommands.
@@ -111,7 +112,7 @@ async fn zone(which: &Where) -> Zone {
 
 async fn list(which: &Where, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
     let letters = wanted(which, backends).await?;
-    let groups = replay::groups(&letters);
+    let groups = letters::groups(letters.iter().map(Letter::line));
     if which.json {
         return print(out, &json!({ "topic": which.topic, "total": letters.len(), "groups": groups }));
     }
@@ -119,7 +120,7 @@ async fn list(which: &Where, backends: &Backends, zone: &Zone, out: &mut impl Wr
     if groups.is_empty() {
         text.push_str(&format!("no dead letters of {}\n", which.topic));
     } else {
-        let width = |of: fn(&replay::Group) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
+        let width = |of: fn(&Group) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
         let (cause, connector) = (width(|g| g.cause.len(), 5), width(|g| g.connector.len(), 7));
         text.push_str(&format!(
             "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<24}  {:<24}  NEWEST MESSAGE\n",
@@ -158,7 +159,7 @@ async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl
             zone.full(record.timestamp),
             if letter.replayed { "  replayed" } else { "" }
         ));
-        for (name, value) in replay::headers(record) {
+        for (name, value) in letters::headers(record) {
             text.push_str(&format!("  {name}: {}\n", printable(&value)));
         }
         if let Some(key) = &record.key {
@@ -180,9 +181,8 @@ async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl
 }
 
 async fn resend(which: &Where, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
-    let done = replay::replay(backends, &which.topic, &which.topic, which.cause.as_deref(), clock.now())
-        .await
-        .map_err(Failure::unusable)?;
+    let wanted = which.cause.clone().map_or(Which::All, Which::Cause);
+    let done = replay::replay(backends, &which.topic, &which.topic, &wanted, clock.now()).await.map_err(Failure::unusable)?;
     let refused: u64 = done.refused.values().sum();
     if which.json {
         print(out, &json!(done))?;
@@ -200,7 +200,7 @@ async fn resend(which: &Where, backends: &Backends, clock: &Clock, out: &mut imp
 }
 
 async fn wanted(which: &Where, backends: &Backends) -> Result<Vec<Letter>, Failure> {
-    let mut letters = replay::letters(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
+    let mut letters = letters::letters(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
     if let Some(only) = &which.cause {
         letters.retain(|l| crate::steps::dead_letter::cause(&l.record.record) == only);
     }
@@ -209,7 +209,7 @@ async fn wanted(which: &Where, backends: &Backends) -> Result<Vec<Letter>, Failu
 
 fn as_json(letter: &Letter) -> serde_json::Value {
     let record = &letter.record.record;
-    let headers: Vec<_> = replay::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
+    let headers: Vec<_> = letters::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
     json!({
         "partition": letter.record.partition.to_string(),
         "offset": letter.record.offset,

@@ -6,6 +6,7 @@ pub mod dead_letter;
 pub mod envelope;
 pub mod freshness;
 pub mod launch;
+pub mod letters;
 pub mod log_search;
 pub mod parameters;
 pub mod reconcile;

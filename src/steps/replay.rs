@@ -1,4 +1,4 @@
-//! Dead letters, read back: listed, grouped by cause, and sent again.
+//! Dead letters, sent again.
 //!
 //! A replay is idempotent: every record it sends carries the place of its dead letter in a header, so that a second replay finds it on
 //! the topic, and the sinks fold by event id whatever happens. The group [`GROUP`] shows how far all letters have been replayed.
@@ -9,130 +9,54 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::dead_letter::{PREFIX, REPLAY, cause, error_header, identity, topic_of};
+use super::dead_letter::{PREFIX, REPLAY, Refusal, Stage, cause, topic_of};
 use super::envelope::Envelope;
-use super::log_search;
-use crate::backends::log::{Committed, Log, Partition, Polled, Record, Stored};
+use super::letters::{Letter, letters, place};
+use crate::backends::log::{Committed, Log, Polled, Record, Stored};
 use crate::backends::raw::Document;
 use crate::backends::{BackendError, Backends, ErrorKind, Result};
+use crate::domain::trade::Trade;
 use crate::feed::kis;
 
 /// Consumer group whose commits say which dead letters have been replayed.
 pub const GROUP: &str = "dlq-replay";
 
-/// A dead letter.
+/// Header of a record that was edited by hand before it was sent again.
+pub const EDITED: &str = "openbell.edited";
+
+/// Which dead letters are sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
-    /// The record on the dead-letter topic.
-    pub record: Stored,
-    /// It was sent again before.
-    pub replayed: bool,
+pub enum Which {
+    /// All of the topic.
+    All,
+    /// Those of a cause.
+    Cause(String),
+    /// One, by its place on the dead-letter topic; with other bytes, if it was edited. The letter itself stays as it is.
+    One {
+        /// Partition.
+        partition: u32,
+        /// Offset.
+        offset: u64,
+        /// What to send instead of the original's value.
+        edited: Option<Vec<u8>>,
+    },
 }
 
-impl Letter {
-    fn place(&self) -> String {
-        place(&self.record)
-    }
-}
-
-fn place(record: &Stored) -> String {
-    format!("{}/{}", record.partition, record.offset)
-}
-
-/// Dead letters of one cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Group {
-    /// The stable word.
-    pub cause: String,
-    /// Who refused, `{dag}/{step}`.
-    pub connector: String,
-    /// How many.
-    pub count: u64,
-    /// How many of them were sent again.
-    pub replayed: u64,
-    /// Time of the first.
-    pub first: Timestamp,
-    /// Time of the last.
-    pub last: Timestamp,
-    /// The newest one's message.
-    pub message: String,
-}
-
-/// All dead letters of a topic, each once, in the order of their offsets.
-///
-/// # Errors
-/// `NotFound` when the topic has no dead-letter topic, and what the log fails with.
-pub async fn letters(log: &dyn Log, topic: &str) -> Result<Vec<Letter>> {
-    let name = topic_of(topic);
-    let known = log.topic(&name).await?.ok_or_else(|| {
-        BackendError::new(ErrorKind::NotFound, format!("log topic {name}"), "there is no such dead-letter topic")
-            .remedy("name the topic the records were on with --topic, for example --topic kis.trades")
-    })?;
-    let mut seen = BTreeSet::new();
-    let mut letters = Vec::new();
-    for (number, range) in known.partitions.iter().enumerate() {
-        let partition = Partition { topic: name.clone(), number: number as u32 };
-        log_search::for_each(log, &partition, range.start..range.end, |record| {
-            if seen.insert(identity(&record)) {
-                letters.push(Letter { record, replayed: false });
-            }
-        })
-        .await?;
-    }
-    let replayed = replayed(log, topic, &letters).await?;
-    for letter in &mut letters {
-        letter.replayed = replayed.contains(&letter.place());
-    }
-    Ok(letters)
-}
-
-/// Places of dead letters that records on the topic say they came from.
-async fn replayed(log: &dyn Log, topic: &str, letters: &[Letter]) -> Result<BTreeSet<String>> {
-    let mut places = BTreeSet::new();
-    let (Some(first), Some(known)) = (letters.iter().map(|l| l.record.record.timestamp).min(), log.topic(topic).await?) else {
-        return Ok(places);
-    };
-    for (number, range) in known.partitions.iter().enumerate() {
-        let partition = Partition { topic: topic.to_owned(), number: number as u32 };
-        // A replay comes after its letter; one millisecond earlier, so that records of the same moment are looked at.
-        let before = first.checked_sub(Duration::from_millis(1)).unwrap_or(first);
-        let start = log_search::first_after(log, &partition, range.start..range.end, before).await?;
-        log_search::for_each(log, &partition, start..range.end, |record| {
-            if let Some(from) = record.record.header(REPLAY).and_then(|v| std::str::from_utf8(v).ok()) {
-                places.insert(from.to_owned());
-            }
-        })
-        .await?;
-    }
-    Ok(places)
-}
-
-/// Groups dead letters by cause and refuser, the largest group first.
-pub fn groups<'a>(letters: impl IntoIterator<Item = &'a Letter>) -> Vec<Group> {
-    let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
-    for letter in letters {
-        let record = &letter.record.record;
-        let connector = error_header(record, "connector.name").unwrap_or("unknown").to_owned();
-        let group = groups.entry((cause(record).to_owned(), connector.clone())).or_insert_with(|| Group {
-            cause: cause(record).to_owned(),
-            connector,
-            count: 0,
-            replayed: 0,
-            first: record.timestamp,
-            last: record.timestamp,
-            message: String::new(),
-        });
-        group.count += 1;
-        group.replayed += u64::from(letter.replayed);
-        group.first = group.first.min(record.timestamp);
-        if record.timestamp >= group.last {
-            group.last = record.timestamp;
-            group.message = error_header(record, "exception.message").unwrap_or("").to_owned();
+impl Which {
+    fn wants(&self, letter: &Stored) -> bool {
+        match self {
+            Self::All => true,
+            Self::Cause(only) => only == cause(&letter.record),
+            Self::One { partition, offset, .. } => letter.partition.number == *partition && letter.offset == *offset,
         }
     }
-    let mut groups: Vec<_> = groups.into_values().collect();
-    groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cause.cmp(&b.cause)));
-    groups
+
+    fn edited(&self) -> Option<&[u8]> {
+        match self {
+            Self::One { edited, .. } => edited.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// What a replay did.
@@ -148,20 +72,22 @@ pub struct Replayed {
     pub records: u64,
     /// Dead letters whose bytes still cannot be read, by the codec's cause.
     pub refused: BTreeMap<String, u64>,
+    /// Why the last of these cannot be read, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Sends dead letters to the topic they came from: a sink's record as it was, a collector's frame as the trades it holds.
-/// `only` names a cause; else all are sent.
 ///
 /// # Errors
-/// What a store fails with; what was sent before stays sent, and the next replay goes on from there.
-pub async fn replay(backends: &Backends, topic: &str, collection: &str, only: Option<&str>, now: Timestamp) -> Result<Replayed> {
+/// `NotFound` for one letter that is not there; what a store fails with: what was sent before stays sent, and the next replay goes on from there.
+pub async fn replay(backends: &Backends, topic: &str, collection: &str, which: &Which, now: Timestamp) -> Result<Replayed> {
     let log = backends.log.as_ref();
     let letters = letters(log, topic).await?;
     let mut result = Replayed::default();
     let mut done = BTreeSet::new();
     for letter in &letters {
-        let wanted = only.is_none_or(|only| only == cause(&letter.record.record));
+        let wanted = which.wants(&letter.record);
         if letter.replayed {
             done.insert(letter.place());
             result.before += u64::from(wanted);
@@ -170,7 +96,7 @@ pub async fn replay(backends: &Backends, topic: &str, collection: &str, only: Op
         if letter.replayed || !wanted {
             continue;
         }
-        match again(&letter.record, now) {
+        match again(&letter.record, which.edited(), now) {
             Ok((records, documents)) => {
                 result.sent += 1;
                 result.records += records.len() as u64;
@@ -181,40 +107,73 @@ pub async fn replay(backends: &Backends, topic: &str, collection: &str, only: Op
                 log.append(topic, records).await?;
                 done.insert(letter.place());
             }
-            Err(cause) => *result.refused.entry(cause).or_insert(0) += 1,
+            Err(refusal) => {
+                *result.refused.entry(refusal.cause).or_insert(0) += 1;
+                result.message = Some(refusal.message);
+            }
         }
+    }
+    if let (Which::One { partition, offset, .. }, 0) = (which, result.letters) {
+        let place = format!("log topic {} partition {partition}", topic_of(topic));
+        return Err(BackendError::new(ErrorKind::NotFound, place, format!("there is no dead letter at offset {offset}"))
+            .remedy("the list of dead letters names the offsets there are; a repeat of a letter is known by its first offset"));
     }
     mark(log, topic, &letters, &done).await?;
     Ok(result)
 }
 
 /// The records of a dead letter, and the raw documents of trades that never reached the raw store.
-fn again(letter: &Stored, now: Timestamp) -> std::result::Result<(Vec<Record>, Vec<Document>), String> {
-    let from = (REPLAY.to_owned(), place(letter).into_bytes());
-    if Envelope::read(letter).is_ok() {
-        let mut record = letter.record.clone();
-        record.headers.retain(|(name, _)| !name.starts_with(PREFIX) && name != REPLAY);
-        record.headers.push(from);
-        record.timestamp = now;
-        return Ok((vec![record], Vec::new()));
+fn again(letter: &Stored, edited: Option<&[u8]>, now: Timestamp) -> std::result::Result<(Vec<Record>, Vec<Document>), Refusal> {
+    let mut marks = vec![(REPLAY.to_owned(), place(letter).into_bytes())];
+    let refusal = |cause: &str, message: String| Refusal::new(Stage::ValueConverter, cause, message);
+    let Some(bytes) = edited else {
+        if Envelope::read(letter).is_ok() {
+            let mut record = letter.record.clone();
+            record.headers.retain(|(name, _)| !name.starts_with(PREFIX) && name != REPLAY);
+            record.headers.append(&mut marks);
+            record.timestamp = now;
+            return Ok((vec![record], Vec::new()));
+        }
+        return frame(&letter.record.value, letter.record.timestamp, &marks, now);
+    };
+    marks.push((EDITED.to_owned(), b"1".to_vec()));
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return frame(bytes, letter.record.timestamp, &marks, now);
     }
-    let frame = match kis::parse(&letter.record.value).map_err(|e| e.cause.to_owned())? {
+    // Sent under the key and the id that the edited trade says.
+    let trade: Trade =
+        serde_json::from_slice(bytes).map_err(|e| refusal("undecodable", format!("the value is not a trade: {e}")))?;
+    let received_at = trade.received().map_err(|e| refusal("undecodable", format!("received_at is not a time: {e}")))?;
+    let id = trade.id.as_str().to_owned();
+    let mut headers = letter.record.headers.clone();
+    headers.retain(|(name, _)| !name.starts_with(PREFIX) && ![REPLAY, EDITED, "openbell.id"].contains(&name.as_str()));
+    headers.push(("openbell.id".to_owned(), id.clone().into_bytes()));
+    headers.append(&mut marks);
+    let record = Record { key: Some(trade.symbol.into_bytes()), value: bytes.to_vec(), headers, timestamp: now };
+    Ok((vec![record], vec![Document { id, body: bytes.to_vec(), received_at }]))
+}
+
+/// The trades of a frame, as records that carry `marks`, and as raw documents.
+fn frame(
+    bytes: &[u8],
+    received_at: Timestamp,
+    marks: &[(String, Vec<u8>)],
+    now: Timestamp,
+) -> std::result::Result<(Vec<Record>, Vec<Document>), Refusal> {
+    let refusal = |cause: &str, message: &str| Refusal::new(Stage::ValueConverter, cause, message);
+    let frame = match kis::parse(bytes).map_err(|e| refusal(e.cause, &e.message))? {
         kis::Message::Data(frame) => frame,
-        kis::Message::Sealed(_) => return Err("sealed".to_owned()),
-        kis::Message::Control(_) => return Err("control".to_owned()),
+        kis::Message::Sealed(_) => return Err(refusal("sealed", "the frame is encrypted, and its key is gone")),
+        kis::Message::Control(_) => return Err(refusal("control", "the frame is a control message, which holds no trade")),
     };
     let (mut records, mut documents) = (Vec::new(), Vec::new());
     for wire in frame.records() {
-        let received_at = letter.record.timestamp;
-        let trade = kis::trade(&wire.wire(), received_at).map_err(|e| e.cause.to_owned())?;
-        let value = serde_json::to_vec(&trade).map_err(|e| e.to_string())?;
+        let trade = kis::trade(&wire.wire(), received_at).map_err(|e| refusal(e.cause, &e.message))?;
+        let value = serde_json::to_vec(&trade).map_err(|e| refusal("bad_json", &e.to_string()))?;
         let id = trade.id.as_str().to_owned();
-        records.push(Record {
-            key: Some(trade.symbol.into_bytes()),
-            value: value.clone(),
-            headers: vec![("openbell.id".to_owned(), id.clone().into_bytes()), from.clone()],
-            timestamp: now,
-        });
+        let mut headers = vec![("openbell.id".to_owned(), id.clone().into_bytes())];
+        headers.extend_from_slice(marks);
+        records.push(Record { key: Some(trade.symbol.into_bytes()), value: value.clone(), headers, timestamp: now });
         documents.push(Document { id, body: value, received_at });
     }
     Ok((records, documents))
@@ -248,22 +207,14 @@ async fn mark(log: &dyn Log, topic: &str, letters: &[Letter], done: &BTreeSet<St
     consumer.leave().await
 }
 
-/// A letter's headers as text, in their order; error headers without their prefix.
-pub fn headers(record: &Record) -> Vec<(String, String)> {
-    record
-        .headers
-        .iter()
-        .map(|(n, v)| (n.strip_prefix(PREFIX).unwrap_or(n).to_owned(), String::from_utf8_lossy(v).into_owned()))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::steps::dead_letter::{Refusal, Refuser, Stage, letter};
+    use crate::steps::dead_letter::{Refuser, letter};
     use crate::steps::fixtures::{at, poison, record, trade, wire};
+    use crate::steps::letters::{Ledger, groups};
     use crate::steps::sink::fakes::Stores;
 
     /// A rejected document, a poisoned record, and a frame of two trades that the collector could not read at the time.
@@ -304,7 +255,8 @@ mod tests {
     async fn letters_are_grouped_by_cause_and_repeats_folded() {
         let (_, backends) = filled().await;
         let letters = letters(backends.log.as_ref(), "kis.trades").await.expect("letters");
-        let groups: Vec<_> = groups(&letters).into_iter().map(|g| (g.cause, g.connector, g.count)).collect();
+        let groups: Vec<_> =
+            groups(letters.iter().map(Letter::line)).into_iter().map(|g| (g.cause, g.connector, g.count)).collect();
         let group = |cause: &str, connector: &str| (cause.to_owned(), connector.to_owned(), 1);
         assert_eq!(
             groups,
@@ -317,19 +269,65 @@ mod tests {
     #[tokio::test]
     async fn a_replay_sends_what_can_be_read_once() {
         let (stores, backends) = filled().await;
-        let first = replay(&backends, "kis.trades", "kis.trades", Some("rejected"), at("09:20:00")).await.expect("replayed");
+        let first = replay(&backends, "kis.trades", "kis.trades", &Which::Cause("rejected".into()), at("09:20:00"))
+            .await
+            .expect("replayed");
         assert_eq!((first.letters, first.sent, first.records), (1, 1, 1));
         let again = stores.records("kis.trades").into_iter().find(|r| r.record.header(REPLAY).is_some()).expect("sent");
         let original = record(&trade("005930", 1));
         assert_eq!((again.record.key, again.record.value), (original.key, original.value), "the original bytes");
         assert!(again.record.headers.iter().all(|(n, _)| !n.starts_with(PREFIX)));
         assert_eq!(stores.committed(GROUP), BTreeMap::from([(0, 2)]), "up to the letter that was not replayed");
-        let second = replay(&backends, "kis.trades", "kis.trades", None, at("09:21:00")).await.expect("replayed");
+        let second = replay(&backends, "kis.trades", "kis.trades", &Which::All, at("09:21:00")).await.expect("replayed");
         assert_eq!((second.letters, second.before, second.sent, second.records), (3, 1, 1, 2));
         assert_eq!(second.refused, BTreeMap::from([("bad_utf8".to_owned(), 1)]));
         assert_eq!(stores.raw_ids("kis.trades"), ["kis:2026-11-20:000660:5", "kis:2026-11-20:000660:6"]);
-        let third = replay(&backends, "kis.trades", "kis.trades", None, at("09:22:00")).await.expect("replayed");
+        let third = replay(&backends, "kis.trades", "kis.trades", &Which::All, at("09:22:00")).await.expect("replayed");
         assert_eq!((third.before, third.sent), (2, 0), "a second time does nothing");
         assert_eq!(stores.records("kis.trades").len(), 5);
+    }
+
+    #[tokio::test]
+    async fn one_letter_is_sent_as_it_was_or_edited_and_stays_as_it_is() {
+        let (stores, backends) = filled().await;
+        let one =
+            |offset, edited: Option<&str>| Which::One { partition: 0, offset, edited: edited.map(|e| e.as_bytes().to_vec()) };
+        let send = async |which: Which| replay(&backends, "kis.trades", "kis.trades", &which, at("09:20:00")).await;
+        let before = stores.records("kis.trades.dlq");
+        assert_eq!(send(one(77, None)).await.expect_err("not there").kind, ErrorKind::NotFound);
+        let torn = send(one(2, Some("{\"id\": 1}"))).await.expect("looked at");
+        assert_eq!((torn.sent, torn.refused["undecodable"]), (0, 1));
+        assert!(torn.message.expect("words").contains("not a trade"), "people are told why");
+
+        let mended = trade("000660", 9);
+        let text = serde_json::to_string(&mended).expect("JSON");
+        let done = send(one(2, Some(&text))).await.expect("sent");
+        assert_eq!((done.letters, done.sent, done.records), (1, 1, 1));
+        let sent = stores.records("kis.trades").into_iter().find(|r| r.record.header(EDITED).is_some()).expect("sent");
+        assert_eq!(sent.record.key.as_deref(), Some(b"000660".as_slice()));
+        assert_eq!(sent.record.header("openbell.id"), Some(mended.id.as_str().as_bytes()));
+        assert_eq!(stores.raw_ids("kis.trades"), [mended.id.as_str()]);
+        assert_eq!(stores.records("kis.trades.dlq"), before, "the original stays");
+        assert_eq!(send(one(2, None)).await.expect("looked at").before, 1, "once is enough");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_reads_only_what_is_new_and_sees_replays() {
+        let (_, backends) = filled().await;
+        let log = backends.log.as_ref();
+        let mut ledger = Ledger::new("kis.trades");
+        ledger.look(log).await.expect("looked");
+        let seen: Vec<_> = ledger.lines().map(|l| (l.offset, l.cause.clone(), l.replayed)).collect();
+        let line = |offset, cause: &str, replayed| (offset, cause.to_owned(), replayed);
+        assert_eq!(seen, [line(4, "wrong_width", false), line(2, "undecodable", false), line(0, "rejected", false)]);
+        replay(&backends, "kis.trades", "kis.trades", &Which::Cause("rejected".into()), at("09:20:00")).await.expect("replayed");
+        ledger.look(log).await.expect("looked");
+        let seen: Vec<_> = ledger.lines().map(|l| (l.offset, l.replayed)).collect();
+        assert_eq!(seen, [(4, false), (2, false), (0, true)]);
+        log.delete_topic("kis.trades.dlq").await.expect("deleted");
+        assert!(ledger.look(log).await.expect_err("it is gone").to_string().contains("no such dead-letter topic"));
+        log.create_topic("kis.trades.dlq", 1).await.expect("created");
+        ledger.look(log).await.expect("looked");
+        assert_eq!((ledger.lines().count(), ledger.older()), (0, 0), "a topic made anew is another one");
     }
 }
