@@ -15,6 +15,7 @@ mod simulate;
 mod step;
 mod table;
 mod token;
+mod topics;
 mod trial;
 mod up;
 mod user;
@@ -50,6 +51,9 @@ enum Command {
     /// Look at runs and act on them
     #[command(subcommand)]
     Run(run::Command),
+    /// Look at topics, groups and records
+    #[command(subcommand)]
+    Topics(topics::Command),
     /// Look at and replay dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -85,6 +89,7 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Doctor(a) => doctor::main(a),
         Command::Dag(a) => dag::main(a),
         Command::Run(a) => run::main(a),
+        Command::Topics(a) => topics::main(a),
         Command::Dlq(a) => dlq::main(a),
         Command::User(a) => user::main(a),
         Command::Token(a) => token::main(a),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
-use crate::web::view::format::Zone;
+use crate::web::view::format::{Zone, part};
 
 /// Which daemon is meant.
 #[derive(Debug, Clone, clap::Args)]
@@ -189,14 +189,6 @@ async fn carry_out(command: Command) -> super::exit::Result {
             post(&at.client()?, &format!("/api/v1/dags/{}/resume", part(&dag)), json!({}), at.json).await
         }
     }
-}
-
-/// Percent-encodes a part of a path, so that a name with odd letters reaches the daemon, which says what is wrong with it.
-fn part(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b);
-    // "." and ".." would be taken for folders on the way.
-    let dots = !text.is_empty() && text.bytes().all(|b| b == b'.');
-    text.bytes().map(|b| if plain(b) && !dots { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 async fn post(client: &Client, path: &str, body: Value, json: bool) -> super::exit::Result {
@@ -408,7 +400,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
-        let server = tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), stop.clone()));
+        let server =
+            tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone()));
         let at = || Where { data: "data".into(), url: Some(url.clone()), token_file: None, json: false };
 
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;

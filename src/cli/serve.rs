@@ -153,7 +153,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     .map_err(Failure::unusable)?;
     Note::write_token(&data, &local).map_err(Failure::unusable)?;
     Note { url: url.clone(), pid: std::process::id() }.write(&data).map_err(Failure::unusable)?;
-    let web = tokio::spawn(crate::web::serve_with(listener, handle.clone(), stop.clone(), site));
+    let web = tokio::spawn(crate::web::serve_with(listener, handle.clone(), backends.clone(), stop.clone(), site));
     Ok(House { handle, backends, url, daemon, web, stop, data, _lock: lock })
 }
 

@@ -19,11 +19,11 @@ use crate::domain::ids::{DagName, RunId, StepName};
 /// How long the daemon may take to answer a command, in real time.
 const ANSWER: Duration = Duration::from_secs(30);
 
-type Fields = Result<Form<BTreeMap<String, String>>, FormRejection>;
+pub(super) type Fields = Result<Form<BTreeMap<String, String>>, FormRejection>;
 type Done = Result<Redirect, PageRefusal>;
 
 /// Fields of a form whose token is right.
-fn checked(app: &App, fields: Fields) -> Result<BTreeMap<String, String>, Refusal> {
+pub(super) fn checked(app: &App, fields: Fields) -> Result<BTreeMap<String, String>, Refusal> {
     let Form(fields) =
         fields.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send the form of the page"))?;
     check_token(fields.get("csrf"), &app.csrf)?;

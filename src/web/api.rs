@@ -27,11 +27,11 @@ use crate::domain::run::{Cause, RunState};
 /// The OpenAPI document.
 pub(super) const OPENAPI: &str = include_str!("assets/openapi.json");
 
-type Body = Result<Bytes, BytesRejection>;
-type Reply = Result<Json<Value>, ApiRefusal>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
+pub(super) type Reply = Result<Json<Value>, ApiRefusal>;
 
 /// A JSON body; an empty one counts as `{}`.
-fn body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+pub(super) fn body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     let bytes = body.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|error| {
@@ -43,7 +43,7 @@ fn body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
 }
 
 /// By what door somebody without a name comes, for the audit.
-fn by(headers: &HeaderMap) -> &'static str {
+pub(super) fn by(headers: &HeaderMap) -> &'static str {
     let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     if agent.is_some_and(|a| a.starts_with("openbell-cli/")) { "cli" } else { "api" }
 }

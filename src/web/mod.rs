@@ -7,6 +7,9 @@
 //! | `/dags` | DAGs, import errors, next windows, runs |
 //! | `/runs/{id}` | steps, attempts, results, actions |
 //! | `/runs/{id}/steps/{step}/output` | what an attempt printed |
+//! | `/topics`, `/topics/{name}` | topics, partitions, groups, records |
+//! | `/dead-letters`, `/dead-letters/{topic}/…` | what could not be processed; edit and replay |
+//! | `/market`, `/market/{symbol}` | prices, averages, windows, anomalies |
 //! | `/events` | changed parts of a page, as server-sent events |
 //! | `/api/v1/…` | the same for programs; `/api/v1/openapi.json` lists it |
 //! | `/login`, `/logout`, `/account` | who somebody is |
@@ -19,16 +22,22 @@ mod actions;
 mod api;
 pub mod auth;
 mod connections;
+mod data;
+mod dead_letters;
 mod events;
 mod guard;
 mod health;
+mod market;
 mod output;
 mod pages;
 mod reply;
 mod routes;
 mod server;
+mod topics;
 pub mod view;
 
+#[cfg(test)]
+mod data_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]

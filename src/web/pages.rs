@@ -15,6 +15,7 @@ use crate::domain::ids::RunId;
 /// The stylesheet.
 pub(super) const CSS: &str = include_str!("assets/openbell.css");
 const JS: &str = include_str!("assets/openbell.js");
+const AGAIN: &str = include_str!("assets/again.js");
 const SVG: &str = include_str!("assets/openbell.svg");
 
 /// Today.
@@ -61,6 +62,7 @@ pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Result<R
     let (kind, text) = match file.as_str() {
         "openbell.css" => ("text/css; charset=utf-8", CSS),
         "openbell.js" => ("text/javascript; charset=utf-8", JS),
+        "again.js" => ("text/javascript; charset=utf-8", AGAIN),
         "openbell.svg" => ("image/svg+xml", SVG),
         _ => return Err(Refusal::missing(format!("there is no asset {file}"), "").into()),
     };

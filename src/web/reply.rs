@@ -91,6 +91,8 @@ pub(super) struct Page<'a> {
     /// Where its changes come from; `None` for a page that never changes.
     events: Option<String>,
     fragments: Vec<Fragment>,
+    /// It is asked for again every few seconds.
+    again: bool,
     version: &'static str,
     /// Who is logged in, and the way out.
     who: Html,
@@ -116,7 +118,12 @@ fn badge(caller: &Caller, place: &str) -> Html {
 impl<'a> Page<'a> {
     pub(super) fn new(place: &'a str, title: &'a str, events: Option<String>, fragments: Vec<Fragment>) -> Self {
         let who = badge(&Caller::current(), place);
-        Self { place, title, events, fragments, version: env!("CARGO_PKG_VERSION"), who }
+        Self { place, title, events, fragments, again: false, version: env!("CARGO_PKG_VERSION"), who }
+    }
+
+    /// A page of the stores' figures: the browser asks for it again every few seconds.
+    pub(super) fn again(self) -> Self {
+        Self { again: true, ..self }
     }
 }
 

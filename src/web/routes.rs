@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::reply::{self, Refusal};
 use super::server::Shared;
-use super::{actions, api, auth, events, guard, health, output, pages};
+use super::{actions, api, auth, dead_letters, events, guard, health, market, output, pages, topics};
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -44,6 +44,15 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
         at("get", "/runs/{id}/steps/{step}/output", get(output::api)),
         at("get", "/alerts", get(api::alerts)),
         at("post", "/down", post(api::down)),
+        at("get", "/topics", get(topics::api_list)),
+        at("get", "/topics/{name}", get(topics::api_one)),
+        at("get", "/topics/{name}/records", get(topics::api_records)),
+        at("get", "/dead-letters", get(dead_letters::api_list)),
+        at("get", "/dead-letters/{topic}", get(dead_letters::api_messages)),
+        at("get", "/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::api_message)),
+        at("post", "/dead-letters/replay", post(dead_letters::api_replay)),
+        at("get", "/market", get(market::api_list)),
+        at("get", "/market/{symbol}", get(market::api_one)),
     ]
 }
 
@@ -61,6 +70,14 @@ pub(super) fn router(site: Shared) -> Router {
         .route("/runs/{id}/clear", post(actions::clear))
         .route("/runs/{id}/mark", post(actions::mark))
         .route("/runs/{id}/steps/{step}/output", get(output::page))
+        .route("/topics", get(topics::list))
+        .route("/topics/{name}", get(topics::one))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/{topic}", get(dead_letters::messages))
+        .route("/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::message))
+        .route("/dead-letters/replay", post(dead_letters::replay))
+        .route("/market", get(market::list))
+        .route("/market/{symbol}", get(market::one))
         .route("/events", get(events::events))
         .route("/assets/{file}", get(pages::asset))
         .route("/favicon.ico", get(pages::icon))

@@ -11,7 +11,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{Access, Caller, Settings, random_token};
+use super::data::stores::Stores;
 use super::{connections, routes};
+use crate::backends::Backends;
 use crate::config::Network;
 use crate::daemon::Handle;
 
@@ -49,6 +51,8 @@ pub(super) struct Site {
     pub(super) access: Option<Access>,
     /// Room for live pages.
     pub(super) live: Arc<Semaphore>,
+    /// What pages show of the stores.
+    pub(super) stores: Stores,
 }
 
 /// The site as all requests share it.
@@ -92,9 +96,10 @@ impl App {
 }
 
 impl Site {
-    pub(super) fn new(handle: Handle, stop: CancellationToken, options: Options) -> io::Result<Shared> {
+    pub(super) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Shared> {
         let Options { public_url, trusted_proxies, auth } = options;
         let access = auth.map(Access::open).transpose().map_err(io::Error::other)?;
+        let stores = Stores::new(backends, handle.clone());
         Ok(Arc::new(Self {
             handle,
             form_token: random_token()?,
@@ -104,6 +109,7 @@ impl Site {
             trusted_proxies,
             access,
             live: Arc::new(Semaphore::new(LIVE_PAGES)),
+            stores,
         }))
     }
 }
@@ -118,17 +124,23 @@ fn authority_of(url: &str) -> Option<&str> {
 ///
 /// # Errors
 /// When the listener's address is not a loopback one while nobody has to log in, the users file cannot be used, or the socket fails.
-pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) -> io::Result<()> {
-    serve_with(listener, handle, stop, Options::default()).await
+pub async fn serve(listener: TcpListener, handle: Handle, backends: Backends, stop: CancellationToken) -> io::Result<()> {
+    serve_with(listener, handle, backends, stop, Options::default()).await
 }
 
 /// [`serve`] with settings.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_with(listener: TcpListener, handle: Handle, stop: CancellationToken, options: Options) -> io::Result<()> {
+pub async fn serve_with(
+    listener: TcpListener,
+    handle: Handle,
+    backends: Backends,
+    stop: CancellationToken,
+    options: Options,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
-    let site = Site::new(handle, stop.clone(), options)?;
+    let site = Site::new(handle, backends, stop.clone(), options)?;
     let closed = site.access.as_ref().and_then(Access::accounts).is_some();
     if !address.ip().is_loopback() && !closed {
         return Err(io::Error::new(

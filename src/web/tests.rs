@@ -14,41 +14,47 @@ use super::fixture::{self, Daemon};
 use super::routes::api_routes;
 use crate::daemon::Refused;
 use crate::daemon::handle::Command;
+use crate::steps::sink::fakes::empty;
 
 /// Longest a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Site {
+pub(super) struct Site {
     daemon: Daemon,
-    base: String,
-    client: Client,
+    pub(super) base: String,
+    pub(super) client: Client,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
 
 impl Site {
     async fn up(snapshot: crate::daemon::Snapshot) -> Self {
+        Self::over(snapshot, empty()).await
+    }
+
+    /// A site that shows these stores.
+    pub(super) async fn over(snapshot: crate::daemon::Snapshot, backends: crate::backends::Backends) -> Self {
         let daemon = Daemon::showing(snapshot);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
-        let server = tokio::spawn(super::serve(listener, daemon.handle.clone(), stop.clone()));
+        let server = tokio::spawn(super::serve(listener, daemon.handle.clone(), backends, stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
         Self { daemon, base, client, stop, server }
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, String) {
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
         let reply = self.client.get(format!("{}{path}", self.base)).send().await.expect("an answer");
         (reply.status(), reply.text().await.expect("a body"))
     }
 
-    async fn json(&self, path: &str) -> Value {
+    pub(super) async fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         serde_json::from_str(&body).expect("JSON")
     }
 
-    async fn csrf(&self) -> String {
+    pub(super) async fn csrf(&self) -> String {
         let (_, page) = self.get("/dags").await;
         let at = page.find("name=\"csrf\" value=\"").expect("a token") + 19;
         page[at..at + 64].to_owned()
@@ -82,7 +88,7 @@ impl Site {
         (reply.status(), reply.text().await.expect("a body"), asked.command)
     }
 
-    async fn down(self) {
+    pub(super) async fn down(self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.server).await.expect("the site ends when asked");
         ended.expect("no panic").expect("a clean end");
@@ -324,7 +330,7 @@ async fn readiness_names_what_is_missing() {
 async fn addresses_others_can_reach_are_refused() {
     let daemon = Daemon::showing(fixture::snapshot());
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
-    let error = super::serve(listener, daemon.handle.clone(), CancellationToken::new()).await.expect_err("refused");
+    let error = super::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new()).await.expect_err("refused");
     assert!(error.to_string().contains("openbell user add"), "{error}");
 }
 

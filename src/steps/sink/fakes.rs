@@ -46,6 +46,11 @@ impl Faults {
     }
 }
 
+/// Stores with nothing in them.
+pub(crate) fn empty() -> Backends {
+    Arc::new(Stores::default()).backends()
+}
+
 /// Everything in memory.
 #[derive(Default)]
 pub(crate) struct Stores {

@@ -43,6 +43,11 @@ impl Zone {
         self.text(at, "%A %-d %B %Y")
     }
 
+    /// The calendar day there.
+    pub fn date(&self, at: Timestamp) -> jiff::civil::Date {
+        at.to_zoned(self.0.clone()).date()
+    }
+
     /// The zone's short name at that time: `KST`.
     pub fn label(&self, at: Timestamp) -> String {
         self.text(at, "%Z")
@@ -106,6 +111,34 @@ pub fn speed(times: f64) -> String {
     if times.fract().abs() < 1e-9 { format!("{times:.0}") } else { format!("{times:.1}") }
 }
 
+/// `280,395.69` or `71,200`: KRW, with decimals only where there are some.
+pub fn krw(amount: f64) -> String {
+    if !amount.is_finite() {
+        return "–".to_owned();
+    }
+    let hundredths = (amount.abs() * 100.0).round() as u64;
+    let decimals = if hundredths.is_multiple_of(100) { String::new() } else { format!(".{:02}", hundredths % 100) };
+    format!("{}{}{decimals}", if amount < 0.0 { "−" } else { "" }, count(hundredths / 100))
+}
+
+/// A number with its sign, as [`krw`] shows it: `+1,200`, `−50`, `0`.
+pub fn signed(amount: f64) -> String {
+    if amount > 0.0 { format!("+{}", krw(amount)) } else { krw(amount) }
+}
+
+/// A whole number that should not be below zero.
+pub fn shares(n: i64) -> String {
+    count(n.max(0).unsigned_abs())
+}
+
+/// Percent-encodes a part of a path, so that a name with odd letters comes back as it is.
+pub fn part(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b);
+    // "." and ".." would be taken for folders on the way.
+    let dots = !text.is_empty() && text.bytes().all(|b| b == b'.');
+    text.bytes().map(|b| if plain(b) && !dots { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +153,14 @@ mod tests {
         assert_eq!(spans, ["0 s", "0 s", "59 s", "1 min", "3 min 12 s", "1 h", "1 h 1 min", "1 d 1 h"]);
         assert_eq!([rate(0.04), rate(12.44), rate(1234.0)], ["0.0/s", "12.4/s", "1,234/s"]);
         assert_eq!([speed(120.0), speed(1.5)], ["120", "1.5"]);
+    }
+
+    #[test]
+    fn money_has_thousands_marks_and_a_sign() {
+        assert_eq!([krw(71_200.0), krw(280_395.69), krw(-0.5), krw(f64::NAN)], ["71,200", "280,395.69", "−0.50", "–"]);
+        assert_eq!([signed(1_200.0), signed(-50.0), signed(0.0)], ["+1,200", "−50", "0"]);
+        assert_eq!((shares(-3), shares(12_345)), ("0".to_owned(), "12,345".to_owned()));
+        assert_eq!([part("a/<b>"), part(".."), part("kis-nx:005930")], ["a%2F%3Cb%3E", "%2E%2E", "kis-nx%3A005930"]);
     }
 
     #[test]

@@ -3,13 +3,18 @@
 //! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose HTML changed
 //! are sent and swapped in. Every dynamic text passes askama's escaping on its way into a fragment.
 
+pub(crate) mod chart;
 pub mod dags;
+pub(crate) mod dead_letters;
 pub mod findings;
 pub mod format;
 pub mod hops;
+pub(crate) mod market;
+pub(crate) mod reading;
 pub mod run;
 pub mod timeline;
 pub mod today;
+pub(crate) mod topics;
 pub mod verdict;
 
 use std::fmt;

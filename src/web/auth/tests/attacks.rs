@@ -175,7 +175,9 @@ async fn other_machines_are_served_only_when_everybody_has_to_log_in() {
         let stop = CancellationToken::new();
         // With users it serves until it is stopped, which it is at once.
         stop.cancel();
-        let ended = crate::web::serve_with(listener, house.daemon.handle.clone(), stop, options).await;
+        let ended =
+            crate::web::serve_with(listener, house.daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop, options)
+                .await;
         house.down().await;
         ended
     };
@@ -200,7 +202,9 @@ async fn a_site_that_needs_users_does_not_start_without() {
         };
         let options = Options { auth: Some(settings), ..Options::default() };
         let daemon = Daemon::showing(fixture::snapshot());
-        Site::new(daemon.handle, CancellationToken::new(), options).map(drop).map_err(|error| error.to_string())
+        Site::new(daemon.handle, crate::steps::sink::fakes::empty(), CancellationToken::new(), options)
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     assert!(start().expect_err("no file").contains("openbell user add"));
     store::edit(&path, |_| Ok(())).expect("an empty file");

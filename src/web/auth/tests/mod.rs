@@ -77,7 +77,7 @@ impl House {
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let options = Options { auth: Some(settings), ..options };
-        let site = Site::new(daemon.handle.clone(), stop.clone(), options).expect("a site");
+        let site = Site::new(daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone(), options).expect("a site");
         let server = tokio::spawn(connections::serve(listener, routes::router(site.clone()), stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
         Self { daemon, site, base, client, clock, users: path, stop, server, _folder: folder }

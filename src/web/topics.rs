@@ -1,0 +1,254 @@
+//! Topics, their records and their groups: pages and API.
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::Reply;
+use super::data::kept::{Reading, Trouble};
+use super::data::records::{Look, MOST};
+use super::data::topics::{TopicFacts, Topics};
+use super::pages::path;
+use super::reply::{Page, PageRefusal, Refusal};
+use super::server::App;
+use super::view;
+use crate::daemon::Snapshot;
+
+/// Records shown without a wish.
+const SHOWN: usize = 20;
+/// Things on a page of a list, without a wish and at most.
+const LISTED: usize = 100;
+const MOST_LISTED: usize = 500;
+
+/// A query as it was sent.
+pub(super) fn query<T>(taken: Result<Query<T>, QueryRejection>, remedy: &str) -> Result<T, Refusal> {
+    taken.map(|Query(value)| value).map_err(|error| Refusal::bad(error.body_text().to_lowercase(), remedy))
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    pub(super) limit: Option<usize>,
+    pub(super) after: Option<String>,
+}
+
+/// A part of a list, and after what the next begins.
+pub(super) fn part_of<'a, T>(
+    all: &'a [T],
+    asked: &Asked,
+    name: impl Fn(&T) -> String,
+) -> Result<(&'a [T], Option<String>), Refusal> {
+    let limit = asked.limit.unwrap_or(LISTED);
+    if !(1..=MOST_LISTED).contains(&limit) {
+        return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {MOST_LISTED}")));
+    }
+    let start = match &asked.after {
+        None => 0,
+        Some(after) => {
+            let found = all.iter().position(|item| name(item) == *after);
+            let missing = || {
+                Refusal::bad(format!("after names nothing of the list: \"{after}\""), "give what next of the part before said")
+            };
+            found.ok_or_else(missing)? + 1
+        }
+    };
+    let end = all.len().min(start + limit);
+    let next = (end < all.len()).then(|| all[start..end].last().map(&name)).flatten();
+    Ok((&all[start..end], next))
+}
+
+/// A reading that has something, or why there is nothing.
+pub(super) fn known<T>(reading: &Reading<T>) -> Result<&T, Refusal> {
+    match (&reading.value, &reading.trouble) {
+        (Some((_, value)), _) => Ok(value),
+        (None, Some(trouble)) => Err(refusal(trouble)),
+        (None, None) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet", "ask again")),
+    }
+}
+
+fn refusal(trouble: &Trouble) -> Refusal {
+    let (error, remedy) = trouble.text.split_once("; ").unwrap_or((&trouble.text, "ask again in a moment"));
+    let status = if trouble.missing { StatusCode::NOT_FOUND } else { StatusCode::SERVICE_UNAVAILABLE };
+    let error = if trouble.missing { error.to_owned() } else { format!("{error} (since {})", trouble.since) };
+    Refusal::new(status, error, remedy)
+}
+
+/// What does not exist is a page that says so; what does not answer is said on the page itself.
+pub(super) fn not_missing<T>(reading: &Reading<T>) -> Result<(), Refusal> {
+    match &reading.trouble {
+        Some(trouble) if trouble.missing && reading.value.is_none() => Err(refusal(trouble)),
+        _ => Ok(()),
+    }
+}
+
+/// When it was read, and why it may be old.
+pub(super) fn stamp<T>(reading: &Reading<T>, mut answer: Value) -> Value {
+    answer["read_at"] = json!(reading.value.as_ref().map(|(at, _)| at));
+    answer["trouble"] = json!(reading.trouble.as_ref().map(|t| json!({ "since": t.since, "text": t.text })));
+    answer
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::missing(format!("there is no topic \"{name}\""), "the topics page lists those there are")
+}
+
+/// All topics.
+pub(super) async fn list(State(app): State<App>) -> Response {
+    let reading = app.stores.topics().await;
+    Page::new("topics", "Topics", None, view::topics::list(&app.handle.snapshot(), &reading)).again().into_response()
+}
+
+/// Which records are asked for. Fields of forms may be empty.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wanted {
+    partition: Option<String>,
+    from: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+fn number<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Refusal> {
+    match text.map(str::trim).filter(|t| !t.is_empty()) {
+        None => Ok(None),
+        Some(text) => {
+            let wrong = |_| Refusal::bad(format!("{name} is \"{text}\""), format!("give {name} as a whole number"));
+            text.parse().map(Some).map_err(wrong)
+        }
+    }
+}
+
+impl Wanted {
+    fn look(&self, topic: String) -> Result<Look, Refusal> {
+        let limit = number("limit", self.limit.as_deref())?.unwrap_or(SHOWN);
+        if !(1..=MOST).contains(&limit) {
+            return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {MOST} records")));
+        }
+        let after: Option<u64> = number("after", self.after.as_deref())?;
+        let from = number("from", self.from.as_deref())?.or(after.map(|a| a.saturating_add(1)));
+        Ok(Look { topic, partition: number("partition", self.partition.as_deref())?.unwrap_or(0), from, limit })
+    }
+}
+
+const RECORDS: &str = "ask for partition=N, from=OFFSET, limit=N";
+
+/// One topic, with records of a partition.
+pub(super) async fn one(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, PageRefusal> {
+    let name = path(name)?;
+    let look = query(wanted, RECORDS)?.look(name.clone())?;
+    let reading = app.stores.topics().await;
+    let snapshot = app.handle.snapshot();
+    let fragments = match &reading.value {
+        None => view::topics::list(&snapshot, &reading),
+        Some((_, topics)) => {
+            let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
+            let peek = app.stores.peek(look.clone()).await;
+            not_missing(&peek)?;
+            view::topics::one(&snapshot, &reading, topics, facts, &look, &peek)
+        }
+    };
+    Ok(Page::new("topics", &name, None, fragments).again().into_response())
+}
+
+fn brief(snapshot: &Snapshot, topics: &Topics, facts: &TopicFacts) -> Value {
+    let name = &facts.topic.name;
+    let groups = facts.groups.iter().map(|(group, at)| json!({ "group": group, "lag": facts.total_lag(at) }));
+    json!({
+        "name": name,
+        "partitions": facts.topic.partitions.len(),
+        "records": facts.records(),
+        "rate_per_second": snapshot.gauges.rates.get(name),
+        "newest": facts.newest(),
+        "dead_letters": topics.dead_letters(name),
+        "groups": groups.collect::<Vec<_>>(),
+    })
+}
+
+/// All topics, for programs.
+pub(super) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
+    let asked = query(asked, "ask for limit=N and after=NAME")?;
+    let reading = app.stores.topics().await;
+    let (topics, snapshot) = (known(&reading)?, app.handle.snapshot());
+    let (part, next) = part_of(&topics.topics, &asked, |t| t.topic.name.clone())?;
+    let lines: Vec<_> = part.iter().map(|facts| brief(&snapshot, topics, facts)).collect();
+    Ok(Json(stamp(&reading, json!({ "topics": lines, "next": next, "timezone": snapshot.timezone }))))
+}
+
+/// One topic, for programs.
+pub(super) async fn api_one(State(app): State<App>, name: Result<Path<String>, PathRejection>) -> Reply {
+    let name = path(name)?;
+    let reading = app.stores.topics().await;
+    let (topics, snapshot) = (known(&reading)?, app.handle.snapshot());
+    let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
+    let mut answer = brief(&snapshot, topics, facts);
+    let ranges = facts.topic.partitions.iter().zip(&facts.newest).enumerate();
+    let partitions =
+        ranges.map(|(n, (range, newest))| json!({ "partition": n, "start": range.start, "end": range.end, "newest": newest }));
+    answer["partitions"] = partitions.collect();
+    let groups = facts.groups.iter().map(|(group, at)| {
+        let each = at.iter().enumerate().map(|(n, next)| json!({ "partition": n, "next": next, "lag": facts.lag(n, *next) }));
+        json!({ "group": group, "lag": facts.total_lag(at), "partitions": each.collect::<Vec<_>>() })
+    });
+    answer["groups"] = groups.collect();
+    answer["timezone"] = json!(snapshot.timezone);
+    Ok(Json(stamp(&reading, answer)))
+}
+
+/// Records of a partition, for programs.
+pub(super) async fn api_records(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Reply {
+    let look = query(wanted, RECORDS)?.look(path(name)?)?;
+    let reading = app.stores.peek(look.clone()).await;
+    let peek = known(&reading)?;
+    let answer = json!({
+        "topic": look.topic,
+        "partition": look.partition,
+        "start": peek.range.start,
+        "end": peek.range.end,
+        "records": peek.records,
+        "next": peek.next().map(|next| next - 1),
+        "timezone": app.handle.snapshot().timezone,
+    });
+    Ok(Json(stamp(&reading, answer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_given_in_parts() {
+        let all = ["a", "b", "c"];
+        let part = |limit, after: Option<&str>| {
+            part_of(&all, &Asked { limit, after: after.map(str::to_owned) }, |t| (*t).to_owned()).map_err(|r| r.error)
+        };
+        assert_eq!(part(None, None), Ok((&all[..], None)));
+        assert_eq!(part(Some(2), None), Ok((&all[..2], Some("b".to_owned()))));
+        assert_eq!(part(Some(2), Some("b")), Ok((&all[2..], None)));
+        assert!(part(Some(0), None).is_err() && part(Some(501), None).is_err());
+        assert!(part(None, Some("x")).expect_err("not there").contains("names nothing"));
+    }
+
+    #[test]
+    fn what_is_asked_of_records_is_checked() {
+        let wanted = |from: &str, limit: &str| Wanted { from: Some(from.into()), limit: Some(limit.into()), ..Wanted::default() };
+        let look = wanted("", "").look("t".into()).expect("empty fields are no wish");
+        assert_eq!((look.from, look.limit, look.partition), (None, SHOWN, 0));
+        assert_eq!(wanted("7", "100").look("t".into()).expect("fine").from, Some(7));
+        let after = Wanted { after: Some("7".into()), ..Wanted::default() };
+        assert_eq!(after.look("t".into()).expect("fine").from, Some(8));
+        for (from, limit) in [("x", "1"), ("-1", "1"), ("", "0"), ("", "101")] {
+            assert!(wanted(from, limit).look("t".into()).is_err(), "{from} {limit}");
+        }
+    }
+}

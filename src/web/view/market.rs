@@ -1,0 +1,245 @@
+//! The market: what each symbol did today, and one symbol's day.
+
+use askama::Template;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use super::chart::{Drawing, HEIGHT, LOW, WIDTH, draw};
+use super::format::{Zone, count, krw, part, shares, signed, span};
+use super::reading::head;
+use super::{Fragment, Pair};
+use crate::daemon::Snapshot;
+use crate::web::data::kept::Reading;
+use crate::web::data::market::{Anomaly, Chart, Market, SymbolFacts, Window};
+use crate::web::data::records::Format;
+
+/// A symbol without a trade for longer is quiet.
+const QUIET_SECONDS: i64 = 300;
+/// Windows in the table.
+const WINDOWS: usize = 20;
+
+/// The list of symbols.
+#[derive(Debug, Template)]
+#[template(path = "market.html")]
+struct List {
+    days: Vec<Day>,
+    rows: Vec<Row>,
+    totals: Vec<Pair>,
+    zone: String,
+    read: bool,
+}
+
+#[derive(Debug)]
+struct Day {
+    date: String,
+    shown: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    name: String,
+    address: String,
+    last: String,
+    change: String,
+    percent: String,
+    way: &'static str,
+    vwap: String,
+    exchange: String,
+    equal: bool,
+    volume: String,
+    trades: String,
+    at: String,
+    age: String,
+    light: &'static str,
+    missing: String,
+    gap: bool,
+}
+
+/// KRW of a decimal.
+fn amount(decimal: Decimal) -> f64 {
+    decimal.to_f64().unwrap_or(f64::NAN)
+}
+
+fn or_none(amount: Option<f64>) -> String {
+    amount.map_or_else(|| "–".to_owned(), krw)
+}
+
+/// How long ago the last trade was, and the style class of its light. A day that is over has no age.
+fn age(at: Option<Timestamp>, date: Date, now: Timestamp, zone: &Zone) -> (String, &'static str) {
+    match at {
+        Some(_) if zone.date(now) != date => ("day over".to_owned(), "quiet"),
+        Some(at) => {
+            let seconds = now.duration_since(at).as_secs();
+            (format!("{} ago", span(seconds)), if seconds <= QUIET_SECONDS { "good" } else { "quiet" })
+        }
+        None => ("–".to_owned(), "quiet"),
+    }
+}
+
+fn row(facts: &SymbolFacts, date: Date, now: Timestamp, zone: &Zone) -> Row {
+    let session = &facts.session;
+    let change = facts.last.as_ref().and_then(|l| l.change()).map(|(won, percent)| (amount(won), amount(percent)));
+    let (age, light) = age(session.trade_time, date, now, zone);
+    Row {
+        name: facts.name.clone(),
+        address: format!("/market/{}?date={date}", part(&facts.name)),
+        last: or_none(facts.last.as_ref().map(|l| amount(l.price))),
+        change: change.map_or_else(|| "–".to_owned(), |(won, _)| signed(won)),
+        percent: change.map_or_else(String::new, |(_, percent)| format!("{} %", signed(percent))),
+        way: match change {
+            Some((won, _)) if won > 0.0 => "up",
+            Some((won, _)) if won < 0.0 => "down",
+            _ => "",
+        },
+        vwap: or_none(session.vwap),
+        exchange: or_none(session.exchange_vwap()),
+        equal: session.exchange_equal,
+        volume: shares(session.volume),
+        trades: count(session.trades),
+        at: session.trade_time.map_or_else(|| "–".to_owned(), |at| zone.time(at)),
+        age,
+        light,
+        missing: if session.missing() > 0 { shares(session.missing()) } else { "none".to_owned() },
+        gap: session.missing() > 0,
+    }
+}
+
+/// The page of all symbols.
+pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>) -> Vec<Fragment> {
+    let zone = Zone::new(&snapshot.timezone);
+    let mut page = List {
+        days: Vec::new(),
+        rows: Vec::new(),
+        totals: Vec::new(),
+        zone: zone.label(snapshot.now),
+        read: reading.value.is_some(),
+    };
+    let (mut title, mut address) = ("Market".to_owned(), "/market".to_owned());
+    if let Some((_, market)) = &reading.value
+        && let Some(date) = market.date
+    {
+        title = format!("Market, {date}");
+        address = format!("/market?date={date}");
+        page.days = market.dates.iter().take(15).map(|d| Day { date: d.to_string(), shown: *d == date }).collect();
+        page.rows = market.symbols.iter().map(|s| row(s, date, snapshot.now, &zone)).collect();
+        let sum = |of: fn(&SymbolFacts) -> i64| market.symbols.iter().map(of).sum::<i64>();
+        page.totals = vec![
+            Pair::new("symbols", count(market.symbols.len() as u64)),
+            Pair::new("trades", shares(sum(|s| i64::try_from(s.session.trades).unwrap_or(i64::MAX)))),
+            Pair::new("shares", shares(sum(|s| s.session.volume))),
+            Pair::new("shares in gaps", shares(sum(|s| s.session.missing()))),
+        ];
+    }
+    vec![head(&title, Vec::new(), address, reading, &zone), Fragment::new("market", &page)]
+}
+
+/// One symbol's day.
+#[derive(Debug, Template)]
+#[template(path = "symbol.html")]
+struct One {
+    name: String,
+    facts: Vec<Pair>,
+    way: &'static str,
+    last: String,
+    change: String,
+    drawing: Drawing,
+    width: f64,
+    height: f64,
+    low: f64,
+    windows: Vec<WindowRow>,
+    more: usize,
+    anomalies: Vec<AnomalyRow>,
+    zone: String,
+}
+
+#[derive(Debug)]
+struct WindowRow {
+    span: String,
+    vwap: String,
+    low: String,
+    high: String,
+    volume: String,
+    trades: String,
+}
+
+#[derive(Debug)]
+struct AnomalyRow {
+    rule: String,
+    window: WindowRow,
+    trades: usize,
+    messages: Vec<MessageRow>,
+}
+
+#[derive(Debug)]
+struct MessageRow {
+    id: String,
+    text: String,
+    cut: bool,
+}
+
+fn window(w: &Window, zone: &Zone) -> WindowRow {
+    WindowRow {
+        span: format!("{}–{}", zone.time(w.window_start), zone.time(w.window_end)),
+        vwap: or_none(w.vwap),
+        low: krw(w.min_price),
+        high: krw(w.max_price),
+        volume: shares(w.volume),
+        trades: count(w.trades),
+    }
+}
+
+fn anomaly(told: &Anomaly, zone: &Zone) -> AnomalyRow {
+    let rule = match told.rule.as_str() {
+        "range" => "range: span at least 5 %, highest at least 3 % above the average".to_owned(),
+        other => other.to_owned(),
+    };
+    let messages = told.messages.iter().map(|(id, shown)| MessageRow {
+        id: id.clone(),
+        text: if shown.format == Format::Hex { format!("hex {}", shown.text) } else { shown.pretty() },
+        cut: shown.cut,
+    });
+    AnomalyRow { rule, window: window(&told.window, zone), trades: told.event_ids.len(), messages: messages.collect() }
+}
+
+/// The page of a symbol.
+pub(crate) fn one(snapshot: &Snapshot, name: &str, reading: &Reading<Chart>) -> Vec<Fragment> {
+    let zone = Zone::new(&snapshot.timezone);
+    let Some((_, chart)) = &reading.value else {
+        let back = vec![Pair::new("Market", "/market")];
+        return vec![head(name, back, format!("/market/{}", part(name)), reading, &zone)];
+    };
+    let line = row(&chart.facts, chart.date, snapshot.now, &zone);
+    let told = chart.anomalies.iter().map(|a| &a.window);
+    let session = &chart.facts.session;
+    let page = One {
+        name: name.to_owned(),
+        facts: vec![
+            Pair::new("open", or_none(chart.facts.last.as_ref().and_then(|l| l.open).map(amount))),
+            Pair::new("low", krw(session.min_price)),
+            Pair::new("high", krw(session.max_price)),
+            Pair::new("VWAP received", line.vwap),
+            Pair::new("VWAP of the exchange", format!("{}{}", line.exchange, if line.equal { ", equal" } else { "" })),
+            Pair::new("volume", format!("{} shares", line.volume)),
+            Pair::new("trades", line.trades),
+            Pair::new("shares in gaps", line.missing),
+            Pair::new("last trade", format!("{} ({})", line.at, line.age)),
+        ],
+        way: line.way,
+        last: line.last,
+        change: format!("{} {}", line.change, line.percent).trim().to_owned(),
+        drawing: draw(&chart.windows, told, &zone),
+        width: WIDTH,
+        height: HEIGHT,
+        low: LOW,
+        windows: chart.windows.iter().rev().take(WINDOWS).map(|w| window(w, &zone)).collect(),
+        more: chart.windows.len().saturating_sub(WINDOWS),
+        anomalies: chart.anomalies.iter().map(|a| anomaly(a, &zone)).collect(),
+        zone: zone.label(snapshot.now),
+    };
+    let back = vec![Pair::new("Market", format!("/market?date={}", chart.date))];
+    let address = format!("/market/{}?date={}", part(name), chart.date);
+    let title = format!("{name}, {}", chart.date);
+    vec![head(&title, back, address, reading, &zone), Fragment::new("symbol", &page)]
+}
