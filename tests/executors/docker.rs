@@ -183,7 +183,7 @@ async fn the_keeper_holds_the_deadline_of_a_container_with_nobody_watching() {
     spec.deadline = Some(deadline);
     let mut ear = start(&first, &spec).await;
     ear.started().await;
-    wait_until("it runs, and its keeper", || output(&spec).contains("deaf") && !has_ended(&keeper(&spec))).await;
+    wait_until("it runs, and its keeper", || output(&spec).contains("deaf") && has_keeper(&spec)).await;
     drop((first, ear));
     // What ends other processes does not end it.
     let pid = rustix::process::Pid::from_raw(read(keeper(&spec)).trim().parse().expect("a number")).expect("a pid");
@@ -225,7 +225,7 @@ async fn a_keeper_is_started_anew_and_ends_with_its_attempt() {
     let mut spec = numbered(&floor, ExecutorKind::Docker, 1, &cast(ExecutorKind::Docker).polite);
     spec.deadline = Some(start_of_day() + LONG);
     start(&first, &spec).await.started().await;
-    wait_until("its keeper runs", || !has_ended(&keeper(&spec))).await;
+    wait_until("its keeper runs", || has_keeper(&spec)).await;
     let before = read(keeper(&spec));
     drop(first);
     kill(before.trim().parse().expect("a process id"));
@@ -233,7 +233,7 @@ async fn a_keeper_is_started_anew_and_ends_with_its_attempt() {
     let second = executor(&floor);
     let (reports, ear) = mpsc::unbounded_channel();
     second.adopt(&spec.id, reports).await;
-    wait_until("it has another", || read(keeper(&spec)) != before && !has_ended(&keeper(&spec))).await;
+    wait_until("it has another", || read(keeper(&spec)) != before && has_keeper(&spec)).await;
     wait_until("it runs", || output(&spec).contains("counted")).await;
     second.stop(&spec.id, StopSignal::Term, LONG).await;
     assert_eq!(Ear(ear).exit().await.0, Exit::Code(0));
@@ -244,7 +244,7 @@ async fn a_keeper_is_started_anew_and_ends_with_its_attempt() {
     spec.id.attempt = 2;
     spec.folder = floor.runs().join(spec.id.path());
     start(&second, &spec).await.started().await;
-    wait_until("its keeper runs", || !has_ended(&keeper(&spec))).await;
+    wait_until("its keeper runs", || has_keeper(&spec)).await;
     drop(second);
     let (pid, name) = (floor.file("keeper"), read(spec.folder.join("container")));
     std::fs::copy(keeper(&spec), &pid).expect("copied");

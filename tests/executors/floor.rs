@@ -128,6 +128,11 @@ pub fn keeper(spec: &AttemptSpec) -> PathBuf {
     spec.folder.join("keeper.lock")
 }
 
+/// Whether an attempt has a living keeper that has written down who it is.
+pub fn has_keeper(spec: &AttemptSpec) -> bool {
+    read(keeper(spec)).ends_with('\n') && !has_ended(&keeper(spec))
+}
+
 /// What came of one attempt.
 pub struct Ear(pub mpsc::UnboundedReceiver<Report>);
 
