@@ -31,6 +31,7 @@ const BODY_OF_STRANGERS: usize = 64 * 1024;
 const BODY_OF_OPERATORS: usize = 4 * 1024 * 1024;
 
 /// Why a request goes no further.
+#[derive(Debug)]
 struct Stopped {
     caller: Caller,
     refusal: Refusal,
@@ -41,11 +42,11 @@ struct Stopped {
 }
 
 impl Stopped {
-    fn new(caller: Caller, refusal: Refusal) -> Self {
-        Self { caller, refusal, wait: None, to_login: None }
+    fn new(caller: Caller, refusal: Refusal) -> Box<Self> {
+        Box::new(Self { caller, refusal, wait: None, to_login: None })
     }
 
-    fn status(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn status(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Box<Self> {
         Self::new(Caller::stranger(), Refusal::new(status, error, remedy))
     }
 }
@@ -85,8 +86,8 @@ pub(in crate::web) async fn door(State(site): State<Shared>, mut request: Reques
     answer
 }
 
-fn stop(stopped: Stopped, programs: bool) -> Response {
-    let Stopped { refusal, wait, to_login, .. } = stopped;
+fn stop(stopped: Box<Stopped>, programs: bool) -> Response {
+    let Stopped { refusal, wait, to_login, .. } = *stopped;
     if let Some(next) = to_login {
         let query = if next == "/" {
             String::new()
@@ -106,7 +107,7 @@ fn stop(stopped: Stopped, programs: bool) -> Response {
     answer
 }
 
-async fn enter(site: &Site, request: Request, visitor: Visitor) -> Result<(Caller, Request), Stopped> {
+async fn enter(site: &Site, request: Request, visitor: Visitor) -> Result<(Caller, Request), Box<Stopped>> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let needed = need(&method, uri.path(), site.access.as_ref().is_some_and(|a| a.metrics_open));
     let caller = identify(site, request.headers(), visitor, needed)?;
@@ -130,7 +131,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Who asks.
-fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) -> Result<Caller, Stopped> {
+fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) -> Result<Caller, Box<Stopped>> {
     let anyone = || Caller { who: Who::Anyone, role: Some(Role::Operator), csrf: site.form_token.clone() };
     let Some(access) = &site.access else { return Ok(anyone()) };
     let Some(accounts) = access.accounts() else { return Ok(anyone()) };
@@ -143,12 +144,14 @@ fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) ->
     Ok(session.and_then(|id| access.by_session(&accounts, id)).unwrap_or_else(Caller::stranger))
 }
 
-fn refused_token(why: NotIn) -> Stopped {
+fn refused_token(why: NotIn) -> Box<Stopped> {
     match why {
         NotIn::Wait(wait) => {
             let error = format!("too many wrong tokens came from this address; the next is looked at in {} s", seconds(wait));
             let remedy = "send the right one; `openbell token create NAME` makes one";
-            Stopped { wait: Some(wait), ..Stopped::status(StatusCode::TOO_MANY_REQUESTS, error, remedy) }
+            let mut stopped = Stopped::status(StatusCode::TOO_MANY_REQUESTS, error, remedy);
+            stopped.wait = Some(wait);
+            stopped
         }
         NotIn::Wrong | NotIn::Busy => {
             let remedy = "it may have expired or been revoked; `openbell token list` shows what counts, `openbell token create NAME` makes one";
@@ -158,7 +161,7 @@ fn refused_token(why: NotIn) -> Stopped {
 }
 
 /// Whether a caller may do what they ask for. Pure.
-fn admit(caller: &Caller, needed: Need, method: &Method, place: &str) -> Result<(), Stopped> {
+fn admit(caller: &Caller, needed: Need, method: &Method, place: &str) -> Result<(), Box<Stopped>> {
     let asks = matches!(*method, Method::GET | Method::HEAD);
     let path = place.split('?').next().unwrap_or_default();
     let role = match (needed, caller.role) {
@@ -178,8 +181,9 @@ fn admit(caller: &Caller, needed: Need, method: &Method, place: &str) -> Result<
         return Err(Stopped::status(StatusCode::UNAUTHORIZED, "nobody is logged in", remedy));
     }
     if asks {
-        let to_login = Some(place.to_owned());
-        return Err(Stopped { to_login, ..Stopped::status(StatusCode::UNAUTHORIZED, "nobody is logged in", "log in first") });
+        let mut stopped = Stopped::status(StatusCode::UNAUTHORIZED, "nobody is logged in", "log in first");
+        stopped.to_login = Some(place.to_owned());
+        return Err(stopped);
     }
     Err(Stopped::status(
         StatusCode::UNAUTHORIZED,
@@ -188,7 +192,7 @@ fn admit(caller: &Caller, needed: Need, method: &Method, place: &str) -> Result<
     ))
 }
 
-async fn collect(body: Body, most: usize, patience: Duration) -> Result<Bytes, Stopped> {
+async fn collect(body: Body, most: usize, patience: Duration) -> Result<Bytes, Box<Stopped>> {
     match tokio::time::timeout(patience, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => {
@@ -204,7 +208,7 @@ async fn collect(body: Body, most: usize, patience: Duration) -> Result<Bytes, S
 }
 
 /// Whether a form carries the token of the caller's session, which no page of another site knows.
-async fn check_form(caller: &Caller, headers: &HeaderMap, body: Bytes) -> Result<(), Stopped> {
+async fn check_form(caller: &Caller, headers: &HeaderMap, body: Bytes) -> Result<(), Box<Stopped>> {
     let mut form = Request::new(Body::from(body));
     if let Some(kind) = headers.get(CONTENT_TYPE) {
         form.headers_mut().insert(CONTENT_TYPE, kind.clone());
@@ -245,10 +249,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_endless_or_slow_is_given_up() {
         let slow = Body::from_stream(stream::once(async { Ok::<_, std::io::Error>("a") }).chain(stream::pending()));
-        let stopped = collect(slow, 100, Duration::from_millis(20)).await.err().expect("too slow");
+        let stopped = collect(slow, 100, Duration::from_millis(20)).await.expect_err("too slow");
         assert_eq!(stopped.refusal.status, StatusCode::REQUEST_TIMEOUT);
         let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>("aaaaaaaaaa")));
-        let stopped = collect(endless, 100, Duration::from_secs(20)).await.err().expect("too much");
+        let stopped = collect(endless, 100, Duration::from_secs(20)).await.expect_err("too much");
         assert_eq!(stopped.refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert!(collect(Body::from("fine"), 100, Duration::from_secs(20)).await.is_ok_and(|bytes| bytes == "fine"));
     }

@@ -147,6 +147,15 @@ async fn an_address_that_tries_many_names_waits_and_a_proxys_clients_are_told_ap
 }
 
 #[tokio::test]
+async fn what_is_typed_into_the_login_comes_back_as_text() {
+    let house = House::up().await;
+    let typed = "\"><script>alert(1)</script>";
+    let page = house.try_login(typed, "a wrong password", &format!("/dags?{typed}")).await.text().await.expect("a page");
+    assert!(!page.contains("<script>alert") && page.contains("&#60;script&#62;alert(1)"), "{page}");
+    house.down().await;
+}
+
+#[tokio::test]
 async fn what_a_stranger_may_send_is_small() {
     let house = House::up().await;
     let (cookie, csrf) = house.login_page().await;
