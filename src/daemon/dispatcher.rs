@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::handle::Request;
 use super::hands::{Executors, Task, spec};
 use super::journal::JournalError;
-use super::snapshot::{Gauges, Problem, Snapshot};
+use super::snapshot::{Gauges, Problem, QueuedMail, Snapshot};
 use super::truth::{Effect, Truth};
 use super::views::{self, Parts};
 use crate::clock::Clock;
@@ -37,8 +37,8 @@ pub struct Inputs {
     pub folder: mpsc::Receiver<Folder>,
     /// Store figures.
     pub gauges: watch::Receiver<Gauges>,
-    /// Keys of mails waiting to be sent.
-    pub queued: watch::Receiver<Vec<String>>,
+    /// Mails waiting to be sent.
+    pub queued: watch::Receiver<Vec<QueuedMail>>,
 }
 
 /// The loop's own state.

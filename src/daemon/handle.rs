@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::snapshot::Snapshot;
+use super::snapshot::{RunView, Snapshot};
 use crate::domain::ids::{DagName, RunId, StepName};
+use crate::state::{Store, StoreError};
 
 /// A command somebody gave, with who gave it.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub enum Command {
     Kill(RunId, StepName),
     /// Stop (true) or resume (false) scheduled starts of a DAG.
     Pause(DagName, bool),
+    /// Mail those whom DAGs name for alerts, to see that mail arrives; of one DAG or of all.
+    TestMail(Option<DagName>),
     /// End the daemon; with `drain` every run is cancelled first and its teardown done.
     Down {
         /// Drain first.
@@ -63,6 +66,7 @@ impl Command {
             Self::Mark(run, step, success) => (if *success { "mark succeeded" } else { "mark failed" }, format!("{run}/{step}")),
             Self::Kill(run, step) => ("kill", format!("{run}/{step}")),
             Self::Pause(dag, paused) => (if *paused { "pause" } else { "resume" }, dag.to_string()),
+            Self::TestMail(dag) => ("test mail", dag.as_ref().map(DagName::to_string).unwrap_or_default()),
             Self::Down { drain } => (if *drain { "down, draining" } else { "down" }, String::new()),
         }
     }
@@ -79,12 +83,32 @@ pub struct Handle {
     commands: mpsc::Sender<Request>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     runs_dir: PathBuf,
+    /// Ended runs that snapshots do not hold. Weak: whoever keeps a handle does not keep the journal of a daemon that has ended.
+    store: Option<Weak<dyn Store>>,
 }
 
 impl Handle {
     /// Ties the ends together; the daemon does this once.
     pub(crate) fn new(commands: mpsc::Sender<Request>, snapshot: watch::Receiver<Arc<Snapshot>>, runs_dir: PathBuf) -> Self {
-        Self { commands, snapshot, runs_dir }
+        Self { commands, snapshot, runs_dir, store: None }
+    }
+
+    /// Lets it read ended runs that snapshots do not hold.
+    pub(crate) fn with_store(self, store: &Arc<dyn Store>) -> Self {
+        Self { store: Some(Arc::downgrade(store)), ..self }
+    }
+
+    /// A run: the snapshot's, else its end as the journal keeps it; `None` when there is none of this id.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn run(&self, id: &RunId) -> Result<Option<RunView>, StoreError> {
+        if let Some(view) = self.snapshot().runs.iter().find(|v| v.run.id == *id) {
+            return Ok(Some(view.clone()));
+        }
+        let Some(store) = self.store.as_ref().and_then(Weak::upgrade) else { return Ok(None) };
+        let run = store.finished_run(id).await?;
+        Ok(run.map(|run| RunView { run, statuses: BTreeMap::new() }))
     }
 
     /// The newest snapshot.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::alerts::{Book, Letterhead};
-use super::handle::Command;
+use super::handle::{Command, Refused};
+use super::history::History;
 use crate::backends::mail::Message;
 use crate::domain::alert::AlertStates;
 use crate::domain::event::Stamped;
@@ -27,6 +28,8 @@ pub struct JournalError(#[from] StoreError);
 const ENDED_READ: usize = 50;
 /// Of these, how many have their alerts told again on the page.
 const ALERTS_OF: usize = 10;
+/// Audit entries held for the page; the journal and its export hold all that are kept.
+const AUDITS: usize = 2_000;
 
 /// The journal, with the small things in memory.
 pub struct Journal {
@@ -35,6 +38,10 @@ pub struct Journal {
     planned: BTreeMap<DagName, Timestamp>,
     /// Ids of all runs it ever held and still holds.
     known: BTreeSet<RunId>,
+    /// Ended runs in brief.
+    history: Arc<History>,
+    /// Who did what, newest first.
+    audits: Arc<Vec<Audit>>,
 }
 
 /// What was in it.
@@ -85,6 +92,7 @@ impl Journal {
         let mut book = Book::new(store.alerts().await?);
         let ended = store.finished(None, usize::MAX).await?;
         let known: BTreeSet<RunId> = ended.iter().map(|r| r.id.clone()).collect();
+        let history = Arc::new(History::of(ended.iter()));
         for run in ended.iter().take(ALERTS_OF).rev() {
             book.retell(head, &store.events(&run.id).await?.events);
         }
@@ -111,7 +119,8 @@ impl Journal {
         }
         let known = known.into_iter().chain(runs.keys().cloned()).collect();
         let (pauses, planned) = (store.pauses().await?, store.high_water().await?);
-        Ok(Loaded { journal: Self { store, pauses, planned, known }, runs, book, notices })
+        let audits = Arc::new(store.audit(AUDITS).await?);
+        Ok(Loaded { journal: Self { store, pauses, planned, known, history, audits }, runs, book, notices })
     }
 
     /// The store, for the outbox.
@@ -146,12 +155,33 @@ impl Journal {
             (id.clone(), stamped)
         });
         self.store.append_all(event.into_iter().collect(), extra).await?;
+        if let Some(run) = write.ended {
+            Arc::make_mut(&mut self.history).put(run);
+        }
         Ok(())
     }
 
     /// Whether a run of this id exists or existed.
     pub fn knows(&self, id: &RunId) -> bool {
         self.known.contains(id)
+    }
+
+    /// Every ended run that is kept, in brief.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Who did what, newest first.
+    pub fn audits(&self) -> &Arc<Vec<Audit>> {
+        &self.audits
+    }
+
+    /// The end of a run that is not held in memory any more.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn finished_run(&self, id: &RunId) -> Result<Option<Run>, JournalError> {
+        Ok(self.store.finished_run(id).await?)
     }
 
     /// Paused DAGs.
@@ -193,14 +223,28 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes who gave which command and whether it was carried out.
+    /// Notes who gave which command and what came of it.
     ///
     /// # Errors
     /// When it could not be made durable.
-    pub async fn audit(&mut self, by: &str, command: &Command, done: bool, at: Timestamp) -> Result<(), JournalError> {
+    pub async fn audit(
+        &mut self,
+        by: &str,
+        command: &Command,
+        answer: &Result<String, Refused>,
+        at: Timestamp,
+    ) -> Result<(), JournalError> {
         let (what, subject) = command.in_words();
-        let detail = if done { "done" } else { "refused" }.to_owned();
-        self.store.put(vec![Put::Audit(Audit { at, who: by.to_owned(), what: what.to_owned(), subject, detail })]).await?;
+        let detail = match answer {
+            Ok(run) if matches!(command, Command::Trigger { .. }) => format!("done: {run}"),
+            Ok(_) => "done".to_owned(),
+            Err(Refused(why)) => format!("refused: {why}"),
+        };
+        let entry = Audit { at, who: by.to_owned(), what: what.to_owned(), subject, detail };
+        self.store.put(vec![Put::Audit(entry.clone())]).await?;
+        let audits = Arc::make_mut(&mut self.audits);
+        audits.insert(0, entry);
+        audits.truncate(AUDITS);
         Ok(())
     }
 
@@ -220,6 +264,12 @@ impl Journal {
     pub async fn prune(&mut self, now: Timestamp, keep: Duration) -> Result<Vec<RunId>, JournalError> {
         let before = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
         let pruned = self.store.prune(before).await?;
+        if !pruned.runs.is_empty() {
+            Arc::make_mut(&mut self.history).forget(&pruned.runs);
+        }
+        if pruned.audit_entries > 0 {
+            Arc::make_mut(&mut self.audits).retain(|entry| entry.at >= before);
+        }
         // Their ids stay known for this life: a session that had a run does not get another.
         Ok(pruned.runs)
     }

@@ -226,3 +226,54 @@ async fn a_notice_is_told_once_whatever_repeats_it() {
     let events = day.journaled().await;
     assert_eq!(events.iter().filter(|e| matches!(e, RunEvent::Noticed { .. })).count(), 2, "{events:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_audited_and_a_test_mail_leaves() {
+    use super::handle::Command;
+    let mut day = Life::new().await;
+    let dag: crate::domain::ids::DagName = "day".parse().expect("a name");
+    let answer = day.handle.command("ann", Command::TestMail(Some(dag.clone()))).await.expect("queued");
+    assert!(answer.contains("oncall@example.com"), "{answer}");
+    let refused = day.handle.command("bob", Command::Pause("other".parse().expect("a name"), true)).await;
+    assert!(refused.is_err());
+    day.until("the audit tells both, and the mail has left", |s| {
+        s.audit.len() == 2
+            && s.audit[0].who == "bob"
+            && s.audit[0].detail.starts_with("refused: there is no DAG other")
+            && (s.audit[1].what.as_str(), s.audit[1].subject.as_str()) == ("test mail", "day")
+            && s.outbox.is_empty()
+    })
+    .await;
+    let mails = std::fs::read_dir(day.folder.path().join("outbox")).expect("an outbox").count();
+    assert_eq!(mails, 1);
+    day.end().await;
+    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    assert_eq!(day.handle.snapshot().audit.len(), 2, "it outlives the daemon");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_ended_is_in_the_history_of_this_life_and_the_next() {
+    use super::handle::Command;
+    let mut day = Life::new().await;
+    for step in ["collector", "sink"] {
+        day.script.until_started(&day.id(step)).await;
+        day.script.started(&day.id(step));
+        day.until_step(step, "it runs", |s| s.state == StepState::Running).await;
+    }
+    let run = day.id("collector").run;
+    day.handle.command("ann", Command::Cancel(run.clone())).await.expect("cancelled");
+    for step in ["collector", "sink"] {
+        let asked =
+            |calls: &[Call]| calls.iter().any(|c| matches!(c, Call::Stop { attempt, .. } if attempt.step.as_str() == step));
+        tokio::time::timeout(Duration::from_secs(20), day.script.until(asked)).await.expect("it is asked to stop");
+        day.script.send(&day.id(step), News::Exited { exit: crate::domain::run::Exit::Code(0), result: None });
+    }
+    day.until("the run is in the history", |s| s.history.runs().iter().any(|b| b.id == run)).await;
+    let brief = day.handle.snapshot().briefs(Some("day")).remove(0);
+    assert_eq!((brief.state.as_str(), brief.step("sink").map(|s| s.attempt)), ("cancelled", Some(1)));
+    day.end().await;
+    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    assert_eq!(day.handle.snapshot().history.runs().len(), 1);
+    let held = day.handle.run(&run).await.expect("readable").expect("kept");
+    assert_eq!(held.run.cancelled_by.as_deref(), Some("ann"));
+}

@@ -15,6 +15,7 @@
 //! | [`snapshot`], [`views`], [`gauges`] | what people see |
 //! | [`lock`], [`wake`] | one daemon a folder; the wall clock's edges |
 
+pub mod ahead;
 pub mod alerts;
 pub mod commands;
 pub mod dispatcher;
@@ -22,6 +23,7 @@ pub mod folder;
 pub mod gauges;
 pub mod handle;
 pub mod hands;
+pub mod history;
 pub mod journal;
 pub mod lock;
 pub mod missed;

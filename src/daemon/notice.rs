@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::alerts::Letterhead;
 use crate::backends::mail::Message;
 use crate::domain::advice::advice;
 use crate::domain::dag::{AlertKind, StepKind};
@@ -87,6 +88,19 @@ pub fn mail(notice: &Notice<'_>, from: &str, public_url: &str) -> Message {
         subject: format!("[openbell] {}: {}", kind.as_str(), clipped(summary)),
         text,
         at: *at,
+    }
+}
+
+/// A mail that only shows that mail arrives.
+pub fn test_mail(to: Vec<String>, head: &Letterhead, by: &str, at: Timestamp) -> Message {
+    let Letterhead { from, public_url } = head;
+    Message {
+        key: format!("test/{at}"),
+        from: from.clone(),
+        to,
+        subject: "[openbell] test: mail arrives".to_owned(),
+        text: format!("This is a test: alerts of openbell reach you.\n\nasked for by {by}\npage         {public_url}/alerts\n"),
+        at,
     }
 }
 

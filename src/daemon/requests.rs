@@ -1,6 +1,6 @@
 //! Commands, carried out by the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -20,6 +20,13 @@ impl Dispatcher {
     /// When the journal cannot be written.
     pub(super) async fn command(&mut self, by: &str, command: Command) -> Result<Result<String, Refused>, JournalError> {
         let now = self.clock.now();
+        if let Command::Clear(id, _) | Command::Mark(id, ..) = &command
+            && !self.truth.runs.contains_key(id)
+            && let Some(run) = self.truth.journal().finished_run(id).await?
+        {
+            // Memory holds the newest ended runs only; an older one can be run again all the same.
+            self.truth.runs.insert(id.clone(), run);
+        }
         let runs = &self.truth.runs;
         let answer = match &command {
             Command::Cancel(id) | Command::Clear(id, _) | Command::Mark(id, _, _) => {
@@ -48,6 +55,7 @@ impl Dispatcher {
                     Err(self.no_dag(dag))
                 }
             }
+            Command::TestMail(dag) => self.test_mail(dag.as_ref(), by, now).await?,
             Command::Down { drain: false } => {
                 self.stop.cancel();
                 Ok("going down; process steps live on".into())
@@ -63,7 +71,7 @@ impl Dispatcher {
                 Ok(format!("draining {} open runs, then going down", open.len()))
             }
         };
-        self.truth.journal_mut().audit(by, &command, answer.is_ok(), now).await?;
+        self.truth.journal_mut().audit(by, &command, &answer, now).await?;
         Ok(answer)
     }
 
@@ -86,6 +94,32 @@ impl Dispatcher {
             }
             Err(refused) => Ok(Err(refused)),
         }
+    }
+
+    /// Queues a mail to everybody whom DAGs name for alerts.
+    async fn test_mail(
+        &mut self,
+        dag: Option<&DagName>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Result<String, Refused>, JournalError> {
+        if let Some(name) = dag.filter(|name| !self.dags.contains_key(*name)) {
+            return Ok(Err(self.no_dag(name)));
+        }
+        let named = self.dags.values().filter(|(_, d)| dag.is_none_or(|name| d.name == *name));
+        let to: BTreeSet<String> = named.flat_map(|(_, d)| d.alerts.email.iter().cloned()).collect();
+        if to.is_empty() {
+            let whose = dag.map_or("no DAG names".to_owned(), |name| format!("{name} does not name"));
+            return Ok(Err(Refused(format!(
+                "{whose} anybody to mail; write alerts: {{ email: [you@example.com] }} in a DAG file"
+            ))));
+        }
+        let to: Vec<String> = to.into_iter().collect();
+        let answer = format!("a test mail to {} is queued; the outbox shows whether it left", to.join(", "));
+        let mail = super::notice::test_mail(to, self.truth.letterhead(), by, now);
+        self.truth.mail(mail).await?;
+        self.mail_wake.notify_one();
+        Ok(Ok(answer))
     }
 
     fn no_dag(&self, name: &DagName) -> Refused {

@@ -2,15 +2,19 @@
 //! a few times a second while something runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::dag::AlertKind;
+use super::ahead::PlannedDay;
+use super::history::{Brief, History};
+use crate::domain::dag::{AlertKind, Dag};
 use crate::domain::ids::{RunId, StepName};
 use crate::domain::run::Run;
 use crate::domain::schedule::Window;
 use crate::executor::Status;
+use crate::state::{Audit, OutboxMail};
 
 /// The daemon at one moment. All instants are UTC; [`Snapshot::timezone`] says how to show them.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -35,6 +39,14 @@ pub struct Snapshot {
     pub alerts: Vec<AlertView>,
     /// The stores' own figures.
     pub gauges: Gauges,
+    /// Mails that were not delivered yet, oldest first.
+    pub outbox: Vec<QueuedMail>,
+    /// Every ended run that is kept, in brief; asked for page by page.
+    #[serde(skip)]
+    pub history: Arc<History>,
+    /// Who did what, newest first; asked for page by page.
+    #[serde(skip)]
+    pub audit: Arc<Vec<Audit>>,
     /// Trouble of the daemon itself (journal restored, mail cannot be sent, disk full), one line each.
     pub notices: Vec<String>,
 }
@@ -43,11 +55,28 @@ impl Snapshot {
     /// Most runs in a snapshot.
     pub const KEPT_RUNS: usize = 50;
     /// Most alerts in a snapshot.
-    pub const KEPT_ALERTS: usize = 100;
+    pub const KEPT_ALERTS: usize = 500;
 
     /// The run the Today page is about: the newest open one, else the newest ended one.
     pub fn today(&self) -> Option<&RunView> {
         self.runs.first()
+    }
+
+    /// Every run that is known, in brief: open ones first, then newest first; of one DAG or of all.
+    pub fn briefs(&self, dag: Option<&str>) -> Vec<Arc<Brief>> {
+        let wanted = |id: &RunId| dag.is_none_or(|dag| id.dag() == dag);
+        // What is held whole is newer than its place in the history: it may have been cleared since it ended.
+        let whole: std::collections::BTreeSet<&RunId> = self.runs.iter().map(|v| &v.run.id).collect();
+        let held = self.runs.iter().filter(|v| wanted(&v.run.id)).map(|v| Arc::new(Brief::of(&v.run)));
+        let ended = self.history.runs().iter().filter(|b| wanted(&b.id) && !whole.contains(&b.id)).cloned();
+        let mut all: Vec<_> = held.chain(ended).collect();
+        all.sort_by_key(|b| (b.state.is_terminal(), std::cmp::Reverse(b.created_at)));
+        all
+    }
+
+    /// The DAG of this name.
+    pub fn dag(&self, name: &str) -> Option<&DagView> {
+        self.dags.iter().find(|d| d.name == name)
     }
 }
 
@@ -68,6 +97,12 @@ pub struct DagView {
     pub paused: bool,
     /// Next windows, soonest first.
     pub next: Vec<Window>,
+    /// The DAG itself, as its file says now.
+    #[serde(skip)]
+    pub dag: Option<Arc<Dag>>,
+    /// The days of this month and the next two.
+    #[serde(skip)]
+    pub days: Arc<Vec<PlannedDay>>,
 }
 
 /// A DAG file that does not work.
@@ -107,6 +142,42 @@ pub struct AlertView {
     pub summary: String,
     /// Mail state: `sent`, `queued`, `not asked for`.
     pub mail: &'static str,
+}
+
+/// A mail that was not delivered yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueuedMail {
+    /// Its key, unique and stable.
+    pub key: String,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// Deliveries tried so far.
+    pub tries: u32,
+    /// When it is tried again at the latest.
+    pub next_at: Timestamp,
+    /// Why the last delivery failed.
+    pub last_error: Option<String>,
+    /// To whom.
+    pub to: Vec<String>,
+    /// Subject.
+    pub subject: String,
+}
+
+impl QueuedMail {
+    /// A queued mail without its text.
+    pub fn of(mail: &OutboxMail) -> Self {
+        let to = mail.message.get("to").and_then(|to| to.as_array());
+        let words = to.into_iter().flatten().filter_map(|a| a.as_str()).map(str::to_owned);
+        Self {
+            key: mail.key.clone(),
+            created_at: mail.created_at,
+            tries: mail.attempts,
+            next_at: mail.next_at,
+            last_error: mail.last_error.clone(),
+            to: words.collect(),
+            subject: mail.message.get("subject").and_then(|s| s.as_str()).unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// Figures read from the stores a few times a second.

@@ -86,6 +86,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let (hands_in, tasks) = mpsc::unbounded_channel();
     let mail_wake = Arc::new(Notify::new());
     let store = opened.journal.store();
+    let records = store.clone();
 
     let (in_force, problems) = reload::merge(&BTreeMap::new(), &folder);
     let mut dispatcher = Dispatcher {
@@ -122,7 +123,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let cron = if clock.is_system() { Some(Wake::start(wake_in.clone()).await?) } else { None };
     let inputs = Inputs { reports, commands, wake, folder: folder_changes, gauges: gauges_out, queued };
     dispatcher.publish(&inputs);
-    let handle = Handle::new(commands_in, snapshot, runs_dir);
+    let handle = Handle::new(commands_in, snapshot, runs_dir).with_store(&records);
     let task = tokio::spawn(async move {
         let ended = dispatcher.run(inputs).await;
         // Whoever else waits for the daemon's end learns of it, also when the loop failed.

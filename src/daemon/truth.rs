@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::alerts::{Book, Letterhead};
 use super::journal::{Journal, JournalError, Write};
+use crate::backends::mail::Message;
 use crate::domain::event::{Action, Created, RunEvent, Stamped};
 use crate::domain::ids::{RunId, StepName};
 use crate::domain::run::{Run, StepState};
@@ -43,6 +44,19 @@ impl Truth {
     /// The journal, for reading.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// How mails are addressed.
+    pub fn letterhead(&self) -> &Letterhead {
+        &self.head
+    }
+
+    /// Queues a mail that no event causes.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn mail(&mut self, mail: Message) -> Result<(), JournalError> {
+        self.journal.write(Write { event: None, ended: None, alerts: None, mails: &[mail] }).await
     }
 
     /// The journal, for what is no event of a run (pauses, audit).

@@ -1,14 +1,17 @@
 //! Builds snapshots.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::ahead;
 use super::alerts::Raised;
 use super::folder::Folder;
-use super::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use super::snapshot::{AlertView, DagView, Gauges, Problem, QueuedMail, RunView, Snapshot};
 use super::truth::Truth;
 use crate::clock::Clock;
+use crate::domain::calendar::Calendar;
 use crate::domain::dag::Dag;
 use crate::domain::ids::DagName;
 use crate::domain::schedule::{Anchor, Edge, Schedule};
@@ -16,6 +19,8 @@ use crate::state::Paused;
 
 /// Windows shown ahead for each DAG.
 const AHEAD: usize = 5;
+/// Months shown on a DAG's calendar, the running one included.
+const MONTHS: i32 = 3;
 
 /// What a snapshot is built from, besides the truth.
 pub struct Parts<'a> {
@@ -31,8 +36,8 @@ pub struct Parts<'a> {
     pub gauges: &'a Gauges,
     /// Trouble of the daemon itself.
     pub notices: &'a [String],
-    /// Keys of mails not sent yet.
-    pub queued: &'a [String],
+    /// Mails not sent yet.
+    pub queued: &'a [QueuedMail],
     /// Zone for showing times.
     pub timezone: &'a str,
 }
@@ -65,11 +70,14 @@ pub fn snapshot(truth: &Truth, parts: &Parts<'_>) -> Snapshot {
         runs,
         alerts: truth.book.raised.iter().rev().take(Snapshot::KEPT_ALERTS).map(|raised| alert(raised, parts.queued)).collect(),
         gauges: parts.gauges.clone(),
+        outbox: parts.queued.to_vec(),
+        history: truth.journal().history().clone(),
+        audit: truth.journal().audits().clone(),
         notices: parts.notices.to_vec(),
     }
 }
 
-fn alert(raised: &Raised, queued: &[String]) -> AlertView {
+fn alert(raised: &Raised, queued: &[QueuedMail]) -> AlertView {
     AlertView {
         at: raised.at,
         kind: raised.kind,
@@ -79,7 +87,7 @@ fn alert(raised: &Raised, queued: &[String]) -> AlertView {
         summary: raised.summary.clone(),
         mail: match &raised.mail {
             None => "not asked for",
-            Some(key) if queued.contains(key) => "queued",
+            Some(key) if queued.iter().any(|m| m.key == *key) => "queued",
             Some(_) => "sent",
         },
     }
@@ -103,11 +111,21 @@ pub fn dags(dags: &[(String, Dag)], folder: &Folder, paused: &BTreeMap<DagName, 
                     .as_ref()
                     .map(|s| s.next_windows(now, calendar, AHEAD).into_iter().map(|o| o.window).collect())
                     .unwrap_or_default(),
+                dag: Some(Arc::new(dag.clone())),
+                days: Arc::new(dag.schedule.as_ref().map(|s| months(s, calendar, now)).unwrap_or_default()),
             }
         })
         .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     views
+}
+
+/// The days of the running month and the next ones.
+fn months(schedule: &Schedule, calendar: Option<&Calendar>, now: Timestamp) -> Vec<ahead::PlannedDay> {
+    let Ok(zone) = schedule.zone() else { return Vec::new() };
+    let first = zone.to_datetime(now).date().first_of_month();
+    let last = first.saturating_add(jiff::Span::new().months(MONTHS - 1)).last_of_month();
+    ahead::days(schedule, calendar, first, last)
 }
 
 fn in_words(schedule: &Schedule) -> String {

@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
+use crate::daemon::ahead::PlannedDay;
 use crate::daemon::handle::{Handle, Request};
 use crate::daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use crate::domain::calendar::Calendar;
 use crate::domain::dag::fixtures::step;
 use crate::domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
 use crate::domain::run::{AttemptRecord, Cause, Exit, Run, RunState, StepRun, StepState};
-use crate::domain::schedule::Window;
+use crate::domain::schedule::{Catchup, Edge, LateStart, Schedule, Window};
 use crate::executor::Status;
 
 /// `13:11:02` on the fixture's day, in Seoul.
@@ -49,6 +51,32 @@ fn dag() -> Dag {
     let name = "kis-trading-day".parse().expect("a name");
     let what = "KRX trades from KIS into MongoDB, Kafka, Elasticsearch and S3";
     Dag::new(name, what.into(), "market-data".into(), None, AlertPolicy::default(), steps).expect("a DAG")
+}
+
+/// The DAG as its file has it: with a schedule, parameters and people to mail.
+fn scheduled() -> Dag {
+    let cron = |text: &str| Edge::Cron(text.parse().expect("a cron expression"));
+    let mut dag = dag();
+    dag.schedule = Some(Schedule {
+        timezone: "Asia/Seoul".into(),
+        calendar: Some("krx".into()),
+        open: cron("50 8 * * MON-FRI"),
+        close: Some(cron("0 16 * * MON-FRI")),
+        late_start: LateStart::Join,
+        catchup: Catchup::None,
+    });
+    dag.params = BTreeMap::from([("venue".to_owned(), "krx".to_owned())]);
+    dag.alerts.email = vec!["oncall@example.com".into()];
+    dag.alerts.on = [AlertKind::Stalled, AlertKind::Recovered].into();
+    dag
+}
+
+/// November 2026 to January 2027 by the shipped calendar.
+fn days() -> Vec<PlannedDay> {
+    let krx = Calendar::parse("krx", include_str!("../../dags/calendars/krx.csv")).expect("a calendar");
+    let date = |text: &str| text.parse().expect("a date");
+    let schedule = scheduled().schedule.expect("a schedule");
+    crate::daemon::ahead::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
 }
 
 fn ended_attempt(attempt: u32, from: &str, to: &str, exit: Exit) -> AttemptRecord {
@@ -183,6 +211,8 @@ pub(crate) fn snapshot() -> Snapshot {
         schedule: None,
         paused: true,
         next: Vec::new(),
+        dag: None,
+        days: Arc::default(),
     };
     let day = DagView {
         name: "kis-trading-day".into(),
@@ -192,6 +222,8 @@ pub(crate) fn snapshot() -> Snapshot {
         schedule: Some("50 8 * * MON-FRI → 0 16 * * MON-FRI Asia/Seoul, calendar krx".into()),
         paused: false,
         next: ["2026-11-23", "2026-11-24", "2026-11-25"].map(window).into(),
+        dag: Some(Arc::new(scheduled())),
+        days: Arc::new(days()),
     };
     Snapshot {
         now: at("13:11:02"),
@@ -217,6 +249,9 @@ pub(crate) fn snapshot() -> Snapshot {
             unreachable: BTreeMap::new(),
             rates: BTreeMap::from([("kis.trades".into(), 0.0)]),
         },
+        outbox: Vec::new(),
+        history: Arc::default(),
+        audit: Arc::default(),
         notices: Vec::new(),
     }
 }
