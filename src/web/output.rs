@@ -1,4 +1,4 @@
-//! What an attempt printed, as plain text: its tail, all of it, or as it grows.
+//! What an attempt printed, as plain text: its tail, all of it, or as it grows. `output_page` shows it to people.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
 use super::pages::path;
-use super::reply::{ApiRefusal, PageRefusal, Refusal};
+use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 use crate::domain::ids::{RunId, StepName};
 use crate::domain::run::Exit;
@@ -23,9 +23,9 @@ use crate::domain::run::Exit;
 /// How much is shown unless more is asked for, in bytes.
 const TAIL_BYTES: u64 = 256 * 1024;
 /// Read and sent at a time, in bytes.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// How often a followed file is looked at, in real time.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// What is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -36,27 +36,41 @@ pub(super) struct Asked {
     tail: Option<String>,
     /// `1`: go on as the file grows, until the attempt ends.
     follow: Option<String>,
+    /// `1`: all of it, as a file to keep.
+    download: Option<String>,
 }
 
-type Ids = Result<Path<(String, String)>, PathRejection>;
+/// Path parameters.
+pub(super) type Ids = Result<Path<(String, String)>, PathRejection>;
 type Wish = Result<Query<Asked>, QueryRejection>;
 
-/// For people.
-pub(super) async fn page(State(app): State<App>, ids: Ids, asked: Wish) -> Result<Response, PageRefusal> {
-    Ok(output(app, ids, asked).await?)
-}
-
-/// For programs.
+/// For programs, and for those who keep the file.
 pub(super) async fn api(State(app): State<App>, ids: Ids, asked: Wish) -> Result<Response, ApiRefusal> {
     Ok(output(app, ids, asked).await?)
 }
 
-async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
+/// Run and step of a path.
+pub(super) fn named(ids: Ids) -> Result<(RunId, StepName), Refusal> {
     let (run, step) = path(ids)?;
-    let (run, step): (RunId, StepName) = (run.parse()?, step.parse()?);
-    let Query(asked) =
-        asked.map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use attempt=N, tail=BYTES or tail=all, follow=1"))?;
+    Ok((run.parse()?, step.parse()?))
+}
+
+/// All of an attempt's output as a file.
+pub(super) async fn download(app: App, run: RunId, step: StepName, attempt: Option<u32>) -> Result<Response, Refusal> {
+    plain(app, run, step, Asked { attempt, download: Some("1".to_owned()), ..Asked::default() }).await
+}
+
+async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
+    let (run, step) = named(ids)?;
+    let Query(asked) = asked
+        .map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use attempt=N, tail=BYTES or tail=all, follow=1, download=1"))?;
+    plain(app, run, step, asked).await
+}
+
+async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Response, Refusal> {
+    let keeps = asked.download.as_deref().is_some_and(|d| d != "0");
     let tail = match asked.tail.as_deref() {
+        _ if keeps => u64::MAX,
         None => TAIL_BYTES,
         Some("all") => u64::MAX,
         Some(text) => text
@@ -74,21 +88,28 @@ async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     let length = opened.metadata().await.map_err(unreadable)?.len();
     let from = length.saturating_sub(tail);
     opened.seek(SeekFrom::Start(from)).await.map_err(unreadable)?;
+    // Names hold letters, digits and a few marks that headers and file systems take.
+    let keep = keeps.then(|| format!("attachment; filename=\"{run}.{step}.{attempt}.log\""));
     let follow = asked.follow.as_deref().is_some_and(|f| f != "0").then(|| Followed { app, run, step, attempt });
     let reader = Reader { file: opened, cut: from > 0, left: if follow.is_some() { u64::MAX } else { length - from }, follow };
     let body = Body::from_stream(unfold(Some(reader), move |reader| async move { reader?.next(from).await }));
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    let mut answer = (headers, body).into_response();
+    if let Some(value) = keep.and_then(|keep| HeaderValue::from_str(&keep).ok()) {
+        answer.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(answer)
 }
 
 /// The end of an attempt, if it is among those that are kept.
-fn how_it_ended(app: &App, run: &RunId, step: &StepName, attempt: u32) -> Option<Exit> {
+pub(super) fn how_it_ended(app: &App, run: &RunId, step: &StepName, attempt: u32) -> Option<Exit> {
     let snapshot = app.handle.snapshot();
     let step = snapshot.runs.iter().find(|v| v.run.id == *run)?.run.steps.get(step)?;
     step.history.iter().find(|a| a.attempt == attempt).map(|a| a.exit.clone())
 }
 
-fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32, ended: Option<Exit>) -> Refusal {
+/// Why there is no output.
+pub(super) fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32, ended: Option<Exit>) -> Refusal {
     if error.kind() == std::io::ErrorKind::NotFound {
         let why = match ended {
             Some(exit @ Exit::NotStarted(_)) => format!("it {exit}"),
@@ -106,7 +127,7 @@ fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32
 }
 
 /// The newest attempt: the run's own word if it is among the newest, else the highest folder.
-async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u32, Refusal> {
+pub(super) async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u32, Refusal> {
     let snapshot = app.handle.snapshot();
     if let Some(step_run) =
         snapshot.runs.iter().find(|v| v.run.id == *run).and_then(|v| v.run.steps.get(step)).filter(|s| s.attempt > 0)
@@ -130,16 +151,16 @@ async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u32, Refusal>
 }
 
 /// An attempt whose output is followed.
-struct Followed {
-    app: App,
-    run: RunId,
-    step: StepName,
-    attempt: u32,
+pub(super) struct Followed {
+    pub(super) app: App,
+    pub(super) run: RunId,
+    pub(super) step: StepName,
+    pub(super) attempt: u32,
 }
 
 impl Followed {
     /// Whether nothing will be written any more.
-    fn ended(&self) -> bool {
+    pub(super) fn ended(&self) -> bool {
         let snapshot = self.app.handle.snapshot();
         let step = snapshot.runs.iter().find(|v| v.run.id == self.run).and_then(|v| v.run.steps.get(&self.step));
         self.app.stop.is_cancelled()

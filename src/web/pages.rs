@@ -1,16 +1,18 @@
 //! The pages and their two assets.
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::header;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+
+use serde::Deserialize;
 
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
 use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::ids::RunId;
+use crate::daemon::snapshot::{DagView, RunView};
+use crate::domain::ids::{DagName, RunId};
 
 /// The stylesheet.
 pub(super) const CSS: &str = include_str!("assets/openbell.css");
@@ -30,14 +32,94 @@ pub(super) async fn dags(State(app): State<App>) -> Response {
     Page::new("dags", "DAGs", Some("/events?page=dags".into()), fragments).into_response()
 }
 
-/// A run.
+/// Which part of a list is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Part {
+    /// Newer entries that are left out.
+    #[serde(default)]
+    skip: usize,
+}
+
+type Parted = Result<Query<Part>, QueryRejection>;
+
+fn skip(part: Parted) -> Result<usize, Refusal> {
+    part.map(|Query(part)| part.skip).map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use skip=N"))
+}
+
+/// A DAG.
+pub(super) async fn dag(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+    part: Parted,
+) -> Result<Response, PageRefusal> {
+    let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
+    let skip = skip(part)?;
+    let snapshot = app.handle.snapshot();
+    let fragments = view::dag::page(&snapshot, dag_of(&snapshot, &name)?, skip, &app.csrf);
+    let events = (skip == 0).then(|| format!("/events?page=dag&dag={name}"));
+    Ok(Page::new("dag", name.as_str(), events, fragments).into_response())
+}
+
+/// A DAG of a snapshot.
+pub(super) fn dag_of<'a>(snapshot: &'a Snapshot, name: &DagName) -> Result<&'a DagView, Refusal> {
+    snapshot.dag(name.as_str()).ok_or_else(|| {
+        Refusal::missing(format!("there is no DAG {name}"), "the DAGs page lists those there are, and files that do not work")
+    })
+}
+
+/// Alerts and the outbox.
+pub(super) async fn alerts(
+    State(app): State<App>,
+    asked: Result<Query<AskedAlerts>, QueryRejection>,
+) -> Result<Response, PageRefusal> {
+    let Query(asked) = asked.map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use kind=KIND and dag=NAME"))?;
+    let wanted = super::control::wanted(&asked.kind, &asked.dag)?;
+    // A name in a query's clothes: what is no name belongs to no alert.
+    let dag = wanted.dag.parse::<DagName>().map(|d| d.to_string()).unwrap_or_default();
+    let live = dag == wanted.dag;
+    let kind = wanted.kind.map(|k| k.as_str()).unwrap_or_default();
+    let fragments = view::alerts::page(&app.handle.snapshot(), &wanted, &app.csrf);
+    let events = live.then(|| format!("/events?page=alerts&kind={kind}&dag={dag}"));
+    Ok(Page::new("alerts", "Alerts", events, fragments).into_response())
+}
+
+/// Which alerts a page is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct AskedAlerts {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    dag: String,
+}
+
+/// Who did what.
+pub(super) async fn audit(State(app): State<App>, part: Parted) -> Result<Response, PageRefusal> {
+    let skip = skip(part)?;
+    let fragments = view::audit::page(&app.handle.snapshot(), skip);
+    Ok(Page::new("audit", "Audit", (skip == 0).then(|| "/events?page=audit".into()), fragments).into_response())
+}
+
+/// A run, also one that is too old for snapshots.
 pub(super) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Result<Response, PageRefusal> {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
-    let snapshot = app.handle.snapshot();
-    let view = find(&snapshot, &id)?;
+    let (snapshot, view) = (app.handle.snapshot(), held(&app, &id).await?);
     // '+' of a manual run's key would read as a space in a query.
     let events = format!("/events?page=run&run={}", id.as_str().replace('+', "%2B"));
-    Ok(Page::new("run", id.as_str(), Some(events), view::run::page(&snapshot, view, &app.csrf)).into_response())
+    // An older one changes only when somebody clears it, and is in the snapshot then.
+    let events = find(&snapshot, &id).is_ok().then_some(events);
+    Ok(Page::new("run", id.as_str(), events, view::run::page(&snapshot, &view, &app.csrf)).into_response())
+}
+
+/// A run as the daemon holds it, or as the journal keeps it.
+pub(super) async fn held(app: &App, id: &RunId) -> Result<RunView, Refusal> {
+    match app.handle.run(id).await {
+        Ok(Some(view)) => Ok(view),
+        Ok(None) => Err(Refusal::missing(format!("there is no run {id}"), "the pages of the DAGs list the runs that are kept")),
+        Err(error) => {
+            tracing::error!(%error, run.id = %id, "a run cannot be read from the journal");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "look at the journal's disk"))
+        }
+    }
 }
 
 /// Path parameters as they were sent.

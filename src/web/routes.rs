@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::reply::{self, Refusal};
 use super::server::Shared;
-use super::{actions, api, auth, dead_letters, events, guard, health, market, output, pages, topics};
+use super::{actions, api, auth, control, dead_letters, events, guard, health, market, output, output_page, pages, topics};
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -35,14 +35,20 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
         at("get", "/dags", get(api::dags)),
         at("post", "/dags/{name}/pause", post(api::pause)),
         at("post", "/dags/{name}/resume", post(api::resume)),
-        at("get", "/runs", get(api::runs)),
+        at("get", "/runs", get(control::runs)),
         at("post", "/runs", post(api::trigger)),
         at("get", "/runs/{id}", get(api::run)),
         at("post", "/runs/{id}/cancel", post(api::cancel)),
         at("post", "/runs/{id}/clear", post(api::clear)),
         at("post", "/runs/{id}/mark", post(api::mark)),
         at("get", "/runs/{id}/steps/{step}/output", get(output::api)),
-        at("get", "/alerts", get(api::alerts)),
+        at("get", "/alerts", get(control::alerts)),
+        at("post", "/alerts/test", post(api::test_mail)),
+        at("get", "/dags/{name}", get(control::dag)),
+        at("get", "/dags/{name}/runs", get(control::dag_runs)),
+        at("get", "/dags/{name}/calendar", get(control::calendar)),
+        at("get", "/outbox", get(control::outbox)),
+        at("get", "/audit", get(control::audit)),
         at("post", "/down", post(api::down)),
         at("get", "/topics", get(topics::api_list)),
         at("get", "/topics/{name}", get(topics::api_one)),
@@ -69,7 +75,12 @@ pub(super) fn router(site: Shared) -> Router {
         .route("/runs/{id}/cancel", post(actions::cancel))
         .route("/runs/{id}/clear", post(actions::clear))
         .route("/runs/{id}/mark", post(actions::mark))
-        .route("/runs/{id}/steps/{step}/output", get(output::page))
+        .route("/runs/{id}/steps/{step}/output", get(output_page::page))
+        .route("/runs/{id}/steps/{step}/output/live", get(output_page::live))
+        .route("/dags/{name}", get(pages::dag))
+        .route("/alerts", get(pages::alerts))
+        .route("/alerts/test", post(actions::test_mail))
+        .route("/audit", get(pages::audit))
         .route("/topics", get(topics::list))
         .route("/topics/{name}", get(topics::one))
         .route("/dead-letters", get(dead_letters::list))

@@ -20,7 +20,7 @@ use crate::steps::sink::fakes::empty;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Site {
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
     pub(super) base: String,
     pub(super) client: Client,
     stop: CancellationToken,
@@ -28,7 +28,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    async fn up(snapshot: crate::daemon::Snapshot) -> Self {
+    pub(super) async fn up(snapshot: crate::daemon::Snapshot) -> Self {
         Self::over(snapshot, empty()).await
     }
 
@@ -61,7 +61,7 @@ impl Site {
     }
 
     /// Sends a form, and answers the command it makes.
-    async fn form(
+    pub(super) async fn form(
         &mut self,
         path: &str,
         fields: &[(&str, &str)],
@@ -76,7 +76,7 @@ impl Site {
         self.exchange(request, answer).await
     }
 
-    async fn exchange(
+    pub(super) async fn exchange(
         &mut self,
         request: reqwest::RequestBuilder,
         answer: Result<String, Refused>,
@@ -133,7 +133,7 @@ async fn unknown_paths_runs_and_methods_are_named() {
         ("/events?page=nothing", 400, "no such live page"),
         ("/events", 400, "page=today"),
         ("/runs/kis-trading-day@2026-11-20/steps/collector/output?attempt=x", 400, "attempt=N"),
-        ("/runs/kis-trading-day@2026-11-20/steps/collector/output?tail=x", 400, "not a number of bytes"),
+        ("/api/v1/runs/kis-trading-day@2026-11-20/steps/collector/output?tail=x", 400, "not a number of bytes"),
         ("/runs/kis-trading-day@2026-11-20/steps/reconcile/output", 404, "has no output"),
         ("/api/v1/nowhere", 404, "openapi.json"),
         ("/api/v1/runs/plain", 400, "\"remedy\""),
@@ -246,16 +246,16 @@ async fn a_name_somebody_pointed_here_is_not_answered() {
 }
 
 /// Reads a stream of events up to the first that holds `text`.
-async fn read_until(reply: &mut reqwest::Response, text: &str) -> String {
-    let mut seen = String::new();
+pub(super) async fn read_until(reply: &mut reqwest::Response, text: &str) -> String {
+    // A chunk may end inside of a letter.
+    let mut seen = Vec::new();
     let reading = async {
-        while !seen.contains(text) {
-            let chunk = reply.chunk().await.expect("a stream").expect("the stream goes on");
-            seen.push_str(std::str::from_utf8(&chunk).expect("text"));
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            seen.extend_from_slice(&reply.chunk().await.expect("a stream").expect("the stream goes on"));
         }
     };
     tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{text} never came"));
-    seen
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 #[tokio::test]
@@ -280,11 +280,11 @@ async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("output.log");
     std::fs::write(&file, "first line\nsecond <line>\n").expect("a file");
-    let address = "/runs/kis-trading-day@2026-11-20/steps/collector/output";
+    let address = "/api/v1/runs/kis-trading-day@2026-11-20/steps/collector/output";
     let reply = site.client.get(format!("{}{address}", site.base)).send().await.expect("an answer");
     assert_eq!(reply.headers()["content-type"], "text/plain; charset=utf-8");
     assert_eq!(reply.text().await.expect("text"), "first line\nsecond <line>\n");
-    let (_, tail) = site.get(&format!("/api/v1{address}?attempt=2&tail=14")).await;
+    let (_, tail) = site.get(&format!("{address}?attempt=2&tail=14")).await;
     assert_eq!(tail, "… 11 earlier bytes are left out; tail=all shows them\nsecond <line>\n");
     let (status, _) = site.get(&format!("{address}?attempt=7")).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -379,6 +379,9 @@ async fn pages_are_written_out_to_be_looked_at() {
         ("dags.html", fixture::snapshot(), "/dags"),
         ("run.html", fixture::snapshot(), "/runs/kis-trading-day@2026-11-20"),
         ("missing.html", fixture::snapshot(), "/nowhere"),
+        ("dag.html", fixture::snapshot(), "/dags/kis-trading-day"),
+        ("alerts.html", fixture::snapshot(), "/alerts"),
+        ("audit.html", fixture::snapshot(), "/audit"),
     ];
     for (file, snapshot, path) in pages {
         let site = Site::up(snapshot).await;

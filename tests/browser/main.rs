@@ -12,8 +12,16 @@ use serde_json::{Value, json};
 use support::{Daemon, openbell, wait_within};
 
 /// The pages of a demo day. `RUN` is the day's run.
-const PAGES: [(&str, &str); 4] =
-    [("today", "/"), ("dags", "/dags"), ("run", "/runs/RUN"), ("output", "/runs/RUN/steps/collector/output")];
+const PAGES: [(&str, &str); 8] = [
+    ("today", "/"),
+    ("dags", "/dags"),
+    ("run", "/runs/RUN"),
+    ("output", "/runs/RUN/steps/collector/output"),
+    ("dag", "/dags/kis-trading-day"),
+    ("find", "/runs/RUN/steps/collector/output?find=session"),
+    ("alerts", "/alerts"),
+    ("audit", "/audit"),
+];
 const RUN: &str = "kis-trading-day@2026-11-20";
 
 /// A demo day that runs until the test ends.

@@ -17,7 +17,12 @@
 
   const swap = (part, html) => {
     const open = new Set([...part.querySelectorAll("details[open][data-keep]")].map((d) => d.dataset.keep));
+    const scrolled = [...part.querySelectorAll(".scroll[data-keep]")].map((box) => [box.dataset.keep, box.scrollLeft]);
     part.innerHTML = html;
+    for (const box of part.querySelectorAll(".scroll[data-keep]")) {
+      const before = scrolled.find(([keep]) => keep === box.dataset.keep);
+      if (before !== undefined) box.scrollLeft = before[1];
+    }
     for (const details of part.querySelectorAll("details[data-keep]")) {
       if (open.has(details.dataset.keep)) details.open = true;
     }
@@ -43,11 +48,29 @@
       if (!inUse(part)) swap(part, html);
     }
   });
+  // control: an output that grows. Its lines come as HTML that the server escaped.
+  const KEPT_LINES = 5000;
+  source.addEventListener("append", (event) => {
+    live();
+    const lines = document.getElementById("lines");
+    if (lines === null) return;
+    document.getElementById("nothing")?.remove();
+    lines.insertAdjacentHTML("beforeend", JSON.parse(event.data).html);
+    while (lines.childElementCount > KEPT_LINES) lines.firstElementChild.remove();
+    if (document.getElementById("follow")?.checked) lines.scrollTop = lines.scrollHeight;
+  });
+  source.addEventListener("over", (event) => {
+    source.close();
+    clearInterval(watch);
+    say(event.data, "over");
+  });
+  const lines = document.getElementById("lines");
+  if (lines !== null) lines.scrollTop = lines.scrollHeight;
   // A browser gives up when the answer is a refusal: the session has ended, or too many pages are open.
   const gone = () => source.readyState === EventSource.CLOSED;
   source.addEventListener("error", () => say(gone() ? "not live any more: reload the page" : "connection lost, trying again", "off"));
   // Events come at least every five seconds; a longer silence is a lost connection that nobody reported.
-  setInterval(() => {
+  const watch = setInterval(() => {
     if (!gone() && performance.now() - heard > 15000) say("nothing heard for a while", "off");
   }, 5000);
 })();

@@ -38,14 +38,19 @@ impl Zone {
         self.text(at, "%Y-%m-%d %H:%M:%S %Z")
     }
 
+    /// `Fri 20 Nov`
+    pub fn day(&self, at: Timestamp) -> String {
+        self.text(at, "%a %-d %b")
+    }
+
+    /// The local date.
+    pub fn date(&self, at: Timestamp) -> jiff::civil::Date {
+        self.0.to_datetime(at).date()
+    }
+
     /// `Friday 20 November 2026`
     pub fn long_date(&self, at: Timestamp) -> String {
         self.text(at, "%A %-d %B %Y")
-    }
-
-    /// The calendar day there.
-    pub fn date(&self, at: Timestamp) -> jiff::civil::Date {
-        at.to_zoned(self.0.clone()).date()
     }
 
     /// The zone's short name at that time: `KST`.
@@ -106,6 +111,23 @@ pub fn rate(per_second: f64) -> String {
     if per_second >= 100.0 { format!("{}/s", count(per_second.round() as u64)) } else { format!("{per_second:.1}/s") }
 }
 
+/// `64.0 MiB`; bytes below one KiB are counted.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = n as f64 / 1024.0;
+    if size < 1.0 {
+        return format!("{n} bytes");
+    }
+    let mut unit = UNITS[0];
+    for larger in &UNITS[1..] {
+        if size < 1024.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, larger);
+    }
+    format!("{size:.1} {unit}")
+}
+
 /// `120` or `1.5`: a speed without needless digits.
 pub fn speed(times: f64) -> String {
     if times.fract().abs() < 1e-9 { format!("{times:.0}") } else { format!("{times:.1}") }
@@ -152,6 +174,7 @@ mod tests {
         let spans: Vec<_> = [-4, 0, 59, 60, 192, 3600, 3660, 90_000].into_iter().map(span).collect();
         assert_eq!(spans, ["0 s", "0 s", "59 s", "1 min", "3 min 12 s", "1 h", "1 h 1 min", "1 d 1 h"]);
         assert_eq!([rate(0.04), rate(12.44), rate(1234.0)], ["0.0/s", "12.4/s", "1,234/s"]);
+        assert_eq!([bytes(1023), bytes(1536), bytes(64 << 20)], ["1023 bytes", "1.5 KiB", "64.0 MiB"]);
         assert_eq!([speed(120.0), speed(1.5)], ["120", "1.5"]);
     }
 

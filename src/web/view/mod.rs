@@ -3,13 +3,22 @@
 //! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose HTML changed
 //! are sent and swapped in. Every dynamic text passes askama's escaping on its way into a fragment.
 
+pub mod alerts;
+pub mod audit;
+pub mod calendar;
 pub(crate) mod chart;
+pub mod dag;
 pub mod dags;
 pub(crate) mod dead_letters;
 pub mod findings;
 pub mod format;
+pub mod gantt;
+pub mod graph;
+pub mod grid;
 pub mod hops;
 pub(crate) mod market;
+pub mod output;
+pub mod problems;
 pub(crate) mod reading;
 pub mod run;
 pub mod timeline;

@@ -3,12 +3,13 @@
 use askama::Template;
 
 use super::format::{Zone, count, span, speed};
-use super::timeline::{state_class, timeline};
+use super::gantt::gantt;
+use super::timeline::state_class;
 use super::{Fragment, Pair};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::advice::advice;
-use crate::domain::dag::Step;
+use crate::domain::dag::{Dag, Step};
 use crate::domain::run::{Cause, RunState, StepRun};
 
 /// The head of a page about a run.
@@ -163,6 +164,8 @@ pub struct StepRow {
     pub advice: String,
     /// What the living step says about itself.
     pub facts: Vec<Pair>,
+    /// What runs again with it when it is cleared: those that need it.
+    pub below: String,
     /// Ended attempts, newest first.
     pub history: Vec<Attempt>,
     /// What it returned, as indented JSON.
@@ -233,10 +236,23 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
         notice: run.notice.clone().unwrap_or_default(),
         advice: advice(step, run).unwrap_or_default(),
         facts: facts.unwrap_or_default(),
+        below: below(&view.run.dag, step),
         history: history.collect(),
         // A JSON value always prints.
         result: run.result.as_ref().map(|r| format!("{r:#}")),
     }
+}
+
+/// Steps that need a step, directly or through others, in words.
+fn below(dag: &Dag, step: &Step) -> String {
+    let mut found = vec![&step.name];
+    // Steps are in topological order, so one pass meets needs before those that need them.
+    for other in dag.steps() {
+        if other.needs.iter().any(|n| found.contains(&&n.step)) {
+            found.push(&other.name);
+        }
+    }
+    found[1..].iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// The table of a run's steps.
@@ -252,7 +268,7 @@ pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Vec<Fragment> {
     let id = view.run.id.to_string();
     vec![
         Fragment::new("header", &header(snapshot, Some(view))),
-        Fragment::new("timeline", &timeline(snapshot, view)),
+        Fragment::new("timeline", &gantt(snapshot, view)),
         Fragment::new("steps", &steps(snapshot, view, csrf)),
         Fragment::new("actions", &Actions { id, open: !view.run.state.is_terminal(), csrf: csrf.to_owned() }),
     ]

@@ -111,13 +111,13 @@ pub fn state_class(state: StepState) -> &'static str {
 }
 
 /// From instants to places.
-struct Scale {
+pub(super) struct Scale {
     from: Timestamp,
     seconds: f64,
 }
 
 impl Scale {
-    fn of(view: &RunView, now: Timestamp) -> Self {
+    pub(super) fn of(view: &RunView, now: Timestamp) -> Self {
         let run = &view.run;
         let last_stop = run.steps.values().filter_map(|s| s.stopped_at).max();
         let open_end = if run.state.is_terminal() { run.finished_at.or(last_stop) } else { Some(now) };
@@ -128,18 +128,18 @@ impl Scale {
         Self { from, seconds: length * 1.02 }
     }
 
-    fn at(&self, at: Timestamp) -> Percent {
+    pub(super) fn at(&self, at: Timestamp) -> Percent {
         Percent((at.duration_since(self.from).as_secs_f64() / self.seconds * 100.0).clamp(0.0, 100.0))
     }
 
-    fn piece(&self, from: Timestamp, to: Timestamp, class: &'static str, title: String) -> Segment {
+    pub(super) fn piece(&self, from: Timestamp, to: Timestamp, class: &'static str, title: String) -> Segment {
         let (x, end) = (self.at(from), self.at(to.max(from)));
         // Wide enough to be seen, without running off the right edge.
         let width = (end.0 - x.0).max(0.35);
         Segment { x: Percent(x.0.min(100.0 - width)), width: Percent(width), class, title }
     }
 
-    fn ticks(&self, zone: &Zone) -> Vec<Tick> {
+    pub(super) fn ticks(&self, zone: &Zone) -> Vec<Tick> {
         const STEPS: [i64; 11] = [10, 60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
         let step = STEPS.into_iter().find(|s| self.seconds / (*s as f64) <= 9.0).unwrap_or(604_800);
         let offset = zone.offset_seconds(self.from);
@@ -157,7 +157,7 @@ impl Scale {
     }
 }
 
-fn anchor(x: Percent) -> &'static str {
+pub(super) fn anchor(x: Percent) -> &'static str {
     match x.0 {
         x if x < 4.0 => "start",
         x if x > 96.0 => "end",

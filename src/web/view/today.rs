@@ -5,6 +5,7 @@ use askama::Template;
 use super::findings::{self, Gap};
 use super::format::{Zone, count};
 use super::hops::hops;
+use super::problems::{self, ProblemRow};
 use super::run::header;
 use super::timeline::timeline;
 use super::verdict::verdict;
@@ -28,24 +29,9 @@ pub struct Problems {
     pub notices: Vec<String>,
 }
 
-/// A broken DAG file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProblemRow {
-    /// Path.
-    pub file: String,
-    /// What is wrong, with the place and what to write.
-    pub text: String,
-    /// An earlier version goes on.
-    pub previous_kept: bool,
-}
-
 /// Broken files and notices of a snapshot.
 pub fn problems(snapshot: &Snapshot) -> Problems {
-    let files = snapshot.problems.iter();
-    Problems {
-        files: files.map(|p| ProblemRow { file: p.file.clone(), text: p.text.clone(), previous_kept: p.previous_kept }).collect(),
-        notices: snapshot.notices.clone(),
-    }
+    Problems { files: problems::rows(snapshot.problems.iter()), notices: snapshot.notices.clone() }
 }
 
 /// The list of alerts.
@@ -79,7 +65,7 @@ pub struct AlertRow {
     pub mail: &'static str,
 }
 
-fn alert_class(kind: AlertKind) -> &'static str {
+pub(super) fn alert_class(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::Recovered => "good",
         // Well or not: its text says.

@@ -1,0 +1,187 @@
+//! All alerts that are kept, what became of their mails, and the mails that wait.
+
+use askama::Template;
+
+use super::Fragment;
+use super::format::Zone;
+use super::today::alert_class;
+use crate::daemon::Snapshot;
+use crate::domain::dag::AlertKind;
+
+/// Kinds in the order of the choice.
+const KINDS: [AlertKind; 10] = [
+    AlertKind::Stalled,
+    AlertKind::Recovered,
+    AlertKind::StepFailed,
+    AlertKind::RunFailed,
+    AlertKind::RunMissed,
+    AlertKind::RunFinished,
+    AlertKind::DeadLetters,
+    AlertKind::DeadlineMissed,
+    AlertKind::TopicRemade,
+    AlertKind::OutputCut,
+];
+
+/// Which alerts are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of this kind; `None`: of all.
+    pub kind: Option<AlertKind>,
+    /// Of this DAG; empty: of all.
+    pub dag: String,
+}
+
+impl Wanted {
+    /// What a query asks for; an empty word asks for all.
+    ///
+    /// # Errors
+    /// The kinds there are, when it names another.
+    pub fn of(kind: &str, dag: &str) -> Result<Self, String> {
+        let dag = dag.trim().to_owned();
+        if kind.is_empty() {
+            return Ok(Self { kind: None, dag });
+        }
+        match KINDS.into_iter().find(|k| k.as_str() == kind) {
+            Some(kind) => Ok(Self { kind: Some(kind), dag }),
+            None => Err(KINDS.map(AlertKind::as_str).join(", ")),
+        }
+    }
+
+    /// Whether an alert is wanted.
+    pub fn takes(&self, alert: &crate::daemon::snapshot::AlertView) -> bool {
+        self.kind.is_none_or(|kind| alert.kind == kind) && (self.dag.is_empty() || alert.run.dag() == self.dag)
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "alert_log.html")]
+struct Log {
+    rows: Vec<Row>,
+    kinds: Vec<(&'static str, bool)>,
+    dags: Vec<(String, bool)>,
+    all: usize,
+    zone: String,
+}
+
+#[derive(Debug)]
+struct Row {
+    at: String,
+    kind: &'static str,
+    class: &'static str,
+    rule: String,
+    run: String,
+    step: String,
+    summary: String,
+    mail: &'static str,
+    mail_class: &'static str,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "outbox.html")]
+struct Outbox {
+    rows: Vec<Mail>,
+    zone: String,
+}
+
+#[derive(Debug)]
+struct Mail {
+    written: String,
+    to: String,
+    subject: String,
+    tries: u32,
+    next: String,
+    error: String,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "test_mail.html")]
+struct Test {
+    to: String,
+    csrf: String,
+}
+
+fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
+    let rows = snapshot.alerts.iter().filter(|a| wanted.takes(a)).map(|a| Row {
+        at: zone.full(a.at),
+        kind: a.kind.as_str(),
+        class: alert_class(a.kind),
+        rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
+        run: a.run.to_string(),
+        step: a.step.as_ref().map(ToString::to_string).unwrap_or_default(),
+        summary: a.summary.clone(),
+        mail: a.mail,
+        mail_class: if a.mail == "queued" { "warn" } else { "quiet" },
+    });
+    let mut names: Vec<&str> =
+        snapshot.alerts.iter().map(|a| a.run.dag()).chain(snapshot.dags.iter().map(|d| d.name.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    Log {
+        rows: rows.collect(),
+        kinds: KINDS.map(|k| (k.as_str(), wanted.kind == Some(k))).to_vec(),
+        dags: names.into_iter().map(|name| (name.to_owned(), wanted.dag == name)).collect(),
+        all: snapshot.alerts.len(),
+        zone: zone.label(snapshot.now),
+    }
+}
+
+fn outbox(snapshot: &Snapshot, zone: &Zone) -> Outbox {
+    let row = |m: &crate::daemon::snapshot::QueuedMail| Mail {
+        written: zone.full(m.created_at),
+        to: m.to.join(", "),
+        subject: m.subject.clone(),
+        tries: m.tries,
+        next: if m.tries == 0 { "at once".to_owned() } else { zone.full(m.next_at) },
+        error: m.last_error.clone().unwrap_or_default(),
+    };
+    Outbox { rows: snapshot.outbox.iter().map(row).collect(), zone: zone.label(snapshot.now) }
+}
+
+/// The page.
+pub fn page(snapshot: &Snapshot, wanted: &Wanted, csrf: &str) -> Vec<Fragment> {
+    let zone = Zone::new(&snapshot.timezone);
+    let mut to: Vec<&str> =
+        snapshot.dags.iter().filter_map(|d| d.dag.as_ref()).flat_map(|d| &d.alerts.email).map(String::as_str).collect();
+    to.sort_unstable();
+    to.dedup();
+    vec![
+        Fragment::new("outbox", &outbox(snapshot, &zone)),
+        Fragment::new("test-mail", &Test { to: to.join(", "), csrf: csrf.to_owned() }),
+        Fragment::new("alert-log", &log(snapshot, wanted, &zone)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::snapshot::QueuedMail;
+    use crate::web::fixture;
+
+    #[test]
+    fn alerts_are_filtered_and_waiting_mails_say_why_they_wait() {
+        let mut snapshot = fixture::snapshot();
+        let all = |snapshot: &Snapshot, wanted: &Wanted| -> String {
+            page(snapshot, wanted, "token").iter().map(|f| f.html.as_str().to_owned()).collect()
+        };
+        let wanted = Wanted::of("stalled", "kis-trading-day").expect("a kind");
+        let html = all(&snapshot, &wanted);
+        assert!(html.contains("nothing for 5m 12s") && !html.contains("9 dead letters on"), "{html}");
+        assert!(html.contains("2026-11-20 13:10:00 KST"), "times have their date and zone");
+        assert!(all(&snapshot, &Wanted::of("", "other").expect("all")).contains("No alert"));
+        assert!(Wanted::of("nonsense", "").expect_err("unknown").contains("run_missed"));
+        assert!(html.contains("No mail waits"));
+        snapshot.outbox.push(QueuedMail {
+            key: "k".into(),
+            created_at: fixture::at("13:10:00"),
+            tries: 3,
+            next_at: fixture::at("13:12:00"),
+            last_error: Some("connection refused".into()),
+            to: vec!["oncall@example.com".into()],
+            subject: "[openbell] stalled".into(),
+        });
+        let html = all(&snapshot, &Wanted::default());
+        for text in ["connection refused", "2026-11-20 13:12:00 KST", "oncall@example.com"] {
+            assert!(html.contains(text), "{text} in {html}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Who did what, when, and what came of it.
+
+use askama::Template;
+
+use super::Fragment;
+use super::format::Zone;
+use crate::daemon::Snapshot;
+use crate::state::Audit;
+
+/// Entries of a page.
+pub const ENTRIES: usize = 50;
+
+#[derive(Debug, Template)]
+#[template(path = "audit.html")]
+struct Page {
+    rows: Vec<Row>,
+    from: usize,
+    to: usize,
+    all: usize,
+    newer: Option<usize>,
+    older: Option<usize>,
+    zone: String,
+}
+
+#[derive(Debug)]
+struct Row {
+    at: String,
+    who: String,
+    what: String,
+    subject: String,
+    link: String,
+    detail: String,
+    refused: bool,
+}
+
+/// Where a subject leads: `day@2026-11-20/step`, `day@2026-11-20 a,b`, `day`.
+fn link(subject: &str) -> String {
+    let first = subject.split([' ', '/']).next().unwrap_or_default();
+    if first.contains('@') {
+        return first.parse::<crate::domain::ids::RunId>().map(|id| format!("/runs/{id}")).unwrap_or_default();
+    }
+    first.parse::<crate::domain::ids::DagName>().map(|name| format!("/dags/{name}")).unwrap_or_default()
+}
+
+fn row(entry: &Audit, zone: &Zone) -> Row {
+    Row {
+        at: zone.full(entry.at),
+        who: entry.who.clone(),
+        what: entry.what.clone(),
+        subject: entry.subject.clone(),
+        link: link(&entry.subject),
+        detail: entry.detail.clone(),
+        refused: entry.detail.starts_with("refused"),
+    }
+}
+
+/// The page, without the newest `skip` entries.
+pub fn page(snapshot: &Snapshot, skip: usize) -> Vec<Fragment> {
+    let zone = Zone::new(&snapshot.timezone);
+    let all = snapshot.audit.len();
+    // Beyond the end, the last part is shown.
+    let skip = skip.min(all.saturating_sub(1) / ENTRIES * ENTRIES);
+    let to = (skip + ENTRIES).min(all);
+    let page = Page {
+        rows: snapshot.audit[skip..to].iter().map(|e| row(e, &zone)).collect(),
+        from: skip + 1,
+        to,
+        all,
+        newer: (skip > 0).then(|| skip.saturating_sub(ENTRIES)),
+        older: (to < all).then_some(to),
+        zone: zone.label(snapshot.now),
+    };
+    vec![Fragment::new("audit", &page)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture;
+
+    #[test]
+    fn entries_are_paged_and_lead_to_what_they_are_about() {
+        let mut snapshot = fixture::snapshot();
+        let entry = |n: usize| Audit {
+            at: fixture::at("13:00:00"),
+            who: format!("user-{n}"),
+            what: "cancel".into(),
+            subject: "kis-trading-day@2026-11-20".into(),
+            detail: if n == 0 { "refused: it has ended".into() } else { "done".into() },
+        };
+        assert!(page(&snapshot, 0)[0].html.as_str().contains("Nobody gave a command yet"));
+        snapshot.audit = std::sync::Arc::new((0..120).map(entry).collect());
+        let html = page(&snapshot, 0)[0].html.to_string();
+        assert!(html.contains("user-49") && !html.contains("user-50") && html.contains("refused: it has ended"), "{html}");
+        let last = page(&snapshot, 100)[0].html.to_string();
+        assert!(last.contains("user-119") && last.contains("skip=50") && !last.contains("skip=150"), "{last}");
+        assert!(page(&snapshot, usize::MAX)[0].html.as_str().contains("user-119"));
+        assert_eq!(link("day@2026-11-20+manual.1/load"), "/runs/day@2026-11-20+manual.1");
+        assert_eq!((link("day"), link(""), link("<b>@x")), ("/dags/day".into(), String::new(), String::new()));
+    }
+}

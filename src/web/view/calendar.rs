@@ -1,0 +1,198 @@
+//! The months of a schedule: which days are open, which are not and why, and what became of those that passed.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use jiff::civil::{Date, Weekday};
+
+use super::format::Zone;
+use super::grid::run_glyph;
+use super::run::run_class;
+use crate::daemon::ahead::{PlannedDay, Special};
+use crate::daemon::history::Brief;
+use crate::daemon::snapshot::DagView;
+use crate::domain::schedule::Window;
+
+/// Next windows listed.
+const NEXT: usize = 5;
+
+/// The calendar.
+#[derive(Debug, Template)]
+#[template(path = "calendar.html")]
+pub struct Calendar {
+    /// Months in order.
+    pub months: Vec<Month>,
+    /// The next windows.
+    pub next: Vec<String>,
+    /// Zone of the times.
+    pub zone: String,
+    /// Starts by schedule are blocked.
+    pub paused: bool,
+    /// The calendar's file ends in these months.
+    pub ends: bool,
+}
+
+/// A month.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Month {
+    /// `November 2026`
+    pub name: String,
+    /// Weeks from Monday to Sunday; `None` for days of other months.
+    pub weeks: Vec<Vec<Option<Cell>>>,
+    /// Days that differ from plain ones, in words.
+    pub special: Vec<String>,
+}
+
+/// A day.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Day of the month.
+    pub day: i8,
+    /// Style class.
+    pub class: &'static str,
+    /// Its sign.
+    pub glyph: &'static str,
+    /// What it is, in words.
+    pub title: String,
+    /// It is today.
+    pub today: bool,
+    /// Its run; empty if there is none.
+    pub run: String,
+}
+
+fn hours(window: &Window, zone: &Zone) -> String {
+    match window.close_at {
+        Some(close) => format!("{}–{}", zone.minute(window.open_at), zone.minute(close)),
+        None => zone.minute(window.open_at),
+    }
+}
+
+fn kind(special: Special) -> &'static str {
+    match special {
+        Special::Plain => "",
+        Special::Closed => "closed",
+        Special::LateOpen => "late open",
+        Special::OtherHours => "other hours",
+        Special::Unknown => "beyond the calendar's file",
+    }
+}
+
+fn cell(day: &PlannedDay, run: Option<&Brief>, today: Date, zone: &Zone) -> Cell {
+    let mut title = day.date.strftime("%a %-d %b").to_string();
+    let mut add = |text: &str| {
+        if !text.is_empty() {
+            title.push_str(", ");
+            title.push_str(text);
+        }
+    };
+    if day.date == today {
+        add("today");
+    }
+    match (kind(day.special), day.why.as_str()) {
+        (kind, "") => add(kind),
+        (kind, why) => add(&format!("{kind}: {why}")),
+    }
+    if day.windows.is_empty() {
+        add("no window");
+    }
+    day.windows.iter().for_each(|w| add(&hours(w, zone)));
+    if day.more > 0 {
+        add(&format!("and {} more", day.more));
+    }
+    if let Some(run) = run {
+        add(&format!("run {}", run.state.as_str()));
+    }
+    let (class, glyph) = match (run, day.special, day.windows.is_empty()) {
+        (Some(run), ..) => (run_class(run.state), run_glyph(run.state)),
+        (None, Special::Closed, _) => ("closed", "×"),
+        (None, Special::LateOpen | Special::OtherHours, false) => ("special", "◔"),
+        (None, Special::Unknown, _) => ("unknown", "?"),
+        (None, _, false) => ("open", "○"),
+        (None, _, true) => ("none", ""),
+    };
+    let run = run.map(|r| r.id.to_string()).unwrap_or_default();
+    Cell { day: day.date.day(), class, glyph, title, today: day.date == today, run }
+}
+
+/// Puts days into months and weeks.
+fn months(days: &[PlannedDay], runs: &BTreeMap<Date, &Brief>, today: Date, zone: &Zone) -> Vec<Month> {
+    let mut months: Vec<Month> = Vec::new();
+    for day in days {
+        if day.date.day() == 1 || months.is_empty() {
+            let name = day.date.strftime("%B %Y").to_string();
+            let before = usize::try_from(day.date.weekday().to_monday_zero_offset()).unwrap_or(0);
+            months.push(Month { name, weeks: vec![vec![None; before]], special: Vec::new() });
+        }
+        let Some(month) = months.last_mut() else { continue };
+        if day.date.weekday() == Weekday::Monday && month.weeks.last().is_some_and(|w| !w.is_empty()) {
+            month.weeks.push(Vec::new());
+        }
+        if let Some(week) = month.weeks.last_mut() {
+            week.push(Some(cell(day, runs.get(&day.date).copied(), today, zone)));
+        }
+        if !day.why.is_empty() {
+            month.special.push(format!("{} {}: {}", day.date.strftime("%a %-d"), kind(day.special), day.why));
+        }
+    }
+    for week in months.iter_mut().flat_map(|m| &mut m.weeks) {
+        week.resize(7, None);
+    }
+    months
+}
+
+/// The calendar of a DAG; `runs` are its runs, newest first.
+pub fn calendar(dag: &DagView, runs: &[std::sync::Arc<Brief>], now: jiff::Timestamp, fallback: &str) -> Calendar {
+    let schedule = dag.dag.as_ref().and_then(|d| d.schedule.as_ref());
+    let zone = Zone::new(schedule.map_or(fallback, |s| s.timezone.as_str()));
+    // The session's own run rather than one by hand on the same date.
+    let by_date = runs.iter().rev().filter(|r| !r.id.key().contains('+')).map(|r| (r.session_date, &**r)).collect();
+    let next = dag.next.iter().filter(|w| w.open_at > now).take(NEXT);
+    Calendar {
+        months: months(&dag.days, &by_date, zone.date(now), &zone),
+        next: next.map(|w| format!("{} {}", zone.day(w.open_at), hours(w, &zone))).collect(),
+        zone: zone.label(now),
+        paused: dag.paused,
+        ends: dag.days.iter().any(|d| d.special == Special::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::ahead;
+    use crate::web::fixture;
+    use crate::web::view::Html;
+
+    #[test]
+    fn months_begin_on_the_right_weekday_and_say_why_days_differ() {
+        let snapshot = fixture::snapshot();
+        let dag = snapshot.dag("kis-trading-day").expect("a DAG");
+        let drawn = calendar(dag, &snapshot.briefs(Some("kis-trading-day")), snapshot.now, "UTC");
+        assert_eq!(drawn.months.len(), 3);
+        let november = &drawn.months[0];
+        assert_eq!(november.weeks[0].iter().filter(|c| c.is_none()).count(), 6, "the first is a Sunday");
+        assert!(november.weeks.iter().all(|w| w.len() == 7));
+        let cells: Vec<&Cell> = drawn.months.iter().flat_map(|m| &m.weeks).flatten().flatten().collect();
+        assert_eq!(cells.len(), 30 + 31 + 31);
+        let today = cells.iter().find(|c| c.today).expect("today");
+        assert_eq!((today.day, today.run.as_str()), (20, "kis-trading-day@2026-11-20"));
+        let late = november.special.iter().find(|s| s.starts_with("Thu 19 late open")).expect("the late open");
+        assert!(late.contains("10:00–16:30"), "{late}");
+        assert!(drawn.months[1].special.iter().any(|s| s.starts_with("Fri 25 closed: ")), "{:?}", drawn.months[1].special);
+        let html = Html::of(&drawn).to_string();
+        assert!(html.contains("Mon 23 Nov 08:50–16:00"), "{html}");
+    }
+
+    #[test]
+    fn a_day_beyond_the_calendar_is_a_guess_and_says_so() {
+        let day = ahead::PlannedDay {
+            date: jiff::civil::date(2028, 1, 3),
+            special: Special::Unknown,
+            why: String::new(),
+            windows: Vec::new(),
+            more: 0,
+        };
+        let cell = cell(&day, None, jiff::civil::date(2026, 1, 1), &Zone::new("UTC"));
+        assert!(cell.title.contains("beyond the calendar's file") && cell.glyph == "?", "{cell:?}");
+    }
+}
