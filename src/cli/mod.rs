@@ -1,5 +1,6 @@
 //! Floor 4: the command line. One file per command; this one only names them.
 
+mod alerts;
 mod client;
 mod dag;
 mod demo;
@@ -54,6 +55,9 @@ enum Command {
     /// Look at topics, groups and records
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Look at alerts and their mails
+    #[command(subcommand)]
+    Alerts(alerts::Command),
     /// Look at and replay dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -90,6 +94,7 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Dag(a) => dag::main(a),
         Command::Run(a) => run::main(a),
         Command::Topics(a) => topics::main(a),
+        Command::Alerts(a) => alerts::main(a),
         Command::Dlq(a) => dlq::main(a),
         Command::User(a) => user::main(a),
         Command::Token(a) => token::main(a),

@@ -23,11 +23,11 @@ pub struct Where {
     token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Where {
-    fn client(&self) -> Result<Client, Failure> {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
         let client = match &self.url {
             Some(url) => Client::at(url)?,
             None => Client::find(&self.data)?,
