@@ -76,7 +76,7 @@ pub(in crate::web) async fn door(State(site): State<Shared>, mut request: Reques
     let public = request.uri().path().starts_with("/assets/");
     let (caller, answer) = match enter(&site, request, visitor).await {
         Ok((caller, request)) => (caller.clone(), caller.asks(next.run(request)).await),
-        Err(stopped) => (stopped.caller.clone(), stopped.caller.clone().asks(async { stop(stopped, programs) }).await),
+        Err(stopped) => (stopped.caller.clone(), stopped.caller.clone().asks(async { stop(*stopped, programs) }).await),
     };
     let mut answer = answer;
     // What one reader may see, no cache keeps for another.
@@ -86,8 +86,8 @@ pub(in crate::web) async fn door(State(site): State<Shared>, mut request: Reques
     answer
 }
 
-fn stop(stopped: Box<Stopped>, programs: bool) -> Response {
-    let Stopped { refusal, wait, to_login, .. } = *stopped;
+fn stop(stopped: Stopped, programs: bool) -> Response {
+    let Stopped { refusal, wait, to_login, .. } = stopped;
     if let Some(next) = to_login {
         let query = if next == "/" {
             String::new()
