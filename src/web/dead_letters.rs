@@ -149,7 +149,7 @@ pub(super) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
         (Some("edited"), _, Some(value)) => one(Some(value.replace("\r\n", "\n").into_bytes()))?,
         _ => return Err(Refusal::bad("the form does not say which dead letters", "send the form of the page").into()),
     };
-    let done = send(&app, "web", topic, which).await?;
+    let done = send(&app, &app.by("web"), topic, which).await?;
     Ok(Page::new("dead-letters", "Sent again", None, view::dead_letters::replayed(topic, &done)).into_response())
 }
 
@@ -228,6 +228,6 @@ pub(super) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent:
             .into());
         }
     };
-    let done = send(&app, by(&headers), &topic, which).await?;
+    let done = send(&app, &app.by(by(&headers)), &topic, which).await?;
     Ok(Json(json!(done)))
 }

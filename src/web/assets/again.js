@@ -29,8 +29,10 @@
     if (part.innerHTML === fresh.innerHTML || inUse(part)) return;
     const open = new Set([...part.querySelectorAll("details[open][data-keep]")].map((d) => d.dataset.keep));
     for (const details of fresh.querySelectorAll("details[data-keep]")) {
-      details.open = open.has(details.dataset.keep);
+      if (open.delete(details.dataset.keep)) details.open = true;
     }
+    // What is being read is no longer in the list: it stays until it is closed.
+    if (open.size > 0) return;
     if (part.innerHTML === fresh.innerHTML) return;
     const at = place(part);
     const moved = [...part.querySelectorAll(".scroll")].map((s) => s.scrollLeft);

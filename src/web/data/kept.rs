@@ -79,14 +79,16 @@ pub struct Kept<K, T> {
     /// The store, as people know it: `the log`.
     store: &'static str,
     most: usize,
+    /// Reads of the store that go on at a time; others wait.
+    room: Arc<Semaphore>,
     times: Times,
     entries: Arc<Mutex<BTreeMap<K, Entry<T>>>>,
 }
 
 impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
-    /// Keeps at most `most` readings.
-    pub fn new(store: &'static str, most: usize) -> Self {
-        Self { store, most, times: TIMES, entries: Arc::default() }
+    /// Keeps at most `most` readings. What reads the same store has the same `room`, so that one that hangs takes none from others.
+    pub fn new(store: &'static str, most: usize, room: &Arc<Semaphore>) -> Self {
+        Self { store, most, room: Arc::clone(room), times: TIMES, entries: Arc::default() }
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<K, Entry<T>>> {
@@ -101,13 +103,7 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
     }
 
     /// What is kept, if it is fresh, else what `work` reads. The read goes on when nobody waits any more, and those who come later get it.
-    pub async fn get<F>(
-        &self,
-        room: &Arc<Semaphore>,
-        clock: impl Fn() -> Timestamp + Send + 'static,
-        key: &K,
-        work: F,
-    ) -> Reading<T>
+    pub async fn get<F>(&self, clock: impl Fn() -> Timestamp + Send + 'static, key: &K, work: F) -> Reading<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
@@ -129,7 +125,7 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
             let began = clock();
             let flight = entry.flight.clone().unwrap_or_else(|| {
                 let (over, flight) = watch::channel(());
-                self.start(Arc::clone(room), clock, key.clone(), work, over);
+                self.start(clock, key.clone(), work, over);
                 entry.flight = Some(flight.clone());
                 flight
             });
@@ -149,17 +145,12 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
         entry.reading()
     }
 
-    fn start<F>(
-        &self,
-        room: Arc<Semaphore>,
-        clock: impl Fn() -> Timestamp + Send + 'static,
-        key: K,
-        work: F,
-        over: watch::Sender<()>,
-    ) where
+    fn start<F>(&self, clock: impl Fn() -> Timestamp + Send + 'static, key: K, work: F, over: watch::Sender<()>)
+    where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let (entries, store, give_up) = (Arc::clone(&self.entries), self.store, self.times.give_up);
+        let (entries, room) = (Arc::clone(&self.entries), Arc::clone(&self.room));
+        let (store, give_up) = (self.store, self.times.give_up);
         tokio::spawn(async move {
             let began = clock();
             let reading = async {
@@ -207,10 +198,10 @@ mod tests {
     use super::*;
 
     /// Readings that stay fresh for ever, of a store that is given up waiting for at once or never.
-    fn kept(patience: Duration) -> (Kept<u8, usize>, Arc<Semaphore>) {
+    fn kept(patience: Duration) -> Kept<u8, usize> {
         let forever = Duration::from_secs(3_600);
         let times = Times { fresh: forever, patience, little_patience: patience, give_up: forever };
-        (Kept { times, ..Kept::new("the log", 3) }, Arc::new(Semaphore::new(2)))
+        Kept { times, ..Kept::new("the log", 3, &Arc::new(Semaphore::new(2))) }
     }
 
     fn now() -> Timestamp {
@@ -221,11 +212,11 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_look_cost_one_read() {
-        let (kept, room) = kept(LONG);
+        let kept = kept(LONG);
         let reads = Arc::new(AtomicUsize::new(0));
         let look = || {
             let reads = Arc::clone(&reads);
-            kept.get(&room, now, &1, async move {
+            kept.get(now, &1, async move {
                 tokio::task::yield_now().await;
                 Ok(reads.fetch_add(1, Ordering::SeqCst))
             })
@@ -240,35 +231,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_hangs_costs_a_moment_and_is_named_until_it_answers() {
-        let (mut kept, room) = kept(LONG);
-        let first = kept.get(&room, now, &1, async { Ok(7) }).await;
+        let mut kept = kept(LONG);
+        let first = kept.get(now, &1, async { Ok(7) }).await;
         assert_eq!(first.value.map(|(_, v)| *v), Some(7));
         kept.spoil();
         (kept.times.patience, kept.times.little_patience) = (Duration::ZERO, Duration::ZERO);
         let (release, held) = tokio::sync::oneshot::channel::<usize>();
-        let late = kept.get(&room, now, &1, async move { Ok(held.await.unwrap_or(0)) }).await;
+        let late = kept.get(now, &1, async move { Ok(held.await.unwrap_or(0)) }).await;
         assert_eq!(late.value.map(|(_, v)| *v), Some(7), "what was known before");
         let trouble = late.trouble.expect("it is late");
         assert_eq!((trouble.since, trouble.text.as_str()), (now(), "the log did not answer within 0 s"));
-        assert!(kept.get(&room, now, &1, async { Ok(9) }).await.trouble.is_some(), "no second read beside the first");
+        assert!(kept.get(now, &1, async { Ok(9) }).await.trouble.is_some(), "no second read beside the first");
         release.send(8).expect("somebody waits");
         (kept.times.patience, kept.times.little_patience) = (LONG, LONG);
-        let after = kept.get(&room, now, &1, async { Ok(9) }).await;
+        let after = kept.get(now, &1, async { Ok(9) }).await;
         assert_eq!((after.value.map(|(_, v)| *v), after.trouble), (Some(8), None));
     }
 
     #[tokio::test]
     async fn an_error_keeps_what_was_known_unless_it_is_gone() {
-        let (kept, room) = kept(LONG);
-        kept.get(&room, now, &1, async { Ok(7) }).await;
+        let kept = kept(LONG);
+        kept.get(now, &1, async { Ok(7) }).await;
         for (kind, left) in [(ErrorKind::Unavailable, Some(7)), (ErrorKind::NotFound, None)] {
             kept.spoil();
-            let reading = kept.get(&room, now, &1, async move { Err(BackendError::new(kind, "log", "no")) }).await;
+            let reading = kept.get(now, &1, async move { Err(BackendError::new(kind, "log", "no")) }).await;
             assert_eq!(reading.value.map(|(_, v)| *v), left);
             assert_eq!(reading.trouble.map(|t| (t.text, t.missing)), Some(("log: no".to_owned(), left.is_none())));
         }
         for key in 2..20 {
-            kept.get(&room, now, &key, async { Ok(0) }).await;
+            kept.get(now, &key, async { Ok(0) }).await;
         }
         assert!(kept.entries().len() <= 3, "only so many are kept");
     }

@@ -19,7 +19,7 @@ use crate::steps::dead_letter::topic_of;
 use crate::steps::letters::{Ledger, Line};
 use crate::steps::replay::{self, Replayed, Which};
 
-/// Reads that go on at a time.
+/// Reads of a store that go on at a time.
 const READS: usize = 4;
 /// Things of one kind that are remembered between looks.
 const REMEMBERED: usize = 16;
@@ -81,7 +81,6 @@ type Day = (Sources, Option<Date>);
 pub struct Stores {
     backends: Backends,
     handle: Handle,
-    room: Arc<Semaphore>,
     topics: Kept<(), Topics>,
     peeks: Kept<Look, Peek>,
     ledgers: Shared<String, Ledger>,
@@ -97,19 +96,19 @@ pub struct Stores {
 impl Stores {
     /// Reads through `backends`, by the clock of the daemon behind `handle`.
     pub fn new(backends: Backends, handle: Handle) -> Self {
+        let (log, index) = (Arc::new(Semaphore::new(READS)), Arc::new(Semaphore::new(READS)));
         Self {
             backends,
             handle,
-            room: Arc::new(Semaphore::new(READS)),
-            topics: Kept::new("the log", 1),
-            peeks: Kept::new("the log", 8),
+            topics: Kept::new("the log", 1, &log),
+            peeks: Kept::new("the log", 8, &log),
             ledgers: Shared::default(),
-            letters: Kept::new("the log", REMEMBERED),
-            letter: Kept::new("the log", REMEMBERED),
+            letters: Kept::new("the log", REMEMBERED, &log),
+            letter: Kept::new("the log", REMEMBERED, &log),
             quotes: Shared::default(),
-            market: Kept::new("the index", 8),
+            market: Kept::new("the index", 8, &index),
             windows: Shared::default(),
-            charts: Kept::new("the index", 8),
+            charts: Kept::new("the index", 8, &index),
             replaying: Arc::default(),
         }
     }
@@ -121,7 +120,7 @@ impl Stores {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let handle = self.handle.clone();
-        kept.get(&self.room, move || handle.snapshot().now, key, work).await
+        kept.get(move || handle.snapshot().now, key, work).await
     }
 
     /// All topics.

@@ -48,6 +48,8 @@ pub(crate) struct Drawing {
     pub(crate) bands: Vec<Band>,
     /// Largest volume of a window.
     pub(crate) most: String,
+    /// Volume of the highest bar; larger ones are cut off there.
+    pub(crate) top: String,
     /// What it shows, for who cannot see it.
     pub(crate) words: String,
 }
@@ -90,11 +92,12 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
     let Some(scale) = scale(windows) else { return Drawing::default() };
     let mut drawing = Drawing::default();
     let most = windows.iter().map(|w| w.volume).max().unwrap_or(0).max(1);
+    let top = top(windows).max(1);
     let (mut value, mut volume, mut before) = (0.0, 0.0, None::<Timestamp>);
     for window in windows {
         let (start, end) = (scale.x(window.window_start), scale.x(window.window_end));
         let middle = (start + end) / 2.0;
-        let height = window.volume.max(0) as f64 / most as f64 * LOW;
+        let height = window.volume.clamp(0, top) as f64 / top as f64 * LOW;
         // Writing into a text cannot fail.
         let _ = write!(drawing.volume, "M{start:.1} {LOW}V{:.1}H{end:.1}V{LOW}Z", LOW - height);
         (value, volume) = (value + window.value, volume + window.volume as f64);
@@ -128,7 +131,7 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
             Band { x: Percent(start * 100.0), width: Percent(((end - start) * 100.0).max(0.3)), title }
         })
         .collect();
-    drawing.most = count(most.unsigned_abs());
+    (drawing.most, drawing.top) = (count(most.unsigned_abs()), count(top.unsigned_abs()));
     let bounds = windows.iter().fold((f64::MAX, f64::MIN), |(l, h), w| (l.min(w.min_price), h.max(w.max_price)));
     drawing.words = format!(
         "{} windows from {} to {}, prices from {} to {} KRW",
@@ -139,6 +142,14 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
         krw(bounds.1)
     );
     drawing
+}
+
+/// The volume that all but the largest two in a hundred windows stay below: an opening auction would flatten all others.
+fn top(windows: &[Window]) -> i64 {
+    let mut volumes: Vec<i64> = windows.iter().map(|w| w.volume).collect();
+    volumes.sort_unstable();
+    let largest = windows.len().saturating_sub(1);
+    volumes.get(largest.saturating_sub(windows.len() / 50)).copied().unwrap_or(0)
 }
 
 /// A round distance: 1, 2 or 5 times a power of ten.
@@ -213,6 +224,9 @@ mod tests {
         assert_eq!(drawing.price.matches('M').count(), 2, "hours without a trade are no line: {}", drawing.price);
         assert_eq!((drawing.vwap.matches('M').count(), drawing.vwap.matches('L').count()), (1, 2));
         assert!(drawing.volume.contains(&format!("V{:.1}H", 0.0)), "the largest is as high as the box");
+        let mut busy = vec![window("09:00:00", 100.0, 10); 99];
+        busy.push(window("09:00:30", 100.0, 5_000));
+        assert_eq!(top(&busy), 10, "one auction does not flatten the day");
         let hours: Vec<_> = drawing.ticks.iter().map(|t| t.label.as_str()).collect();
         assert_eq!(hours, ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00"]);
         assert!(drawing.levels.iter().any(|l| l.label == "100") && drawing.levels.iter().all(|l| (0.0..=100.0).contains(&l.y.0)));

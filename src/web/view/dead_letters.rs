@@ -223,7 +223,7 @@ pub(crate) fn message(
         facts: vec![
             Pair::new("cause", at.cause.clone()),
             Pair::new("refused by", at.connector.clone()),
-            Pair::new("when", stage(&at.stage)),
+            Pair::new("stage", stage(&at.stage)),
             Pair::new("refused at", zone.full(at.time)),
         ],
         errors: errors
