@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{Daemon, openbell, wait_within};
 
 /// The pages of a demo day. `RUN` is the day's run.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 13] = [
     ("today", "/"),
     ("dags", "/dags"),
     ("run", "/runs/RUN"),
@@ -21,6 +21,11 @@ const PAGES: [(&str, &str); 8] = [
     ("find", "/runs/RUN/steps/collector/output?find=session"),
     ("alerts", "/alerts"),
     ("audit", "/audit"),
+    ("topics", "/topics"),
+    ("topic", "/topics/kis.trades"),
+    ("dead-letters", "/dead-letters"),
+    ("market", "/market"),
+    ("symbol", "/market/005930"),
 ];
 const RUN: &str = "kis-trading-day@2026-11-20";
 
