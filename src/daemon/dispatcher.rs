@@ -15,6 +15,7 @@ use super::handle::Request;
 use super::hands::{Executors, Task, spec};
 use super::journal::JournalError;
 use super::snapshot::{Gauges, Problem, QueuedMail, Snapshot};
+use super::trends::{self, Trends};
 use super::truth::{Effect, Truth};
 use super::views::{self, Parts};
 use crate::clock::Clock;
@@ -65,6 +66,7 @@ pub struct Dispatcher {
     /// `down --drain`: end when no run is open.
     pub(super) draining: bool,
     pub(super) keep_days: u32,
+    pub(super) trends: Arc<Trends>,
     pub(super) views_at: Option<Timestamp>,
     pub(super) views: Vec<super::snapshot::DagView>,
 }
@@ -378,6 +380,10 @@ impl Dispatcher {
             self.views = views::dags(&dags, &self.folder, self.truth.journal().pauses(), now);
             self.views_at = Some(now);
         }
+        if self.trends.is_due(now) {
+            let figures = trends::figures(&inputs.gauges.borrow(), &self.truth.statuses);
+            Arc::make_mut(&mut self.trends).note(now, figures);
+        }
         let timezone =
             self.dags.values().find_map(|(_, d)| d.schedule.as_ref().map(|s| s.timezone.clone())).unwrap_or_else(|| "UTC".into());
         let parts = Parts {
@@ -386,6 +392,7 @@ impl Dispatcher {
             dags: &self.views,
             problems: &self.problems,
             gauges: &inputs.gauges.borrow(),
+            trends: &self.trends,
             notices: &self.notices,
             queued: &inputs.queued.borrow(),
             timezone: &timezone,

@@ -12,7 +12,7 @@
 //! | [`alerts`], [`notice`], [`outbox`] | what people hear of, in which words, and its delivery |
 //! | [`folder`], [`reload`], [`watcher`] | DAG files: reading, keeping the last good version, noticing changes |
 //! | [`commands`], `requests`, [`handle`] | what people ask for |
-//! | [`snapshot`], [`views`], [`gauges`] | what people see |
+//! | [`snapshot`], [`views`], [`gauges`], [`trends`] | what people see |
 //! | [`lock`], [`wake`] | one daemon a folder; the wall clock's edges |
 
 pub mod ahead;
@@ -34,6 +34,7 @@ pub mod reload;
 mod requests;
 pub mod snapshot;
 pub mod start;
+pub mod trends;
 pub mod truth;
 pub mod views;
 pub mod wake;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::ahead::PlannedDay;
 use super::history::{Brief, History};
+use super::trends::Trends;
 use crate::domain::dag::{AlertKind, Dag};
 use crate::domain::ids::{RunId, StepName};
 use crate::domain::run::Run;
@@ -47,6 +48,9 @@ pub struct Snapshot {
     /// Who did what, newest first; asked for page by page.
     #[serde(skip)]
     pub audit: Arc<Vec<Audit>>,
+    /// Figures of the last hours, for small charts.
+    #[serde(skip)]
+    pub trends: Arc<Trends>,
     /// Trouble of the daemon itself (journal restored, mail cannot be sent, disk full), one line each.
     pub notices: Vec<String>,
 }

@@ -108,6 +108,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
         stop: stop.clone(),
         draining: false,
         keep_days,
+        trends: Arc::default(),
         views_at: None,
         views: Vec::new(),
     };

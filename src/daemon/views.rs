@@ -9,6 +9,7 @@ use super::ahead;
 use super::alerts::Raised;
 use super::folder::Folder;
 use super::snapshot::{AlertView, DagView, Gauges, Problem, QueuedMail, RunView, Snapshot};
+use super::trends::Trends;
 use super::truth::Truth;
 use crate::clock::Clock;
 use crate::domain::calendar::Calendar;
@@ -34,6 +35,8 @@ pub struct Parts<'a> {
     pub problems: &'a [Problem],
     /// Store figures.
     pub gauges: &'a Gauges,
+    /// Figures of the last hours.
+    pub trends: &'a Arc<Trends>,
     /// Trouble of the daemon itself.
     pub notices: &'a [String],
     /// Mails not sent yet.
@@ -73,6 +76,7 @@ pub fn snapshot(truth: &Truth, parts: &Parts<'_>) -> Snapshot {
         outbox: parts.queued.to_vec(),
         history: truth.journal().history().clone(),
         audit: truth.journal().audits().clone(),
+        trends: Arc::clone(parts.trends),
         notices: parts.notices.to_vec(),
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::daemon::ahead::PlannedDay;
 use crate::daemon::handle::{Handle, Request};
 use crate::daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use crate::daemon::trends::{Measure, Trends};
 use crate::domain::calendar::Calendar;
 use crate::domain::dag::fixtures::step;
 use crate::domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
@@ -186,6 +187,36 @@ fn alert(time: &str, kind: AlertKind, rule: &str, step: &str, summary: &str) -> 
     }
 }
 
+/// The figures of the day's first hours, one a minute.
+fn trends() -> Trends {
+    let mut trends = Trends::default();
+    let (mut spooled, mut behind) = (0.0, 0.0);
+    for minute in 0..260 {
+        let now = at("08:50:00") + Duration::from_secs(60 * minute);
+        let arriving = if minute < 10 || minute > 254 { 0.0 } else { 40.0 + 900.0 / (minute as f64 - 9.0) };
+        behind = if (100..112).contains(&minute) { behind + 20.0 } else { 0.0 };
+        spooled += arriving;
+        let fact = |key: &str| Measure::Fact {
+            run: "kis-trading-day@2026-11-20".parse().expect("an id"),
+            step: "collector".parse().expect("a name"),
+            key: key.into(),
+        };
+        trends.note(
+            now,
+            vec![
+                (fact("spool_seq"), spooled),
+                (fact("log_seq"), spooled - behind),
+                (fact("raw_seq"), spooled),
+                (Measure::Rate("kis.trades".into()), arriving / 60.0),
+                (Measure::Held("kis.trades".into()), spooled - behind),
+                (Measure::Lag("kis-trading-day.sink-index".into()), 0.0),
+                (Measure::Lag("kis-trading-day.sink-objects".into()), 24.0),
+            ],
+        );
+    }
+    trends
+}
+
 /// The day at 13:11:02, in a demo at 120 times real speed.
 pub(crate) fn snapshot() -> Snapshot {
     let view = RunView {
@@ -195,6 +226,7 @@ pub(crate) fn snapshot() -> Snapshot {
                 "collector",
                 json!({
                     "frames": 3871, "records": 4412, "malformed": 9, "duplicates": 6, "last_frame_at": at("13:04:48").to_string(),
+                    "last_trades": { "000660": at("13:04:40").to_string(), "005930": at("13:04:48").to_string(), "035720": at("11:20:00").to_string(), "373220": null },
                     "spool_seq": 14_212, "log_seq": 14_212, "raw_seq": 14_212, "reconnects": 1, "gaps": 2, "gap_shares": 71,
                 }),
             ),
@@ -252,6 +284,7 @@ pub(crate) fn snapshot() -> Snapshot {
         outbox: Vec::new(),
         history: Arc::default(),
         audit: Arc::default(),
+        trends: Arc::new(trends()),
         notices: Vec::new(),
     }
 }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use super::intake::Counts;
+use super::intake::{Counts, Latest};
 use crate::clock::Clock;
 use crate::domain::trade::rfc3339;
 use crate::executor::{Notice, Status, Wait};
@@ -28,6 +28,7 @@ pub(super) struct Facts {
     pub(super) active: usize,
     pub(super) reconnects: u64,
     pub(super) last_frame_at: Option<Timestamp>,
+    pub(super) last_trades: Latest,
     pub(super) spool_seq: u64,
     pub(super) log_seq: u64,
     pub(super) raw_seq: u64,
@@ -90,15 +91,17 @@ impl Board {
         self.lock().clone()
     }
 
-    /// The facts as a flat JSON object: of the status, and of the step's result.
+    /// The facts as a JSON object: of the status, and of the step's result. Flat, but for the newest trade of each instrument.
     pub(super) fn object(&self) -> Map<String, Value> {
         let f = self.facts();
         let at = f.last_frame_at.map(|at| rfc3339(at, &self.zone));
+        let last_trades: BTreeMap<_, _> =
+            f.last_trades.iter().map(|(symbol, at)| (symbol, at.map(|at| rfc3339(at, &self.zone)))).collect();
         let Value::Object(map) = json!({
             "frames": f.counts.frames, "records": f.counts.records, "malformed": f.counts.malformed,
             "duplicates": f.counts.duplicates, "gaps": f.gaps, "gap_shares": f.gap_shares, "session": f.session,
             "active": f.active, "reconnects": f.reconnects, "last_frame_at": at, "spool_seq": f.spool_seq,
-            "log_seq": f.log_seq, "raw_seq": f.raw_seq,
+            "log_seq": f.log_seq, "raw_seq": f.raw_seq, "last_trades": last_trades,
         }) else {
             return Map::new();
         };

@@ -1,5 +1,7 @@
 //! Frames → spool entries: every good record once, every bad frame as it came.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 
@@ -30,9 +32,32 @@ pub(super) struct Intake {
     seen: Seen,
     ledgers: Vec<(&'static str, Date, Ledger)>,
     counts: Counts,
+    last: Latest,
 }
 
+/// When each instrument's newest trade came; nothing for one that is asked for and has not traded yet.
+pub(super) type Latest = BTreeMap<String, Option<Timestamp>>;
+
+/// Instruments whose newest trade is remembered; a session of KIS has at most 41.
+const INSTRUMENTS: usize = 500;
+
 impl Intake {
+    /// Says which instruments are asked for, so that one without any trade is known too.
+    pub(super) fn expect(&mut self, symbols: &[String]) {
+        for symbol in symbols.iter().take(INSTRUMENTS) {
+            self.last.entry(symbol.clone()).or_default();
+        }
+    }
+
+    fn note(&mut self, symbol: &str, at: Timestamp) {
+        let room = self.last.len() < INSTRUMENTS;
+        match self.last.get_mut(symbol) {
+            Some(last) => *last = Some(at).max(*last),
+            None if room => drop(self.last.insert(symbol.to_owned(), Some(at))),
+            None => {}
+        }
+    }
+
     /// Takes in what the spool holds already, oldest first, so that it is not taken in again. `whole`: from its very first entry.
     pub(super) fn remember(&mut self, entries: &[Entry], whole: bool) {
         for entry in entries.iter().filter(|e| e.kind == Kind::Record) {
@@ -42,6 +67,7 @@ impl Intake {
             let Ok(frame) = Frame::new(tr_id, 1, payload) else { continue };
             for essence in frame.records().filter_map(|r| Essence::of(&r).ok()) {
                 if self.seen.is_new(&essence) {
+                    self.note(essence.symbol, entry.received_at);
                     self.count_gap(&essence, !whole);
                 }
             }
@@ -56,6 +82,7 @@ impl Intake {
             match Essence::of(&record) {
                 Ok(essence) if self.seen.is_new(&essence) => {
                     self.counts.records += 1;
+                    self.note(essence.symbol, received_at);
                     self.count_gap(&essence, false);
                     out.push(NewEntry { kind: Kind::Record, received_at, body: record.wire().into_bytes() });
                 }
@@ -108,6 +135,11 @@ impl Intake {
     /// Counters so far.
     pub(super) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// When each instrument's newest trade came.
+    pub(super) fn latest(&self) -> &Latest {
+        &self.last
     }
 
     /// Gaps known now, and their shares.
@@ -195,6 +227,23 @@ mod tests {
                 && entries[0].body.ends_with(b"\n0|H0STCNT0|001|1^2")
         );
         assert_eq!(intake.counts(), Counts { frames: 2, records: 2, malformed: 2, duplicates: 0 });
+    }
+
+    #[test]
+    fn the_newest_trade_of_each_instrument_is_known() {
+        let mut intake = Intake::default();
+        intake.expect(&["005930".into(), "373220".into()]);
+        let mut out = Vec::new();
+        let text = encode("H0STCNT0", &[record("005930", 1, 1), record("000660", 1, 1)]);
+        let Ok(Message::Data(frame)) = parse(text.as_bytes()) else { panic!("not data: {text}") };
+        let at = Timestamp::from_second(90).expect("a time");
+        intake.frame(text.as_bytes(), &frame, at, &mut out);
+        assert_eq!(intake.latest().get("005930"), Some(&Some(at)));
+        assert_eq!((intake.latest().get("000660"), intake.latest().get("373220")), (Some(&Some(at)), Some(&None)));
+        // After a restart the spool tells it.
+        let mut again = Intake::default();
+        again.remember(&stored(out), true);
+        assert_eq!(again.latest().get("000660"), Some(&Some(at)));
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
         board.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
     }
     prune(&context, &dir, &board).await;
-    let intake = remember(&dir, recovered.last_seq).await?;
+    let mut intake = remember(&dir, recovered.last_seq).await?;
+    intake.expect(&plan.session.symbols);
     let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &board).await?;
     board.update(|f| f.spool_seq = last_seq);
 

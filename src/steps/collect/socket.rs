@@ -363,6 +363,7 @@ impl Socket {
         let (gaps, gap_shares) = self.intake.gaps();
         self.board.update(|f| {
             f.counts = counts;
+            f.last_trades.clone_from(self.intake.latest());
             (f.gaps, f.gap_shares) = (gaps, gap_shares);
             f.session = self.session.number();
             f.active = self.session.active();

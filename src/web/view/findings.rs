@@ -1,6 +1,6 @@
 //! What checks and teardown steps returned, read leniently: a result that lacks a key still shows what it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -26,9 +26,24 @@ pub struct Freshness {
     pub since: Option<Timestamp>,
     /// One line.
     pub summary: String,
+    /// Symbols that were silent much longer than usual.
+    pub silent_symbols: Vec<SilentSymbol>,
+}
+
+/// A symbol that was silent much longer than usual.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SilentSymbol {
+    /// The symbol.
+    pub symbol: String,
 }
 
 impl Freshness {
+    /// Symbols that were silent much longer than usual when the check looked.
+    pub fn silent(self) -> BTreeSet<String> {
+        self.silent_symbols.into_iter().map(|s| s.symbol).collect()
+    }
+
     /// What was found at a hop; the spool goes by the name of the feed it takes in.
     pub fn hop(&self, name: &str) -> Option<&FreshHop> {
         self.hops.iter().find(|h| h.hop == name || (name == "spool" && h.hop == "feed"))

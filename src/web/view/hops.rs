@@ -5,8 +5,11 @@ use askama::Template;
 use super::Pair;
 use super::findings::{self, FreshHop, HOPS, HopCount, built_in};
 use super::format::{Zone, count, rate, span};
+use super::timeline::Scale;
+use super::trend::{self, Trend, behind, per_second};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
+use crate::daemon::trends::Measure;
 use crate::domain::dag::Step;
 
 /// The label of the collector's own newest moment.
@@ -37,6 +40,8 @@ pub struct Hop {
     pub records: Option<String>,
     /// What arrives, or what reconciliation found.
     pub pairs: Vec<Pair>,
+    /// What arrived over the day, and how far it was behind.
+    pub trends: Vec<Trend>,
 }
 
 /// The hops of a run. Empty for a run that collects nothing.
@@ -52,6 +57,7 @@ pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
     let report = findings::reconciliation(view);
     let checked = findings::step_of(view, "freshness").and_then(|(_, run)| run.history.last()).map(|a| a.ended_at);
     let source = Source { snapshot, view, zone: &zone, collector, sinks };
+    let scale = Scale::of(view, snapshot.now);
     let hops = HOPS
         .into_iter()
         .filter_map(|name| {
@@ -63,6 +69,7 @@ pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
                 }
                 None => lit(&mut hop, fresh.as_ref().and_then(|f| f.hop(name)), &zone),
             }
+            hop.trends = source.trends(name, &scale);
             Some(hop)
         })
         .collect();
@@ -168,12 +175,43 @@ impl Source<'_> {
         Hop { name, from, records: through.map(count), pairs, ..Hop::default() }
     }
 
-    /// How far the sink's consumer group is behind: named in its parameters or status, else `{dag}.{step}`.
+    /// How far the sink's consumer group is behind.
     fn group_lag(&self, step: &Step) -> Option<u64> {
+        self.snapshot.gauges.group_lag.get(&self.group(step)).copied()
+    }
+
+    /// The sink's consumer group: named in its parameters or status, else `{dag}.{step}`.
+    fn group(&self, step: &Step) -> String {
         let told = self.view.statuses.get(&step.name).and_then(|s| s.facts.get("group"));
         let named = told.or_else(|| step.with.get("group")).and_then(|g| g.as_str()).map(str::to_owned);
-        let group = named.unwrap_or_else(|| format!("{}.{}", self.view.run.dag.name, step.name));
-        self.snapshot.gauges.group_lag.get(&group).copied()
+        named.unwrap_or_else(|| format!("{}.{}", self.view.run.dag.name, step.name))
+    }
+
+    /// What arrived over the day and how far it was behind; what never was behind has no chart of it.
+    fn trends(&self, name: &str, scale: &Scale) -> Vec<Trend> {
+        let trends = &self.snapshot.trends;
+        let counted = |key: &str| {
+            let (run, step) = (self.view.run.id.clone(), self.collector?.name.clone());
+            Some(trends.series(&Measure::Fact { run, step, key: key.to_owned() }))
+        };
+        let held = || self.topic().map(|topic| trends.series(&Measure::Held(topic))).unwrap_or_default();
+        let spooled = || counted("spool_seq").unwrap_or_default();
+        let (through, late) = match (name, self.sinks) {
+            ("spool", _) => (spooled(), Vec::new()),
+            ("log", _) => (held(), behind(&spooled(), &counted("log_seq").unwrap_or_default())),
+            ("raw", [None, ..]) => {
+                let raw = counted("raw_seq").unwrap_or_default();
+                (raw.clone(), behind(&spooled(), &raw))
+            }
+            ("raw", [Some(step), ..]) | ("index", [_, Some(step), _]) | ("objects", [_, _, Some(step)]) => {
+                let lag = trends.series(&Measure::Lag(self.group(step)));
+                (behind(&held(), &lag), lag)
+            }
+            _ => return Vec::new(),
+        };
+        let arriving = trend::draw("records/s", "arriving", &per_second(&through), scale, self.zone, rate);
+        let late = trend::draw("behind", "late", &late, scale, self.zone, |n| count(n.round() as u64));
+        arriving.into_iter().chain(late).collect()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod gantt;
 pub mod graph;
 pub mod grid;
 pub mod hops;
+pub mod lights;
 pub(crate) mod market;
 pub mod output;
 pub mod problems;
@@ -24,6 +25,7 @@ pub mod run;
 pub mod timeline;
 pub mod today;
 pub(crate) mod topics;
+pub mod trend;
 pub mod verdict;
 
 use std::fmt;

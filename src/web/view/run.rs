@@ -217,10 +217,9 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
         exit: a.exit.to_string(),
         fine: a.exit.is_success(),
     });
-    let facts = view
-        .statuses
-        .get(&step.name)
-        .map(|s| s.facts.iter().map(|(k, v)| Pair::new(k.replace('_', " "), zone.value(v))).collect());
+    let facts = view.statuses.get(&step.name).map(|s| {
+        s.facts.iter().filter(|(_, v)| !v.is_object()).map(|(k, v)| Pair::new(k.replace('_', " "), zone.value(v))).collect()
+    });
     StepRow {
         name: step.name.to_string(),
         kind: step.kind.as_str(),

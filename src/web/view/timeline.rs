@@ -128,6 +128,11 @@ impl Scale {
         Self { from, seconds: length * 1.02 }
     }
 
+    /// Whether a time lies on the axis.
+    pub(super) fn holds(&self, at: Timestamp) -> bool {
+        (0.0..=self.seconds).contains(&at.duration_since(self.from).as_secs_f64())
+    }
+
     pub(super) fn at(&self, at: Timestamp) -> Percent {
         Percent((at.duration_since(self.from).as_secs_f64() / self.seconds * 100.0).clamp(0.0, 100.0))
     }

@@ -5,6 +5,7 @@ use askama::Template;
 use super::findings::{self, Gap};
 use super::format::{Zone, count};
 use super::hops::hops;
+use super::lights::lights;
 use super::problems::{self, ProblemRow};
 use super::run::header;
 use super::timeline::timeline;
@@ -208,6 +209,7 @@ pub fn page(snapshot: &Snapshot) -> Vec<Fragment> {
     ];
     if let Some(view) = view {
         fragments.push(Fragment::new("hops", &hops(snapshot, view)));
+        fragments.push(Fragment::new("lights", &lights(snapshot, view)));
         fragments.push(Fragment::new("timeline", &timeline(snapshot, view)));
     }
     fragments.push(Fragment::new("alerts", &alerts(snapshot)));
