@@ -384,8 +384,10 @@ impl Dispatcher {
             let figures = trends::figures(&inputs.gauges.borrow(), &self.truth.statuses);
             Arc::make_mut(&mut self.trends).note(now, figures);
         }
-        let timezone =
-            self.dags.values().find_map(|(_, d)| d.schedule.as_ref().map(|s| s.timezone.clone())).unwrap_or_else(|| "UTC".into());
+        // Without a scheduled DAG the newest run's zone is still the one people think in.
+        let newest = self.truth.runs.values().max_by_key(|run| run.created_at).and_then(|run| run.dag.schedule.as_ref());
+        let scheduled = self.dags.values().find_map(|(_, dag)| dag.schedule.as_ref()).or(newest);
+        let timezone = scheduled.map_or_else(|| "UTC".to_owned(), |schedule| schedule.timezone.clone());
         let parts = Parts {
             clock: &self.clock,
             up_since: self.up_since,

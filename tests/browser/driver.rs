@@ -161,10 +161,25 @@ impl Browser {
         self.until(words, || self.text().contains(words));
     }
 
-    /// A picture of the whole page, as PNG.
+    /// Clicks what a CSS selector finds, once it is there.
+    pub fn click(&self, selector: &str) {
+        self.until(selector, || self.try_click("css selector", selector).is_ok());
+    }
+
+    /// Writes into a field in place of what is there.
+    pub fn fill(&self, selector: &str, text: &str) {
+        let find = json!({ "using": "css selector", "value": selector });
+        let found = self.call("POST", "/element", &find);
+        let id = found.as_object().and_then(|o| o.values().next()).and_then(Value::as_str).expect("an element");
+        self.call("POST", &format!("/element/{id}/clear"), &json!({}));
+        self.call("POST", &format!("/element/{id}/value"), &json!({ "text": text }));
+    }
+
+    /// A picture of the whole page, as WebP.
     pub fn picture(&self) -> Vec<u8> {
         use base64::Engine;
-        let taken = self.devtools("Page.captureScreenshot", &json!({ "format": "png", "captureBeyondViewport": true }));
+        let taken =
+            self.devtools("Page.captureScreenshot", &json!({ "format": "webp", "quality": 80, "captureBeyondViewport": true }));
         base64::prelude::BASE64_STANDARD.decode(taken["data"].as_str().expect("a picture")).expect("base64")
     }
 

@@ -1,108 +1,16 @@
 //! The pages in a real headless Chromium (`scripts/browser up`): every one in light and dark, on a desktop and a phone, and what people do there.
 
+mod day;
 mod driver;
+mod pages;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use driver::{Browser, LOOKS};
-use serde_json::{Value, json};
-use support::{Daemon, openbell, wait_within};
-
-/// The pages of a demo day. `RUN` is the day's run.
-const PAGES: [(&str, &str); 13] = [
-    ("today", "/"),
-    ("dags", "/dags"),
-    ("run", "/runs/RUN"),
-    ("output", "/runs/RUN/steps/collector/output"),
-    ("dag", "/dags/kis-trading-day"),
-    ("find", "/runs/RUN/steps/collector/output?find=session"),
-    ("alerts", "/alerts"),
-    ("audit", "/audit"),
-    ("topics", "/topics"),
-    ("topic", "/topics/kis.trades"),
-    ("dead-letters", "/dead-letters"),
-    ("market", "/market"),
-    ("symbol", "/market/005930"),
-];
-const RUN: &str = "kis-trading-day@2026-11-20";
-
-/// A demo day that runs until the test ends.
-struct Day {
-    child: std::process::Child,
-    url: String,
-    _data: tempfile::TempDir,
-}
-
-impl Day {
-    /// Starts one, and waits until it has gone on for some checks.
-    fn start() -> Self {
-        let data = tempfile::tempdir().expect("a folder");
-        let dags = Path::new(env!("CARGO_MANIFEST_DIR")).join("dags");
-        let mut command = openbell();
-        command.args(["demo", "--quiet", "--port", "0", "--speed", "120", "--seed", "21", "--dags"]).arg(dags);
-        let child =
-            command.arg("--data").arg(data.path()).stdout(std::process::Stdio::null()).spawn().expect("the binary starts");
-        let limit = Duration::from_secs(120);
-        let url = wait_within(limit, "the demo's note", || {
-            let note: Value = serde_json::from_str(&std::fs::read_to_string(data.path().join("daemon.json")).ok()?).ok()?;
-            note["url"].as_str().map(str::to_owned)
-        });
-        let checks = data.path().join("runs").join(RUN).join("freshness");
-        wait_within(limit, "the day's first checks", || checks.join("4").exists().then_some(()));
-        Self { child, url, _data: data }
-    }
-}
-
-impl Drop for Day {
-    fn drop(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).map(drop).unwrap_or_default();
-    }
-}
-
-/// Where pictures go, to be looked at.
-fn pictures() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser/pictures");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    folder
-}
-
-#[test]
-fn every_page_fits_and_is_accessible_and_asks_nobody_else() {
-    let Some(browser) = Browser::start("every_page_fits_and_is_accessible") else { return };
-    let axe = std::fs::read_to_string(std::env::var("OPENBELL_AXE").expect("scripts/browser env")).expect("axe");
-    let day = Day::start();
-    let mut faults = Vec::new();
-    for look in LOOKS {
-        browser.look(look);
-        for (name, path) in PAGES {
-            browser.open(&format!("{}{}", day.url, path.replace("RUN", RUN)));
-            let place = format!("{name} {} {}", look.width, look.scheme);
-            let wide = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
-            if wide.as_i64() != Some(0) {
-                faults.push(format!("{place}: {wide} pixels wider than the window"));
-            }
-            browser.run(&axe);
-            let found = browser.run_async(
-                "const done = arguments[0]; axe.run(document).then(r => done(r.violations.flatMap(v => \
-                 v.nodes.map(n => v.id + ': ' + n.target.join(' ') + ': ' + n.failureSummary))))",
-            );
-            let found = found.as_array().cloned().unwrap_or_default();
-            faults.extend(found.iter().map(|f| format!("{place}: {}", f.as_str().unwrap_or_default())));
-            std::fs::write(pictures().join(format!("{name}-{}-{}.png", look.width, look.scheme)), browser.picture())
-                .expect("written");
-        }
-    }
-    faults.extend(browser.complaints());
-    let elsewhere = browser
-        .requests()
-        .into_iter()
-        .filter(|url| !url.starts_with(&day.url) && !["data:", "chrome:", "about:"].iter().any(|own| url.starts_with(own)));
-    faults.extend(elsewhere.map(|url| format!("a request left the host: {url}")));
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
+use driver::Browser;
+use serde_json::json;
+use support::{Daemon, wait_within};
 
 const DAG: &str = "name: report
 alerts: { email: [a@example.com] }
@@ -132,15 +40,26 @@ fn a_run_is_started_watched_cleared_and_cancelled() {
     start_a_run(&format!("{today}+manual.1"));
     // Live: this page is not loaded again.
     browser.run("window.kept = true");
-    browser.until("the first step's end", || step_says(&browser, "first", "succeeded") && step_says(&browser, "gate", "running"));
+    browser.until("the first step's end", || {
+        step_says(&browser, "first", "succeeded", 1) && step_says(&browser, "gate", "running", 1)
+    });
     std::fs::write(&gate, "").expect("written");
-    browser.until("the last step's end", || step_says(&browser, "last", "succeeded"));
+    browser.until("the last step's end", || step_says(&browser, "last", "succeeded", 1));
     assert_eq!(browser.run("return window.kept === true"), json!(true), "the page was not loaded again");
+
+    // What is cleared runs again, with what needs it.
+    browser.until_it_says("succeeded");
+    browser.run("document.querySelectorAll('details[data-keep=step-gate]').forEach(d => { d.open = true; })");
+    browser.run("document.querySelector('details[data-keep=clear-gate]').open = true");
+    browser.press("Clear gate");
+    browser
+        .until("second attempts", || step_says(&browser, "gate", "succeeded", 2) && step_says(&browser, "last", "succeeded", 2));
+    assert!(step_says(&browser, "first", "succeeded", 1), "what it needs was not run again");
 
     // Once more, to be cancelled.
     std::fs::remove_file(&gate).expect("removed");
     start_a_run(&format!("{today}+manual.2"));
-    browser.until("the second step", || step_says(&browser, "gate", "running"));
+    browser.until("the second step", || step_says(&browser, "gate", "running", 1));
     browser.press("Cancel this run");
     browser.press("Cancel the run");
     browser.until_it_says("cancelled");
@@ -151,10 +70,11 @@ fn a_run_is_started_watched_cleared_and_cancelled() {
     assert!(browser.complaints().is_empty());
 }
 
-/// Whether the row of a step holds a word.
-fn step_says(browser: &Browser, step: &str, word: &str) -> bool {
+/// Whether the row of a step holds a word, and the number of its attempt.
+fn step_says(browser: &Browser, step: &str, word: &str, attempt: u32) -> bool {
     let script = format!(
-        "return [...document.querySelectorAll('tr')].some(r => r.innerText.includes('{step}') && r.innerText.includes('{word}'))"
+        "const row = document.getElementById('step-{step}'); \
+         return row !== null && row.innerText.includes('{word}') && row.cells[2].innerText.trim() === '{attempt}'"
     );
     browser.run(&script) == json!(true)
 }

@@ -209,7 +209,7 @@ impl Source<'_> {
             }
             _ => return Vec::new(),
         };
-        let arriving = trend::draw("records/s", "arriving", &per_second(&through), scale, self.zone, rate);
+        let arriving = trend::draw("records/s", "arriving", &per_second(&through), scale, self.zone, |n| format!("{n:.1}"));
         let late = trend::draw("behind", "late", &late, scale, self.zone, |n| count(n.round() as u64));
         arriving.into_iter().chain(late).collect()
     }

@@ -24,9 +24,9 @@ pub struct Trend {
     pub label: &'static str,
     /// Style class: `arriving`, `late`.
     pub class: &'static str,
-    /// An area, as an SVG path.
+    /// An area, as an SVG path; the highest peaks are cut off.
     pub path: String,
-    /// The largest sample and its time: `most 88.1/s at 09:01`.
+    /// The largest sample and its time: `most 88.1 at 09:01`.
     pub most: String,
     /// What it shows, for who cannot see it.
     pub words: String,
@@ -74,10 +74,12 @@ pub(super) fn draw(
     if samples.len() < FEWEST || top <= 0.0 {
         return None;
     }
+    // An opening burst would flatten the rest of the day.
+    let height = usual(&samples).max(top / 10.0);
     let mut path = String::new();
     let mut pen: Option<(Timestamp, f64)> = None;
     for (at, n) in samples {
-        let (x, y) = (scale.at(*at).0, HEIGHT * (1.0 - n.max(0.0) / top));
+        let (x, y) = (scale.at(*at).0, HEIGHT * (1.0 - (n.max(0.0) / height).min(1.0)));
         match pen {
             Some((before, _)) if at.duration_since(before).as_secs() <= BREAK_SECONDS => {}
             // Writing into a text cannot fail.
@@ -95,6 +97,13 @@ pub(super) fn draw(
     Some(Trend { label, class, path, most, words })
 }
 
+/// What all but one in twenty samples stay below.
+fn usual(samples: &[&(Timestamp, f64)]) -> f64 {
+    let mut sizes: Vec<f64> = samples.iter().map(|(_, n)| *n).collect();
+    sizes.sort_unstable_by(f64::total_cmp);
+    sizes.get(sizes.len().saturating_sub(1 + sizes.len() / 20)).copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +115,14 @@ mod tests {
         assert_eq!(per_second(&counts), [(at("09:01:00"), 1.0), (at("09:03:00"), 1.0)]);
         let other = vec![(at("09:01:00"), 60.0), (at("09:01:30"), 0.0), (at("09:02:00"), 9.0)];
         assert_eq!(behind(&counts, &other), [(at("09:01:00"), 10.0), (at("09:02:00"), 0.0)]);
+    }
+
+    #[test]
+    fn a_burst_does_not_flatten_the_day() {
+        let mut samples = vec![(at("09:00:00"), 1.0); 99];
+        samples.push((at("09:00:00"), 8.0));
+        assert_eq!(usual(&samples.iter().collect::<Vec<_>>()), 1.0);
+        assert_eq!(usual(&[]), 0.0);
     }
 
     #[test]
