@@ -139,7 +139,7 @@ fn the_day_after(browser: &Browser, data: &Path, letter: &str) {
             browser.click("form:has([value=edited]) [name=sure]");
             browser.press("Send the copy");
             browser.until("the answer", || browser.url().ends_with("/replay"));
-            browser.until_it_says("1 trade");
+            browser.until_it_says("1 dead letter was sent again");
             examination.judge(look, "replayed");
             browser.open(&format!("{}{letter}", daemon.url));
             browser.until_it_says("sent again");
