@@ -1,6 +1,5 @@
 //! A demo day to look at: while it is played, and after its end.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -22,9 +21,10 @@ impl Day {
     /// Starts one, and waits until it has gone on for some checks and has a dead letter.
     pub fn start() -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let dags = Path::new(env!("CARGO_MANIFEST_DIR")).join("dags");
         let mut command = openbell();
-        command.args(["demo", "--quiet", "--port", "0", "--speed", "240", "--seed", "21", "--dags"]).arg(dags);
+        command.args(["demo", "--quiet", "--port", "0", "--speed", "240", "--seed", "21", "--dags", "dags"]);
+        // Pictures show the path as it was given.
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
         let child =
             command.arg("--data").arg(data.path()).stdout(std::process::Stdio::null()).spawn().expect("the binary starts");
         let limit = Duration::from_secs(180);

@@ -191,7 +191,7 @@ fn ticks(scale: &Scale, zone: &Zone) -> Vec<Tick> {
             } else {
                 "middle"
             };
-            ticks.push(Tick { x: Percent(share * 100.0), label: zone.minute(time), anchor });
+            ticks.push(Tick { x: Percent(share * 100.0), label: zone.minute(time), anchor, near: false });
         }
         at += step;
     }

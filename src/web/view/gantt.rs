@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::format::{Zone, span};
-use super::timeline::{Percent, Scale, Tick, anchor, state_class};
+use super::timeline::{Percent, Scale, Tick, anchor, make_room, state_class};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::dag::{Step, StepKind};
@@ -100,14 +100,13 @@ pub fn gantt(snapshot: &Snapshot, view: &RunView) -> Gantt {
     let mut ticks = scale.ticks(&zone);
     let at_now = scale.at(now);
     if !over {
-        // The now-line's own label stands there.
-        ticks.iter_mut().filter(|t| (t.x.0 - at_now.0).abs() < 5.0).for_each(|t| t.label.clear());
+        make_room(&mut ticks, at_now);
     }
     Gantt {
         run: run.id.to_string(),
         ticks,
         rows,
-        now: (!over).then(|| Tick { x: at_now, label: zone.minute(now), anchor: anchor(at_now) }),
+        now: (!over).then(|| Tick { x: at_now, label: zone.minute(now), anchor: anchor(at_now), near: false }),
         close: run.window.close_at.map(|at| scale.at(at)),
         zone: zone.label(now),
         older: run.steps.values().any(|s| s.history.first().is_some_and(|a| a.attempt > 1)),

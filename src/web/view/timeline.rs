@@ -53,6 +53,8 @@ pub struct Tick {
     pub label: String,
     /// Text anchor, so that the outermost labels stay inside.
     pub anchor: &'static str,
+    /// So close to the now-line's own label that a narrow page has no room for both.
+    pub near: bool,
 }
 
 /// A step.
@@ -155,10 +157,21 @@ impl Scale {
             let Ok(at) = Timestamp::from_second(second) else { break };
             let x = self.at(at);
             let label = if step < 60 { zone.time(at) } else { zone.minute(at) };
-            ticks.push(Tick { x, label, anchor: anchor(x) });
+            ticks.push(Tick { x, label, anchor: anchor(x), near: false });
             second += step;
         }
         ticks
+    }
+}
+
+/// Leaves the place around the now-line to its own label.
+pub(super) fn make_room(ticks: &mut [Tick], now: Percent) {
+    for tick in ticks {
+        let away = (tick.x.0 - now.0).abs();
+        tick.near = away < 13.0;
+        if away < 5.0 {
+            tick.label.clear();
+        }
     }
 }
 
@@ -187,14 +200,18 @@ pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
     let at_now = scale.at(now);
     let mut ticks = scale.ticks(&zone);
     if !view.run.state.is_terminal() {
-        // The now-line's own label stands there.
-        ticks.iter_mut().filter(|t| (t.x.0 - at_now.0).abs() < 5.0).for_each(|t| t.label.clear());
+        make_room(&mut ticks, at_now);
     }
     Timeline {
         run: view.run.id.to_string(),
         ticks,
         rows,
-        now: (!view.run.state.is_terminal()).then(|| Tick { x: at_now, label: zone.minute(now), anchor: anchor(at_now) }),
+        now: (!view.run.state.is_terminal()).then(|| Tick {
+            x: at_now,
+            label: zone.minute(now),
+            anchor: anchor(at_now),
+            near: false,
+        }),
         close: view.run.window.close_at.map(|at| scale.at(at)),
         stalls,
         zone: zone.label(now),
