@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to send the head of a request, and to send the next one on an open connection, in real time.
 const HEADERS: Duration = Duration::from_secs(20);
-/// Most connections at a time; further ones wait to be accepted.
-const MOST: usize = 1024;
+/// Most connections at a time; further ones wait to be accepted. Live pages (`live::PLACES`) leave room for all else.
+const MOST: usize = 2048;
 /// Pause after the system refused a connection (no file descriptors left, mostly), in real time.
 const PAUSE: Duration = Duration::from_millis(500);
 

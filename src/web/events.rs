@@ -1,36 +1,19 @@
-//! Live pages: the parts of a page that changed, as server-sent events.
+//! Live pages and changes, as server-sent events that can be resumed.
 //!
-//! Each event is `{"fragments": {id: html}}`. At most five go out a second of real time, however often the daemon
-//! publishes; in between, only the newest snapshot counts. A `beat` goes out when nothing changed for a while, so that a page can tell
-//! silence from a lost connection.
-
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+//! `/events` sends `{"fragments": {id: html}}`, the parts of a page that changed; `/api/v1/events` tells programs what happened. Each event
+//! has an id. Whoever comes back with the last one it saw (`Last-Event-ID`, which browsers send by themselves) gets what it missed.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::sse::{Event, Sse};
-use futures_util::Stream;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
 
+use super::live::{self, Full, Key, Place, Watched};
 use super::pages::{dag_of, find};
-use super::reply::{PageRefusal, Refusal};
+use super::reply::{ApiRefusal, PageRefusal, Refusal};
 use super::server::App;
-use super::view::alerts::Wanted;
-use super::view::{self, Fragment, Html};
-use crate::daemon::Snapshot;
-use crate::domain::ids::{DagName, RunId};
-
-/// Least real time between two events.
-const BETWEEN: Duration = Duration::from_millis(200);
-/// Longest real silence.
-const BEAT: Duration = Duration::from_secs(5);
 
 /// Which page's changes are asked for.
 #[derive(Debug, Deserialize)]
@@ -45,107 +28,30 @@ pub(super) struct Asked {
     kind: String,
 }
 
-#[derive(Debug, Clone)]
-enum Watched {
-    Today,
-    Dags,
-    Run(RunId),
-    Dag(DagName),
-    Alerts(Wanted),
-    Audit,
-}
-
-impl Watched {
-    /// The page's parts; `None` once it is about nothing any more.
-    fn draw(&self, snapshot: &Snapshot, csrf: &str) -> Option<Vec<Fragment>> {
-        Some(match self {
-            Self::Today => view::today::page(snapshot),
-            Self::Dags => view::dags::page(snapshot, csrf),
-            Self::Dag(name) => view::dag::page(snapshot, dag_of(snapshot, name).ok()?, 0, csrf),
-            Self::Alerts(wanted) => view::alerts::page(snapshot, wanted, csrf),
-            Self::Audit => view::audit::page(snapshot, 0),
-            Self::Run(id) => view::run::page(snapshot, find(snapshot, id).ok()?, csrf),
-        })
-    }
-}
-
-struct Live {
-    app: App,
-    watched: Watched,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    sent: HashMap<&'static str, Html>,
-    next: Instant,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Live {
-    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        let first = self.sent.is_empty();
-        let stop = self.app.stop.clone();
-        let event = tokio::select! {
-            () = stop.cancelled() => return None,
-            event = self.event(first) => event?,
-        };
-        self.next = Instant::now() + BETWEEN;
-        Some((Ok(event), self))
-    }
-
-    /// The next event; `None` when there will be none any more.
-    async fn event(&mut self, first: bool) -> Option<Event> {
-        let silence = Instant::now() + BEAT;
-        if first {
-            return self.changes()?;
-        }
-        loop {
-            match tokio::time::timeout_at(silence, self.snapshots.changed()).await {
-                // The daemon is gone; the page says so and asks again.
-                Ok(Err(_)) => return None,
-                Err(_) if !self.app.may_go_on() => return None,
-                // An event without data is none: browsers drop it.
-                Err(_) => return Some(Event::default().event("beat").data("-")),
-                Ok(Ok(())) => {}
-            }
-            tokio::time::sleep_until(self.next).await;
-            if let Some(event) = self.changes()? {
-                return Some(event);
-            }
-        }
-    }
-
-    /// What differs from what was sent, if anything does; `None` once the page is about nothing any more.
-    fn changes(&mut self) -> Option<Option<Event>> {
-        if !self.app.may_go_on() {
-            return None;
-        }
-        let snapshot = self.snapshots.borrow_and_update().clone();
-        let mut changed = serde_json::Map::new();
-        for Fragment { id, html } in self.watched.draw(&snapshot, &self.app.csrf)? {
-            if self.sent.get(id) != Some(&html) {
-                changed.insert(id.to_owned(), html.as_str().into());
-                self.sent.insert(id, html);
-            }
-        }
-        // A JSON text holds no raw line end, which is what an event's data must not hold.
-        let any = !changed.is_empty();
-        let data = serde_json::json!({ "fragments": changed }).to_string();
-        Some(any.then(|| Event::default().event("fragments").data(data)))
-    }
-}
-
-/// There is no room for another live page.
-pub(super) fn full() -> Refusal {
-    Refusal::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "too many live pages are open",
-        "close some; the page itself can be reloaded by hand",
-    )
+/// A place for a connection that stays open.
+pub(super) fn place(app: &App) -> Result<Place, Refusal> {
+    let (status, error, remedy) = match app.take_place() {
+        Ok(place) => return Ok(place),
+        Err(Full::All(most)) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{most} live pages are open, and there is no room for another"),
+            "close some; the page itself can be reloaded by hand",
+        ),
+        Err(Full::Each(most)) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{most} live pages of this user or token are open, and there is room for no more of them"),
+            "close some; the page itself can be reloaded by hand",
+        ),
+    };
+    Err(Refusal::new(status, error, remedy))
 }
 
 /// Streams the changes of a page.
 pub(super) async fn events(
     State(app): State<App>,
+    headers: HeaderMap,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, PageRefusal> {
+) -> Result<Response, PageRefusal> {
     let choices = "ask for page=today, page=dags, page=dag&dag=NAME, page=run&run=ID, page=alerts or page=audit";
     let Query(asked) = asked.map_err(|error| Refusal::bad(error.body_text().to_lowercase(), choices))?;
     let watched = match (asked.page.as_str(), asked.run) {
@@ -163,8 +69,17 @@ pub(super) async fn events(
     if let Watched::Dag(name) = &watched {
         dag_of(&app.handle.snapshot(), name)?;
     }
-    let room = app.live.clone().try_acquire_owned().map_err(|_| full())?;
-    let snapshots = app.handle.subscribe();
-    let live = Live { app, watched, snapshots, sent: HashMap::new(), next: Instant::now(), _room: room };
-    Ok(Sse::new(unfold(live, Live::next)))
+    let place = place(&app)?;
+    let key = Key { watched, acts: !app.csrf.is_empty() };
+    let channels = app.channels.clone();
+    let viewer = live::Viewer::new(app, &channels, key, live::last_id(&headers).as_deref(), place);
+    Ok(live::answer(unfold(viewer, live::Viewer::next)))
+}
+
+/// Streams what happens, for programs.
+pub(super) async fn api(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiRefusal> {
+    let place = place(&app)?;
+    let feed = app.feed.clone();
+    let reader = live::Reader::new(app, &feed, live::last_id(&headers).as_deref(), place);
+    Ok(live::answer(unfold(reader, live::Reader::next)))
 }

@@ -13,7 +13,7 @@
 //! | `/topics`, `/topics/{name}` | topics, partitions, groups, records |
 //! | `/dead-letters`, `/dead-letters/{topic}/…` | what could not be processed; edit and replay |
 //! | `/market`, `/market/{symbol}` | prices, averages, windows, anomalies |
-//! | `/events` | changed parts of a page, as server-sent events |
+//! | `/events` | changed parts of a page, as server-sent events; drawn once for all who watch it (`live`) |
 //! | `/api/v1/…` | the same for programs; `/api/v1/openapi.json` lists it |
 //! | `/login`, `/logout`, `/account` | who somebody is |
 //! | `/metrics`, `/healthz`, `/readyz` | for monitoring |
@@ -32,6 +32,7 @@ mod events;
 mod guard;
 mod health;
 mod lines;
+mod live;
 mod market;
 mod output;
 mod output_page;

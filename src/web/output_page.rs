@@ -2,19 +2,18 @@
 
 use std::convert::Infallible;
 
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::lines::{self, Wish};
+use super::live::{self as live_pages, Place as Room};
 use super::output::{self, Followed, Ids, LOOK};
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
@@ -110,14 +109,14 @@ struct Tail {
     /// Bytes read that do not end a line yet.
     held: Vec<u8>,
     over: bool,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 /// A line that does not end is shown in parts of this many bytes.
 const LONGEST_HELD: usize = 64 * 1024;
 
 impl Tail {
-    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if self.over {
             return None;
         }
@@ -139,7 +138,7 @@ impl Tail {
                 Ok(_) if ended => {
                     self.over = true;
                     let rest = self.lines(true);
-                    let end = || Event::default().event("over").data("the attempt has ended");
+                    let end = || Bytes::from_static(b"event: over\ndata: the attempt has ended\n\n");
                     return match rest {
                         // The end itself follows at the next call.
                         Some(event) => {
@@ -153,19 +152,19 @@ impl Tail {
                     tokio::time::sleep(LOOK).await;
                     silent += 1;
                     if silent >= BEAT_AFTER {
-                        return Some((Ok(Event::default().event("beat").data("-")), self));
+                        return Some((Ok(Bytes::from_static(live_pages::BEAT)), self));
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a followed output cannot be read on");
                     self.over = true;
-                    return Some((Ok(Event::default().event("over").data("the rest cannot be read")), self));
+                    return Some((Ok(Bytes::from_static(b"event: over\ndata: the rest cannot be read\n\n")), self));
                 }
             }
         }
     }
 
-    fn lines(&mut self, all: bool) -> Option<Event> {
+    fn lines(&mut self, all: bool) -> Option<Bytes> {
         let all = all || self.held.len() > LONGEST_HELD;
         let (lines, used) = lines::whole_lines(&self.held, self.line, all);
         if used == 0 {
@@ -177,7 +176,7 @@ impl Tail {
         let rows: Vec<_> = lines.into_iter().map(|l| view::output::row(l.number, &l.text, l.cut, "")).collect();
         let data = serde_json::json!({ "html": view::output::rows(rows).as_str() }).to_string();
         // Whoever comes back after a lost connection says where it stood.
-        Some(Event::default().event("append").id(format!("{}-{}", self.from, self.line)).data(data))
+        Some(Bytes::from(format!("id: {}-{}\nevent: append\ndata: {data}\n\n", self.from, self.line)))
     }
 }
 
@@ -187,11 +186,12 @@ pub(super) async fn live(
     ids: Ids,
     headers: HeaderMap,
     place: Result<Query<Place>, QueryRejection>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, PageRefusal> {
+) -> Result<Response, PageRefusal> {
     let (run, step): (RunId, StepName) = output::named(ids)?;
     let Query(Place { attempt, mut from, mut line }) =
         place.map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use attempt=N&from=BYTE&line=N"))?;
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.split_once('-'));
+    let last = live_pages::last_id(&headers);
+    let last = last.as_deref().and_then(|id| id.split_once('-'));
     if let Some((Ok(byte), Ok(number))) = last.map(|(byte, number)| (byte.parse(), number.parse())) {
         (from, line) = (byte, number);
     }
@@ -200,8 +200,8 @@ pub(super) async fn live(
     let unreadable = |error: std::io::Error| output::unreadable(&error, &run, &step, attempt, ended.clone());
     let mut file = File::open(&path).await.map_err(unreadable)?;
     file.seek(SeekFrom::Start(from)).await.map_err(unreadable)?;
-    let room = app.live.clone().try_acquire_owned().map_err(|_| super::events::full())?;
+    let room = super::events::place(&app)?;
     let followed = Followed { app, run: run.clone(), step: step.clone(), attempt };
     let tail = Tail { followed, file, from, line, held: Vec::new(), over: false, _room: room };
-    Ok(Sse::new(unfold(tail, Tail::next)))
+    Ok(live_pages::answer(unfold(tail, Tail::next)))
 }

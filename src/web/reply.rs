@@ -96,6 +96,8 @@ pub(super) struct Page<'a> {
     version: &'static str,
     /// Who is logged in, and the way out.
     who: Html,
+    /// What the forms of live parts must carry; they are drawn for all who see the same, and without it.
+    csrf: String,
 }
 
 /// Who is logged in, in the frame of every page.
@@ -117,8 +119,10 @@ fn badge(caller: &Caller, place: &str) -> Html {
 
 impl<'a> Page<'a> {
     pub(super) fn new(place: &'a str, title: &'a str, events: Option<String>, fragments: Vec<Fragment>) -> Self {
-        let who = badge(&Caller::current(), place);
-        Self { place, title, events, fragments, again: false, version: env!("CARGO_PKG_VERSION"), who }
+        let caller = Caller::current();
+        let who = badge(&caller, place);
+        let csrf = if caller.acts() { caller.csrf } else { String::new() };
+        Self { place, title, events, fragments, again: false, version: env!("CARGO_PKG_VERSION"), who, csrf }
     }
 
     /// A page of the stores' figures: the browser asks for it again every few seconds.

@@ -10,7 +10,9 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::reply::{self, Refusal};
 use super::server::Shared;
-use super::{actions, api, auth, control, dead_letters, events, guard, health, market, output, output_page, pages, topics};
+use super::{
+    actions, api, auth, control, dead_letters, events, guard, health, market, output, output_page, pages, topics,
+};
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -32,6 +34,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
         at("get", "/openapi.json", get(api::openapi)),
         at("get", "/whoami", get(api::whoami)),
         at("get", "/snapshot", get(api::snapshot)),
+        at("get", "/events", get(events::api)),
         at("get", "/dags", get(api::dags)),
         at("post", "/dags/{name}/pause", post(api::pause)),
         at("post", "/dags/{name}/resume", post(api::resume)),

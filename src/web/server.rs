@@ -7,18 +7,16 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{Access, Caller, Settings, random_token};
 use super::data::stores::Stores;
+use super::live::{Channels, Feed, Full, Place, Places};
 use super::{connections, routes};
 use crate::backends::Backends;
 use crate::config::Network;
 use crate::daemon::Handle;
 
-/// Most live pages at a time; each holds a connection and renders for itself.
-const LIVE_PAGES: usize = 64;
 /// How long open answers may take to end after a stop, in real time.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -50,7 +48,11 @@ pub(super) struct Site {
     /// Who may come in; `None`: nobody ever has to log in.
     pub(super) access: Option<Access>,
     /// Room for live pages.
-    pub(super) live: Arc<Semaphore>,
+    pub(super) places: Places,
+    /// Live pages that somebody watches.
+    pub(super) channels: Arc<Channels>,
+    /// What happened lately.
+    pub(super) feed: Arc<Feed>,
     /// What pages show of the stores.
     pub(super) stores: Stores,
 }
@@ -89,6 +91,11 @@ impl App {
         self.caller.by(door)
     }
 
+    /// A place for a connection that stays open.
+    pub(super) fn take_place(&self) -> Result<Place, Full> {
+        self.site.places.take(self.caller.name())
+    }
+
     /// Whether whoever asked may still read; a long answer looks at it now and then.
     pub(super) fn may_go_on(&self) -> bool {
         self.site.access.as_ref().is_none_or(|access| access.still(&self.caller))
@@ -100,6 +107,8 @@ impl Site {
         let Options { public_url, trusted_proxies, auth } = options;
         let access = auth.map(Access::open).transpose().map_err(io::Error::other)?;
         let stores = Stores::new(backends, handle.clone());
+        let channels = Channels::new(handle.clone(), stop.clone())?;
+        let feed = Feed::new(handle.clone(), stop.clone())?;
         Ok(Arc::new(Self {
             handle,
             form_token: random_token()?,
@@ -108,7 +117,9 @@ impl Site {
             public_https: public_url.is_some_and(|url| url.starts_with("https://")),
             trusted_proxies,
             access,
-            live: Arc::new(Semaphore::new(LIVE_PAGES)),
+            places: Places::default(),
+            channels,
+            feed,
             stores,
         }))
     }

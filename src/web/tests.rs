@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::run::{Exit, StepState};
 
+use super::connections;
 use super::fixture::{self, Daemon};
-use super::routes::api_routes;
+use super::routes::{api_routes, router};
+use super::server::{Options, Shared, Site as Served};
 use crate::daemon::Refused;
 use crate::daemon::handle::Command;
 use crate::steps::sink::fakes::empty;
@@ -23,6 +25,7 @@ pub(super) struct Site {
     pub(super) daemon: Daemon,
     pub(super) base: String,
     pub(super) client: Client,
+    pub(super) site: Shared,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -38,14 +41,20 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
-        let server = tokio::spawn(super::serve(listener, daemon.handle.clone(), backends, stop.clone()));
+        let site = Served::new(daemon.handle.clone(), backends, stop.clone(), Options::default()).expect("a site");
+        let server = tokio::spawn(connections::serve(listener, router(site.clone()), stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
-        Self { daemon, base, client, stop, server }
+        Self { daemon, base, client, site, stop, server }
     }
 
     pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
         let reply = self.client.get(format!("{}{path}", self.base)).send().await.expect("an answer");
         (reply.status(), reply.text().await.expect("a body"))
+    }
+
+    /// The status of an answer whose body may never end.
+    pub(super) async fn get_head(&self, path: &str) -> StatusCode {
+        self.client.get(format!("{}{path}", self.base)).send().await.expect("an answer").status()
     }
 
     pub(super) async fn json(&self, path: &str) -> Value {

@@ -15,10 +15,14 @@
     return part.contains(active) && active.closest("form") !== null;
   };
 
+  // Live parts are drawn once for all who see the same; what their forms must carry belongs to this page's session.
+  const token = document.querySelector('meta[name="form-token"]')?.content;
+
   const swap = (part, html) => {
     const open = new Set([...part.querySelectorAll("details[open][data-keep]")].map((d) => d.dataset.keep));
     const scrolled = [...part.querySelectorAll(".scroll[data-keep]")].map((box) => [box.dataset.keep, box.scrollLeft]);
     part.innerHTML = html;
+    if (token !== undefined) for (const field of part.querySelectorAll('input[name="csrf"]')) field.value = token;
     for (const box of part.querySelectorAll(".scroll[data-keep]")) {
       const before = scrolled.find(([keep]) => keep === box.dataset.keep);
       if (before !== undefined) box.scrollLeft = before[1];
@@ -28,6 +32,8 @@
     }
   };
 
+  // What came for parts in use. It may be the last change of them for long.
+  const later = new Map();
   const source = new EventSource(document.currentScript.dataset.events);
   let heard = performance.now();
   const live = () => {
@@ -45,8 +51,22 @@
         location.reload();
         return;
       }
-      if (!inUse(part)) swap(part, html);
+      if (inUse(part)) later.set(part, html);
+      else {
+        later.delete(part);
+        swap(part, html);
+      }
     }
+  });
+  document.addEventListener("focusout", () => {
+    // By then the focus is where it goes.
+    setTimeout(() => {
+      for (const [part, html] of later) {
+        if (inUse(part)) continue;
+        later.delete(part);
+        swap(part, html);
+      }
+    });
   });
   // control: an output that grows. Its lines come as HTML that the server escaped.
   const KEPT_LINES = 5000;

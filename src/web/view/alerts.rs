@@ -23,7 +23,7 @@ const KINDS: [AlertKind; 10] = [
 ];
 
 /// Which alerts are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// Of this kind; `None`: of all.
     pub kind: Option<AlertKind>,

@@ -1,0 +1,52 @@
+//! What a live page depends on, besides the snapshot.
+
+use crate::daemon::Snapshot;
+use crate::domain::ids::{DagName, RunId};
+use crate::web::pages::{dag_of, find};
+use crate::web::view::alerts::Wanted;
+use crate::web::view::{self, Fragment};
+
+/// Stands in forms of live parts where the token of a session belongs. The script puts that of its own page there.
+const OF_THE_PAGE: &str = "of-the-page";
+
+/// A page that can be watched.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::web) enum Watched {
+    /// Today.
+    Today,
+    /// All DAGs.
+    Dags,
+    /// A run.
+    Run(RunId),
+    /// A DAG.
+    Dag(DagName),
+    /// Alerts, all or some.
+    Alerts(Wanted),
+    /// Who did what.
+    Audit,
+}
+
+/// What a live page depends on, besides the snapshot: whoever has the same key sees the same. Nothing of a single viewer may be in it, nor in
+/// what is drawn for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::web) struct Key {
+    /// The page.
+    pub(in crate::web) watched: Watched,
+    /// The viewer may act: the page has its forms.
+    pub(in crate::web) acts: bool,
+}
+
+impl Key {
+    /// The page's parts; `None` once it is about nothing any more.
+    pub(super) fn draw(&self, snapshot: &Snapshot) -> Option<Vec<Fragment>> {
+        let csrf = if self.acts { OF_THE_PAGE } else { "" };
+        Some(match &self.watched {
+            Watched::Today => view::today::page(snapshot),
+            Watched::Dags => view::dags::page(snapshot, csrf),
+            Watched::Dag(name) => view::dag::page(snapshot, dag_of(snapshot, name).ok()?, 0, csrf),
+            Watched::Alerts(wanted) => view::alerts::page(snapshot, wanted, csrf),
+            Watched::Audit => view::audit::page(snapshot, 0),
+            Watched::Run(id) => view::run::page(snapshot, find(snapshot, id).ok()?, csrf),
+        })
+    }
+}

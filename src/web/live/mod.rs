@@ -1,0 +1,23 @@
+//! What goes on telling: live pages for many viewers, and changes for programs.
+//!
+//! A page is drawn once for all who look at the same ([`Key`]), when a snapshot is published and only while somebody looks. Each of its parts knows
+//! in which version of the page it last changed, so whoever stands at an older version, after a lost connection too, gets what is new
+//! since then and nothing else; the bytes of that are made once and shared. Nobody waits for anybody: a viewer asks for what is new when its
+//! connection takes more, and what it was too slow for it never sees.
+
+mod changes;
+mod channel;
+mod feed;
+mod key;
+mod places;
+mod state;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub(in crate::web) use channel::Channels;
+pub(in crate::web) use feed::{Feed, Reader};
+pub(in crate::web) use key::{Key, Watched};
+pub(in crate::web) use places::{Full, Place, Places};
+pub(in crate::web) use stream::{BEAT, Viewer, answer, last_id};
