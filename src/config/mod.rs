@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthSettings, MetricsAccess, Network};
 pub use docker::{DockerSettings, SwarmSettings};
-pub use variable::{SECRETS_FOLDER, variable};
+pub use variable::{SECRETS_FOLDER, resolve, variable};
 
 pub use crate::domain::dag::Pull;
 

@@ -1,4 +1,6 @@
-//! Variables that may hold secrets.
+//! Variables and files that may hold secrets.
+
+use crate::domain::dag::SecretRef;
 
 /// Environment variable with the folder in which a container of a swarm finds what is a variable elsewhere.
 pub const SECRETS_FOLDER: &str = "OPENBELL_SECRETS";
@@ -10,4 +12,47 @@ pub fn variable(name: &str) -> Option<String> {
         std::fs::read_to_string(std::path::Path::new(&folder).join(format!("env.{name}"))).ok()
     };
     std::env::var(name).ok().or_else(of_swarm)
+}
+
+/// Reads a secret where it is referenced. The line end of a file is no part of it.
+///
+/// # Errors
+/// A fragment that says what is missing and what to do; never the value.
+pub fn resolve(reference: &SecretRef) -> Result<String, String> {
+    let value = match reference {
+        SecretRef::Env(name) => variable(name)
+            .ok_or_else(|| format!("the environment variable {name} is not set; set it where openbell is started"))?,
+        SecretRef::File(path) => std::fs::read_to_string(path)
+            .map_err(|e| format!("{e}; write the value into {path} and let only this user read it"))?
+            .trim_end_matches(['\r', '\n'])
+            .to_owned(),
+    };
+    if value.is_empty() {
+        return Err("it is empty; put the value there".into());
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_secret_names_the_place_and_the_remedy() {
+        let env = resolve(&SecretRef::Env("OPENBELL_SURELY_NOT_SET".into())).expect_err("not set");
+        assert!(env.contains("OPENBELL_SURELY_NOT_SET") && env.contains("set it"), "{env}");
+        let file = resolve(&SecretRef::File("/nonexistent/secret".into())).expect_err("no file");
+        assert!(file.contains("/nonexistent/secret"), "{file}");
+    }
+
+    #[test]
+    fn a_file_secret_loses_its_line_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("key");
+        std::fs::write(&path, "s3cret\n").expect("written");
+        let reference = SecretRef::File(path.display().to_string());
+        assert_eq!(resolve(&reference).as_deref(), Ok("s3cret"));
+        std::fs::write(&path, "\n").expect("written");
+        assert!(resolve(&reference).expect_err("nothing in it").contains("empty"));
+    }
 }

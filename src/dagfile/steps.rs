@@ -105,6 +105,9 @@ impl Reader<'_> {
         let container = self.container(entry, &file.container, &place);
         let when = self.condition(node.get("when"), file);
         self.file_references(node.get("with"));
+        if matches!(program, Some(Program::Command { .. })) {
+            self.names_of_secrets(entry);
+        }
         Some(Step {
             name: entry.key.parse().ok()?,
             kind,
@@ -249,6 +252,28 @@ impl Reader<'_> {
             let message = format!("step \"{}\" lacks the secret \"{secret}\" of {}", entry.key, program.name);
             let help = format!("add secrets: {{ {secret}: env:NAME }} or {{ {secret}: file:/path }}");
             self.findings.error(entry.value.entry("secrets").map_or(uses, |e| e.key_span), message, help);
+        }
+    }
+
+    /// A command finds a secret under its name, as a variable or as a file.
+    fn names_of_secrets(&mut self, entry: &Entry) {
+        let Some(secrets) = entry.value.get("secrets") else { return };
+        for secret in secrets.entries() {
+            let (name, step) = (&secret.key, &entry.key);
+            let mut signs = name.chars();
+            let word = signs.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+                && signs.all(|c| c.is_ascii_alphanumeric() || c == '_');
+            if !word {
+                let message = format!("\"{name}\" of \"secrets\" of step \"{step}\" is no name of an environment variable");
+                let help = "the command finds the secret under this name: use letters, digits and _, for example API_TOKEN";
+                self.findings.error(secret.key_span, message, help);
+            } else if name.starts_with("OPENBELL_") {
+                let message = format!("\"{name}\" of \"secrets\" of step \"{step}\" is a name that openbell gives itself");
+                self.findings.error(secret.key_span, message, "take a name that does not begin with OPENBELL_");
+            } else if entry.value.get("env").is_some_and(|env| env.entry(name).is_some()) {
+                let message = format!("step \"{step}\" has \"{name}\" both in \"env\" and in \"secrets\"");
+                self.findings.error(secret.key_span, message, "keep one of them");
+            }
         }
     }
 

@@ -327,6 +327,17 @@ fn secrets_are_references_and_never_shown() {
 }
 
 #[test]
+fn a_command_finds_its_secrets_by_names_of_variables() {
+    let command = |secrets: &str| steps(&format!("  a:\n    command: [fetch]\n    {secrets}\n"));
+    let dag = fine(&command("secrets: { API_TOKEN: env:VENDOR_TOKEN }"));
+    assert_eq!(dag.steps()[0].secrets["API_TOKEN"], SecretRef::Env("VENDOR_TOKEN".into()));
+    one(&command("secrets: { api-token: env:A }"), "6:16", &["\"api-token\"", "no name of an environment variable", "API_TOKEN"]);
+    one(&command("secrets: { 2FA: env:A }"), "6:16", &["\"2FA\"", "no name of an environment variable"]);
+    one(&command("secrets: { OPENBELL_FOLDER: env:A }"), "6:16", &["openbell gives itself"]);
+    one(&command("env: { K: v }\n    secrets: { K: env:A }"), "7:16", &["both in \"env\" and in \"secrets\""]);
+}
+
+#[test]
 fn alerts() {
     let alerts = |text: &str| format!("name: x\nalerts: {text}\nsteps: {{ a: {{ command: [x] }} }}\n");
     one(&alerts("{ email: [oncall] }"), "2:19", &["\"oncall\" is not an e-mail address"]);

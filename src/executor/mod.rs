@@ -10,6 +10,7 @@ pub mod folder;
 mod follow;
 pub mod keeper;
 pub mod process;
+mod secrets;
 pub mod swarm;
 
 use std::collections::BTreeMap;

@@ -385,3 +385,26 @@ async fn a_step_chooses_its_network_and_its_user() {
     );
     assert!(containers(&floor).is_empty(), "nothing is left on the engine");
 }
+
+#[tokio::test]
+async fn a_command_in_a_container_gets_its_secrets() {
+    if image("secrets of a command").is_none() {
+        return;
+    }
+    let floor = Floor::new();
+    let executor = executor(&floor);
+    let file = floor.file("key");
+    std::fs::write(&file, "k3y\n").expect("written");
+    let mut with = spec(&floor, 1, r#"case "$KEY" in k3?) echo got it;; esac"#);
+    with.step.secrets.insert("KEY".into(), SecretRef::File(file.display().to_string()));
+    assert_eq!(start(&executor, &with).await.exit().await.0, Exit::Code(0), "{}", output(&with));
+    assert_eq!(output(&with), "got it\n");
+    assert!(!read(&with.folder.join("spec.json")).contains("k3y"));
+    executor.forget(&with.id).await;
+
+    let mut without = spec(&floor, 2, "true");
+    without.step.secrets.insert("API_TOKEN".into(), SecretRef::Env("OPENBELL_SURELY_NOT_SET".into()));
+    let exit = start(&executor, &without).await.exit().await.0;
+    assert!(matches!(&exit, Exit::NotStarted(why) if why.contains("\"API_TOKEN\" (env:OPENBELL_SURELY_NOT_SET)")), "{exit}");
+    assert!(containers(&floor).is_empty(), "nothing is left on the engine");
+}

@@ -7,7 +7,7 @@ mod swarm;
 use std::time::Duration;
 
 use openbell::clock::Clock;
-use openbell::domain::dag::{ExecutorKind, Program, StopSignal};
+use openbell::domain::dag::{ExecutorKind, Program, SecretRef, StopSignal};
 use openbell::domain::run::Exit;
 use openbell::executor::process::Pids;
 use openbell::executor::{AttemptSpec, Executor, News, Status};
@@ -116,6 +116,31 @@ async fn a_process_gets_its_environment_and_returns_output_status_and_result() {
     assert_eq!(ear.next().await, News::Status(Status { ready: true, facts, ..Status::default() }));
     assert_eq!(ear.next().await, News::Exited { exit: Exit::Code(0), result: Some(json!({ "rows": 5 })) });
     assert_eq!(output(&spec), "good morning, Seoul\noops\n");
+}
+
+#[tokio::test]
+async fn a_command_gets_its_secrets_and_nobody_else_does() {
+    let floor = Floor::new();
+    let executor = floor.process_with(vec![("VENDOR_TOKEN".into(), "s3cret".into())]);
+    let file = floor.file("key");
+    std::fs::write(&file, "k3y\n").expect("written");
+    let mut spec = floor.spec(&["sh", "-c", r#"case "$API_TOKEN/$KEY" in s3c*/k3?) echo both;; esac"#]);
+    spec.step.secrets.insert("API_TOKEN".into(), SecretRef::Env("VENDOR_TOKEN".into()));
+    spec.step.secrets.insert("KEY".into(), SecretRef::File(file.display().to_string()));
+    assert_eq!(start(&executor, &spec).await.exit().await.0, Exit::Code(0));
+    assert_eq!(output(&spec), "both\n");
+    for entry in std::fs::read_dir(&spec.folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).expect("readable")).into_owned();
+        assert!(!text.contains("s3cret") && !text.contains("k3y"), "{} holds a secret", path.display());
+    }
+
+    let mut without = numbered(&floor, ExecutorKind::Process, 2, &["touch", &floor.file("ran").display().to_string()]);
+    without.step.secrets.insert("API_TOKEN".into(), SecretRef::Env("OPENBELL_SURELY_NOT_SET".into()));
+    let why = "its secret \"API_TOKEN\" (env:OPENBELL_SURELY_NOT_SET) cannot be read: the environment variable \
+               OPENBELL_SURELY_NOT_SET is not set; set it where openbell is started";
+    assert_eq!(start(&executor, &without).await.exit().await.0, Exit::NotStarted(why.into()));
+    assert!(!floor.file("ran").exists() && output(&without).contains(why), "{}", output(&without));
 }
 
 #[tokio::test]

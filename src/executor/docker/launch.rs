@@ -16,9 +16,9 @@ use super::watch::Watched;
 use crate::config::{DockerSettings, Pull};
 use crate::domain::dag::Program;
 use crate::domain::run::Exit;
-use crate::executor::AttemptSpec;
 use crate::executor::folder::{self, Durability};
 use crate::executor::keeper::Keepers;
+use crate::executor::{AttemptSpec, secrets};
 
 /// Real time between tries at an engine that went away in the middle of a start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -95,8 +95,10 @@ impl Launcher {
     /// Makes and starts the attempt's container, or finds that it was before.
     async fn launch(&self, spec: &AttemptSpec, name: &str) -> Result<(), Failure> {
         let settings = self.settings.of(&spec.step);
-        let body = container::body(spec, &settings, &self.around, |name| std::env::var(name).ok())
+        let mut body = container::body(spec, &settings, &self.around, |name| std::env::var(name).ok())
             .map_err(|why| Failure::Step(why, ""))?;
+        let secrets = secrets::of_command(&spec.step, crate::config::resolve).map_err(|why| Failure::Step(why, ""))?;
+        body.env.get_or_insert_default().extend(secrets.into_iter().map(|(name, value)| format!("{name}={value}")));
         let client = self.engine.client().await.map_err(|e| Failure::Unreached(self.silent(&e)))?;
         let image = body.image.clone().unwrap_or_default();
         if settings.pull == Pull::Always {

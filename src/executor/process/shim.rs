@@ -23,8 +23,8 @@ use super::identity::{FOLDER_VARIABLE, Identity, Pids, boot, signal_of};
 use crate::clock::Clock;
 use crate::domain::dag::Program;
 use crate::domain::run::Exit;
-use crate::executor::AttemptSpec;
 use crate::executor::folder::{self, Durability, ExitRecord, Output};
+use crate::executor::{AttemptSpec, secrets};
 
 /// This program, also after its file was replaced by a newer version: the kernel keeps the running one.
 pub(in crate::executor) const SELF: &str = "/proc/self/exe";
@@ -112,6 +112,8 @@ fn start(spec: &AttemptSpec, folder: &Path, log: &File) -> Result<Child, String>
     command.env("OPENBELL_ATTEMPT", spec.id.attempt.to_string());
     command.env("OPENBELL_SESSION_DATE", spec.session_date.to_string());
     command.envs(&spec.step.env);
+    // The shim has the daemon's environment, so it finds what `env:` means there.
+    command.envs(secrets::of_command(&spec.step, crate::config::resolve)?);
     // Last: it also marks the processes of the attempt.
     command.env(FOLDER_VARIABLE, &spec.folder);
     command.stdin(Stdio::null()).process_group(0);

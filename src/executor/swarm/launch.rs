@@ -102,7 +102,7 @@ impl Launcher {
         let image = self.image(body.image.as_deref().unwrap_or_default(), settings.pull).await?;
         let user = body.user.clone().unwrap_or_default();
         let read = |path: &std::path::Path| std::fs::read(path).ok();
-        let needed = secrets::needed(spec, &self.around, |name| std::env::var(name).ok(), read);
+        let needed = secrets::needed(spec, &self.around, |name| std::env::var(name).ok(), read).map_err(Failure::Step)?;
         let mut secrets = Vec::new();
         for one in &needed {
             secrets.push(self.secret(one, &spec.id, &user).await?);

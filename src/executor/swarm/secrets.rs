@@ -11,6 +11,7 @@ use crate::domain::dag::{Program, SecretRef};
 use crate::domain::ids::AttemptId;
 use crate::executor::AttemptSpec;
 use crate::executor::docker::container::{Surroundings, label, references};
+use crate::executor::secrets::missing;
 
 /// A secret that a task needs.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,15 +23,19 @@ pub(super) struct Needed {
     value: Vec<u8>,
 }
 
-/// What the attempt needs and the daemon has. What is missing, the step misses in its own words.
+/// What the attempt needs and the daemon has.
 ///
-/// A built-in program finds a variable as the file `env.NAME`, and a file at its own path. A command finds each secret under its name in the DAG.
+/// A built-in program finds a variable as the file `env.NAME`, and a file at its own path; what is missing, it misses in its own words. A
+/// command finds each secret under its name in the DAG.
+///
+/// # Errors
+/// A secret of a command that is not there, or empty, with place and remedy.
 pub(super) fn needed(
     spec: &AttemptSpec,
     around: &Surroundings,
     variable: impl Fn(&str) -> Option<String>,
     read: impl Fn(&Path) -> Option<Vec<u8>>,
-) -> Vec<Needed> {
+) -> Result<Vec<Needed>, String> {
     let of_variable = |name: &str| variable(name).map(String::into_bytes);
     let values: Vec<(String, Vec<u8>)> = match &spec.step.program {
         Program::Uses(_) => {
@@ -41,15 +46,23 @@ pub(super) fn needed(
         }
         Program::Command { .. } => {
             let value = |reference: &SecretRef| match reference {
-                SecretRef::Env(name) => of_variable(name),
-                SecretRef::File(path) => read(Path::new(path)),
+                SecretRef::Env(name) => of_variable(name)
+                    .ok_or_else(|| format!("the environment variable {name} is not set; set it where openbell is started")),
+                SecretRef::File(path) => read(Path::new(path)).ok_or_else(|| {
+                    format!("the file cannot be read; write the value into {path} and let only this user read it")
+                }),
             };
-            spec.step.secrets.iter().filter_map(|(name, reference)| Some((name.clone(), value(reference)?))).collect()
+            let named = |(name, reference): (&String, &SecretRef)| match value(reference) {
+                Ok(value) if !value.is_empty() => Ok((name.clone(), value)),
+                Ok(_) => Err(missing(name, reference, "it is empty; put the value there")),
+                Err(why) => Err(missing(name, reference, &why)),
+            };
+            spec.step.secrets.iter().map(named).collect::<Result<_, _>>()?
         }
     };
     let stem = stem(&around.installation(), &spec.id);
     let named = values.into_iter().filter(|(_, value)| !value.is_empty()).enumerate();
-    named.map(|(n, (target, value))| Needed { name: format!("{stem}-{n}"), target, value }).collect()
+    Ok(named.map(|(n, (target, value))| Needed { name: format!("{stem}-{n}"), target, value }).collect())
 }
 
 /// The beginning of the names of an attempt's secrets; 64 letters are allowed.

@@ -98,11 +98,25 @@ fn names_are_short_and_allowed() {
 fn secrets_become_files_that_only_the_task_reads() {
     let variable = |name: &str| (name == "KIS_APP_KEY").then(|| "k".to_owned());
     let read = |path: &std::path::Path| path.ends_with("kis").then(|| b"s".to_vec());
-    let all = needed(&attempt(StepKind::Service, 1), &around(), variable, read);
+    let all = needed(&attempt(StepKind::Service, 1), &around(), variable, read).expect("what is there");
     assert_eq!(all.iter().map(|n| n.target.as_str()).collect::<Vec<_>>(), ["env.KIS_APP_KEY", "/etc/kis"]);
     let spec = all[0].spec(HashMap::new());
     assert_eq!(spec.data.as_deref(), Some("aw=="));
     let file = all[0].reference("id".into(), "1000:1001").file.expect("a file");
     assert_eq!((file.uid.as_deref(), file.gid.as_deref(), file.mode), (Some("1000"), Some("1001"), Some(0o400)));
     assert!(all.iter().all(|n| n.name.len() <= 64));
+}
+
+#[test]
+fn a_command_finds_its_secrets_by_name_or_does_not_start() {
+    let mut spec = attempt(StepKind::Task, 1);
+    spec.step.program = Program::Command { argv: vec!["fetch".into()], image: Some("fetch:1".into()) };
+    let variable = |name: &str| (name == "KIS_APP_KEY").then(|| "k".to_owned());
+    let read = |_: &std::path::Path| Some(b"s".to_vec());
+    let all = needed(&spec, &around(), variable, read).expect("all there");
+    assert_eq!(all.iter().map(|n| n.target.as_str()).collect::<Vec<_>>(), ["key", "secret"]);
+    let why = needed(&spec, &around(), |_| None, read).err().expect("a variable is not set");
+    assert!(why.contains("\"key\" (env:KIS_APP_KEY)") && why.contains("set it where openbell is started"), "{why}");
+    let why = needed(&spec, &around(), variable, |_| Some(Vec::new())).err().expect("a file is empty");
+    assert!(why.contains("\"secret\" (file:/etc/kis)") && why.contains("it is empty"), "{why}");
 }
