@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
-use super::handle::Request;
+use super::handle::{Note, Request};
 use super::hands::{Executors, Task, spec};
 use super::journal::JournalError;
 use super::snapshot::{Gauges, Problem, QueuedMail, Snapshot};
@@ -32,6 +32,8 @@ pub struct Inputs {
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// Commands.
     pub commands: mpsc::Receiver<Request>,
+    /// What people did beside commands.
+    pub notes: mpsc::Receiver<Note>,
     /// Wall-clock ticks.
     pub wake: mpsc::Receiver<()>,
     /// The DAG folder, read anew.
@@ -117,11 +119,16 @@ impl Dispatcher {
                     self.publish(&inputs);
                 }
                 Some(request) = inputs.commands.recv() => {
-                    let answer = self.command(&request.by, request.command).await?;
+                    let answer = self.command(&request.by, request.command, request.once.as_ref()).await?;
+                    // Whoever has the answer finds what it tells.
+                    self.publish(&inputs);
                     if request.answer.send(answer).is_err() {
                         tracing::debug!("whoever gave the command did not wait for the answer");
                     }
-                    self.publish(&inputs);
+                }
+                Some(note) = inputs.notes.recv() => {
+                    self.note(note).await?;
+                    dirty = true;
                 }
                 Some(folder) = inputs.folder.recv() => {
                     self.reload(folder);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::answers::{Known, known};
 use super::snapshot::{RunView, Snapshot};
 use crate::domain::ids::{DagName, RunId, StepName};
 use crate::state::{Store, StoreError};
@@ -17,8 +18,61 @@ pub struct Request {
     pub by: String,
     /// What to do.
     pub command: Command,
+    /// It may be sent again, and is carried out once.
+    pub once: Option<Once>,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Result<String, Refused>>,
+    pub answer: oneshot::Sender<Result<Answer, Refused>>,
+}
+
+/// A request that may be sent again, because its answer may get lost: it is carried out once, and answered alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// Who asks, and the key they chose.
+    pub key: String,
+    /// The request, in brief: the same one has the same text.
+    pub request: String,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It was carried out; one line for people.
+    Done(String),
+    /// It was carried out before: what was answered then.
+    Again(String),
+    /// Nothing: its key belongs to another request.
+    KeyTaken,
+}
+
+impl From<&str> for Answer {
+    fn from(line: &str) -> Self {
+        Self::Done(line.to_owned())
+    }
+}
+
+/// What somebody did that is no command of the loop, for the audit: a login, a replay.
+#[derive(Debug)]
+pub struct Note {
+    /// Who.
+    pub by: String,
+    /// What, in a word or two.
+    pub what: &'static str,
+    /// To what.
+    pub subject: String,
+    /// What came of it.
+    pub detail: String,
+    /// The answer to keep with it.
+    pub answer: Option<(Once, String)>,
+    /// Told when it is written down.
+    pub written: Option<oneshot::Sender<()>>,
+}
+
+impl Note {
+    /// A note that nobody waits for.
+    pub fn new(by: impl Into<String>, what: &'static str, subject: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (by, subject, detail) = (by.into(), subject.into(), detail.into());
+        Self { by, what, subject, detail, answer: None, written: None }
+    }
 }
 
 /// What can be asked of the daemon.
@@ -85,12 +139,19 @@ pub struct Handle {
     runs_dir: PathBuf,
     /// Ended runs that snapshots do not hold. Weak: whoever keeps a handle does not keep the journal of a daemon that has ended.
     store: Option<Weak<dyn Store>>,
+    /// What people did beside commands.
+    notes: Option<mpsc::Sender<Note>>,
 }
 
 impl Handle {
     /// Ties the ends together; the daemon does this once.
     pub(crate) fn new(commands: mpsc::Sender<Request>, snapshot: watch::Receiver<Arc<Snapshot>>, runs_dir: PathBuf) -> Self {
-        Self { commands, snapshot, runs_dir, store: None }
+        Self { commands, snapshot, runs_dir, store: None, notes: None }
+    }
+
+    /// Lets it note what people do beside commands.
+    pub(crate) fn with_notes(self, notes: mpsc::Sender<Note>) -> Self {
+        Self { notes: Some(notes), ..self }
     }
 
     /// Lets it read ended runs that snapshots do not hold.
@@ -126,10 +187,55 @@ impl Handle {
     /// # Errors
     /// Why the daemon did not do it.
     pub async fn command(&self, by: &str, command: Command) -> Result<String, Refused> {
+        match self.command_once(by, command, None).await? {
+            Answer::Done(line) | Answer::Again(line) => Ok(line),
+            Answer::KeyTaken => Err(Refused("its key belongs to another request".into())),
+        }
+    }
+
+    /// Gives a command that may have been given before.
+    ///
+    /// # Errors
+    /// Why the daemon did not do it.
+    pub async fn command_once(&self, by: &str, command: Command, once: Option<Once>) -> Result<Answer, Refused> {
         let (answer, reply) = oneshot::channel();
         let gone = || Refused("the daemon is going down".into());
-        self.commands.send(Request { by: by.to_owned(), command, answer }).await.map_err(|_| gone())?;
+        self.commands.send(Request { by: by.to_owned(), command, once, answer }).await.map_err(|_| gone())?;
         reply.await.map_err(|_| gone())?
+    }
+
+    /// What is known of a request with a key; read from the journal, by the snapshot's clock.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn known(&self, once: &Once) -> Result<Option<Known>, StoreError> {
+        let Some(store) = self.store.as_ref().and_then(Weak::upgrade) else { return Ok(None) };
+        let now = self.snapshot().now;
+        Ok(store.answer(&once.key).await?.and_then(|answered| known(&answered, once, now)))
+    }
+
+    /// Notes what somebody did, without waiting. Where more comes than can be written down, some of it is only in the log.
+    pub fn note(&self, note: Note) {
+        if let Some(notes) = &self.notes
+            && let Err(mpsc::error::TrySendError::Full(note)) = notes.try_send(note)
+        {
+            tracing::warn!(
+                by = note.by,
+                what = note.what,
+                subject = note.subject,
+                "too much happens at once for the audit to tell it"
+            );
+        }
+    }
+
+    /// Notes what somebody did, and the answer they get; back when it is written down.
+    pub async fn note_answer(&self, note: Note, answer: Option<(Once, String)>) {
+        let (written, told) = oneshot::channel();
+        let Some(notes) = &self.notes else { return };
+        // A daemon that goes down writes nothing more; whoever asked is told so by its end.
+        if notes.send(Note { answer, written: Some(written), ..note }).await.is_ok() {
+            drop(told.await);
+        }
     }
 
     /// The file with the output of an attempt; it may not exist yet.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::alerts::{Book, Letterhead};
-use super::handle::{Command, Refused};
+use super::answers::{Answers, Known};
+use super::handle::{Command, Once, Refused};
 use super::history::History;
 use crate::backends::mail::Message;
 use crate::domain::alert::AlertStates;
@@ -42,6 +43,8 @@ pub struct Journal {
     history: Arc<History>,
     /// Who did what, newest first.
     audits: Arc<Vec<Audit>>,
+    /// Answers to requests with a key.
+    answers: Answers,
 }
 
 /// What was in it.
@@ -120,7 +123,8 @@ impl Journal {
         let known = known.into_iter().chain(runs.keys().cloned()).collect();
         let (pauses, planned) = (store.pauses().await?, store.high_water().await?);
         let audits = Arc::new(store.audit(AUDITS).await?);
-        Ok(Loaded { journal: Self { store, pauses, planned, known, history, audits }, runs, book, notices })
+        let answers = Answers::of(store.answers().await?);
+        Ok(Loaded { journal: Self { store, pauses, planned, known, history, audits, answers }, runs, book, notices })
     }
 
     /// The store, for the outbox.
@@ -133,7 +137,7 @@ impl Journal {
     /// # Errors
     /// When it could not be made durable: nothing of it has happened then.
     pub async fn write(&mut self, write: Write<'_>) -> Result<(), JournalError> {
-        let mut extra = Vec::new();
+        let mut extra = self.answers.take();
         if let Some(run) = write.ended {
             extra.push(Put::Finished(Box::new(run.clone())));
         }
@@ -223,6 +227,16 @@ impl Journal {
         Ok(())
     }
 
+    /// What is known of a request with a key.
+    pub fn known(&self, once: &Once, now: Timestamp) -> Option<Known> {
+        self.answers.known(once, now)
+    }
+
+    /// Keeps the answer to a request with a key. It is written with whatever is written next: what the answer tells, or its audit.
+    pub fn keep(&mut self, once: &Once, answer: &str, at: Timestamp) {
+        self.answers.keep(once, answer, at);
+    }
+
     /// Notes who gave which command and what came of it.
     ///
     /// # Errors
@@ -240,8 +254,17 @@ impl Journal {
             Ok(_) => "done".to_owned(),
             Err(Refused(why)) => format!("refused: {why}"),
         };
-        let entry = Audit { at, who: by.to_owned(), what: what.to_owned(), subject, detail };
-        self.store.put(vec![Put::Audit(entry.clone())]).await?;
+        self.note(Audit { at, who: by.to_owned(), what: what.to_owned(), subject, detail }).await
+    }
+
+    /// Notes what somebody did.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn note(&mut self, entry: Audit) -> Result<(), JournalError> {
+        let mut puts = self.answers.take();
+        puts.push(Put::Audit(entry.clone()));
+        self.store.put(puts).await?;
         let audits = Arc::make_mut(&mut self.audits);
         audits.insert(0, entry);
         audits.truncate(AUDITS);

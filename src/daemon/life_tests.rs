@@ -252,6 +252,44 @@ async fn commands_are_audited_and_a_test_mail_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_key_is_carried_out_once_in_this_life_and_the_next() {
+    use super::handle::{Answer, Command, Once};
+    let mut day = Life::new().await;
+    let trigger =
+        || Command::Trigger { dag: "day".parse().expect("a name"), params: Default::default(), until: None, date: None };
+    let once = |key: &str, request: &str| Some(Once { key: key.into(), request: request.into() });
+    let first = day.handle.command_once("ann", trigger(), once("ann 1", "a")).await.expect("triggered");
+    let Answer::Done(run) = first else { panic!("{first:?}") };
+    assert!(day.handle.snapshot().runs.iter().any(|v| v.run.id.as_str() == run), "whoever has the answer finds the run");
+    let again = day.handle.command_once("ann", trigger(), once("ann 1", "a")).await;
+    assert_eq!(again, Ok(Answer::Again(run.clone())));
+    let other = day.handle.command_once("ann", trigger(), once("ann 1", "b")).await;
+    assert_eq!(other, Ok(Answer::KeyTaken));
+    let mail = || Command::TestMail(None);
+    let sent = day.handle.command_once("ann", mail(), once("ann 2", "m")).await.expect("queued");
+    let Answer::Done(line) = sent else { panic!("{sent:?}") };
+    assert_eq!(day.handle.command_once("ann", mail(), once("ann 2", "m")).await, Ok(Answer::Again(line)));
+    // What was refused did nothing: its key is free.
+    let pause = |name: &str| Command::Pause(name.parse().expect("a name"), true);
+    assert!(day.handle.command_once("ann", pause("other"), once("ann 3", "p")).await.is_err());
+    assert!(matches!(day.handle.command_once("ann", pause("day"), once("ann 3", "q")).await, Ok(Answer::Done(_))));
+    let note = super::handle::Note::new("ann", "replay", "kis.trades all", "done");
+    day.handle.note_answer(note, once("ann 4", "r").zip(Some("{}".to_owned()))).await;
+    day.end().await;
+    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    assert_eq!(day.handle.command_once("ann", trigger(), once("ann 1", "a")).await, Ok(Answer::Again(run)));
+    assert_eq!(day.handle.command_once("ann", mail(), once("ann 2", "other")).await, Ok(Answer::KeyTaken));
+    let replay = once("ann 4", "r").expect("a request");
+    assert_eq!(day.handle.known(&replay).await, Ok(Some(super::answers::Known::Same("{}".into()))));
+    let snapshot = day.handle.snapshot();
+    let told: Vec<_> = snapshot.audit.iter().rev().map(|e| (e.what.as_str(), e.detail.split(':').next())).collect();
+    let done = |what| (what, Some("done"));
+    assert_eq!(told, [done("trigger"), done("test mail"), ("pause", Some("refused")), done("pause"), done("replay")]);
+    assert_eq!(snapshot.runs.iter().filter(|v| v.run.id.key().contains("manual")).count(), 1);
+    assert_eq!(std::fs::read_dir(day.folder.path().join("outbox")).expect("an outbox").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_ended_is_in_the_history_of_this_life_and_the_next() {
     use super::handle::Command;
     let mut day = Life::new().await;

@@ -17,6 +17,7 @@
 
 pub mod ahead;
 pub mod alerts;
+pub mod answers;
 pub mod commands;
 pub mod dispatcher;
 pub mod folder;

@@ -5,20 +5,65 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use super::answers::Known;
 use super::commands;
 use super::dispatcher::Dispatcher;
-use super::handle::{Command, Refused};
+use super::handle::{Answer, Command, Note, Once, Refused};
 use super::hands::Task;
 use super::journal::JournalError;
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{AttemptId, DagName, RunId};
+use crate::state::Audit;
 
 impl Dispatcher {
-    /// Carries out a command; the inner error is for whoever gave it.
+    /// Carries out a command, unless it was before; the inner error is for whoever gave it.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub(super) async fn command(&mut self, by: &str, command: Command) -> Result<Result<String, Refused>, JournalError> {
+    pub(super) async fn command(
+        &mut self,
+        by: &str,
+        command: Command,
+        once: Option<&Once>,
+    ) -> Result<Result<Answer, Refused>, JournalError> {
+        match once.and_then(|once| self.truth.journal().known(once, self.clock.now())) {
+            Some(Known::Same(answer)) => Ok(Ok(Answer::Again(answer))),
+            Some(Known::Other) => Ok(Ok(Answer::KeyTaken)),
+            None => Ok(self.carry_out(by, command, once).await?.map(Answer::Done)),
+        }
+    }
+
+    /// Writes down what somebody did beside commands, with the answer they get.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(super) async fn note(&mut self, note: Note) -> Result<(), JournalError> {
+        let now = self.clock.now();
+        if let Some((once, answer)) = &note.answer {
+            self.truth.journal_mut().keep(once, answer, now);
+        }
+        let entry = Audit { at: now, who: note.by, what: note.what.to_owned(), subject: note.subject, detail: note.detail };
+        self.truth.journal_mut().note(entry).await?;
+        if let Some(written) = note.written {
+            // Nobody may wait for it any more; it is written all the same.
+            written.send(()).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Keeps the answer to a request with a key, to be written in one piece with what it tells.
+    fn keep(&mut self, once: Option<&Once>, answer: &str, now: Timestamp) {
+        if let Some(once) = once {
+            self.truth.journal_mut().keep(once, answer, now);
+        }
+    }
+
+    async fn carry_out(
+        &mut self,
+        by: &str,
+        command: Command,
+        once: Option<&Once>,
+    ) -> Result<Result<String, Refused>, JournalError> {
         let now = self.clock.now();
         if let Command::Clear(id, _) | Command::Mark(id, ..) = &command
             && !self.truth.runs.contains_key(id)
@@ -32,9 +77,11 @@ impl Dispatcher {
             Command::Cancel(id) | Command::Clear(id, _) | Command::Mark(id, _, _) => {
                 match commands::event(runs, id, &command, by, now) {
                     Ok(event) => {
+                        let answer = format!("run {id}: done");
+                        self.keep(once, &answer, now);
                         let effects = self.truth.event(id, event, now).await?;
                         self.act(effects);
-                        Ok(format!("run {id}: done"))
+                        Ok(answer)
                     }
                     Err(refused) => Err(refused),
                 }
@@ -45,7 +92,9 @@ impl Dispatcher {
                 }
                 format!("step {step} killed")
             }),
-            Command::Trigger { dag, params, until, date } => self.trigger(dag, (params.clone(), *until, *date), now).await?,
+            Command::Trigger { dag, params, until, date } => {
+                self.trigger(dag, (params.clone(), *until, *date), once, now).await?
+            }
             Command::Pause(dag, paused) => {
                 if self.dags.contains_key(dag) {
                     self.truth.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
@@ -55,7 +104,7 @@ impl Dispatcher {
                     Err(self.no_dag(dag))
                 }
             }
-            Command::TestMail(dag) => self.test_mail(dag.as_ref(), by, now).await?,
+            Command::TestMail(dag) => self.test_mail(dag.as_ref(), by, once, now).await?,
             Command::Down { drain: false } => {
                 self.stop.cancel();
                 Ok("going down; process steps live on".into())
@@ -71,6 +120,10 @@ impl Dispatcher {
                 Ok(format!("draining {} open runs, then going down", open.len()))
             }
         };
+        // Most answers were kept above, with what they tell; the others are with the audit.
+        if let Ok(answer) = &answer {
+            self.keep(once, answer, now);
+        }
         self.truth.journal_mut().audit(by, &command, &answer, now).await?;
         Ok(answer)
     }
@@ -79,6 +132,7 @@ impl Dispatcher {
         &mut self,
         name: &DagName,
         (params, until, date): (BTreeMap<String, String>, Option<Timestamp>, Option<Date>),
+        once: Option<&Once>,
         now: Timestamp,
     ) -> Result<Result<String, Refused>, JournalError> {
         let Some((_, dag)) = self.dags.get(name) else { return Ok(Err(self.no_dag(name))) };
@@ -88,6 +142,7 @@ impl Dispatcher {
             Ok(mut created) => {
                 created.session_date = date.unwrap_or(created.session_date);
                 let id = created.id.clone();
+                self.keep(once, id.as_str(), now);
                 let effects = self.truth.create(created, now).await?;
                 self.act(effects);
                 Ok(Ok(id.to_string()))
@@ -101,6 +156,7 @@ impl Dispatcher {
         &mut self,
         dag: Option<&DagName>,
         by: &str,
+        once: Option<&Once>,
         now: Timestamp,
     ) -> Result<Result<String, Refused>, JournalError> {
         if let Some(name) = dag.filter(|name| !self.dags.contains_key(*name)) {
@@ -116,6 +172,7 @@ impl Dispatcher {
         }
         let to: Vec<String> = to.into_iter().collect();
         let answer = format!("a test mail to {} is queued; the outbox shows whether it left", to.join(", "));
+        self.keep(once, &answer, now);
         let mail = super::notice::test_mail(to, self.truth.letterhead(), by, now);
         self.truth.mail(mail).await?;
         self.mail_wake.notify_one();

@@ -77,6 +77,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let folder = folder::read(&dags)?;
     let opened = Journal::open(&data, &letterhead).await?;
     let (commands_in, commands) = mpsc::channel(64);
+    let (notes_in, notes) = mpsc::channel(64);
     let (reports_in, reports) = mpsc::unbounded_channel();
     let (wake_in, wake) = mpsc::channel(1);
     let (folder_in, folder_changes) = mpsc::channel(1);
@@ -122,9 +123,9 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let watching = tokio::spawn(watcher::watch(dags, folder_in, helpers.clone()));
     let measuring = tokio::spawn(measure(backends, clock.clone(), gauges_in, helpers.clone()));
     let cron = if clock.is_system() { Some(Wake::start(wake_in.clone()).await?) } else { None };
-    let inputs = Inputs { reports, commands, wake, folder: folder_changes, gauges: gauges_out, queued };
+    let inputs = Inputs { reports, commands, notes, wake, folder: folder_changes, gauges: gauges_out, queued };
     dispatcher.publish(&inputs);
-    let handle = Handle::new(commands_in, snapshot, runs_dir).with_store(&records);
+    let handle = Handle::new(commands_in, snapshot, runs_dir).with_store(&records).with_notes(notes_in);
     let task = tokio::spawn(async move {
         let ended = dispatcher.run(inputs).await;
         // Whoever else waits for the daemon's end learns of it, also when the loop failed.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::records::{Audit, OutboxMail, Paused, StoreError};
+use super::records::{Answered, Audit, OutboxMail, Paused, StoreError};
 use crate::domain::alert::AlertStates;
 use crate::domain::event::Stamped;
 use crate::domain::ids::{DagName, RunId};
@@ -39,10 +39,13 @@ pub(super) enum Key {
     Finished(RunId),
     Unfinished(RunId),
     HighWater(DagName),
+    /// The answer to a request with a key.
+    Answer(String),
 }
 
 /// Prefixes of the kinds.
 pub(super) const EVENT: u8 = b'e';
+pub(super) const ANSWER: u8 = b'i';
 pub(super) const AUDIT: u8 = b'l';
 pub(super) const MAIL: u8 = b'm';
 pub(super) const PAUSE: u8 = b'p';
@@ -63,6 +66,7 @@ impl Key {
             Self::Finished(run) => named(FINISHED, run.as_str()),
             Self::Unfinished(run) => named(UNFINISHED, run.as_str()),
             Self::HighWater(dag) => named(HIGH_WATER, dag.as_str()),
+            Self::Answer(key) => named(ANSWER, key),
         }
     }
 
@@ -92,6 +96,7 @@ impl Key {
             FINISHED => Self::Finished(text(rest)?.parse().ok()?),
             UNFINISHED => Self::Unfinished(text(rest)?.parse().ok()?),
             HIGH_WATER => Self::HighWater(text(rest)?.parse().ok()?),
+            ANSWER => Self::Answer(text(rest)?),
             _ => return None,
         })
     }
@@ -107,6 +112,7 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(Key::Audit { at, .. }) => format!("the audit entry of {at}"),
         Some(Key::Pause(dag)) => format!("the pause of {dag}"),
         Some(Key::HighWater(dag)) => format!("the planning mark of {dag}"),
+        Some(Key::Answer(_)) => "the answer to a request with a key".into(),
         Some(Key::Alerts) => "the alert states".into(),
         Some(Key::Batches) => "the batch counter".into(),
         None => format!("an entry with the unknown key {:?}", String::from_utf8_lossy(key)),
@@ -161,6 +167,7 @@ pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         Some(Key::Finished(_)) => decode::<Run>(key, value).map(drop),
         Some(Key::Unfinished(_)) => decode::<()>(key, value).map(drop),
         Some(Key::HighWater(_)) => decode::<Timestamp>(key, value).map(drop),
+        Some(Key::Answer(_)) => decode::<Answered>(key, value).map(drop),
     }
 }
 
@@ -178,6 +185,7 @@ mod tests {
             Key::Event { run: run("a@1"), seq: 9 },
             Key::Event { run: run("a@1"), seq: 256 },
             Key::Event { run: run("a@11"), seq: 1 },
+            Key::Answer("ann a-key".into()),
             Key::Audit { at: at("1969-01-01T00:00:00Z"), number: 2 },
             Key::Audit { at: at("2026-11-20T00:00:00Z"), number: 1 },
             Key::Mail { created_at: at("2026-11-20T00:00:00Z"), key: "x/y".into() },

@@ -69,8 +69,26 @@ fn id(text: &str) -> RunId {
     text.parse().expect("an id")
 }
 
+async fn answers_are_kept_and_forgotten(store: &dyn Store) {
+    let answered = |key: &str, answer: &str| Answered {
+        key: key.into(),
+        request: "trigger 0".into(),
+        answer: answer.into(),
+        at: at("09:00:00"),
+    };
+    assert_eq!(store.answers().await.expect("read"), Vec::new());
+    store.put(vec![Put::Answered(answered("ann 1", "a")), Put::Answered(answered("bob 1", "b"))]).await.expect("put");
+    assert_eq!(store.answer("ann 1").await.expect("read"), Some(answered("ann 1", "a")));
+    assert_eq!(store.answer("ann").await.expect("read"), None, "a key is no prefix");
+    store.put(vec![Put::AnswerGone("ann 1".into()), Put::Answered(answered("ann 1", "c"))]).await.expect("put");
+    store.put(vec![Put::AnswerGone("bob 1".into())]).await.expect("put");
+    assert_eq!(store.answers().await.expect("read"), [answered("ann 1", "c")], "the last word of a batch counts");
+    store.put(vec![Put::AnswerGone("ann 1".into())]).await.expect("put");
+}
+
 /// What every store does.
 async fn contract(store: &dyn Store) {
+    answers_are_kept_and_forgotten(store).await;
     let (run, other) = (id("day@1"), id("day@11"));
     assert_eq!(store.append(&run, &created("day@1"), vec![]).await.expect("appended"), 1);
     assert_eq!(store.append(&other, &created("day@11"), vec![]).await.expect("appended"), 1);

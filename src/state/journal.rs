@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::codec::{self, Key, decode, encode};
-use super::records::{Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
+use super::records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
 use crate::domain::alert::AlertStates;
 use crate::domain::event::Stamped;
 use crate::domain::ids::{DagName, RunId};
@@ -115,6 +115,11 @@ impl<B: Backing> Journal<B> {
                 let value = encode(&audit)?;
                 set(Key::Audit { at: audit.at, number: (self.batches << 16) + index }, Some(value));
             }
+            Put::Answered(answered) => {
+                let value = encode(&answered)?;
+                set(Key::Answer(answered.key), Some(value));
+            }
+            Put::AnswerGone(key) => set(Key::Answer(key), None),
         }
         Ok(())
     }
@@ -196,6 +201,14 @@ impl<B: Backing> Journal<B> {
         entries.reverse();
         entries.truncate(limit);
         Ok(entries)
+    }
+
+    pub(super) fn answers(&self) -> Result<Vec<Answered>, StoreError> {
+        self.all(&[codec::ANSWER])
+    }
+
+    pub(super) fn answer(&self, key: &str) -> Result<Option<Answered>, StoreError> {
+        self.one(&Key::Answer(key.to_owned()))
     }
 
     pub(super) fn prune(&mut self, before: Timestamp) -> Result<Pruned, StoreError> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::journal::{Backing, Change, Entry, Journal};
-use super::records::{Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
+use super::records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
 use crate::domain::alert::AlertStates;
 use crate::domain::event::Stamped;
 use crate::domain::ids::{DagName, RunId};
@@ -91,6 +91,12 @@ impl Store for Memory {
     }
     async fn audit(&self, limit: usize) -> Result<Vec<Audit>, StoreError> {
         self.journal().audit(limit)
+    }
+    async fn answers(&self) -> Result<Vec<Answered>, StoreError> {
+        self.journal().answers()
+    }
+    async fn answer(&self, key: &str) -> Result<Option<Answered>, StoreError> {
+        self.journal().answer(key)
     }
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
         self.journal().prune(before)

@@ -16,7 +16,7 @@ pub mod sled;
 mod contract_tests;
 
 pub use opening::{Opened, Restored};
-pub use records::{Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
+pub use records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     async fn audit(&self, limit: usize) -> Result<Vec<Audit>, StoreError>;
+
+    /// Answers to requests with a key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn answers(&self) -> Result<Vec<Answered>, StoreError>;
+
+    /// The answer to the request with this key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn answer(&self, key: &str) -> Result<Option<Answered>, StoreError>;
 
     /// Forgets runs that finished before `before`, and alerts and audit entries older than that.
     ///

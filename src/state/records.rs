@@ -34,6 +34,23 @@ pub enum Put {
     HighWater(DagName, Timestamp),
     /// Somebody did something.
     Audit(Audit),
+    /// A request with a key was answered.
+    Answered(Answered),
+    /// The answer to the request with this key is forgotten.
+    AnswerGone(String),
+}
+
+/// The answer to a request that may be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Who asked, and the key they gave.
+    pub key: String,
+    /// The request, in brief: the same one has the same text.
+    pub request: String,
+    /// What was answered.
+    pub answer: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A mail waiting for delivery.

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Store;
 use super::journal::{Backing, Change, Entry, Journal};
 use super::opening::{self, Opened};
-use super::records::{Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
+use super::records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
 use crate::domain::alert::AlertStates;
 use crate::domain::event::Stamped;
 use crate::domain::ids::{DagName, RunId};
@@ -190,6 +190,13 @@ impl Store for Sled {
     }
     async fn audit(&self, limit: usize) -> Result<Vec<Audit>, StoreError> {
         self.with(move |journal| journal.audit(limit)).await
+    }
+    async fn answers(&self) -> Result<Vec<Answered>, StoreError> {
+        self.with(|journal| journal.answers()).await
+    }
+    async fn answer(&self, key: &str) -> Result<Option<Answered>, StoreError> {
+        let key = key.to_owned();
+        self.with(move |journal| journal.answer(&key)).await
     }
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
         self.with(move |journal| journal.prune(before)).await

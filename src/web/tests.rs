@@ -15,7 +15,7 @@ use super::fixture::{self, Daemon};
 use super::routes::{api_routes, router};
 use super::server::{Options, Shared, Site as Served};
 use crate::daemon::Refused;
-use crate::daemon::handle::Command;
+use crate::daemon::handle::{Answer, Command};
 use crate::steps::sink::fakes::empty;
 
 /// Longest a test waits for anything.
@@ -92,7 +92,7 @@ impl Site {
     ) -> (StatusCode, String, Command) {
         let sent = tokio::spawn(request.send());
         let asked = tokio::time::timeout(PATIENCE, self.daemon.commands.recv()).await.expect("in time").expect("a command");
-        asked.answer.send(answer).expect("somebody waits for the answer");
+        asked.answer.send(answer.map(Answer::Done)).expect("somebody waits for the answer");
         let reply = sent.await.expect("no panic").expect("an answer");
         (reply.status(), reply.text().await.expect("a body"), asked.command)
     }

@@ -1,0 +1,126 @@
+//! Answers that were given to requests with a key: whoever sends one again, because the answer got lost, is told the same.
+//!
+//! An answer is journaled in one piece with what it tells, so that it also holds after a crash. Their number and age are bounded.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::handle::Once;
+use crate::state::{Answered, Put};
+
+/// Most answers that are kept; the oldest go first.
+pub const ANSWERS: usize = 1_000;
+/// How long one is kept, by the daemon's clock.
+pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is known of a request's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// The same request came before: its answer.
+    Same(String),
+    /// Another request came with this key.
+    Other,
+}
+
+/// What an answer that is kept means for a request.
+pub fn known(answered: &Answered, once: &Once, now: Timestamp) -> Option<Known> {
+    if now.duration_since(answered.at) >= KEPT {
+        return None;
+    }
+    Some(if answered.request == once.request { Known::Same(answered.answer.clone()) } else { Known::Other })
+}
+
+/// The answers that are kept.
+#[derive(Debug, Default)]
+pub struct Answers {
+    kept: BTreeMap<String, Answered>,
+    /// What the next write of the journal takes along.
+    unwritten: Vec<Put>,
+}
+
+impl Answers {
+    /// Those a journal holds.
+    pub fn of(kept: Vec<Answered>) -> Self {
+        Self { kept: kept.into_iter().map(|answered| (answered.key.clone(), answered)).collect(), unwritten: Vec::new() }
+    }
+
+    /// What is known of a request.
+    pub fn known(&self, once: &Once, now: Timestamp) -> Option<Known> {
+        known(self.kept.get(&once.key)?, once, now)
+    }
+
+    /// Keeps an answer; the first one to a request counts.
+    pub fn keep(&mut self, once: &Once, answer: &str, at: Timestamp) {
+        if self.known(once, at).is_some() {
+            return;
+        }
+        let old: Vec<String> =
+            self.kept.values().filter(|kept| at.duration_since(kept.at) >= KEPT).map(|kept| kept.key.clone()).collect();
+        old.into_iter().for_each(|key| self.forget(key));
+        while self.kept.len() >= ANSWERS {
+            let Some(oldest) = self.kept.values().min_by_key(|kept| kept.at).map(|kept| kept.key.clone()) else { break };
+            self.forget(oldest);
+        }
+        let answered = Answered { key: once.key.clone(), request: once.request.clone(), answer: answer.to_owned(), at };
+        self.unwritten.push(Put::Answered(answered.clone()));
+        self.kept.insert(once.key.clone(), answered);
+    }
+
+    fn forget(&mut self, key: String) {
+        self.kept.remove(&key);
+        self.unwritten.push(Put::AnswerGone(key));
+    }
+
+    /// What has to be written; it counts as written from now on.
+    pub fn take(&mut self) -> Vec<Put> {
+        std::mem::take(&mut self.unwritten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    fn once(key: &str, request: &str) -> Once {
+        Once { key: key.into(), request: request.into() }
+    }
+
+    #[test]
+    fn the_first_answer_to_a_request_is_the_answer() {
+        let mut answers = Answers::default();
+        assert_eq!(answers.known(&once("k", "a"), at(0)), None);
+        answers.keep(&once("k", "a"), "first", at(0));
+        answers.keep(&once("k", "a"), "second", at(1));
+        assert_eq!(answers.known(&once("k", "a"), at(1)), Some(Known::Same("first".into())));
+        assert_eq!(answers.known(&once("k", "b"), at(1)), Some(Known::Other));
+        let written = answers.take();
+        assert!(matches!(&written[..], [Put::Answered(a)] if a.answer == "first"), "{written:?}");
+        assert!(answers.take().is_empty());
+    }
+
+    #[test]
+    fn answers_grow_old_and_take_bounded_room() {
+        let mut answers = Answers::default();
+        answers.keep(&once("old", "a"), "x", at(0));
+        assert_eq!(answers.known(&once("old", "a"), at(86_399)), Some(Known::Same("x".into())));
+        assert_eq!(answers.known(&once("old", "a"), at(86_400)), None);
+        for n in 0..ANSWERS + 5 {
+            answers.keep(&once(&format!("{n}"), "a"), "x", at(86_400 + n as i64));
+        }
+        assert_eq!(answers.kept.len(), ANSWERS);
+        assert!(!answers.kept.contains_key("old") && !answers.kept.contains_key("4") && answers.kept.contains_key("5"));
+        let gone = answers.take().iter().filter(|put| matches!(put, Put::AnswerGone(_))).count();
+        assert_eq!(gone, 6, "what is forgotten leaves the journal too");
+        answers.keep(&once("5", "b"), "anew", at(86_400 * 3));
+        assert_eq!(
+            answers.known(&once("5", "b"), at(86_400 * 3)),
+            Some(Known::Same("anew".into())),
+            "an old key may be used again"
+        );
+    }
+}
