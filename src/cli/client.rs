@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
@@ -115,34 +115,51 @@ impl Client {
         Ok(Self { base: url.trim_end_matches('/').to_owned(), data: None, token, http })
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response, Failure> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
-        if let Some(body) = body {
-            request = request.json(body);
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        let response = request.send().await.map_err(|error| match &self.data {
+    }
+
+    async fn send(&self, request: RequestBuilder, path: &str) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.unsent(&error))?;
+        self.taken(response, path).await
+    }
+
+    /// No answer came.
+    fn unsent(&self, error: &reqwest::Error) -> Failure {
+        match &self.data {
             // Its note outlived it.
             Some(data) if error.is_connect() => nobody(data),
-            _ => self.broken(&error),
-        })?;
+            _ => self.broken(error),
+        }
+    }
+
+    /// An answer, if it is no refusal.
+    async fn taken(&self, response: Response, path: &str) -> Result<Response, Failure> {
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
         let text = response.text().await.map_err(|error| self.broken(&error))?;
+        Err(self.refused(status, &text, path))
+    }
+
+    /// What a refusal says.
+    fn refused(&self, status: StatusCode, text: &str, path: &str) -> Failure {
         if status == StatusCode::UNAUTHORIZED {
-            return Err(self.unknown());
+            return self.unknown();
         }
-        let said: Value = serde_json::from_str(&text).unwrap_or_default();
+        let said: Value = serde_json::from_str(text).unwrap_or_default();
         let part = |key: &str| said.get(key).and_then(Value::as_str).filter(|t| !t.is_empty());
-        Err(Failure::fault(match (part("error"), part("remedy")) {
+        // Daemons before the problems of RFC 9457 wrote it as "error".
+        Failure::fault(match (part("detail").or_else(|| part("error")), part("remedy")) {
             (Some(error), Some(remedy)) => format!("{error}; {remedy}"),
             (Some(error), None) => error.to_owned(),
             _ => format!("{}{path} answered {status}; is this the address of an openbell daemon?", self.base),
-        }))
+        })
     }
 
     /// The daemon does not know who asks.
@@ -180,15 +197,30 @@ impl Client {
     /// # Errors
     /// No daemon, or its refusal with the remedy.
     pub async fn get_json(&self, path: &str) -> Result<Value, Failure> {
-        self.json(self.send(Method::GET, path, None).await?).await
+        self.json(self.send(self.request(Method::GET, path), path).await?).await
     }
 
-    /// Gives a command with a JSON body.
+    /// Gives a command with a JSON body. Where the connection breaks before its answer is there, it is given once more; it has a key by which the
+    /// daemon knows it, so that it is carried out once.
     ///
     /// # Errors
     /// No daemon, or its refusal with the remedy.
     pub async fn post_json(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.json(self.send(Method::POST, path, Some(body)).await?).await
+        let key = crate::web::auth::random_token()
+            .map_err(|error| Failure::unusable(format!("the machine gives no random numbers: {error}")))?;
+        let request = || self.request(Method::POST, path).header("idempotency-key", &key).json(body);
+        let asked = async {
+            let response = request().send().await?;
+            let status = response.status();
+            Ok::<_, reqwest::Error>((status, response.bytes().await?))
+        };
+        match asked.await {
+            Ok((status, bytes)) if status.is_success() => self.read_json(&bytes),
+            // One that could not be reached at all has nothing to give an answer to, and one that refused would do so again.
+            Err(error) if !error.is_connect() => self.json(self.send(request(), path).await?).await,
+            Err(error) => Err(self.unsent(&error)),
+            Ok((status, bytes)) => Err(self.refused(status, &String::from_utf8_lossy(&bytes), path)),
+        }
     }
 
     /// Reads an answer piece by piece, as it comes.
@@ -196,7 +228,7 @@ impl Client {
     /// # Errors
     /// No daemon, or its refusal with the remedy; or what `each` fails with.
     pub async fn get_pieces(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-        let mut response = self.send(Method::GET, path, None).await?;
+        let mut response = self.send(self.request(Method::GET, path), path).await?;
         while let Some(piece) = response.chunk().await.map_err(|error| self.broken(&error))? {
             each(&piece)?;
         }
@@ -204,8 +236,12 @@ impl Client {
     }
 
     async fn json(&self, response: Response) -> Result<Value, Failure> {
-        let text = response.text().await.map_err(|error| self.broken(&error))?;
-        serde_json::from_str(&text).map_err(|error| {
+        let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
+        self.read_json(&bytes)
+    }
+
+    fn read_json(&self, bytes: &[u8]) -> Result<Value, Failure> {
+        serde_json::from_slice(bytes).map_err(|error| {
             Failure::unusable(format!(
                 "{} did not answer with JSON: {error}; is this the address of an openbell daemon?",
                 self.base
@@ -273,6 +309,55 @@ mod tests {
         let client = Client::find(folder.path()).expect("a note");
         let failure = client.get_json("/api/v1/runs").await.expect_err("nobody is there");
         assert!(failure.message.starts_with("no daemon runs on data folder"), "{failure}");
+    }
+
+    /// A daemon that loses the connection of its first request, and answers the second.
+    #[tokio::test]
+    async fn a_command_whose_connection_breaks_is_given_once_more_with_the_same_key() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = tokio::spawn(async move {
+            let mut keys = Vec::new();
+            for answers in [false, true] {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut head = Vec::new();
+                while !String::from_utf8_lossy(&head).ends_with("{\"dag\":\"x\"}") {
+                    assert!(stream.read_buf(&mut head).await.expect("read") > 0, "the request is whole");
+                }
+                let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+                let key = head.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).expect("a key").to_owned();
+                assert!(key.len() == 64, "{key}");
+                keys.push(key);
+                if answers {
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n\r\n{\"run\":\"x@1\"}";
+                    stream.write_all(answer.as_bytes()).await.expect("sent");
+                }
+            }
+            keys
+        });
+        let client = Client::at(&url).expect("a client");
+        let answer = client.post_json("/api/v1/runs", &serde_json::json!({ "dag": "x" })).await.expect("an answer");
+        assert_eq!(answer["run"], "x@1");
+        let keys = server.await.expect("no panic");
+        assert_eq!(keys[0], keys[1]);
+    }
+
+    #[test]
+    fn refusals_are_told_with_their_remedy_also_those_of_older_daemons() {
+        let client = Client::at("http://127.0.0.1:1").expect("a client");
+        for body in [
+            r#"{"type": "urn:openbell:problem:refused", "detail": "no", "remedy": "wait"}"#,
+            r#"{"error": "no", "remedy": "wait"}"#,
+        ] {
+            assert_eq!(client.refused(StatusCode::CONFLICT, body, "/x").message, "no; wait");
+        }
+        assert!(
+            client
+                .refused(StatusCode::BAD_GATEWAY, "<html>", "/x")
+                .message
+                .contains("is this the address of an openbell daemon?")
+        );
     }
 
     #[test]

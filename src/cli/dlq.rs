@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use crate::backends::{Backends, address};
 use crate::clock::Clock;
 use crate::steps::letters::{self, Group, Letter};
-use crate::steps::replay::{self, Which};
+use crate::steps::replay::{self, Replayed, Which};
 use crate::web::view::format::Zone;
 
 /// Subcommands.
@@ -77,8 +77,15 @@ pub fn main(command: Command) -> super::exit::Result {
             Command::List(which) => list(which, &open(which).await?, &zone(which).await, &mut out).await,
             Command::Show(show) => show_some(show, &open(&show.which).await?, &zone(&show.which).await, &mut out).await,
             Command::Replay(which) => {
-                let clock = clock_of(&which.data)?;
-                resend(which, &open(which).await?, &clock, &mut out).await
+                if is_up(&which.data).await
+                    && let Ok(daemon) = Client::find(&which.data)
+                {
+                    let done = ask_to_resend(which, &daemon).await?;
+                    print_done(which, &done, &mut out)
+                } else {
+                    let clock = clock_of(&which.data)?;
+                    resend(which, &open(which).await?, &clock, &mut out).await
+                }
             }
         };
         match std::io::stdout().write_all(&out) {
@@ -183,6 +190,20 @@ async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl
 async fn resend(which: &Where, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
     let wanted = which.cause.clone().map_or(Which::All, Which::Cause);
     let done = replay::replay(backends, &which.topic, &which.topic, &wanted, clock.now()).await.map_err(Failure::unusable)?;
+    print_done(which, &done, out)
+}
+
+/// Lets the daemon send them, whose audit then tells by whom.
+async fn ask_to_resend(which: &Where, daemon: &Client) -> Result<Replayed, Failure> {
+    let body = match &which.cause {
+        Some(cause) => json!({ "topic": which.topic, "cause": cause }),
+        None => json!({ "topic": which.topic, "all": true }),
+    };
+    let answer = daemon.post_json("/api/v1/dead-letters/replay", &body).await?;
+    serde_json::from_value(answer).map_err(|e| Failure::fault(format!("the daemon's answer to a replay cannot be read: {e}")))
+}
+
+fn print_done(which: &Where, done: &Replayed, out: &mut impl Write) -> super::exit::Result {
     let refused: u64 = done.refused.values().sum();
     if which.json {
         print(out, &json!(done))?;
@@ -247,16 +268,19 @@ fn write(out: &mut impl Write, text: &str) -> super::exit::Result {
     Ok(Exit::Fine)
 }
 
+/// Whether a daemon has the stores. A socket nobody answers was left by one that died; they are free then.
+async fn is_up(data: &Path) -> bool {
+    tokio::net::UnixStream::connect(data.join("openbell.sock")).await.is_ok()
+}
+
 /// The stores: through the daemon when it runs, else opened here.
 async fn open(which: &Where) -> Result<Backends, Failure> {
     let data = which.data.as_path();
     if !data.is_dir() {
         return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
     }
-    let socket = data.join("openbell.sock");
-    // A socket nobody answers was left by a daemon that died; the stores are free then.
-    if tokio::net::UnixStream::connect(&socket).await.is_ok() {
-        return Ok(crate::backends::socket::connect(socket));
+    if is_up(data).await {
+        return Ok(crate::backends::socket::connect(data.join("openbell.sock")));
     }
     let config = super::serve::configuration(which.config.as_deref())?;
     let folder = data.to_owned();

@@ -116,6 +116,10 @@ impl FromStr for RunId {
         if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || "-+.".contains(c)) {
             return Err(refuse("the part after '@' is not a session key"));
         }
+        // With the DAG's name it is a file's name, of which systems take 255 bytes.
+        if key.len() > 64 {
+            return Err(refuse("the part after '@' is longer than 64 characters"));
+        }
         Ok(Self(text.to_owned()))
     }
 }
@@ -169,5 +173,7 @@ mod tests {
         assert_eq!((id.dag(), id.key()), ("kis-trading-day", "2026-11-20+manual.1"));
         assert!("no-key".parse::<RunId>().is_err());
         assert!("dag@../x".parse::<RunId>().is_err());
+        assert!(format!("dag@{}", "1".repeat(64)).parse::<RunId>().is_ok());
+        assert!(format!("dag@{}", "1".repeat(65)).parse::<RunId>().is_err());
     }
 }

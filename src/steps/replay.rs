@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::dead_letter::{PREFIX, REPLAY, Refusal, Stage, cause, topic_of};
 use super::envelope::Envelope;
@@ -60,7 +60,7 @@ impl Which {
 }
 
 /// What a replay did.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Replayed {
     /// Dead letters looked at.
     pub letters: u64,
@@ -73,7 +73,7 @@ pub struct Replayed {
     /// Dead letters whose bytes still cannot be read, by the codec's cause.
     pub refused: BTreeMap<String, u64>,
     /// Why the last of these cannot be read, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 

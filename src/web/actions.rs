@@ -14,7 +14,7 @@ use super::guard::check_token;
 use super::pages::path;
 use super::reply::{PageRefusal, Refusal};
 use super::server::App;
-use crate::daemon::handle::Command;
+use crate::daemon::handle::{Answer, Command, Once};
 use crate::domain::ids::{DagName, RunId, StepName};
 
 /// How long the daemon may take to answer a command, in real time.
@@ -33,8 +33,17 @@ pub(super) fn checked(app: &App, fields: Fields) -> Result<BTreeMap<String, Stri
 
 /// Gives a command to the daemon, in the name of whoever asks or else of the door they came through, and waits for its answer.
 pub(super) async fn give(app: &App, door: &str, command: Command) -> Result<String, Refusal> {
-    match tokio::time::timeout(ANSWER, app.handle.command(&app.by(door), command)).await {
-        Ok(answer) => Ok(answer?),
+    give_once(app, door, command, None).await.map(|(line, _)| line)
+}
+
+/// Gives a command that may have been given before: its answer, and whether it is that of before.
+pub(super) async fn give_once(app: &App, door: &str, command: Command, once: Option<Once>) -> Result<(String, bool), Refusal> {
+    match tokio::time::timeout(ANSWER, app.handle.command_once(&app.by(door), command, once)).await {
+        Ok(answer) => match answer? {
+            Answer::Done(line) => Ok((line, false)),
+            Answer::Again(line) => Ok((line, true)),
+            Answer::KeyTaken => Err(super::once::taken()),
+        },
         Err(_) => Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "the daemon did not answer in 30 s",

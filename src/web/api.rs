@@ -1,4 +1,4 @@
-//! The API for programs, under `/api/v1`. Errors are `{"error", "remedy"}`.
+//! The API for programs, under `/api/v1`. Errors are problems ([`problem`](super::problem)); what acts may be sent again ([`once`](super::once)).
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,18 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::actions::give;
+use super::actions::give_once;
 use super::auth::{Caller, Who};
-use super::pages::{held, path};
+use super::once;
+use super::pages::{dag_of, held, path};
+use super::problem::Kind;
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 use crate::daemon::handle::Command;
@@ -27,17 +29,31 @@ pub(super) const OPENAPI: &str = include_str!("assets/openapi.json");
 
 pub(super) type Body = Result<Bytes, BytesRejection>;
 pub(super) type Reply = Result<Json<Value>, ApiRefusal>;
+/// The answer to what acts.
+pub(super) type Acted = Result<Response, ApiRefusal>;
 
-/// A JSON body; an empty one counts as `{}`.
-pub(super) fn body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
-    let bytes = body.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
+/// A JSON body, with its bytes; an empty one counts as `{}`.
+pub(super) fn body<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<(T, Bytes), Refusal> {
+    let bytes = sent.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+    if let Some(kind) = kind.filter(|kind| !bytes.is_empty() && !is_json(kind)) {
+        let error = format!("the body is \"{kind}\"");
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, "send it as Content-Type: application/json"));
+    }
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-    serde_json::from_slice(text).map_err(|error| {
+    let value = serde_json::from_slice(text).map_err(|error| {
         Refusal::bad(
             format!("the body is not what was asked for: {error}"),
             "GET /api/v1/openapi.json says what each request takes",
         )
-    })
+        .kind(Kind::BadBody)
+    })?;
+    Ok((value, bytes))
+}
+
+/// Whether a content type is JSON's.
+pub(super) fn is_json(kind: &str) -> bool {
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// By what door somebody without a name comes, for the audit.
@@ -46,8 +62,15 @@ pub(super) fn by(headers: &HeaderMap) -> &'static str {
     if agent.is_some_and(|a| a.starts_with("openbell-cli/")) { "cli" } else { "api" }
 }
 
-async fn done(app: &App, headers: &HeaderMap, command: Command) -> Reply {
-    Ok(Json(json!({ "message": give(app, by(headers), command).await? })))
+/// Gives a command; with a key, once.
+async fn done(app: &App, headers: &HeaderMap, command: Command, sent: &Bytes) -> Acted {
+    let door = by(headers);
+    let (what, subject) = command.in_words();
+    let once = once::once(headers, &app.by(door), what, &subject, sent)?;
+    let run = matches!(command, Command::Trigger { .. });
+    let (message, again) = give_once(app, door, command, once).await?;
+    let answer = if run { json!({ "run": message, "message": message }) } else { json!({ "message": message }) };
+    Ok(once::answer(answer, again))
 }
 
 /// The OpenAPI document.
@@ -102,10 +125,16 @@ struct Trigger {
 }
 
 /// Starts a run by hand.
-pub(super) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
-    let Trigger { dag, params, until, date } = body(sent)?;
-    let run = give(&app, by(&headers), Command::Trigger { dag, params, until, date }).await?;
-    Ok(Json(json!({ "run": run, "message": run })))
+pub(super) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+    let (Trigger { dag, params, until, date }, sent) = body(&headers, sent)?;
+    done(&app, &headers, Command::Trigger { dag, params, until, date }, &sent).await
+}
+
+/// The run of a path that is acted on.
+async fn there(app: &App, id: Result<Path<String>, PathRejection>) -> Result<RunId, Refusal> {
+    let id: RunId = path(id)?.parse()?;
+    held(app, &id).await?;
+    Ok(id)
 }
 
 /// Cancels a run.
@@ -114,10 +143,10 @@ pub(super) async fn cancel(
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
     sent: Body,
-) -> Reply {
-    let Nothing {} = body(sent)?;
-    let id = path(id)?.parse().map_err(Refusal::from)?;
-    done(&app, &headers, Command::Cancel(id)).await
+) -> Acted {
+    let (Nothing {}, sent) = body(&headers, sent)?;
+    let id = there(&app, id).await?;
+    done(&app, &headers, Command::Cancel(id), &sent).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,13 +161,13 @@ pub(super) async fn clear(
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
     sent: Body,
-) -> Reply {
-    let id = path(id)?.parse().map_err(Refusal::from)?;
-    let Clear { steps } = body(sent)?;
+) -> Acted {
+    let (Clear { steps }, sent) = body(&headers, sent)?;
     if steps.is_empty() {
-        return Err(Refusal::bad("no step is named", "name at least one under \"steps\"").into());
+        return Err(Refusal::bad("no step is named", "name at least one under \"steps\"").kind(Kind::BadBody).into());
     }
-    done(&app, &headers, Command::Clear(id, steps)).await
+    let id = there(&app, id).await?;
+    done(&app, &headers, Command::Clear(id, steps), &sent).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,10 +183,23 @@ pub(super) async fn mark(
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
     sent: Body,
-) -> Reply {
-    let id = path(id)?.parse().map_err(Refusal::from)?;
-    let Mark { step, success } = body(sent)?;
-    done(&app, &headers, Command::Mark(id, step, success)).await
+) -> Acted {
+    let (Mark { step, success }, sent) = body(&headers, sent)?;
+    let id = there(&app, id).await?;
+    done(&app, &headers, Command::Mark(id, step, success), &sent).await
+}
+
+async fn pause_or_resume(
+    app: App,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    sent: Body,
+    pause: bool,
+) -> Acted {
+    let (Nothing {}, sent) = body(&headers, sent)?;
+    let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
+    dag_of(&app.handle.snapshot(), &name)?;
+    done(&app, &headers, Command::Pause(name, pause), &sent).await
 }
 
 /// Blocks scheduled starts of a DAG.
@@ -166,10 +208,8 @@ pub(super) async fn pause(
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     sent: Body,
-) -> Reply {
-    let Nothing {} = body(sent)?;
-    let name = path(name)?.parse().map_err(Refusal::from)?;
-    done(&app, &headers, Command::Pause(name, true)).await
+) -> Acted {
+    pause_or_resume(app, headers, name, sent, true).await
 }
 
 /// Allows them again.
@@ -178,10 +218,8 @@ pub(super) async fn resume(
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     sent: Body,
-) -> Reply {
-    let Nothing {} = body(sent)?;
-    let name = path(name)?.parse().map_err(Refusal::from)?;
-    done(&app, &headers, Command::Pause(name, false)).await
+) -> Acted {
+    pause_or_resume(app, headers, name, sent, false).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,9 +229,9 @@ struct TestMail {
 }
 
 /// Queues a mail to those whom DAGs name for alerts.
-pub(super) async fn test_mail(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
-    let TestMail { dag } = body(sent)?;
-    done(&app, &headers, Command::TestMail(dag)).await
+pub(super) async fn test_mail(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+    let (TestMail { dag }, sent) = body(&headers, sent)?;
+    done(&app, &headers, Command::TestMail(dag), &sent).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -204,7 +242,7 @@ struct Down {
 }
 
 /// Ends the daemon.
-pub(super) async fn down(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
-    let Down { drain } = body(sent)?;
-    done(&app, &headers, Command::Down { drain }).await
+pub(super) async fn down(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+    let (Down { drain }, sent) = body(&headers, sent)?;
+    done(&app, &headers, Command::Down { drain }, &sent).await
 }

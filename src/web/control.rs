@@ -1,7 +1,8 @@
 //! The API of the control pages: a DAG, its runs and its calendar, lists of runs, alerts, the outbox and the audit.
 //!
 //! Lists are given in parts: `limit` says how long a part is, `after` is the `next` of the part before. A cursor names the last entry
-//! that was given, so that entries that come meanwhile neither repeat nor hide others.
+//! that was given, so that entries that come meanwhile neither repeat nor hide others. What has no name (an alert, an entry of the audit) is
+//! named by its instant and its place among those of the same instant, the oldest first: newer ones do not move it.
 
 use std::sync::Arc;
 
@@ -43,6 +44,42 @@ fn part(limit: Option<usize>) -> Result<usize, Refusal> {
         Some(n @ 1..=LONGEST_PART) => Ok(n),
         Some(n) => Err(Refusal::bad(format!("limit={n} is not possible"), format!("ask for 1 to {LONGEST_PART}"))),
     }
+}
+
+/// A part of a list of what happened, newest first, and the cursor after which the next begins.
+fn happened<'a, T>(
+    all: &'a [T],
+    at: impl Fn(&T) -> Timestamp,
+    limit: Option<usize>,
+    after: Option<&str>,
+) -> Result<(&'a [T], Option<String>), Refusal> {
+    let limit = part(limit)?;
+    let from = match after.filter(|after| !after.is_empty()) {
+        None => 0,
+        Some(after) => {
+            let read = |text: &str| {
+                let (instant, place) = text.rsplit_once('~')?;
+                Some((instant.parse::<Timestamp>().ok()?, place.parse::<usize>().ok()?))
+            };
+            let (instant, place) = read(after).ok_or_else(|| {
+                Refusal::missing(
+                    format!("after=\"{after}\" is none of these"),
+                    "give the \"next\" of the part before, or begin anew",
+                )
+            })?;
+            // Those of the instant end here; the entry itself may be gone, what is older still follows.
+            let end = all.partition_point(|entry| at(entry) >= instant);
+            let begin = all.partition_point(|entry| at(entry) > instant);
+            end.saturating_sub(place).max(begin)
+        }
+    };
+    let shown = &all[from..all.len().min(from.saturating_add(limit))];
+    let to = from + shown.len();
+    let next = (to < all.len()).then(|| shown.last().map(&at)).flatten().map(|instant| {
+        let end = all.partition_point(|entry| at(entry) >= instant);
+        format!("{instant}~{}", end - to)
+    });
+    Ok((shown, next))
 }
 
 /// A run in a list.
@@ -90,10 +127,10 @@ fn part_of(snapshot: &Snapshot, asked: &Runs, whole: bool) -> Result<Value, Refu
     let dag = asked.dag.as_deref().filter(|d| !d.is_empty());
     let runs: Vec<Arc<Brief>> =
         snapshot.briefs(dag).into_iter().filter(|r| asked.state.is_none_or(|state| r.state == state)).collect();
-    let from = match asked.after.as_deref() {
+    let from = match asked.after.as_deref().filter(|after| !after.is_empty()) {
         None => 0,
         Some(after) => runs.iter().position(|r| r.id.as_str() == after).map(|at| at + 1).ok_or_else(|| {
-            Refusal::bad(
+            Refusal::missing(
                 format!("after=\"{after}\" is none of these runs"),
                 "give the \"next\" of the part before, or begin anew",
             )
@@ -160,6 +197,7 @@ pub(super) struct Alerts {
     #[serde(default)]
     dag: String,
     limit: Option<usize>,
+    after: Option<String>,
 }
 
 /// What alerts a query wants.
@@ -171,33 +209,96 @@ pub(super) fn wanted(kind: &str, dag: &str) -> Result<Wanted, Refusal> {
 /// Alerts that are kept, newest first.
 pub(super) async fn alerts(State(app): State<App>, asked: Asked<Alerts>) -> Reply {
     let asked = query(asked)?;
-    let (wanted, limit) = (wanted(&asked.kind, &asked.dag)?, asked.limit.map_or(Ok(LONGEST_PART), |n| part(Some(n)))?);
+    let wanted = wanted(&asked.kind, &asked.dag)?;
     let snapshot = app.handle.snapshot();
-    let found: Vec<_> = snapshot.alerts.iter().filter(|a| wanted.takes(a)).collect();
-    Ok(Json(json!({ "alerts": &found[..found.len().min(limit)], "total": found.len(), "timezone": snapshot.timezone })))
+    let mut found: Vec<_> = snapshot.alerts.iter().filter(|a| wanted.takes(a)).collect();
+    // Those of ended runs are told again after a start, run by run.
+    found.sort_by_key(|a| std::cmp::Reverse(a.at));
+    let (shown, next) = happened(&found, |a| a.at, asked.limit, asked.after.as_deref())?;
+    Ok(Json(json!({ "alerts": shown, "next": next, "total": found.len(), "timezone": snapshot.timezone })))
 }
 
-/// Mails that wait.
-pub(super) async fn outbox(State(app): State<App>) -> Json<Value> {
+/// Mails that wait, oldest first.
+pub(super) async fn outbox(State(app): State<App>, asked: Asked<super::topics::Asked>) -> Reply {
+    let asked = query(asked)?;
     let snapshot = app.handle.snapshot();
-    Json(json!({ "mails": snapshot.outbox, "timezone": snapshot.timezone }))
+    let (shown, next) = super::topics::part_of(&snapshot.outbox, &asked, |mail| mail.key.clone())?;
+    Ok(Json(json!({ "mails": shown, "next": next, "total": snapshot.outbox.len(), "timezone": snapshot.timezone })))
 }
 
 /// Which audit entries are asked for.
 #[derive(Debug, Deserialize)]
 pub(super) struct Audits {
     limit: Option<usize>,
-    /// Only those before this instant: the `next` of the part before.
+    after: Option<String>,
+    /// Only those before this instant.
     before: Option<Timestamp>,
 }
 
 /// Who did what, newest first.
 pub(super) async fn audit(State(app): State<App>, asked: Asked<Audits>) -> Reply {
     let asked = query(asked)?;
-    let limit = part(asked.limit)?;
     let snapshot = app.handle.snapshot();
-    let from = asked.before.map_or(0, |before| snapshot.audit.partition_point(|e| e.at >= before));
-    let shown = &snapshot.audit[from..snapshot.audit.len().min(from + limit)];
-    let next = (from + shown.len() < snapshot.audit.len()).then(|| shown.last().map(|e| e.at)).flatten();
-    Ok(Json(json!({ "entries": shown, "next": next, "total": snapshot.audit.len(), "timezone": snapshot.timezone })))
+    let mut found: Vec<_> = snapshot.audit.iter().filter(|e| asked.before.is_none_or(|before| e.at < before)).collect();
+    // A clock that was set back wrote newer entries with older times.
+    found.sort_by_key(|e| std::cmp::Reverse(e.at));
+    let (shown, next) = happened(&found, |e| e.at, asked.limit, asked.after.as_deref())?;
+    Ok(Json(json!({ "entries": shown, "next": next, "total": found.len(), "timezone": snapshot.timezone })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    /// Reads a list part by part, while `grow` may change it in between.
+    fn read(mut list: Vec<(i64, char)>, limit: usize, mut grow: impl FnMut(&mut Vec<(i64, char)>)) -> String {
+        let (mut seen, mut after) = (String::new(), None::<String>);
+        loop {
+            let (shown, next) = happened(&list, |(second, _)| at(*second), Some(limit), after.as_deref()).expect("a part");
+            seen.extend(shown.iter().map(|(_, name)| *name));
+            let Some(next) = next else { return seen };
+            after = Some(next);
+            grow(&mut list);
+        }
+    }
+
+    #[test]
+    fn what_happened_is_read_once_each_however_long_the_parts_are_and_whatever_comes_meanwhile() {
+        let list = vec![(9, 'a'), (7, 'b'), (7, 'c'), (7, 'd'), (7, 'e'), (3, 'f')];
+        for limit in 1..=7 {
+            assert_eq!(read(list.clone(), limit, |_| {}), "abcdef", "{limit}");
+            assert_eq!(read(list.clone(), limit, |list| list.insert(0, (10, 'x'))), "abcdef", "{limit}");
+        }
+        // Another one of the same instant, and an end that is cut off because it grew old.
+        assert_eq!(read(vec![(7, 'b'), (7, 'c'), (3, 'f')], 1, |list| list.insert(0, (7, 'x'))), "bcf");
+        let mut cut = false;
+        let shrink = |list: &mut Vec<(i64, char)>| {
+            if !std::mem::replace(&mut cut, true) {
+                list.truncate(4);
+            }
+        };
+        assert_eq!(read(vec![(9, 'a'), (8, 'b'), (7, 'c'), (6, 'd'), (5, 'e')], 2, shrink), "abcd");
+        assert_eq!(read(Vec::new(), 5, |_| {}), "");
+    }
+
+    #[test]
+    fn cursors_and_limits_that_are_none_are_refused() {
+        let list = [(9, 'a'), (7, 'b')];
+        let ask = |limit, after: &str| {
+            happened(&list, |(s, _)| at(*s), limit, Some(after)).map_err(|r| r.status.as_u16()).map(|(shown, _)| shown.len())
+        };
+        for bad in ["x", "~", "1970-01-01T00:00:07Z", "1970-01-01T00:00:07Z~", "1970-01-01T00:00:07Z~-1", "~1", "../~1"] {
+            assert_eq!(ask(None, bad), Err(404), "{bad}");
+        }
+        assert_eq!(ask(None, ""), Ok(2));
+        assert_eq!(ask(None, "1970-01-01T00:00:08Z~0"), Ok(1), "what is gone still has a place");
+        assert_eq!(ask(None, "1970-01-01T00:00:09Z~99999999999"), Ok(2));
+        for limit in [0, 501, usize::MAX] {
+            assert_eq!(ask(Some(limit), "1970-01-01T00:00:08Z~0"), Err(400), "{limit}");
+        }
+    }
 }

@@ -92,7 +92,7 @@ async fn the_control_pages_show_what_they_are_for() {
         ("/events?page=dag&dag=nothing", 404, "there is no DAG"),
         ("/api/v1/dags/nothing/calendar", 404, "there is no DAG nothing"),
         ("/api/v1/runs?limit=0", 400, "ask for 1 to 500"),
-        ("/api/v1/runs?after=x", 400, "none of these runs"),
+        ("/api/v1/runs?after=x", 404, "none of these runs"),
         ("/api/v1/runs?state=odd", 400, "openapi.json"),
         ("/api/v1/audit?before=x", 400, "openapi.json"),
     ] {
@@ -123,11 +123,19 @@ async fn lists_are_given_in_parts() {
     assert_eq!(site.json("/api/v1/outbox").await["mails"][0]["tries"], 3);
     assert_eq!(site.json("/api/v1/alerts?kind=stalled").await["total"], 1);
     let audit = site.json("/api/v1/audit?limit=2").await;
-    let rest = site.json(&format!("/api/v1/audit?before={}", audit["next"].as_str().expect("more"))).await;
+    let rest = site.json(&format!("/api/v1/audit?after={}", audit["next"].as_str().expect("more"))).await;
     assert_eq!(
         (&audit["entries"][1]["who"], &rest["entries"][0]["who"], &rest["next"]),
         (&json!("bob"), &json!("ann"), &json!(null))
     );
+    assert_eq!(site.json("/api/v1/audit?before=2026-11-20T04:09:00Z").await["total"], 2, "an instant is a filter");
+    let alerts = site.json("/api/v1/alerts?limit=1").await;
+    let rest = site.json(&format!("/api/v1/alerts?limit=1&after={}", alerts["next"].as_str().expect("more"))).await;
+    assert_eq!(
+        (&alerts["alerts"][0]["kind"], &rest["alerts"][0]["kind"], &rest["next"]),
+        (&json!("stalled"), &json!("dead_letters"), &json!(null))
+    );
+    assert_eq!(site.json("/api/v1/outbox?limit=1").await["next"], json!(null));
     let request = site.client.post(format!("{}/api/v1/alerts/test", site.base)).json(&json!({ "dag": "kis-trading-day" }));
     let (status, body, command) = site.exchange(request, Ok("queued".into())).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, "{\"message\":\"queued\"}"));

@@ -5,23 +5,27 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::actions::{Fields, checked};
-use super::api::{Body, Reply, body, by};
+use super::api::{Acted, Body, Reply, body, by};
 use super::data::kept::Reading;
-use super::data::stores::{LetterFacts, Letters};
+use super::data::stores::{LetterFacts, Letters, Sent};
+use super::once;
 use super::pages::path;
+use super::problem::Kind;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::topics::{Asked, known, not_missing, part_of, query, stamp};
 use super::view;
 use super::view::dead_letters::Part;
 use crate::backends::{BackendError, ErrorKind};
+use crate::daemon::handle::Once;
 use crate::steps::dead_letter::topic_of;
 use crate::steps::letters::{Line, groups};
-use crate::steps::replay::{Replayed, Which};
+use crate::steps::replay::Which;
 
 /// Messages on a page.
 const ON_A_PAGE: usize = 50;
@@ -43,12 +47,12 @@ fn place(line: &Line) -> String {
     format!("{}/{}", line.partition, line.offset)
 }
 
-/// Topics that have a topic of dead letters.
+/// Topics that have a topic of dead letters, by name.
 async fn topics(app: &App) -> (Reading<super::data::topics::Topics>, Vec<String>) {
     let reading = app.stores.topics().await;
     let suffix = topic_of("");
     let names = reading.value.iter().flat_map(|(_, topics)| &topics.topics);
-    let names = names.filter_map(|t| t.topic.name.strip_suffix(&suffix)).take(TOPICS).map(str::to_owned).collect();
+    let names = names.filter_map(|t| t.topic.name.strip_suffix(&suffix)).map(str::to_owned).collect();
     (reading, names)
 }
 
@@ -62,7 +66,8 @@ async fn letters_of(app: &App, names: Vec<String>) -> Vec<(String, Reading<Lette
 
 /// Dead letters of all topics, by cause.
 pub(super) async fn list(State(app): State<App>) -> Response {
-    let (reading, names) = topics(&app).await;
+    let (reading, mut names) = topics(&app).await;
+    names.truncate(TOPICS);
     let letters = letters_of(&app, names).await;
     let fragments = view::dead_letters::list(&app.handle.snapshot(), &reading, &letters, &app.csrf);
     Page::new("dead-letters", "Dead letters", None, fragments).again().into_response()
@@ -121,8 +126,8 @@ fn failed(error: &BackendError) -> Refusal {
     Refusal::new(status, format!("{}: {}", error.place, error.message), remedy)
 }
 
-async fn send(app: &App, by: &str, topic: &str, which: Which) -> Result<Replayed, Refusal> {
-    app.stores.replay(by, topic, which).await.map_err(|error| failed(&error))
+async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Once>) -> Result<Sent, Refusal> {
+    app.stores.replay(by, topic, which, once).await.map_err(|error| failed(&error))
 }
 
 /// Sends dead letters again, as a form says.
@@ -149,13 +154,21 @@ pub(super) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
         (Some("edited"), _, Some(value)) => one(Some(value.replace("\r\n", "\n").into_bytes()))?,
         _ => return Err(Refusal::bad("the form does not say which dead letters", "send the form of the page").into()),
     };
-    let done = send(&app, &app.by("web"), topic, which).await?;
+    let Sent::Now(done) = send(&app, &app.by("web"), topic, which, None).await? else {
+        return Err(super::once::taken().into());
+    };
     Ok(Page::new("dead-letters", "Sent again", None, view::dead_letters::replayed(topic, &done)).into_response())
 }
 
 /// Dead letters of all topics by cause, for programs.
 pub(super) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
     let asked = query(asked, "ask for limit=N and after=TOPIC")?;
+    // Each topic is read by itself.
+    let limit = asked.limit.unwrap_or(TOPICS);
+    if !(1..=TOPICS).contains(&limit) {
+        return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {TOPICS} topics")).into());
+    }
+    let asked = Asked { limit: Some(limit), ..asked };
     let (reading, names) = topics(&app).await;
     known(&reading)?;
     let (part, next) = part_of(&names, &asked, Clone::clone)?;
@@ -206,14 +219,25 @@ struct Again {
     #[serde(default)]
     all: bool,
     cause: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     partition: Option<u32>,
+    #[serde(default, deserialize_with = "whole")]
     offset: Option<u64>,
     value: Option<String>,
 }
 
+/// A whole number, also one that is written as `3.0`: to JSON Schema, and to programs that know one kind of number, it is the same.
+fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else { return Ok(None) };
+    // Beyond 2^53 a float does not say which number is meant.
+    let float = |n: f64| ((0.0..9_007_199_254_740_992.0).contains(&n) && n.fract() == 0.0).then_some(n as u64);
+    let found = number.as_u64().or_else(|| number.as_f64().and_then(float)).and_then(|n| N::try_from(n).ok());
+    found.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no place on a topic")))
+}
+
 /// Sends dead letters again, for programs.
-pub(super) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent: Body) -> Reply {
-    let Again { topic, all, cause, partition, offset, value } = body(sent)?;
+pub(super) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+    let (Again { topic, all, cause, partition, offset, value }, sent) = body(&headers, sent)?;
     let which = match (all, cause, partition, offset, value) {
         (true, None, None, None, None) => Which::All,
         (false, Some(cause), None, None, None) => Which::Cause(cause),
@@ -225,9 +249,35 @@ pub(super) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent:
                 "it does not say which dead letters",
                 "send one of: \"all\": true; a \"cause\"; \"partition\" and \"offset\", with a \"value\" to send an edited copy",
             )
+            .kind(Kind::BadBody)
             .into());
         }
     };
-    let done = send(&app, &app.by(by(&headers)), &topic, which).await?;
-    Ok(Json(json!(done)))
+    let by = app.by(by(&headers));
+    let once = once::once(&headers, &by, "replay", &topic, &sent)?;
+    match send(&app, &by, &topic, which, once).await? {
+        Sent::Now(done) => Ok(once::answer(json!(done), false)),
+        Sent::Again(answer) => Ok(once::answer(serde_json::from_str(&answer).unwrap_or_default(), true)),
+        Sent::KeyTaken => Err(once::taken().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_whole_numbers_however_they_are_written() {
+        let read = |partition: &str, offset: &str| {
+            let text = format!("{{\"topic\": \"t\", \"partition\": {partition}, \"offset\": {offset}}}");
+            serde_json::from_str::<Again>(&text).map(|again| (again.partition, again.offset)).ok()
+        };
+        assert_eq!(read("3", "18446744073709551615"), Some((Some(3), Some(u64::MAX))));
+        assert_eq!(read("3.0", "1e3"), Some((Some(3), Some(1_000))));
+        assert_eq!(read("null", "null"), Some((None, None)));
+        for bad in ["-1", "0.5", "4294967296", "1e300", "\"3\"", "-0.5", "[3]"] {
+            assert_eq!(read(bad, "0"), None, "{bad}");
+        }
+        assert_eq!(read("0", "9007199254740993.0"), None);
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::daemon::ahead::PlannedDay;
-use crate::daemon::handle::{Handle, Request};
+use crate::daemon::handle::{Handle, Note, Request};
 use crate::daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
 use crate::daemon::trends::{Measure, Trends};
 use crate::domain::calendar::Calendar;
@@ -18,6 +18,8 @@ use crate::domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, U
 use crate::domain::run::{AttemptRecord, Cause, Exit, Run, RunState, StepRun, StepState};
 use crate::domain::schedule::{Catchup, Edge, LateStart, Schedule, Window};
 use crate::executor::Status;
+use crate::state::memory::Memory;
+use crate::state::{Answered, Audit, Put, Store};
 
 /// `13:11:02` on the fixture's day, in Seoul.
 pub(crate) fn at(time: &str) -> Timestamp {
@@ -372,5 +374,33 @@ impl Daemon {
         let runs = tempfile::tempdir().expect("a folder");
         let handle = Handle::new(sender, receiver, runs.path().to_owned());
         Self { handle, commands, snapshots, runs }
+    }
+
+    /// One whose notes the test reads.
+    pub(crate) fn noting(snapshot: Snapshot) -> (Self, mpsc::Receiver<Note>) {
+        let (sender, notes) = mpsc::channel(64);
+        let daemon = Self::showing(snapshot);
+        let handle = daemon.handle.clone().with_notes(sender);
+        (Self { handle, ..daemon }, notes)
+    }
+
+    /// One that writes notes and answers into a journal in memory.
+    pub(crate) fn keeping(snapshot: Snapshot) -> (Self, Arc<dyn Store>) {
+        let now = snapshot.now;
+        let (daemon, mut notes) = Self::noting(snapshot);
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let handle = daemon.handle.clone().with_store(&store);
+        let kept = store.clone();
+        tokio::spawn(async move {
+            while let Some(note) = notes.recv().await {
+                let answered = note
+                    .answer
+                    .map(|(once, answer)| Put::Answered(Answered { key: once.key, request: once.request, answer, at: now }));
+                let audit = Audit { at: now, who: note.by, what: note.what.into(), subject: note.subject, detail: note.detail };
+                kept.put(answered.into_iter().chain([Put::Audit(audit)]).collect()).await.expect("written");
+                note.written.map(|written| written.send(())).unwrap_or(Ok(())).expect("somebody waits");
+            }
+        });
+        (Self { handle, ..daemon }, store)
     }
 }

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::auth::equal;
+use super::problem::Kind;
 use super::reply::{self, Refusal};
 use super::server::Shared;
 
@@ -72,18 +73,19 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>)
             StatusCode::FORBIDDEN,
             "the request comes from a page of another site",
             "use the forms of this site, or its API without a browser",
-        ));
+        )
+        .kind(Kind::ForeignRequest));
     }
     if path.starts_with("/api/") {
-        let json = text(headers, &CONTENT_TYPE)
-            .is_some_and(|t| t.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json")));
+        let json = text(headers, &CONTENT_TYPE).is_some_and(super::api::is_json);
         if !json && !headers.contains_key("x-openbell") {
             let error = "the request could have been sent by a page of another site";
             return Err(Refusal::new(
                 StatusCode::FORBIDDEN,
                 error,
                 "send the header \"x-openbell: 1\", or a JSON body with its content type",
-            ));
+            )
+            .kind(Kind::ForeignRequest));
         }
     }
     Ok(())
@@ -116,7 +118,7 @@ pub(super) fn check_token(given: Option<&String>, expected: &str) -> Result<(), 
         return Ok(());
     }
     let remedy = "go back, reload the page and try again; the daemon may have been started anew, or somebody logged in, since";
-    Err(Refusal::new(StatusCode::FORBIDDEN, "the form carries no valid token", remedy))
+    Err(Refusal::new(StatusCode::FORBIDDEN, "the form carries no valid token", remedy).kind(Kind::ForeignRequest))
 }
 
 #[cfg(test)]

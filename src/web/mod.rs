@@ -34,15 +34,20 @@ mod health;
 mod lines;
 mod live;
 mod market;
+mod once;
 mod output;
+mod output_lines;
 mod output_page;
 mod pages;
+mod problem;
 mod reply;
 mod routes;
 mod server;
 mod topics;
 pub mod view;
 
+#[cfg(test)]
+mod api_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]

@@ -67,8 +67,19 @@ async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     plain(app, run, step, asked).await
 }
 
+/// `1` or `0`; nothing is `0`.
+fn switch(name: &str, text: Option<&str>) -> Result<bool, Refusal> {
+    match text {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(text) => {
+            Err(Refusal::bad(format!("{name}=\"{text}\" is neither 0 nor 1"), format!("write {name}=1, or leave it out")))
+        }
+    }
+}
+
 async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Response, Refusal> {
-    let keeps = asked.download.as_deref().is_some_and(|d| d != "0");
+    let (keeps, follows) = (switch("download", asked.download.as_deref())?, switch("follow", asked.follow.as_deref())?);
     let tail = match asked.tail.as_deref() {
         _ if keeps => u64::MAX,
         None => TAIL_BYTES,
@@ -90,7 +101,7 @@ async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Res
     opened.seek(SeekFrom::Start(from)).await.map_err(unreadable)?;
     // Names hold letters, digits and a few marks that headers and file systems take.
     let keep = keeps.then(|| format!("attachment; filename=\"{run}.{step}.{attempt}.log\""));
-    let follow = asked.follow.as_deref().is_some_and(|f| f != "0").then(|| Followed { app, run, step, attempt });
+    let follow = follows.then(|| Followed { app, run, step, attempt });
     let reader = Reader { file: opened, cut: from > 0, left: if follow.is_some() { u64::MAX } else { length - from }, follow };
     let body = Body::from_stream(unfold(Some(reader), move |reader| async move { reader?.next(from).await }));
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];

@@ -1,12 +1,11 @@
 //! Answers: pages, JSON, and refusals that say what to do instead.
 
 use askama::Template;
-use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::auth::{Caller, Role, Who};
+use super::problem::{self, Kind};
 use super::view::{Fragment, Html};
 use crate::daemon::Refused;
 
@@ -14,13 +13,20 @@ use crate::daemon::Refused;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
+    /// What programs tell it by.
+    pub(super) kind: Kind,
     pub(super) error: String,
     pub(super) remedy: String,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { status, error: error.into(), remedy: remedy.into() }
+        Self { status, kind: Kind::of(status), error: error.into(), remedy: remedy.into() }
+    }
+
+    /// The same, of a narrower kind than its status says.
+    pub(super) fn kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Something that does not exist.
@@ -28,9 +34,9 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, error, remedy)
     }
 
-    /// A request that does not make sense.
+    /// A request with a parameter that does not make sense.
     pub(super) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error, remedy)
+        Self::new(StatusCode::BAD_REQUEST, error, remedy).kind(Kind::BadParameter)
     }
 }
 
@@ -44,13 +50,15 @@ impl From<Refused> for Refusal {
 
 impl From<crate::domain::ids::NameError> for Refusal {
     fn from(error: crate::domain::ids::NameError) -> Self {
-        Self::bad(error.to_string(), "")
+        let text = error.to_string();
+        let (error, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+        Self::bad(error, remedy)
     }
 }
 
-/// Any handler's refusal as JSON.
+/// Any handler's refusal for programs.
 pub(super) fn json(refusal: Refusal) -> impl IntoResponse {
-    (refusal.status, Json(json!({ "error": refusal.error, "remedy": refusal.remedy })))
+    problem::answer(&refusal)
 }
 
 /// Any handler's refusal as a page.

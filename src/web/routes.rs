@@ -8,10 +8,11 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
+use super::problem::Kind;
 use super::reply::{self, Refusal};
 use super::server::Shared;
 use super::{
-    actions, api, auth, control, dead_letters, events, guard, health, market, output, output_page, pages, topics,
+    actions, api, auth, control, dead_letters, events, guard, health, market, output, output_lines, output_page, pages, topics,
 };
 
 /// Largest request body, in bytes.
@@ -45,6 +46,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
         at("post", "/runs/{id}/clear", post(api::clear)),
         at("post", "/runs/{id}/mark", post(api::mark)),
         at("get", "/runs/{id}/steps/{step}/output", get(output::api)),
+        at("get", "/runs/{id}/steps/{step}/lines", get(output_lines::lines)),
         at("get", "/alerts", get(control::alerts)),
         at("post", "/alerts/test", post(api::test_mail)),
         at("get", "/dags/{name}", get(control::dag)),
@@ -124,7 +126,7 @@ async fn unknown(request: Request) -> Response {
     let error = format!("there is nothing at {}", request.uri().path());
     let api = request.uri().path().starts_with("/api/");
     let remedy = if api { "GET /api/v1/openapi.json lists what there is" } else { "start from the first page" };
-    answer(&request, Refusal::missing(error, remedy))
+    answer(&request, Refusal::missing(error, remedy).kind(Kind::UnknownPath))
 }
 
 async fn wrong_method(request: Request) -> Response {

@@ -37,7 +37,11 @@ impl Site {
 
     /// A site that shows these stores.
     pub(super) async fn over(snapshot: crate::daemon::Snapshot, backends: crate::backends::Backends) -> Self {
-        let daemon = Daemon::showing(snapshot);
+        Self::of(Daemon::showing(snapshot), backends).await
+    }
+
+    /// A site in front of this daemon.
+    pub(super) async fn of(daemon: Daemon, backends: crate::backends::Backends) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
@@ -146,7 +150,7 @@ async fn unknown_paths_runs_and_methods_are_named() {
         ("/runs/kis-trading-day@2026-11-20/steps/reconcile/output", 404, "has no output"),
         ("/api/v1/nowhere", 404, "openapi.json"),
         ("/api/v1/runs/plain", 400, "\"remedy\""),
-        ("/api/v1/runs/kis-trading-day@2001-01-01", 404, "\"error\""),
+        ("/api/v1/runs/kis-trading-day@2001-01-01", 404, "\"detail\""),
     ] {
         let (got, body) = site.get(path).await;
         assert_eq!(got.as_u16(), status, "{path}: {body}");
@@ -211,7 +215,9 @@ async fn the_api_reads_and_commands() {
     assert_eq!(site.json("/api/v1/alerts").await["alerts"][0]["kind"], "stalled");
 
     let url = |path: &str| format!("{}/api/v1{path}", site.base);
-    let (trigger, down, clear, cancel) = (url("/runs"), url("/down"), url("/runs/a@1/clear"), url("/runs/a@1/cancel"));
+    let run = "/runs/kis-trading-day@2026-11-20";
+    let (trigger, down, clear) = (url("/runs"), url("/down"), url(&format!("{run}/clear")));
+    let cancel = url(&format!("{run}/cancel"));
     let naked = site.client.post(&cancel).send().await.expect("an answer");
     assert_eq!(naked.status(), StatusCode::FORBIDDEN);
     let client = site.client.clone();
@@ -224,7 +230,8 @@ async fn the_api_reads_and_commands() {
         let reply = client.post(address).json(&body).send().await.expect("an answer");
         assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
         let error: Value = reply.json().await.expect("JSON");
-        assert!(error["error"].as_str().expect("text").contains(text), "{error}");
+        assert!(error["detail"].as_str().expect("text").contains(text), "{error}");
+        assert_eq!(error["type"], "urn:openbell:problem:bad-body");
     }
     let big = client.post(&trigger).header("x-openbell", "1").body("x".repeat(70_000)).send().await.expect("an answer");
     assert_eq!(big.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -236,9 +243,11 @@ async fn the_api_reads_and_commands() {
     assert!(matches!(command, Command::Trigger { params, until: None, .. } if params["a"] == "b"));
     let (_, _, command) = site.exchange(client.post(&down).json(&json!({ "drain": true })), Ok(String::new())).await;
     assert_eq!(command, Command::Down { drain: true });
-    let (status, body, _) =
-        site.exchange(client.post(&cancel).header("x-openbell", "1"), Err(Refused("there is no run a@1".into()))).await;
-    assert_eq!((status, body.as_str()), (StatusCode::CONFLICT, "{\"error\":\"there is no run a@1\",\"remedy\":\"\"}"));
+    let ended = Refused("the run has ended; clear a step to run it again".into());
+    let (status, body, _) = site.exchange(client.post(&cancel).header("x-openbell", "1"), Err(ended)).await;
+    let said: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &said["type"]), (StatusCode::CONFLICT, &json!("urn:openbell:problem:refused")));
+    assert_eq!((&said["detail"], &said["remedy"]), (&json!("the run has ended"), &json!("clear a step to run it again")));
     site.down().await;
 }
 
@@ -363,13 +372,37 @@ fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told(
     for (path, methods) in document["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
             let answers = operation["responses"].as_object().expect("answers");
-            let mut wanted = vec!["401", "429"];
+            // Without a host name, of another host, of a stranger, of one who tried too often.
+            let mut wanted = vec!["400", "401", "421", "429"];
             if method != "get" {
-                wanted.extend(["403", "408", "413"]);
+                wanted.extend(["403", "408", "413", "415", "422"]);
+            }
+            if path.contains('{') {
+                wanted.push("404");
             }
             let missing: Vec<_> = wanted.into_iter().filter(|status| !answers.contains_key(*status)).collect();
-            assert!(missing.is_empty(), "{method} {path} lacks {missing:?}; every request passes web::auth::door");
+            assert!(missing.is_empty(), "{method} {path} lacks {missing:?}; every request passes web::auth::door and web::guard");
+            for (status, answer) in answers.iter().filter(|(status, _)| *status != "200") {
+                let name =
+                    answer["$ref"].as_str().and_then(|r| r.strip_prefix("#/components/responses/")).expect("a shared answer");
+                let kind = &document["components"]["responses"][name]["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(kind, "#/components/schemas/Problem", "{status} of {method} {path}");
+            }
         }
+    }
+}
+
+#[test]
+fn the_openapi_document_and_the_guide_list_every_kind_of_problem() {
+    use super::problem::{Kind, NAMESPACE};
+    let document: Value = serde_json::from_str(super::api::OPENAPI).expect("JSON");
+    let written = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
+    let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("{NAMESPACE}{}", kind.name())).collect();
+    assert_eq!(written, &json!(kinds));
+    let guide = include_str!("../../docs/api.md");
+    for kind in Kind::ALL {
+        let row = format!("| `{}` | {} |", kind.name(), kind.status().as_u16());
+        assert!(guide.contains(&row), "docs/api.md lacks {row}");
     }
 }
 

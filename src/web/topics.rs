@@ -46,12 +46,13 @@ pub(super) fn part_of<'a, T>(
     if !(1..=MOST_LISTED).contains(&limit) {
         return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {MOST_LISTED}")));
     }
-    let start = match &asked.after {
+    let start = match asked.after.as_ref().filter(|after| !after.is_empty()) {
         None => 0,
         Some(after) => {
             let found = all.iter().position(|item| name(item) == *after);
             let missing = || {
-                Refusal::bad(format!("after names nothing of the list: \"{after}\""), "give what next of the part before said")
+                let error = format!("after names nothing of the list: \"{after}\"");
+                Refusal::missing(error, "give what next of the part before said, or begin anew")
             };
             found.ok_or_else(missing)? + 1
         }
@@ -207,7 +208,13 @@ pub(super) async fn api_records(
     name: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Reply {
-    let look = query(wanted, RECORDS)?.look(path(name)?)?;
+    let (name, wanted) = (path(name)?, query(wanted, RECORDS)?);
+    // Only fields of forms may be empty.
+    let given = [&wanted.partition, &wanted.from, &wanted.after, &wanted.limit];
+    if given.iter().any(|text| text.as_deref() == Some("")) {
+        return Err(Refusal::bad("a parameter has no value", RECORDS).into());
+    }
+    let look = wanted.look(name)?;
     let reading = app.stores.peek(look.clone()).await;
     let peek = known(&reading)?;
     let answer = json!({

@@ -20,6 +20,7 @@ use super::need::{Need, need};
 use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
+use crate::web::problem::Kind;
 use crate::web::reply::{self, Refusal};
 use crate::web::server::{Shared, Site};
 
@@ -155,7 +156,8 @@ fn refused_token(why: NotIn) -> Box<Stopped> {
         }
         NotIn::Wrong | NotIn::Busy => {
             let remedy = "it may have expired or been revoked; `openbell token list` shows what counts, `openbell token create NAME` makes one";
-            Stopped::status(StatusCode::UNAUTHORIZED, "the token is not one of this openbell", remedy)
+            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "the token is not one of this openbell", remedy);
+            Stopped::new(Caller::stranger(), refusal.kind(Kind::WrongToken))
         }
     }
 }

@@ -15,6 +15,8 @@ use super::topics::{self, Topics};
 use crate::backends::log::Partition;
 use crate::backends::{BackendError, Backends, ErrorKind, Result};
 use crate::daemon::Handle;
+use crate::daemon::answers::Known;
+use crate::daemon::handle::{Note, Once};
 use crate::steps::dead_letter::topic_of;
 use crate::steps::letters::{Ledger, Line};
 use crate::steps::replay::{self, Replayed, Which};
@@ -54,6 +56,34 @@ pub struct LetterFacts {
     pub editable: Option<String>,
     /// The text to edit is not exactly the value.
     pub lossy: bool,
+}
+
+/// What came of a wish to send dead letters again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// They were sent.
+    Now(Replayed),
+    /// The same request came before: what was answered then, as JSON.
+    Again(String),
+    /// The request's key belongs to another one.
+    KeyTaken,
+}
+
+/// Which dead letters, for the audit.
+fn words(which: &Which) -> String {
+    match which {
+        Which::All => "all".to_owned(),
+        Which::Cause(cause) => format!("cause {}", cause.chars().take(100).collect::<String>()),
+        Which::One { partition, offset, edited: None } => format!("{partition}/{offset}"),
+        Which::One { partition, offset, edited: Some(_) } => format!("{partition}/{offset}, edited"),
+    }
+}
+
+/// What a replay did, for the audit.
+fn told(done: &Replayed) -> String {
+    let refused: u64 = done.refused.values().sum();
+    let Replayed { letters, sent, records, before, .. } = done;
+    format!("{letters} dead letters: {sent} sent again as {records} records, {before} sent before, {refused} not readable")
 }
 
 /// What several looks share, by what it is about.
@@ -183,15 +213,24 @@ impl Stores {
         self.read(&self.letter, &(topic.to_owned(), partition, offset), work).await
     }
 
-    /// Sends dead letters again. It goes on when nobody waits any more; two at a time wait for each other.
+    /// Sends dead letters again, unless the same request came before. It goes on when nobody waits any more; two at a time wait for each other.
     ///
     /// # Errors
     /// What a store fails with, and `Busy` when it takes longer than a minute.
-    pub async fn replay(&self, by: &str, topic: &str, which: Which) -> Result<Replayed> {
-        let (backends, turn, now) = (self.backends.clone(), Arc::clone(&self.replaying), self.handle.snapshot().now);
+    pub async fn replay(&self, by: &str, topic: &str, which: Which, once: Option<Once>) -> Result<Sent> {
+        let (backends, turn, handle) = (self.backends.clone(), Arc::clone(&self.replaying), self.handle.clone());
         let (by, topic) = (by.to_owned(), topic.to_owned());
         let work = tokio::spawn(async move {
             let _turn = turn.lock().await;
+            if let Some(once) = &once {
+                let known = handle.known(once).await;
+                match known.map_err(|e| BackendError::new(ErrorKind::Unavailable, "the journal", e.to_string()))? {
+                    Some(Known::Same(answer)) => return Ok(Sent::Again(answer)),
+                    Some(Known::Other) => return Ok(Sent::KeyTaken),
+                    None => {}
+                }
+            }
+            let now = handle.snapshot().now;
             let result = replay::replay(&backends, &topic, &topic, &which, now).await;
             match &result {
                 Ok(done) => {
@@ -206,7 +245,12 @@ impl Stores {
                 }
                 Err(error) => tracing::warn!(by, topic, %error, "dead letters could not be sent again"),
             }
-            result
+            let (detail, answer) = match &result {
+                Ok(done) => (told(done), once.zip(serde_json::to_string(done).ok())),
+                Err(error) => (format!("failed: {error}"), None),
+            };
+            handle.note_answer(Note::new(by, "replay", format!("{topic} {}", words(&which)), detail), answer).await;
+            result.map(Sent::Now)
         });
         let result = match tokio::time::timeout(REPLAY, work).await {
             Ok(Ok(result)) => result,
