@@ -1,5 +1,6 @@
 //! Everything the site knows about who may come in: users, sessions, failures.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,9 @@ use super::secret;
 use super::sessions::{Opening, Sessions};
 use super::store::{self, Source, Used};
 use super::throttle::{Key, Throttle};
+use super::trail::{Tell, Trail};
 use crate::clock::Clock;
+use crate::daemon::handle::Note;
 
 /// Passwords looked at at the same time; each takes a core and 19 MiB.
 const AT_ONCE: usize = 2;
@@ -61,6 +64,7 @@ pub(in crate::web) struct Access {
     clock: Clock,
     sessions: Mutex<Sessions>,
     throttle: Mutex<Throttle>,
+    trail: Mutex<Trail>,
     room: Semaphore,
     /// Passwords looked at so far.
     pub(super) looked_at: AtomicU64,
@@ -90,6 +94,7 @@ impl Access {
             clock,
             sessions: Mutex::new(Sessions::new(idle, longest)),
             throttle: Mutex::new(Throttle::default()),
+            trail: Mutex::new(Trail::default()),
             room: Semaphore::new(AT_ONCE),
             looked_at: AtomicU64::new(0),
         })
@@ -196,6 +201,29 @@ impl Access {
         let (id, csrf) = (fresh()?, fresh()?);
         locked(&self.sessions).open(&id, Opening { user: name.to_owned(), password: hash, csrf }, self.now());
         Ok(id)
+    }
+
+    /// What the audit is told of a login or a token that failed; `None` where there are too many.
+    pub(super) fn tell(&self, what: &'static str, subject: &str, address: IpAddr) -> Option<Note> {
+        match locked(&self.trail).failed(self.now()) {
+            Tell::Failure { untold: 0 } => Some(Note::new("login", what, subject, format!("failed, from {address}"))),
+            Tell::Failure { untold } => Some(Note::new(
+                "login",
+                what,
+                subject,
+                format!("failed, from {address}; {untold} more failed before, and were only counted"),
+            )),
+            Tell::TooMany => {
+                Some(Note::new("login", what, "", "too many fail: further ones are counted, and told in ten minutes"))
+            }
+            Tell::Nothing => None,
+        }
+    }
+
+    /// A name as the audit has it: what a stranger typed, which may be their password, is not written down.
+    pub(super) fn known_name(&self, name: &str) -> String {
+        let known = self.accounts().is_some_and(|accounts| accounts.user(name).is_some());
+        if known { name.to_owned() } else { "an unknown name".to_owned() }
     }
 
     /// Ends a session.

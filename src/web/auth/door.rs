@@ -139,7 +139,13 @@ fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) ->
     if let Some(token) = bearer(headers)
         && needed != Need::Nothing
     {
-        return access.by_token(&accounts, token, &Key::address(visitor.address)).map_err(refused_token);
+        let found = access.by_token(&accounts, token, &Key::address(visitor.address));
+        if found == Err(NotIn::Wrong)
+            && let Some(note) = access.tell("wrong token", "", visitor.address)
+        {
+            site.handle.note(note);
+        }
+        return found.map_err(refused_token);
     }
     let session = Cookie::Session.read(headers, visitor.encrypted);
     Ok(session.and_then(|id| access.by_session(&accounts, id)).unwrap_or_else(Caller::stranger))

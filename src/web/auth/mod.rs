@@ -19,6 +19,7 @@ mod secret;
 mod sessions;
 mod store;
 mod throttle;
+mod trail;
 mod visitor;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 
-use super::access::{Change, NotIn};
+use super::access::{Access, Change, NotIn};
 use super::caller::{Caller, Who};
 use super::cookie::Cookie;
 use super::door::{in_force, is_own_login, retry_after, seconds};
@@ -18,6 +18,7 @@ use super::need::local;
 use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
+use crate::daemon::handle::Note;
 use crate::web::reply::{Page, PageRefusal, Refusal};
 use crate::web::server::App;
 use crate::web::view::Fragment;
@@ -120,6 +121,13 @@ fn dress(mut answer: Response, why: &NotIn) -> Response {
     answer
 }
 
+/// Tells the audit of a wrong password, unless too many are wrong.
+fn note_failure(app: &App, access: &Access, what: &'static str, subject: &str, visitor: Visitor) {
+    if let Some(note) = access.tell(what, subject, visitor.address) {
+        app.handle.note(note);
+    }
+}
+
 /// Logs somebody in.
 pub(in crate::web) async fn log_in(
     State(app): State<App>,
@@ -146,6 +154,7 @@ pub(in crate::web) async fn log_in(
                 access.log_out(old);
             }
             tracing::info!(user = name, address = %visitor.address, "logged in");
+            app.handle.note(Note::new(name, "log in", "", format!("done, from {}", visitor.address)));
             let cookie = Cookie::Session.set(&id, visitor.encrypted, access.longest().as_secs());
             let answer = with_cookie(Redirect::to(next).into_response(), &cookie);
             Ok(with_cookie(answer, &Cookie::Login.set("", visitor.encrypted, 0)))
@@ -153,6 +162,7 @@ pub(in crate::web) async fn log_in(
         Err(why) => {
             if why == NotIn::Wrong {
                 tracing::warn!(address = %visitor.address, "a login failed: name or password is wrong");
+                note_failure(&app, access, "log in", &access.known_name(name), visitor);
             }
             Ok(dress(login_page(&headers, visitor, next, name, &words(&why).1)?, &why))
         }
@@ -161,8 +171,9 @@ pub(in crate::web) async fn log_in(
 
 /// Ends the session.
 pub(in crate::web) async fn log_out(State(app): State<App>, Extension(visitor): Extension<Visitor>) -> Response {
-    if let (Some(access), Who::User { session, .. }) = (in_force(&app), &Caller::current().who) {
+    if let (Some(access), Who::User { name, session }) = (in_force(&app), &Caller::current().who) {
         access.log_out(session);
+        app.handle.note(Note::new(name, "log out", "", "done"));
     }
     with_cookie(Redirect::to("/login").into_response(), &Cookie::Session.set("", visitor.encrypted, 0))
 }
@@ -172,6 +183,7 @@ pub(in crate::web) async fn log_out_everywhere(State(app): State<App>, Extension
     if let (Some(access), Who::User { name, .. }) = (in_force(&app), &Caller::current().who) {
         access.log_out_everywhere(name);
         tracing::info!(user = name, "logged out everywhere");
+        app.handle.note(Note::new(name, "log out everywhere", "", "done"));
     }
     with_cookie(Redirect::to("/login").into_response(), &Cookie::Session.set("", visitor.encrypted, 0))
 }
@@ -211,11 +223,13 @@ pub(in crate::web) async fn change_password(
     match access.change_password(name, field("old"), field("new"), Key::address(visitor.address)).await {
         Ok(id) => {
             tracing::info!(user = name, "changed their password");
+            app.handle.note(Note::new(name, "change password", "", format!("done, from {}", visitor.address)));
             let cookie = Cookie::Session.set(&id, visitor.encrypted, access.longest().as_secs());
             // The page's forms need the new session's token: it is asked for again.
             Ok(with_cookie(Redirect::to("/account").into_response(), &cookie))
         }
         Err(Change::NotIn(NotIn::Wrong)) => {
+            note_failure(&app, access, "change password", name, visitor);
             let mut page = account_page(&caller, "The old password is wrong.");
             *page.status_mut() = StatusCode::FORBIDDEN;
             Ok(page)

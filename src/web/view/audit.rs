@@ -33,6 +33,17 @@ struct Row {
     refused: bool,
 }
 
+/// Where an entry leads.
+fn link_of(entry: &Audit) -> String {
+    match entry.what.as_str() {
+        // The topic the dead letters are of.
+        "replay" => format!("/dead-letters/{}", super::format::part(entry.subject.split(' ').next().unwrap_or_default())),
+        // A user, who has no page.
+        "log in" | "change password" => String::new(),
+        _ => link(&entry.subject),
+    }
+}
+
 /// Where a subject leads: `day@2026-11-20/step`, `day@2026-11-20 a,b`, `day`.
 fn link(subject: &str) -> String {
     let first = subject.split([' ', '/']).next().unwrap_or_default();
@@ -48,9 +59,9 @@ fn row(entry: &Audit, zone: &Zone) -> Row {
         who: entry.who.clone(),
         what: entry.what.clone(),
         subject: entry.subject.clone(),
-        link: link(&entry.subject),
+        link: link_of(entry),
         detail: entry.detail.clone(),
-        refused: entry.detail.starts_with("refused"),
+        refused: entry.detail.starts_with("refused") || entry.detail.starts_with("failed"),
     }
 }
 
@@ -96,6 +107,9 @@ mod tests {
         assert!(last.contains("user-119") && last.contains("skip=50") && !last.contains("skip=150"), "{last}");
         assert!(page(&snapshot, usize::MAX)[0].html.as_str().contains("user-119"));
         assert_eq!(link("day@2026-11-20+manual.1/load"), "/runs/day@2026-11-20+manual.1");
+        let replay = Audit { what: "replay".into(), subject: "kis.trades cause x".into(), ..entry(1) };
+        assert_eq!(link_of(&replay), "/dead-letters/kis.trades");
+        assert_eq!(link_of(&Audit { what: "log in".into(), subject: "ann".into(), ..entry(1) }), "");
         assert_eq!((link("day"), link(""), link("<b>@x")), ("/dags/day".into(), String::new(), String::new()));
     }
 }

@@ -1,6 +1,7 @@
 //! The site over a real socket, with users.
 
 mod attacks;
+mod audit;
 mod logins;
 mod programs;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::{Role, Token};
 use super::{Settings, api_token, edit, hash_password, token_digest};
 use crate::clock::Clock;
+use crate::daemon::handle::Note;
 use crate::web::fixture::{self, Daemon};
 use crate::web::server::{Options, Shared, Site};
 use crate::web::{connections, routes};
@@ -32,6 +34,8 @@ const RUN: &str = "/runs/kis-trading-day@2026-11-20";
 /// A site with the operator ann and the viewer kim.
 struct House {
     daemon: Daemon,
+    /// What the audit is told.
+    notes: tokio::sync::mpsc::Receiver<Note>,
     site: Shared,
     base: String,
     client: Client,
@@ -72,7 +76,7 @@ impl House {
             local: Some(LOCAL.into()),
             clock: clock.clone(),
         };
-        let daemon = Daemon::showing(fixture::snapshot());
+        let (daemon, notes) = Daemon::noting(fixture::snapshot());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
@@ -80,7 +84,7 @@ impl House {
         let site = Site::new(daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone(), options).expect("a site");
         let server = tokio::spawn(connections::serve(listener, routes::router(site.clone()), stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
-        Self { daemon, site, base, client, clock, users: path, stop, server, _folder: folder }
+        Self { daemon, notes, site, base, client, clock, users: path, stop, server, _folder: folder }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -141,6 +145,15 @@ impl House {
 
     fn nothing_was_done(&mut self) -> bool {
         self.daemon.commands.try_recv().is_err()
+    }
+
+    /// What the audit was told since the last look.
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(note) = self.notes.try_recv() {
+            told.push(format!("{}|{}|{}|{}", note.by, note.what, note.subject, note.detail));
+        }
+        told
     }
 
     async fn down(self) {
