@@ -55,6 +55,8 @@ mod data_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod security_tests;
+#[cfg(test)]
 mod tests;
 
 pub use server::{Options, serve, serve_with};

@@ -1,5 +1,6 @@
 //! The site over a real socket, with users.
 
+mod acting;
 mod attacks;
 mod audit;
 mod logins;
