@@ -375,7 +375,14 @@ fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told(
             // Without a host name, of another host, of a stranger, of one who tried too often.
             let mut wanted = vec!["400", "401", "421", "429"];
             if method != "get" {
-                wanted.extend(["403", "408", "413", "415", "422"]);
+                wanted.extend(["403", "408", "413"]);
+            }
+            if operation.get("requestBody").is_some() {
+                wanted.push("415");
+            }
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            if parameters.iter().any(|p| p["$ref"] == "#/components/parameters/Key") {
+                wanted.push("422");
             }
             if path.contains('{') {
                 wanted.push("404");
