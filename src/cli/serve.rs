@@ -96,7 +96,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     })?;
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr().map_err(Failure::unusable)?;
-    let url = format!("http://{}", reachable(address));
+    let url = format!("http://{}{}", reachable(address), config.base_path);
     if !address.ip().is_loopback() && !config.public_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
         tracing::warn!(%address, "passwords and tokens come unencrypted; put a proxy with TLS in front, and name it with public_url");
     }
@@ -208,6 +208,7 @@ fn site(config: &Config, data: &Path, local: &str) -> Result<crate::web::Options
     };
     Ok(crate::web::Options {
         public_url: config.public_url.clone(),
+        base: config.base_path.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         auth: Some(auth),
     })

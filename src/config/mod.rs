@@ -1,12 +1,14 @@
 //! Floor 1: where the parts are. Everything has a default, so a laptop needs no file at all.
 
 mod auth;
+mod base;
 mod docker;
 mod variable;
 
 use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthSettings, MetricsAccess, Network};
+pub use base::BasePath;
 pub use docker::{DockerSettings, SwarmSettings};
 pub use variable::{SECRETS_FOLDER, resolve, variable};
 
@@ -60,6 +62,7 @@ impl Config {
         }
         self.docker.check()?;
         self.swarm.check()?;
+        self.check_base()?;
         let address: std::net::SocketAddr = self
             .listen
             .parse()
@@ -76,6 +79,17 @@ impl Config {
 }
 
 impl Config {
+    /// Links in mails begin with the public address, so it has to lead to where the site is.
+    fn check_base(&self) -> Result<(), String> {
+        let (base, url) = (self.base_path.as_str(), self.public_url.as_deref().map(|url| url.trim_end_matches('/')));
+        match url {
+            Some(url) if !url.ends_with(base) => Err(format!(
+                "public_url: \"{url}\" is not where the site is, since base_path is {base}; write {url}{base}, or another base_path"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The stores that only the daemon's own machine reaches, as they are written: `log: embedded:log`.
     pub fn local_stores(&self) -> Vec<String> {
         let all = [("log", &self.log), ("raw", &self.raw), ("index", &self.index), ("objects", &self.objects)];
@@ -104,6 +118,8 @@ pub struct Config {
     pub mail_from: String,
     /// Address of the page as people reach it, for links in mails; default `http://{listen}`.
     pub public_url: Option<String>,
+    /// Path below which a reverse proxy shows the site (`/openbell`); default: the root.
+    pub base_path: BasePath,
     /// Who may use the page and the API.
     pub auth: AuthSettings,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
@@ -131,6 +147,7 @@ impl Default for Config {
             mail: "file:outbox".into(),
             mail_from: "openbell@localhost".into(),
             public_url: None,
+            base_path: BasePath::default(),
             auth: AuthSettings::default(),
             trusted_proxies: Vec::new(),
             executor: "embedded".into(),
@@ -187,6 +204,12 @@ mod tests {
         assert!(Config::parse("c.yaml", "listen: 0.0.0.0:8650\nauth: { users: file:users.json }\n").is_ok());
         let proxy = Config::parse("c.yaml", "trusted_proxies: [nginx]\n").expect_err("no address").to_string();
         assert!(proxy.contains("10.0.0.0/8"), "{proxy}");
+        let base = Config::parse("c.yaml", "base_path: openbell/\n").expect_err("no path").to_string();
+        assert!(base.contains("base_path: \"openbell/\"") && base.contains("/openbell"), "{base}");
+        let apart = "base_path: /openbell\npublic_url: https://ops.example.com/\n";
+        let apart = Config::parse("c.yaml", apart).expect_err("mails would lead astray").to_string();
+        assert!(apart.contains("write https://ops.example.com/openbell"), "{apart}");
+        assert!(Config::parse("c.yaml", "base_path: /ob\npublic_url: https://ops.example.com/ob/\n").is_ok());
         let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
         assert!(executor.contains("embedded, process, docker or swarm"), "{executor}");
         let local = "executor: swarm\nlog: kafka://k:9092\nraw: mongodb://m/d\nindex: https://s:9200\n";

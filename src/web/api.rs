@@ -1,5 +1,6 @@
 //! The API for programs, under `/api/v1`. Errors are problems ([`problem`](super::problem)); what acts may be sent again ([`once`](super::once)).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -18,6 +19,7 @@ use super::auth::{Caller, Who};
 use super::once;
 use super::pages::{dag_of, held, path};
 use super::problem::Kind;
+use super::reader::Reader;
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 use crate::daemon::handle::Command;
@@ -75,7 +77,14 @@ async fn done(app: &App, headers: &HeaderMap, command: Command, sent: &Bytes) ->
 
 /// The OpenAPI document.
 pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+    let base = Reader::current().base;
+    // Where a client finds what the document lists.
+    let document = if base.is_root() {
+        Cow::Borrowed(OPENAPI)
+    } else {
+        Cow::Owned(OPENAPI.replacen("\"url\": \"/api/v1\"", &format!("\"url\": \"{base}/api/v1\""), 1))
+    };
+    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 
 /// Whoever asks.

@@ -35,7 +35,7 @@ fn stored(record: Record) -> Stored {
 }
 
 /// Embedded stores with two trades, a group that read one, a rejected trade and a hostile frame as dead letters.
-async fn filled(folder: &std::path::Path) -> Backends {
+pub(super) async fn filled(folder: &std::path::Path) -> Backends {
     let backends = crate::backends::open(&Config::default(), folder).expect("opened");
     let log = backends.log.as_ref();
     log.create_topic("kis.trades", 1).await.expect("created");
@@ -94,7 +94,7 @@ fn window(symbol: &str, minute: u32) -> Value {
 }
 
 /// What `vwap` and the collector leave behind, with a symbol that is none.
-async fn market(folder: &std::path::Path) -> Backends {
+pub(super) async fn market(folder: &std::path::Path) -> Backends {
     let backends = crate::backends::open(&Config::default(), folder).expect("opened");
     let day = "kis-vwap-2026.11.20";
     let mut items = Vec::new();

@@ -16,6 +16,7 @@ use super::data::stores::{LetterFacts, Letters, Sent};
 use super::once;
 use super::pages::path;
 use super::problem::Kind;
+use super::reader::say;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::topics::{Asked, known, not_missing, part_of, query, stamp};
@@ -69,8 +70,8 @@ pub(super) async fn list(State(app): State<App>) -> Response {
     let (reading, mut names) = topics(&app).await;
     names.truncate(TOPICS);
     let letters = letters_of(&app, names).await;
-    let fragments = view::dead_letters::list(&app.handle.snapshot(), &reading, &letters, &app.csrf);
-    Page::new("dead-letters", "Dead letters", None, fragments).again().into_response()
+    let fragments = view::dead_letters::list(&app.handle.snapshot(), &reading, &letters, &app.csrf, &app.reader);
+    Page::new("dead-letters", say!("Dead letters"), None, fragments).again().into_response()
 }
 
 fn chosen(letters: &Letters, cause: Option<&str>) -> Vec<Line> {
@@ -91,7 +92,7 @@ pub(super) async fn messages(
     let asked = Asked { limit: wanted.limit.or(Some(ON_A_PAGE)), after: wanted.after };
     let (lines, next) = part_of(&all, &asked, place)?;
     let part = Part { topic: &topic, cause, total: all.len(), lines, next };
-    let fragments = view::dead_letters::messages(&app.handle.snapshot(), &reading, &part, &app.csrf);
+    let fragments = view::dead_letters::messages(&app.handle.snapshot(), &reading, &part, &app.csrf, &app.reader);
     Ok(Page::new("dead-letters", &topic, None, fragments).again().into_response())
 }
 
@@ -111,8 +112,8 @@ async fn find(app: &App, place: Place) -> Result<(String, Reading<LetterFacts>, 
 /// One message.
 pub(super) async fn message(State(app): State<App>, place: Place) -> Result<Response, PageRefusal> {
     let (topic, reading, replayed) = find(&app, place).await?;
-    let fragments = view::dead_letters::message(&app.handle.snapshot(), &topic, &reading, replayed, &app.csrf);
-    Ok(Page::new("dead-letters", "Dead letter", None, fragments).into_response())
+    let fragments = view::dead_letters::message(&app.handle.snapshot(), &topic, &reading, replayed, &app.csrf, &app.reader);
+    Ok(Page::new("dead-letters", say!("Dead letter"), None, fragments).into_response())
 }
 
 /// A failed replay, for people.
@@ -157,7 +158,8 @@ pub(super) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
     let Sent::Now(done) = send(&app, &app.by("web"), topic, which, None).await? else {
         return Err(super::once::taken().into());
     };
-    Ok(Page::new("dead-letters", "Sent again", None, view::dead_letters::replayed(topic, &done)).into_response())
+    Ok(Page::new("dead-letters", say!("Sent again"), None, view::dead_letters::replayed(topic, &done, &app.reader))
+        .into_response())
 }
 
 /// Dead letters of all topics by cause, for programs.

@@ -70,7 +70,7 @@ pub(super) async fn events(
         dag_of(&app.handle.snapshot(), name)?;
     }
     let place = place(&app)?;
-    let key = Key { watched, acts: !app.csrf.is_empty() };
+    let key = Key { watched, acts: !app.csrf.is_empty(), reader: app.reader.clone() };
     let channels = app.channels.clone();
     let viewer = live::Viewer::new(app, &channels, key, live::last_id(&headers).as_deref(), place);
     Ok(live::answer(unfold(viewer, live::Viewer::next)))

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use super::auth::equal;
 use super::problem::Kind;
 use super::reply::{self, Refusal};
-use super::server::Shared;
+use super::server::{Shared, Site};
 
 /// Headers of every answer.
 const HEADERS: [(&str, &str); 6] = [
@@ -99,6 +99,12 @@ pub(super) async fn guard(State(site): State<Shared>, request: Request, next: Ne
         Err(refusal) if api => reply::json(refusal).into_response(),
         Err(refusal) => reply::page(refusal).into_response(),
     };
+    dress(&site, &mut response);
+    response
+}
+
+/// Puts the headers of every answer on one.
+pub(super) fn dress(site: &Site, response: &mut Response) {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -106,7 +112,6 @@ pub(super) async fn guard(State(site): State<Shared>, request: Request, next: Ne
     if site.public_https {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
-    response
 }
 
 /// Compares a form's token with the site's in the same time whatever differs.

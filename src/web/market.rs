@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::api::Reply;
 use super::data::market::{Sources, SymbolFacts};
 use super::pages::path;
+use super::reader::say;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::topics::{Asked, known, not_missing, part_of, query, stamp};
@@ -40,7 +41,7 @@ pub(super) async fn list(State(app): State<App>, wanted: Result<Query<Wanted>, Q
     let snapshot = app.handle.snapshot();
     let reading = app.stores.market(Sources::of(&snapshot), date).await;
     not_missing(&reading)?;
-    Ok(Page::new("market", "Market", None, view::market::list(&snapshot, &reading)).again().into_response())
+    Ok(Page::new("market", say!("Market"), None, view::market::list(&snapshot, &reading, &app.reader)).again().into_response())
 }
 
 /// One symbol.
@@ -53,7 +54,7 @@ pub(super) async fn one(
     let snapshot = app.handle.snapshot();
     let reading = app.stores.chart(Sources::of(&snapshot), date, &symbol).await;
     not_missing(&reading)?;
-    Ok(Page::new("market", &symbol, None, view::market::one(&snapshot, &symbol, &reading)).again().into_response())
+    Ok(Page::new("market", &symbol, None, view::market::one(&snapshot, &symbol, &reading, &app.reader)).again().into_response())
 }
 
 fn line(facts: &SymbolFacts) -> Value {

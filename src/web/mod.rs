@@ -16,6 +16,7 @@
 //! | `/events` | changed parts of a page, as server-sent events; drawn once for all who watch it (`live`) |
 //! | `/api/v1/…` | the same for programs; `/api/v1/openapi.json` lists it |
 //! | `/login`, `/logout`, `/account` | who somebody is |
+//! | `/language` | chooses the language of the pages |
 //! | `/metrics`, `/healthz`, `/readyz` | for monitoring |
 //!
 //! Architecture invariant: [`serve`] serves addresses that other machines reach only while everybody has to log in. What a request needs is
@@ -40,6 +41,7 @@ mod output_lines;
 mod output_page;
 mod pages;
 mod problem;
+pub mod reader;
 mod reply;
 mod routes;
 mod server;
@@ -54,6 +56,8 @@ mod control_tests;
 mod data_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod reader_tests;
 #[cfg(test)]
 mod security_tests;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use super::lines::{self, Wish};
 use super::live::{self as live_pages, Place as Room};
 use super::output::{self, Followed, Ids, LOOK};
+use super::reader::{Reader, Text, say};
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
@@ -84,7 +85,7 @@ pub(super) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Res
     let snapshot = app.handle.snapshot();
     let about = view::output::About { run: &run, step: &step, attempt, held: held.as_ref(), live };
     let counts = view::output::Counts { total: found.total, matches: found.matches, bytes: found.bytes };
-    let fragments = view::output::page(&snapshot, &about, lines, &counts, &find);
+    let fragments = view::output::page(&snapshot, &about, lines, &counts, &find, &app.reader);
     // '+' of a manual run's key reads as itself in a path.
     let events = live.then(|| format!("/runs/{run}/steps/{step}/output/live?attempt={attempt}&from={whole}&line={next}"));
     let title = format!("{step} · {run}");
@@ -99,6 +100,11 @@ pub(super) struct Place {
     from: u64,
     /// Number of that line.
     line: u64,
+}
+
+/// The event that says that no more comes, and why.
+fn over(reader: &Reader, why: &Text) -> Bytes {
+    Bytes::from(format!("event: over\ndata: {}\n\n", reader.read(why)))
 }
 
 struct Tail {
@@ -121,6 +127,7 @@ impl Tail {
             return None;
         }
         let mut silent = 0;
+        let reader = self.followed.app.reader.clone();
         loop {
             // Asked before reading: what was written before the end is then still read.
             let ended = self.followed.ended();
@@ -138,7 +145,7 @@ impl Tail {
                 Ok(_) if ended => {
                     self.over = true;
                     let rest = self.lines(true);
-                    let end = || Bytes::from_static(b"event: over\ndata: the attempt has ended\n\n");
+                    let end = || over(&reader, &say!("the attempt has ended"));
                     return match rest {
                         // The end itself follows at the next call.
                         Some(event) => {
@@ -158,7 +165,7 @@ impl Tail {
                 Err(error) => {
                     tracing::warn!(%error, "a followed output cannot be read on");
                     self.over = true;
-                    return Some((Ok(Bytes::from_static(b"event: over\ndata: the rest cannot be read\n\n")), self));
+                    return Some((Ok(over(&reader, &say!("the rest cannot be read"))), self));
                 }
             }
         }
@@ -174,7 +181,7 @@ impl Tail {
         self.from += used as u64;
         self.line += lines.len() as u64;
         let rows: Vec<_> = lines.into_iter().map(|l| view::output::row(l.number, &l.text, l.cut, "")).collect();
-        let data = serde_json::json!({ "html": view::output::rows(rows).as_str() }).to_string();
+        let data = serde_json::json!({ "html": view::output::rows(rows, &self.followed.app.reader).as_str() }).to_string();
         // Whoever comes back after a lost connection says where it stood.
         Some(Bytes::from(format!("id: {}-{}\nevent: append\ndata: {data}\n\n", self.from, self.line)))
     }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use serde::Deserialize;
 
+use super::reader::say;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
@@ -23,13 +24,14 @@ const SVG: &str = include_str!("assets/openbell.svg");
 /// Today.
 pub(super) async fn today(State(app): State<App>) -> Response {
     let snapshot = app.handle.snapshot();
-    Page::new("today", "Today", Some("/events?page=today".into()), view::today::page(&snapshot)).into_response()
+    Page::new("today", say!("Today"), Some("/events?page=today".into()), view::today::page(&snapshot, &app.reader))
+        .into_response()
 }
 
 /// DAGs.
 pub(super) async fn dags(State(app): State<App>) -> Response {
-    let fragments = view::dags::page(&app.handle.snapshot(), &app.csrf);
-    Page::new("dags", "DAGs", Some("/events?page=dags".into()), fragments).into_response()
+    let fragments = view::dags::page(&app.handle.snapshot(), &app.csrf, &app.reader);
+    Page::new("dags", say!("DAGs"), Some("/events?page=dags".into()), fragments).into_response()
 }
 
 /// Which part of a list is asked for.
@@ -55,7 +57,7 @@ pub(super) async fn dag(
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
     let skip = skip(part)?;
     let snapshot = app.handle.snapshot();
-    let fragments = view::dag::page(&snapshot, dag_of(&snapshot, &name)?, skip, &app.csrf);
+    let fragments = view::dag::page(&snapshot, dag_of(&snapshot, &name)?, skip, &app.csrf, &app.reader);
     let events = (skip == 0).then(|| format!("/events?page=dag&dag={name}"));
     Ok(Page::new("dag", name.as_str(), events, fragments).into_response())
 }
@@ -78,9 +80,9 @@ pub(super) async fn alerts(
     let dag = wanted.dag.parse::<DagName>().map(|d| d.to_string()).unwrap_or_default();
     let live = dag == wanted.dag;
     let kind = wanted.kind.map(|k| k.as_str()).unwrap_or_default();
-    let fragments = view::alerts::page(&app.handle.snapshot(), &wanted, &app.csrf);
+    let fragments = view::alerts::page(&app.handle.snapshot(), &wanted, &app.csrf, &app.reader);
     let events = live.then(|| format!("/events?page=alerts&kind={kind}&dag={dag}"));
-    Ok(Page::new("alerts", "Alerts", events, fragments).into_response())
+    Ok(Page::new("alerts", say!("Alerts"), events, fragments).into_response())
 }
 
 /// Which alerts a page is asked for.
@@ -95,8 +97,8 @@ pub(super) struct AskedAlerts {
 /// Who did what.
 pub(super) async fn audit(State(app): State<App>, part: Parted) -> Result<Response, PageRefusal> {
     let skip = skip(part)?;
-    let fragments = view::audit::page(&app.handle.snapshot(), skip);
-    Ok(Page::new("audit", "Audit", (skip == 0).then(|| "/events?page=audit".into()), fragments).into_response())
+    let fragments = view::audit::page(&app.handle.snapshot(), skip, &app.reader);
+    Ok(Page::new("audit", say!("Audit"), (skip == 0).then(|| "/events?page=audit".into()), fragments).into_response())
 }
 
 /// A run, also one that is too old for snapshots.
@@ -107,7 +109,7 @@ pub(super) async fn run(State(app): State<App>, id: Result<Path<String>, PathRej
     let events = format!("/events?page=run&run={}", id.as_str().replace('+', "%2B"));
     // An older one changes only when somebody clears it, and is in the snapshot then.
     let events = find(&snapshot, &id).is_ok().then_some(events);
-    Ok(Page::new("run", id.as_str(), events, view::run::page(&snapshot, &view, &app.csrf)).into_response())
+    Ok(Page::new("run", id.as_str(), events, view::run::page(&snapshot, &view, &app.csrf, &app.reader)).into_response())
 }
 
 /// A run as the daemon holds it, or as the journal keeps it.

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::auth::{Caller, Role, Who};
 use super::problem::{self, Kind};
+use super::reader::{Reader, Text, ToText, Tongue, filters, language, refusals, words};
 use super::view::{Fragment, Html};
 use crate::daemon::Refused;
 
@@ -63,10 +64,11 @@ pub(super) fn json(refusal: Refusal) -> impl IntoResponse {
 
 /// Any handler's refusal as a page.
 pub(super) fn page(refusal: Refusal) -> impl IntoResponse {
-    let reason = refusal.status.canonical_reason().unwrap_or("Not done");
-    let title = if refusal.status == StatusCode::CONFLICT { "Not done" } else { reason };
-    let message = Message { title, text: sentence(&refusal.error), remedy: sentence(&refusal.remedy), back: "/" };
-    (refusal.status, Page::new("message", title, None, vec![Fragment::new("message", &message)]))
+    let title = words::status(refusal.status);
+    let text = refusals::error(&refusal.error).unwrap_or_else(|| Text::plain(sentence(&refusal.error)));
+    let remedy = refusals::remedy(&refusal.remedy).unwrap_or_else(|| Text::plain(sentence(&refusal.remedy)));
+    let message = Message { title: title.clone(), text, remedy, back: "/" };
+    (refusal.status, Page::new("message", title, None, vec![Fragment::new("message", &message, &Reader::current())]))
 }
 
 /// Fragments of errors are lower case without a full stop; a page shows sentences.
@@ -84,9 +86,9 @@ fn sentence(fragment: &str) -> String {
 #[derive(Template)]
 #[template(path = "message.html")]
 struct Message<'a> {
-    title: &'a str,
-    text: String,
-    remedy: String,
+    title: Text,
+    text: Text,
+    remedy: Text,
     back: &'a str,
 }
 
@@ -95,7 +97,7 @@ struct Message<'a> {
 #[template(path = "page.html")]
 pub(super) struct Page<'a> {
     place: &'a str,
-    title: &'a str,
+    title: Text,
     /// Where its changes come from; `None` for a page that never changes.
     events: Option<String>,
     fragments: Vec<Fragment>,
@@ -106,6 +108,10 @@ pub(super) struct Page<'a> {
     who: Html,
     /// What the forms of live parts must carry; they are drawn for all who see the same, and without it.
     csrf: String,
+    /// The language of the page, and the other one it can be read in.
+    tongue: Tongue,
+    other: Tongue,
+    other_address: String,
 }
 
 /// Who is logged in, in the frame of every page.
@@ -114,23 +120,27 @@ pub(super) struct Page<'a> {
 struct Badge<'a> {
     session: bool,
     name: &'a str,
-    role: &'static str,
+    role: Text,
     csrf: &'a str,
     place: &'a str,
 }
 
-fn badge(caller: &Caller, place: &str) -> Html {
+fn badge(caller: &Caller, place: &str, reader: &Reader) -> Html {
     let session = matches!(caller.who, Who::User { .. });
-    let (name, role) = (caller.name().unwrap_or_default(), caller.role.map_or("", Role::as_str));
-    Html::of(&Badge { session, name, role, csrf: &caller.csrf, place })
+    let (name, role) = (caller.name().unwrap_or_default(), caller.role.map_or_else(Text::default, words::role));
+    Html::of(&Badge { session, name, role, csrf: &caller.csrf, place }, reader)
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(place: &'a str, title: &'a str, events: Option<String>, fragments: Vec<Fragment>) -> Self {
+    pub(super) fn new(place: &'a str, title: impl ToText, events: Option<String>, fragments: Vec<Fragment>) -> Self {
+        let reader = Reader::current();
         let caller = Caller::current();
-        let who = badge(&caller, place);
+        let who = badge(&caller, place, &reader);
         let csrf = if caller.acts() { caller.csrf } else { String::new() };
-        Self { place, title, events, fragments, again: false, version: env!("CARGO_PKG_VERSION"), who, csrf }
+        let (tongue, other) = (reader.tongue, reader.tongue.other());
+        let other_address = language::address(other, &Reader::place());
+        let (title, version) = (title.to_text(), env!("CARGO_PKG_VERSION"));
+        Self { place, title, events, fragments, again: false, version, who, csrf, tongue, other, other_address }
     }
 
     /// A page of the stores' figures: the browser asks for it again every few seconds.
@@ -142,7 +152,7 @@ impl<'a> Page<'a> {
 impl IntoResponse for Page<'_> {
     fn into_response(self) -> Response {
         let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-        (headers, Html::of(&self).to_string()).into_response()
+        (headers, Html::of(&self, &Reader::current()).to_string()).into_response()
     }
 }
 

@@ -12,7 +12,8 @@ use super::problem::Kind;
 use super::reply::{self, Refusal};
 use super::server::Shared;
 use super::{
-    actions, api, auth, control, dead_letters, events, guard, health, market, output, output_lines, output_page, pages, topics,
+    actions, api, auth, control, dead_letters, events, guard, health, market, output, output_lines, output_page, pages, reader,
+    topics,
 };
 
 /// Largest request body, in bytes.
@@ -70,7 +71,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
 /// The site.
 pub(super) fn router(site: Shared) -> Router {
     let api = api_routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
-    Router::new()
+    let inside = Router::new()
         .route("/", get(pages::today))
         .route("/dags", get(pages::dags))
         .route("/dags/{name}/pause", post(actions::pause))
@@ -98,6 +99,7 @@ pub(super) fn router(site: Shared) -> Router {
         .route("/assets/{file}", get(pages::asset))
         .route("/favicon.ico", get(pages::icon))
         .route("/metrics", get(health::metrics))
+        .route("/language", get(reader::language::choose))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", get(auth::login_form).post(auth::log_in))
@@ -111,7 +113,9 @@ pub(super) fn router(site: Shared) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(site.clone(), auth::door))
         .layer(middleware::from_fn_with_state(site.clone(), guard::guard))
-        .with_state(site)
+        .with_state(site.clone());
+    // Around the routes, since it changes the path by which they are found.
+    Router::new().fallback_service(inside).layer(middleware::from_fn_with_state(site, reader::front::front))
 }
 
 fn answer(request: &Request, refusal: Refusal) -> Response {

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::auth::{Access, Caller, Settings, random_token};
 use super::data::stores::Stores;
 use super::live::{Channels, Feed, Full, Place, Places};
+use super::reader::Reader;
 use super::{connections, routes};
 use crate::backends::Backends;
-use crate::config::Network;
+use crate::config::{BasePath, Network};
 use crate::daemon::Handle;
 
 /// How long open answers may take to end after a stop, in real time.
@@ -25,6 +26,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Address of the site as people reach it through a proxy; its host name is then accepted too.
     pub public_url: Option<String>,
+    /// What every path begins with, where a proxy shows the site below one.
+    pub base: BasePath,
     /// Proxies whose word about a request is believed.
     pub trusted_proxies: Vec<Network>,
     /// Who may come in. Without it, nobody ever has to log in.
@@ -41,6 +44,8 @@ pub(super) struct Site {
     pub(super) stop: CancellationToken,
     /// Host and port of the public address; its host is accepted besides loopback names and plain addresses.
     pub(super) public_authority: Option<String>,
+    /// What every path of the site begins with.
+    pub(super) base: BasePath,
     /// People reach the site encrypted.
     pub(super) public_https: bool,
     /// Proxies whose word about a request is believed.
@@ -65,6 +70,8 @@ pub(super) type Shared = Arc<Site>;
 pub(super) struct App {
     site: Shared,
     caller: Caller,
+    /// In which tongue, and below which path.
+    pub(super) reader: Reader,
     /// Hidden in the forms of whoever asks. Empty for those who may only read: views leave their forms out then.
     pub(super) csrf: String,
 }
@@ -81,7 +88,7 @@ impl FromRef<Shared> for App {
     fn from_ref(site: &Shared) -> Self {
         let caller = Caller::current();
         let csrf = if caller.acts() { caller.csrf.clone() } else { String::new() };
-        Self { site: site.clone(), caller, csrf }
+        Self { site: site.clone(), caller, reader: Reader::current(), csrf }
     }
 }
 
@@ -104,7 +111,7 @@ impl App {
 
 impl Site {
     pub(super) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Shared> {
-        let Options { public_url, trusted_proxies, auth } = options;
+        let Options { public_url, base, trusted_proxies, auth } = options;
         let access = auth.map(Access::open).transpose().map_err(io::Error::other)?;
         let stores = Stores::new(backends, handle.clone());
         let channels = Channels::new(handle.clone(), stop.clone())?;
@@ -114,6 +121,7 @@ impl Site {
             form_token: random_token()?,
             stop,
             public_authority: public_url.as_deref().and_then(authority_of).map(str::to_ascii_lowercase),
+            base,
             public_https: public_url.is_some_and(|url| url.starts_with("https://")),
             trusted_proxies,
             access,

@@ -13,7 +13,7 @@ use crate::domain::run::{Exit, StepState};
 use super::connections;
 use super::fixture::{self, Daemon};
 use super::routes::{api_routes, router};
-use super::server::{Options, Shared, Site as Served};
+use super::server::{Shared, Site as Served};
 use crate::daemon::Refused;
 use crate::daemon::handle::{Answer, Command};
 use crate::steps::sink::fakes::empty;
@@ -42,10 +42,23 @@ impl Site {
 
     /// A site in front of this daemon.
     pub(super) async fn of(daemon: Daemon, backends: crate::backends::Backends) -> Self {
+        Self::made(daemon, backends, super::Options::default()).await
+    }
+
+    /// A site with settings.
+    pub(super) async fn with(
+        snapshot: crate::daemon::Snapshot,
+        backends: crate::backends::Backends,
+        options: super::Options,
+    ) -> Self {
+        Self::made(Daemon::showing(snapshot), backends, options).await
+    }
+
+    async fn made(daemon: Daemon, backends: crate::backends::Backends, options: super::Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
-        let site = Served::new(daemon.handle.clone(), backends, stop.clone(), Options::default()).expect("a site");
+        let site = Served::new(daemon.handle.clone(), backends, stop.clone(), options).expect("a site");
         let server = tokio::spawn(connections::serve(listener, router(site.clone()), stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
         Self { daemon, base, client, site, stop, server }

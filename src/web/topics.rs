@@ -13,6 +13,7 @@ use super::data::kept::{Reading, Trouble};
 use super::data::records::{Look, MOST};
 use super::data::topics::{TopicFacts, Topics};
 use super::pages::path;
+use super::reader::say;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
@@ -100,7 +101,9 @@ fn missing(name: &str) -> Refusal {
 /// All topics.
 pub(super) async fn list(State(app): State<App>) -> Response {
     let reading = app.stores.topics().await;
-    Page::new("topics", "Topics", None, view::topics::list(&app.handle.snapshot(), &reading)).again().into_response()
+    Page::new("topics", say!("Topics"), None, view::topics::list(&app.handle.snapshot(), &reading, &app.reader))
+        .again()
+        .into_response()
 }
 
 /// Which records are asked for. Fields of forms may be empty.
@@ -147,12 +150,12 @@ pub(super) async fn one(
     let reading = app.stores.topics().await;
     let snapshot = app.handle.snapshot();
     let fragments = match &reading.value {
-        None => view::topics::list(&snapshot, &reading),
+        None => view::topics::list(&snapshot, &reading, &app.reader),
         Some((_, topics)) => {
             let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
             let peek = app.stores.peek(look.clone()).await;
             not_missing(&peek)?;
-            view::topics::one(&snapshot, &reading, topics, facts, &look, &peek)
+            view::topics::one(&snapshot, &reading, topics, facts, &look, &peek, &app.reader)
         }
     };
     Ok(Page::new("topics", &name, None, fragments).again().into_response())

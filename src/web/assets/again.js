@@ -2,6 +2,8 @@
 "use strict";
 (() => {
   const EVERY = 3000;
+  // What this script says, in the reader's language.
+  const words = document.currentScript.dataset;
   const link = document.getElementById("link");
   const say = (text, state) => {
     if (link) {
@@ -51,9 +53,9 @@
         const fresh = page.getElementById(part.id);
         if (fresh) swap(part, fresh);
       }
-      say("refreshed every 3 s", "on");
+      say(words.fresh, "on");
     } catch {
-      say("no answer, trying again", "off");
+      say(words.lost, "off");
     }
   };
 

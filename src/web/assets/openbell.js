@@ -34,11 +34,13 @@
 
   // What came for parts in use. It may be the last change of them for long.
   const later = new Map();
-  const source = new EventSource(document.currentScript.dataset.events);
+  // What this script says, in the reader's language.
+  const words = document.currentScript.dataset;
+  const source = new EventSource(words.events);
   let heard = performance.now();
   const live = () => {
     heard = performance.now();
-    say("live", "on");
+    say(words.live, "on");
   };
   source.addEventListener("open", live);
   source.addEventListener("beat", live);
@@ -88,9 +90,9 @@
   if (lines !== null) lines.scrollTop = lines.scrollHeight;
   // A browser gives up when the answer is a refusal: the session has ended, or too many pages are open.
   const gone = () => source.readyState === EventSource.CLOSED;
-  source.addEventListener("error", () => say(gone() ? "not live any more: reload the page" : "connection lost, trying again", "off"));
+  source.addEventListener("error", () => say(gone() ? words.gone : words.lost, "off"));
   // Events come at least every five seconds; a longer silence is a lost connection that nobody reported.
   const watch = setInterval(() => {
-    if (!gone() && performance.now() - heard > 15000) say("nothing heard for a while", "off");
+    if (!gone() && performance.now() - heard > 15000) say(words.silent, "off");
   }, 5000);
 })();

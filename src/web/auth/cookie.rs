@@ -2,6 +2,8 @@
 
 use axum::http::header::{COOKIE, HeaderMap};
 
+use crate::web::reader::{BasePath, Reader};
+
 /// Which cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cookie {
@@ -12,20 +14,24 @@ pub(super) enum Cookie {
 }
 
 impl Cookie {
-    /// With the prefix `__Host-` browsers take it only from this host itself, encrypted, never from a neighbour under the same domain.
-    fn name(self, secure: bool) -> &'static str {
-        match (self, secure) {
-            (Self::Session, true) => "__Host-openbell",
-            (Self::Session, false) => "openbell",
-            (Self::Login, true) => "__Host-openbell-login",
-            (Self::Login, false) => "openbell-login",
+    /// With the prefix `__Host-` browsers take it only from this host itself, encrypted, never from a neighbour under the same domain. Such a
+    /// cookie is the whole host's; below a base path, where it is not, `__Secure-` says at least that it came encrypted.
+    fn name(self, secure: bool, base: &BasePath) -> &'static str {
+        match (self, secure, base.is_root()) {
+            (Self::Session, true, true) => "__Host-openbell",
+            (Self::Session, true, false) => "__Secure-openbell",
+            (Self::Session, false, _) => "openbell",
+            (Self::Login, true, true) => "__Host-openbell-login",
+            (Self::Login, true, false) => "__Secure-openbell-login",
+            (Self::Login, false, _) => "openbell-login",
         }
     }
 
     /// Its value in a request.
     pub(super) fn read(self, headers: &HeaderMap, secure: bool) -> Option<&str> {
         let all = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-        let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == self.name(secure));
+        let own = self.name(secure, &Reader::current().base);
+        let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == own);
         found.next().map(|(_, value)| value)
     }
 
@@ -34,7 +40,9 @@ impl Cookie {
     pub(super) fn set(self, value: &str, secure: bool, seconds: i64) -> String {
         let site = if self == Self::Session { "Lax" } else { "Strict" };
         let only = if secure { "; Secure" } else { "" };
-        format!("{}={value}; Path=/; HttpOnly; SameSite={site}; Max-Age={seconds}{only}", self.name(secure))
+        let base = Reader::current().base;
+        let (name, path) = (self.name(secure, &base), if base.is_root() { "/" } else { base.as_str() });
+        format!("{name}={value}; Path={path}; HttpOnly; SameSite={site}; Max-Age={seconds}{only}")
     }
 }
 

@@ -34,5 +34,7 @@ pub use store::{edit, last_used, read};
 pub(super) use access::Access;
 pub(super) use caller::{Caller, Who};
 pub(super) use door::door;
+pub(super) use need::on_site;
 pub(super) use pages::{account, change_password, log_in, log_out, log_out_everywhere, login_form};
 pub(super) use secret::equal;
+pub(super) use visitor::Visitor;

@@ -23,6 +23,7 @@ pub(super) fn need(method: &Method, path: &str, metrics_open: bool) -> Need {
         "/healthz" | "/readyz" if asks => Need::Nothing,
         "/metrics" if asks && metrics_open => Need::Nothing,
         "/login" => Need::Nothing,
+        "/language" if asks => Need::Nothing,
         "/logout" | "/account" | "/account/password" | "/account/logout-everywhere" => Need::Own,
         path if asks && path.starts_with("/assets/") => Need::Nothing,
         _ if asks => Need::Role(Role::Viewer),
@@ -32,10 +33,15 @@ pub(super) fn need(method: &Method, path: &str, metrics_open: bool) -> Need {
 
 /// A path of this site to go to after the login. Anything else, such as an address of another site, becomes the first page.
 pub(super) fn local(next: &str) -> &str {
+    let path = next.split(['?', '#']).next().unwrap_or_default();
+    if path != "/login" && path != "/logout" && path != "/events" { on_site(next) } else { "/" }
+}
+
+/// A path of this site; anything else, such as an address of another site, becomes the first page.
+pub(in crate::web) fn on_site(next: &str) -> &str {
     let strange = |c: char| c.is_control() || c == '\\' || !c.is_ascii();
     let local = next.starts_with('/') && !next.starts_with("//") && !next.contains(strange) && next.len() <= 2000;
-    let path = next.split(['?', '#']).next().unwrap_or_default();
-    if local && path != "/login" && path != "/logout" && path != "/events" { next } else { "/" }
+    if local { next } else { "/" }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
 use crate::daemon::handle::Note;
+use crate::web::reader::{Reader, Text, filters, say, words};
 use crate::web::reply::{Page, PageRefusal, Refusal};
 use crate::web::server::App;
 use crate::web::view::Fragment;
@@ -34,18 +35,20 @@ struct Login<'a> {
     next: &'a str,
     name: &'a str,
     csrf: &'a str,
-    error: &'a str,
+    error: &'a Text,
 }
 
 #[derive(Template)]
 #[template(path = "account.html")]
 struct Account<'a> {
     name: &'a str,
-    role: &'a str,
+    role: Text,
+    /// They may act.
+    operator: bool,
     /// Forms are for people with a session.
     session: bool,
     csrf: &'a str,
-    error: &'a str,
+    error: &'a Text,
 }
 
 fn fields(fields: Fields) -> Result<BTreeMap<String, String>, Refusal> {
@@ -68,7 +71,7 @@ fn no_randomness(error: &std::io::Error) -> Refusal {
 }
 
 /// The login page with what went wrong, if something did.
-fn login_page(headers: &HeaderMap, visitor: Visitor, next: &str, name: &str, error: &str) -> Result<Response, Refusal> {
+fn login_page(headers: &HeaderMap, visitor: Visitor, next: &str, name: &str, error: &Text) -> Result<Response, Refusal> {
     let known = Cookie::Login.read(headers, visitor.encrypted);
     let known = known.filter(|value| value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()));
     let csrf = match known {
@@ -76,7 +79,7 @@ fn login_page(headers: &HeaderMap, visitor: Visitor, next: &str, name: &str, err
         None => secret::token().map_err(|error| no_randomness(&error))?,
     };
     let form = Login { next: local(next), name, csrf: &csrf, error };
-    let page = Page::new("login", "Log in", None, vec![Fragment::new("login", &form)]).into_response();
+    let page = Page::new("login", say!("Log in"), None, vec![Fragment::new("login", &form, &Reader::current())]).into_response();
     Ok(with_cookie(page, &Cookie::Login.set(&csrf, visitor.encrypted, LOGIN_SECONDS)))
 }
 
@@ -92,24 +95,20 @@ pub(in crate::web) async fn login_form(
     if in_force(&app).is_none() || Caller::current().role.is_some() {
         return Ok(Redirect::to(next).into_response());
     }
-    Ok(login_page(&headers, visitor, next, "", "")?)
+    Ok(login_page(&headers, visitor, next, "", &Text::default())?)
 }
 
 /// Words and status for somebody who is not let in. They are the same whether there is such a user or not.
-fn words(why: &NotIn) -> (StatusCode, String) {
+fn in_words(why: &NotIn) -> (StatusCode, Text) {
     match why {
-        NotIn::Wrong => (StatusCode::UNAUTHORIZED, "Name or password is wrong.".into()),
-        NotIn::Wait(wait) => {
-            (StatusCode::TOO_MANY_REQUESTS, format!("That failed too often. Try again in {} s.", seconds(*wait)))
-        }
-        NotIn::Busy => {
-            (StatusCode::SERVICE_UNAVAILABLE, "Too many people are logging in just now. Try again in a moment.".into())
-        }
+        NotIn::Wrong => (StatusCode::UNAUTHORIZED, say!("Name or password is wrong.")),
+        NotIn::Wait(wait) => (StatusCode::TOO_MANY_REQUESTS, say!("That failed too often. Try again in {} s.", seconds(*wait))),
+        NotIn::Busy => (StatusCode::SERVICE_UNAVAILABLE, say!("Too many people are logging in just now. Try again in a moment.")),
     }
 }
 
 fn dress(mut answer: Response, why: &NotIn) -> Response {
-    *answer.status_mut() = words(why).0;
+    *answer.status_mut() = in_words(why).0;
     match why {
         NotIn::Wrong => {
             let scheme = HeaderValue::from_static("Bearer realm=\"openbell\"");
@@ -141,8 +140,8 @@ pub(in crate::web) async fn log_in(
     let Some(access) = in_force(&app) else { return Ok(Redirect::to(next).into_response()) };
     let name = field("name").trim();
     if !is_own_login(&headers, visitor, sent.get("csrf")) {
-        let stale = "This page was open for too long, or cookies are off. Try again.";
-        let mut page = login_page(&headers, visitor, next, name, stale)?;
+        let stale = say!("This page was open for too long, or cookies are off. Try again.");
+        let mut page = login_page(&headers, visitor, next, name, &stale)?;
         *page.status_mut() = StatusCode::FORBIDDEN;
         return Ok(page);
     }
@@ -164,7 +163,7 @@ pub(in crate::web) async fn log_in(
                 tracing::warn!(address = %visitor.address, "a login failed: name or password is wrong");
                 note_failure(&app, access, "log in", &access.known_name(name), visitor);
             }
-            Ok(dress(login_page(&headers, visitor, next, name, &words(&why).1)?, &why))
+            Ok(dress(login_page(&headers, visitor, next, name, &in_words(&why).1)?, &why))
         }
     }
 }
@@ -188,21 +187,22 @@ pub(in crate::web) async fn log_out_everywhere(State(app): State<App>, Extension
     with_cookie(Redirect::to("/login").into_response(), &Cookie::Session.set("", visitor.encrypted, 0))
 }
 
-fn account_page(caller: &Caller, error: &str) -> Response {
+fn account_page(caller: &Caller, error: &Text) -> Response {
     let session = matches!(caller.who, Who::User { .. });
     let account = Account {
         name: caller.name().unwrap_or_default(),
-        role: caller.role.map_or("", super::accounts::Role::as_str),
+        role: caller.role.map_or_else(Text::default, words::role),
+        operator: caller.acts(),
         session,
         csrf: &caller.csrf,
         error,
     };
-    Page::new("account", "Account", None, vec![Fragment::new("account", &account)]).into_response()
+    Page::new("account", say!("Account"), None, vec![Fragment::new("account", &account, &Reader::current())]).into_response()
 }
 
 /// One's own account.
 pub(in crate::web) async fn account() -> Response {
-    account_page(&Caller::current(), "")
+    account_page(&Caller::current(), &Text::default())
 }
 
 /// Sets one's own password, and ends all other sessions.
@@ -218,7 +218,7 @@ pub(in crate::web) async fn change_password(
     };
     let field = |name: &str| sent.get(name).cloned().unwrap_or_default();
     if field("new") != field("again") {
-        return Ok(account_page(&caller, "The two new passwords differ."));
+        return Ok(account_page(&caller, &say!("The two new passwords differ.")));
     }
     match access.change_password(name, field("old"), field("new"), Key::address(visitor.address)).await {
         Ok(id) => {
@@ -230,13 +230,13 @@ pub(in crate::web) async fn change_password(
         }
         Err(Change::NotIn(NotIn::Wrong)) => {
             note_failure(&app, access, "change password", name, visitor);
-            let mut page = account_page(&caller, "The old password is wrong.");
+            let mut page = account_page(&caller, &say!("The old password is wrong."));
             *page.status_mut() = StatusCode::FORBIDDEN;
             Ok(page)
         }
-        Err(Change::NotIn(why)) => Ok(dress(account_page(&caller, &words(&why).1), &why)),
+        Err(Change::NotIn(why)) => Ok(dress(account_page(&caller, &in_words(&why).1), &why)),
         Err(Change::Unfit(why)) => {
-            let mut page = account_page(&caller, &why);
+            let mut page = account_page(&caller, &Text::plain(why));
             *page.status_mut() = StatusCode::BAD_REQUEST;
             Ok(page)
         }

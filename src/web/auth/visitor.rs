@@ -16,6 +16,11 @@ pub(in crate::web) struct Visitor {
 }
 
 impl Visitor {
+    /// Whether the browser's connection is encrypted.
+    pub(in crate::web) fn is_encrypted(self) -> bool {
+        self.encrypted
+    }
+
     /// Who is behind a connection. Each proxy appends the address it was asked from to `X-Forwarded-For`, so the list is believed from its end up to
     /// the first address that is no trusted proxy; what a stranger wrote in front of it is not looked at.
     pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {

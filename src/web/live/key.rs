@@ -3,6 +3,7 @@
 use crate::daemon::Snapshot;
 use crate::domain::ids::{DagName, RunId};
 use crate::web::pages::{dag_of, find};
+use crate::web::reader::Reader;
 use crate::web::view::alerts::Wanted;
 use crate::web::view::{self, Fragment};
 
@@ -34,19 +35,21 @@ pub(in crate::web) struct Key {
     pub(in crate::web) watched: Watched,
     /// The viewer may act: the page has its forms.
     pub(in crate::web) acts: bool,
+    /// The language of the page, and the path it is below.
+    pub(in crate::web) reader: Reader,
 }
 
 impl Key {
     /// The page's parts; `None` once it is about nothing any more.
     pub(super) fn draw(&self, snapshot: &Snapshot) -> Option<Vec<Fragment>> {
-        let csrf = if self.acts { OF_THE_PAGE } else { "" };
+        let (csrf, reader) = (if self.acts { OF_THE_PAGE } else { "" }, &self.reader);
         Some(match &self.watched {
-            Watched::Today => view::today::page(snapshot),
-            Watched::Dags => view::dags::page(snapshot, csrf),
-            Watched::Dag(name) => view::dag::page(snapshot, dag_of(snapshot, name).ok()?, 0, csrf),
-            Watched::Alerts(wanted) => view::alerts::page(snapshot, wanted, csrf),
-            Watched::Audit => view::audit::page(snapshot, 0),
-            Watched::Run(id) => view::run::page(snapshot, find(snapshot, id).ok()?, csrf),
+            Watched::Today => view::today::page(snapshot, reader),
+            Watched::Dags => view::dags::page(snapshot, csrf, reader),
+            Watched::Dag(name) => view::dag::page(snapshot, dag_of(snapshot, name).ok()?, 0, csrf, reader),
+            Watched::Alerts(wanted) => view::alerts::page(snapshot, wanted, csrf, reader),
+            Watched::Audit => view::audit::page(snapshot, 0, reader),
+            Watched::Run(id) => view::run::page(snapshot, find(snapshot, id).ok()?, csrf, reader),
         })
     }
 }

@@ -91,7 +91,7 @@ mod tests {
         struct Text<'a> {
             text: &'a str,
         }
-        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text })).collect()
+        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text }, &crate::web::reader::Reader::default())).collect()
     }
 
     fn text(event: Option<Bytes>) -> String {

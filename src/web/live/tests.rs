@@ -14,6 +14,7 @@ use super::places::PLACES;
 use crate::daemon::Snapshot;
 use crate::domain::run::StepState;
 use crate::web::fixture::{self, Daemon};
+use crate::web::reader::{Reader, Tongue};
 use crate::web::tests::{Site, read_until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,10 +72,12 @@ async fn a_page_is_drawn_once_for_all_who_see_the_same() {
     let daemon = Daemon::showing(fixture::snapshot());
     let stop = tokio_util::sync::CancellationToken::new();
     let channels = Channels::new(daemon.handle.clone(), stop.clone()).expect("channels");
-    let key = |acts| Key { watched: Watched::Dags, acts };
+    let key = |acts| Key { watched: Watched::Dags, acts, reader: Reader::default() };
     let mut many: Vec<_> = (0..200).map(|_| channels.watch(key(true))).collect();
     let viewer = channels.watch(key(false));
-    assert_eq!(channels.len(), 2, "whoever may act sees forms");
+    let korean = Reader { tongue: Tongue::Korean, ..Reader::default() };
+    let korean = channels.watch(Key { reader: korean, ..key(false) });
+    assert_eq!(channels.len(), 3, "whoever may act sees forms, and each reads in their language");
     let event =
         |seen: &tokio::sync::watch::Receiver<Seen>| seen.borrow().state.clone().expect("a page").since(0).expect("all of it");
     let first = event(&many[0]);
@@ -82,6 +85,7 @@ async fn a_page_is_drawn_once_for_all_who_see_the_same() {
     let text = String::from_utf8_lossy(&first).into_owned();
     assert!(text.contains("/pause") && text.contains("of-the-page"), "forms, without anybody's token");
     assert!(!String::from_utf8_lossy(&event(&viewer)).contains("/pause"));
+    assert!(String::from_utf8_lossy(&event(&korean)).contains("예정된 운영 시간") && !text.contains("예정된 운영 시간"));
 
     let mut next = fixture::snapshot();
     next.dags[0].paused = !next.dags[0].paused;

@@ -7,6 +7,7 @@ use super::format::Zone;
 use super::today::alert_class;
 use crate::daemon::Snapshot;
 use crate::domain::dag::AlertKind;
+use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// Kinds in the order of the choice.
 const KINDS: [AlertKind; 10] = [
@@ -57,7 +58,7 @@ impl Wanted {
 #[template(path = "alert_log.html")]
 struct Log {
     rows: Vec<Row>,
-    kinds: Vec<(&'static str, bool)>,
+    kinds: Vec<(&'static str, Text, bool)>,
     dags: Vec<(String, bool)>,
     all: usize,
     zone: String,
@@ -66,13 +67,13 @@ struct Log {
 #[derive(Debug)]
 struct Row {
     at: String,
-    kind: &'static str,
+    kind: Text,
     class: &'static str,
     rule: String,
     run: String,
     step: String,
     summary: String,
-    mail: &'static str,
+    mail: Text,
     mail_class: &'static str,
 }
 
@@ -89,7 +90,7 @@ struct Mail {
     to: String,
     subject: String,
     tries: u32,
-    next: String,
+    next: Text,
     error: String,
 }
 
@@ -103,13 +104,13 @@ struct Test {
 fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
     let rows = snapshot.alerts.iter().filter(|a| wanted.takes(a)).map(|a| Row {
         at: zone.full(a.at),
-        kind: a.kind.as_str(),
+        kind: words::alert_kind(a.kind),
         class: alert_class(a.kind),
         rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
         run: a.run.to_string(),
         step: a.step.as_ref().map(ToString::to_string).unwrap_or_default(),
         summary: a.summary.clone(),
-        mail: a.mail,
+        mail: words::mail(a.mail),
         mail_class: if a.mail == "queued" { "warn" } else { "quiet" },
     });
     let mut names: Vec<&str> =
@@ -118,7 +119,7 @@ fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
     names.dedup();
     Log {
         rows: rows.collect(),
-        kinds: KINDS.map(|k| (k.as_str(), wanted.kind == Some(k))).to_vec(),
+        kinds: KINDS.map(|k| (k.as_str(), words::alert_kind(k), wanted.kind == Some(k))).to_vec(),
         dags: names.into_iter().map(|name| (name.to_owned(), wanted.dag == name)).collect(),
         all: snapshot.alerts.len(),
         zone: zone.label(snapshot.now),
@@ -131,23 +132,23 @@ fn outbox(snapshot: &Snapshot, zone: &Zone) -> Outbox {
         to: m.to.join(", "),
         subject: m.subject.clone(),
         tries: m.tries,
-        next: if m.tries == 0 { "at once".to_owned() } else { zone.full(m.next_at) },
+        next: if m.tries == 0 { say!("at once") } else { Text::plain(zone.full(m.next_at)) },
         error: m.last_error.clone().unwrap_or_default(),
     };
     Outbox { rows: snapshot.outbox.iter().map(row).collect(), zone: zone.label(snapshot.now) }
 }
 
 /// The page.
-pub fn page(snapshot: &Snapshot, wanted: &Wanted, csrf: &str) -> Vec<Fragment> {
+pub fn page(snapshot: &Snapshot, wanted: &Wanted, csrf: &str, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let mut to: Vec<&str> =
         snapshot.dags.iter().filter_map(|d| d.dag.as_ref()).flat_map(|d| &d.alerts.email).map(String::as_str).collect();
     to.sort_unstable();
     to.dedup();
     vec![
-        Fragment::new("outbox", &outbox(snapshot, &zone)),
-        Fragment::new("test-mail", &Test { to: to.join(", "), csrf: csrf.to_owned() }),
-        Fragment::new("alert-log", &log(snapshot, wanted, &zone)),
+        Fragment::new("outbox", &outbox(snapshot, &zone), reader),
+        Fragment::new("test-mail", &Test { to: to.join(", "), csrf: csrf.to_owned() }, reader),
+        Fragment::new("alert-log", &log(snapshot, wanted, &zone), reader),
     ]
 }
 
@@ -161,7 +162,7 @@ mod tests {
     fn alerts_are_filtered_and_waiting_mails_say_why_they_wait() {
         let mut snapshot = fixture::snapshot();
         let all = |snapshot: &Snapshot, wanted: &Wanted| -> String {
-            page(snapshot, wanted, "token").iter().map(|f| f.html.as_str().to_owned()).collect()
+            page(snapshot, wanted, "token", &Reader::default()).iter().map(|f| f.html.as_str().to_owned()).collect()
         };
         let wanted = Wanted::of("stalled", "kis-trading-day").expect("a kind");
         let html = all(&snapshot, &wanted);

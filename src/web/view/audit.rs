@@ -6,6 +6,7 @@ use super::Fragment;
 use super::format::Zone;
 use crate::daemon::Snapshot;
 use crate::state::Audit;
+use crate::web::reader::{Reader, filters};
 
 /// Entries of a page.
 pub const ENTRIES: usize = 50;
@@ -66,7 +67,7 @@ fn row(entry: &Audit, zone: &Zone) -> Row {
 }
 
 /// The page, without the newest `skip` entries.
-pub fn page(snapshot: &Snapshot, skip: usize) -> Vec<Fragment> {
+pub fn page(snapshot: &Snapshot, skip: usize, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let all = snapshot.audit.len();
     // Beyond the end, the last part is shown.
@@ -81,7 +82,7 @@ pub fn page(snapshot: &Snapshot, skip: usize) -> Vec<Fragment> {
         older: (to < all).then_some(to),
         zone: zone.label(snapshot.now),
     };
-    vec![Fragment::new("audit", &page)]
+    vec![Fragment::new("audit", &page, reader)]
 }
 
 #[cfg(test)]
@@ -99,13 +100,13 @@ mod tests {
             subject: "kis-trading-day@2026-11-20".into(),
             detail: if n == 0 { "refused: it has ended".into() } else { "done".into() },
         };
-        assert!(page(&snapshot, 0)[0].html.as_str().contains("Nobody gave a command yet"));
+        assert!(page(&snapshot, 0, &Reader::default())[0].html.as_str().contains("Nobody gave a command yet"));
         snapshot.audit = std::sync::Arc::new((0..120).map(entry).collect());
-        let html = page(&snapshot, 0)[0].html.to_string();
+        let html = page(&snapshot, 0, &Reader::default())[0].html.to_string();
         assert!(html.contains("user-49") && !html.contains("user-50") && html.contains("refused: it has ended"), "{html}");
-        let last = page(&snapshot, 100)[0].html.to_string();
+        let last = page(&snapshot, 100, &Reader::default())[0].html.to_string();
         assert!(last.contains("user-119") && last.contains("skip=50") && !last.contains("skip=150"), "{last}");
-        assert!(page(&snapshot, usize::MAX)[0].html.as_str().contains("user-119"));
+        assert!(page(&snapshot, usize::MAX, &Reader::default())[0].html.as_str().contains("user-119"));
         assert_eq!(link("day@2026-11-20+manual.1/load"), "/runs/day@2026-11-20+manual.1");
         let replay = Audit { what: "replay".into(), subject: "kis.trades cause x".into(), ..entry(1) };
         assert_eq!(link_of(&replay), "/dead-letters/kis.trades");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use jiff::civil::{Date, Weekday};
 
+use super::dates;
 use super::format::Zone;
 use super::grid::run_glyph;
 use super::run::run_class;
@@ -12,6 +13,7 @@ use crate::daemon::ahead::{PlannedDay, Special};
 use crate::daemon::history::Brief;
 use crate::daemon::snapshot::DagView;
 use crate::domain::schedule::Window;
+use crate::web::reader::{Text, filters, say, words};
 
 /// Next windows listed.
 const NEXT: usize = 5;
@@ -23,7 +25,7 @@ pub struct Calendar {
     /// Months in order.
     pub months: Vec<Month>,
     /// The next windows.
-    pub next: Vec<String>,
+    pub next: Vec<Text>,
     /// Zone of the times.
     pub zone: String,
     /// Starts by schedule are blocked.
@@ -36,11 +38,11 @@ pub struct Calendar {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Month {
     /// `November 2026`
-    pub name: String,
+    pub name: Text,
     /// Weeks from Monday to Sunday; `None` for days of other months.
     pub weeks: Vec<Vec<Option<Cell>>>,
     /// Days that differ from plain ones, in words.
-    pub special: Vec<String>,
+    pub special: Vec<Text>,
 }
 
 /// A day.
@@ -53,7 +55,7 @@ pub struct Cell {
     /// Its sign.
     pub glyph: &'static str,
     /// What it is, in words.
-    pub title: String,
+    pub title: Text,
     /// It is today.
     pub today: bool,
     /// Its run; empty if there is none.
@@ -67,41 +69,30 @@ fn hours(window: &Window, zone: &Zone) -> String {
     }
 }
 
-fn kind(special: Special) -> &'static str {
+fn kind(special: Special) -> Text {
     match special {
-        Special::Plain => "",
-        Special::Closed => "closed",
-        Special::LateOpen => "late open",
-        Special::OtherHours => "other hours",
-        Special::Unknown => "beyond the calendar's file",
+        Special::Plain => Text::default(),
+        Special::Closed => say!("closed"),
+        Special::LateOpen => say!("late open"),
+        Special::OtherHours => say!("other hours"),
+        Special::Unknown => say!("beyond the calendar's file"),
     }
 }
 
 fn cell(day: &PlannedDay, run: Option<&Brief>, today: Date, zone: &Zone) -> Cell {
-    let mut title = day.date.strftime("%a %-d %b").to_string();
-    let mut add = |text: &str| {
-        if !text.is_empty() {
-            title.push_str(", ");
-            title.push_str(text);
-        }
-    };
+    let mut title = vec![dates::day(day.date)];
     if day.date == today {
-        add("today");
+        title.push(say!("today"));
     }
-    match (kind(day.special), day.why.as_str()) {
-        (kind, "") => add(kind),
-        (kind, why) => add(&format!("{kind}: {why}")),
-    }
+    title.push(Text::joined(": ", vec![kind(day.special), Text::plain(day.why.clone())]));
     if day.windows.is_empty() {
-        add("no window");
+        title.push(say!("no window"));
     }
-    day.windows.iter().for_each(|w| add(&hours(w, zone)));
+    title.extend(day.windows.iter().map(|w| Text::plain(hours(w, zone))));
     if day.more > 0 {
-        add(&format!("and {} more", day.more));
+        title.push(say!("and {} more", day.more));
     }
-    if let Some(run) = run {
-        add(&format!("run {}", run.state.as_str()));
-    }
+    title.extend(run.map(|run| say!("run {}", words::run_state(run.state))));
     let (class, glyph) = match (run, day.special, day.windows.is_empty()) {
         (Some(run), ..) => (run_class(run.state), run_glyph(run.state)),
         (None, Special::Closed, _) => ("closed", "×"),
@@ -111,7 +102,7 @@ fn cell(day: &PlannedDay, run: Option<&Brief>, today: Date, zone: &Zone) -> Cell
         (None, _, true) => ("none", ""),
     };
     let run = run.map(|r| r.id.to_string()).unwrap_or_default();
-    Cell { day: day.date.day(), class, glyph, title, today: day.date == today, run }
+    Cell { day: day.date.day(), class, glyph, title: Text::joined(", ", title), today: day.date == today, run }
 }
 
 /// Puts days into months and weeks.
@@ -119,7 +110,7 @@ fn months(days: &[PlannedDay], runs: &BTreeMap<Date, &Brief>, today: Date, zone:
     let mut months: Vec<Month> = Vec::new();
     for day in days {
         if day.date.day() == 1 || months.is_empty() {
-            let name = day.date.strftime("%B %Y").to_string();
+            let name = dates::month(day.date);
             let before = usize::try_from(day.date.weekday().to_monday_zero_offset()).unwrap_or(0);
             months.push(Month { name, weeks: vec![vec![None; before]], special: Vec::new() });
         }
@@ -131,7 +122,8 @@ fn months(days: &[PlannedDay], runs: &BTreeMap<Date, &Brief>, today: Date, zone:
             week.push(Some(cell(day, runs.get(&day.date).copied(), today, zone)));
         }
         if !day.why.is_empty() {
-            month.special.push(format!("{} {}: {}", day.date.strftime("%a %-d"), kind(day.special), day.why));
+            let which = Text::joined(" ", vec![dates::day_of_month(day.date), kind(day.special)]);
+            month.special.push(Text::joined(": ", vec![which, Text::plain(day.why.clone())]));
         }
     }
     for week in months.iter_mut().flat_map(|m| &mut m.weeks) {
@@ -149,7 +141,7 @@ pub fn calendar(dag: &DagView, runs: &[std::sync::Arc<Brief>], now: jiff::Timest
     let next = dag.next.iter().filter(|w| w.open_at > now).take(NEXT);
     Calendar {
         months: months(&dag.days, &by_date, zone.date(now), &zone),
-        next: next.map(|w| format!("{} {}", zone.day(w.open_at), hours(w, &zone))).collect(),
+        next: next.map(|w| Text::joined(" ", vec![zone.day(w.open_at), Text::plain(hours(w, &zone))])).collect(),
         zone: zone.label(now),
         paused: dag.paused,
         ends: dag.days.iter().any(|d| d.special == Special::Unknown),
@@ -161,6 +153,7 @@ mod tests {
     use super::*;
     use crate::daemon::ahead;
     use crate::web::fixture;
+    use crate::web::reader::Reader;
     use crate::web::view::Html;
 
     #[test]
@@ -179,7 +172,7 @@ mod tests {
         let late = november.special.iter().find(|s| s.starts_with("Thu 19 late open")).expect("the late open");
         assert!(late.contains("10:00–16:30"), "{late}");
         assert!(drawn.months[1].special.iter().any(|s| s.starts_with("Fri 25 closed: ")), "{:?}", drawn.months[1].special);
-        let html = Html::of(&drawn).to_string();
+        let html = Html::of(&drawn, &Reader::default()).to_string();
         assert!(html.contains("Mon 23 Nov 08:50–16:00"), "{html}");
     }
 

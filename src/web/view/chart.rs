@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::format::{Zone, count, krw};
 use super::timeline::{Percent, Tick};
 use crate::web::data::market::Window;
+use crate::web::reader::{Text, say};
 
 /// Width of the lines' box, in its own units.
 pub(crate) const WIDTH: f64 = 1_000.0;
@@ -31,7 +32,7 @@ pub(crate) struct Level {
 pub(crate) struct Band {
     pub(crate) x: Percent,
     pub(crate) width: Percent,
-    pub(crate) title: String,
+    pub(crate) title: Text,
 }
 
 /// The drawing.
@@ -51,7 +52,7 @@ pub(crate) struct Drawing {
     /// Volume of the highest bar; larger ones are cut off there.
     pub(crate) top: String,
     /// What it shows, for who cannot see it.
-    pub(crate) words: String,
+    pub(crate) words: Text,
 }
 
 struct Scale {
@@ -121,7 +122,7 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
     drawing.bands = told
         .map(|w| {
             let (start, end) = (scale.share(w.window_start), scale.share(w.window_end));
-            let title = format!(
+            let title = say!(
                 "{}–{}: {} to {} KRW",
                 zone.time(w.window_start),
                 zone.time(w.window_end),
@@ -133,7 +134,7 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
         .collect();
     (drawing.most, drawing.top) = (count(most.unsigned_abs()), count(top.unsigned_abs()));
     let bounds = windows.iter().fold((f64::MAX, f64::MIN), |(l, h), w| (l.min(w.min_price), h.max(w.max_price)));
-    drawing.words = format!(
+    drawing.words = say!(
         "{} windows from {} to {}, prices from {} to {} KRW",
         count(windows.len() as u64),
         zone.time(windows[0].window_start),

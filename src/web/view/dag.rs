@@ -11,6 +11,7 @@ use super::{Fragment, Pair};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::DagView;
 use crate::domain::schedule::Schedule;
+use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// The head of the page.
 #[derive(Debug, Template)]
@@ -35,48 +36,50 @@ struct Actions {
 }
 
 /// A time of day and the weekdays of a plain cron expression (`50 8 * * MON-FRI`); `None` for one that says more.
-fn daily(cron: &str) -> Option<(String, String)> {
+fn daily(cron: &str) -> Option<(String, Text)> {
     let [minute, hour, "*", "*", days] = cron.split_whitespace().collect::<Vec<_>>()[..] else { return None };
     let (minute, hour): (u8, u8) = (minute.parse().ok()?, hour.parse().ok()?);
     let days = match days {
-        "*" => "every day".to_owned(),
-        "MON-FRI" | "1-5" => "Monday to Friday".to_owned(),
-        other => format!("on {other}"),
+        "*" => say!("every day"),
+        "MON-FRI" | "1-5" => say!("Monday to Friday"),
+        other => say!("on {}", other),
     };
     Some((format!("{hour:02}:{minute:02}"), days))
 }
 
 /// A schedule in words: `Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx`.
-fn words(schedule: &Schedule) -> String {
+fn in_words(schedule: &Schedule) -> Text {
     let (open, close) = (schedule.open.to_string(), schedule.close.as_ref().map(ToString::to_string));
     let told = match (daily(&open), close.as_deref().map(daily)) {
-        (Some((at, days)), None) => format!("{days}, {at}"),
-        (Some((from, days)), Some(Some((to, same)))) if days == same => format!("{days}, {from} to {to}"),
+        (Some((at, days)), None) => say!("{}, {}", days, at),
+        (Some((from, days)), Some(Some((to, same)))) if days == same => say!("{}, {} to {}", days, from, to),
         _ => match close {
-            Some(close) => format!("from {open} to {close}"),
-            None => open,
+            Some(close) => say!("from {} to {}", open, close),
+            None => Text::plain(open),
         },
     };
-    let calendar = schedule.calendar.as_ref().map_or(String::new(), |c| format!(", on trading days of {c}"));
-    format!("{told} {}{calendar}", schedule.timezone)
+    let told = Text::joined(" ", vec![told, Text::plain(schedule.timezone.clone())]);
+    let calendar = schedule.calendar.as_ref().map_or_else(Text::default, |c| say!("on trading days of {}", c));
+    Text::joined(", ", vec![told, calendar])
 }
 
 fn head(snapshot: &Snapshot, dag: &DagView) -> Head {
     let plan = dag.dag.as_ref().and_then(|d| d.schedule.as_ref());
-    let schedule = plan.map(words).or_else(|| dag.schedule.clone()).unwrap_or_else(|| "none; it runs by hand only".to_owned());
-    let mut facts = vec![Pair::new("schedule", schedule)];
+    let schedule = plan.map(in_words).or_else(|| dag.schedule.clone().map(Text::plain));
+    let schedule = schedule.unwrap_or_else(|| say!("none; it runs by hand only"));
+    let mut facts = vec![Pair::new(say!("schedule"), schedule)];
     if !dag.owner.is_empty() {
-        facts.push(Pair::new("owner", &dag.owner));
+        facts.push(Pair::new(say!("owner"), &dag.owner));
     }
-    facts.push(Pair::new("file", &dag.file));
+    facts.push(Pair::new(say!("file"), &dag.file));
     if let Some(dag) = &dag.dag {
-        facts.push(Pair::new("steps", dag.steps().len().to_string()));
-        let kinds = dag.alerts.on.iter().map(|k| k.as_str().replace('_', " ")).collect::<Vec<_>>().join(", ");
+        facts.push(Pair::new(say!("steps"), dag.steps().len().to_string()));
+        let kinds = Text::joined(", ", dag.alerts.on.iter().map(|k| words::alert_kind(*k)).collect());
         let told = match (dag.alerts.email.is_empty(), kinds.is_empty()) {
-            (false, false) => format!("{} to {}", kinds, dag.alerts.email.join(", ")),
-            _ => "nobody; alerts: in its file says who and of what".to_owned(),
+            (false, false) => say!("{} to {}##mails", kinds, dag.alerts.email.join(", ")),
+            _ => say!("nobody; alerts: in its file says who and of what"),
         };
-        facts.push(Pair::new("mails", told));
+        facts.push(Pair::new(say!("mails"), told));
     }
     Head {
         name: dag.name.clone(),
@@ -88,7 +91,7 @@ fn head(snapshot: &Snapshot, dag: &DagView) -> Head {
 }
 
 /// The page, with the runs after the newest `skip`.
-pub fn page(snapshot: &Snapshot, dag: &DagView, skip: usize, csrf: &str) -> Vec<Fragment> {
+pub fn page(snapshot: &Snapshot, dag: &DagView, skip: usize, csrf: &str, reader: &Reader) -> Vec<Fragment> {
     let runs = snapshot.briefs(Some(&dag.name));
     let newest = snapshot.runs.iter().find(|v| v.run.id.dag() == dag.name).map(|v| &v.run);
     let plan = dag.dag.as_deref();
@@ -96,12 +99,13 @@ pub fn page(snapshot: &Snapshot, dag: &DagView, skip: usize, csrf: &str) -> Vec<
     let params = plan.map(|d| d.params.iter().map(|(k, v)| Pair::new(k, v)).collect()).unwrap_or_default();
     let actions =
         Actions { name: dag.name.clone(), paused: dag.paused, params, zone: zone.label(snapshot.now), csrf: csrf.to_owned() };
-    let mut fragments = vec![Fragment::new("dag-head", &head(snapshot, dag)), Fragment::new("dag-actions", &actions)];
-    fragments.push(Fragment::new("grid", &grid(&dag.name, plan, &runs, skip, &zone)));
+    let mut fragments =
+        vec![Fragment::new("dag-head", &head(snapshot, dag), reader), Fragment::new("dag-actions", &actions, reader)];
+    fragments.push(Fragment::new("grid", &grid(&dag.name, plan, &runs, skip, &zone), reader));
     if let Some(plan) = plan {
-        fragments.push(Fragment::new("graph", &graph(plan, newest)));
+        fragments.push(Fragment::new("graph", &graph(plan, newest), reader));
     }
-    fragments.push(Fragment::new("calendar", &calendar(dag, &runs, snapshot.now, &snapshot.timezone)));
+    fragments.push(Fragment::new("calendar", &calendar(dag, &runs, snapshot.now, &snapshot.timezone), reader));
     fragments
 }
 
@@ -115,12 +119,12 @@ mod tests {
         let snapshot = fixture::snapshot();
         let plan = snapshot.dag("kis-trading-day").and_then(|d| d.dag.clone()).expect("a DAG");
         let mut schedule = plan.schedule.clone().expect("a schedule");
-        assert_eq!(words(&schedule), "Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx");
+        assert_eq!(in_words(&schedule), "Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx");
         schedule.open = crate::domain::schedule::Edge::Cron("*/5 8 * * MON-FRI".parse().expect("a cron expression"));
-        assert_eq!(words(&schedule), "from */5 8 * * MON-FRI to 0 16 * * MON-FRI Asia/Seoul, on trading days of krx");
+        assert_eq!(in_words(&schedule), "from */5 8 * * MON-FRI to 0 16 * * MON-FRI Asia/Seoul, on trading days of krx");
         (schedule.close, schedule.calendar) = (None, None);
-        assert_eq!(words(&schedule), "*/5 8 * * MON-FRI Asia/Seoul");
-        assert_eq!(daily("5 7 * * *"), Some(("07:05".into(), "every day".into())));
+        assert_eq!(in_words(&schedule), "*/5 8 * * MON-FRI Asia/Seoul");
+        assert_eq!(daily("5 7 * * *"), Some(("07:05".into(), say!("every day"))));
         assert_eq!(daily("5 7 1 * *"), None);
     }
 }

@@ -9,6 +9,7 @@ use super::today::problems;
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::DagView;
 use crate::domain::schedule::Window;
+use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// Runs listed under a DAG.
 const RUNS: usize = 8;
@@ -39,11 +40,11 @@ pub struct DagCard {
     /// Its file.
     pub file: String,
     /// When it runs, in words.
-    pub schedule: String,
+    pub schedule: Text,
     /// Scheduled starts are blocked.
     pub paused: bool,
     /// Next windows.
-    pub next: Vec<String>,
+    pub next: Vec<Text>,
     /// Its runs, newest first.
     pub runs: Vec<RunRow>,
 }
@@ -56,14 +57,14 @@ pub struct RunRow {
     /// Its part after the DAG's name.
     pub key: String,
     /// State in words.
-    pub state: &'static str,
+    pub state: Text,
     /// Style class of the state.
     pub class: &'static str,
 }
 
-fn window(window: &Window, zone: &Zone) -> String {
+fn window(window: &Window, zone: &Zone) -> Text {
     match window.close_at {
-        Some(close) => format!("{}–{}", zone.day_minute(window.open_at), zone.minute(close)),
+        Some(close) => Text::joined("–", vec![zone.day_minute(window.open_at), Text::plain(zone.minute(close))]),
         None => zone.day_minute(window.open_at),
     }
 }
@@ -75,14 +76,14 @@ fn card(snapshot: &Snapshot, dag: &DagView, zone: &Zone) -> DagCard {
         description: dag.description.clone(),
         owner: dag.owner.clone(),
         file: dag.file.clone(),
-        schedule: dag.schedule.clone().unwrap_or_else(|| "by hand only".to_owned()),
+        schedule: dag.schedule.clone().map_or_else(|| say!("by hand only"), Text::plain),
         paused: dag.paused,
         next: dag.next.iter().take(WINDOWS).map(|w| window(w, zone)).collect(),
         runs: runs
             .map(|v| RunRow {
                 id: v.run.id.to_string(),
                 key: v.run.id.key().to_owned(),
-                state: v.run.state.as_str(),
+                state: words::run_state(v.run.state),
                 class: run_class(v.run.state),
             })
             .collect(),
@@ -90,12 +91,12 @@ fn card(snapshot: &Snapshot, dag: &DagView, zone: &Zone) -> DagCard {
 }
 
 /// The page.
-pub fn page(snapshot: &Snapshot, csrf: &str) -> Vec<Fragment> {
+pub fn page(snapshot: &Snapshot, csrf: &str, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let dags = snapshot.dags.iter().map(|d| card(snapshot, d, &zone)).collect();
     vec![
-        Fragment::new("problems", &problems(snapshot)),
-        Fragment::new("dags", &Dags { dags, csrf: csrf.to_owned(), zone: zone.label(snapshot.now) }),
+        Fragment::new("problems", &problems(snapshot), reader),
+        Fragment::new("dags", &Dags { dags, csrf: csrf.to_owned(), zone: zone.label(snapshot.now) }, reader),
     ]
 }
 
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn windows_runs_and_broken_files_are_listed() {
-        let fragments = page(&fixture::snapshot(), "token");
+        let fragments = page(&fixture::snapshot(), "token", &Reader::default());
         let html: String = fragments.iter().map(|f| f.html.as_str()).collect();
         for text in ["Mon 23 Nov 08:50–16:00", "kis-trading-day@2026-11-20", "dags/broken.yaml:7:5", "by hand only", "paused"] {
             assert!(html.contains(text), "{text} is missing in {html}");

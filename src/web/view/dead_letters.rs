@@ -14,6 +14,7 @@ use crate::web::data::kept::Reading;
 use crate::web::data::records::VALUE_BYTES;
 use crate::web::data::stores::{EDIT_BYTES, LetterFacts, Letters};
 use crate::web::data::topics::Topics;
+use crate::web::reader::{Reader, Text, filters, say};
 
 /// A name in a query, where `+` would be a space.
 fn in_query(text: &str) -> String {
@@ -37,7 +38,7 @@ struct TopicGroups {
     open: usize,
     older: u64,
     rows: Vec<GroupRow>,
-    trouble: Option<String>,
+    trouble: Option<Text>,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ struct GroupRow {
     cause: String,
     address: String,
     connector: String,
-    stage: String,
+    stage: Text,
     count: String,
     replayed: String,
     first: String,
@@ -68,12 +69,12 @@ fn group(topic: &str, group: Group, zone: &Zone) -> GroupRow {
 }
 
 /// Where it failed, in words.
-fn stage(word: &str) -> String {
+fn stage(word: &str) -> Text {
     match word {
-        "collect" => "frame received".to_owned(),
-        "VALUE_CONVERTER" => "record read".to_owned(),
-        "TASK_PUT" => "record stored".to_owned(),
-        other => other.to_owned(),
+        "collect" => say!("frame received"),
+        "VALUE_CONVERTER" => say!("record read"),
+        "TASK_PUT" => say!("record stored"),
+        other => Text::plain(other.to_owned()),
     }
 }
 
@@ -83,6 +84,7 @@ pub(crate) fn list(
     topics: &Reading<Topics>,
     letters: &[(String, Reading<Letters>)],
     csrf: &str,
+    reader: &Reader,
 ) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let of_topic = |(topic, reading): &(String, Reading<Letters>)| {
@@ -98,7 +100,10 @@ pub(crate) fn list(
         }
     };
     let page = Groups { topics: letters.iter().map(of_topic).collect(), csrf: csrf.to_owned(), read: topics.value.is_some() };
-    vec![head("Dead letters", Vec::new(), "/dead-letters".to_owned(), topics, &zone), Fragment::new("letters", &page)]
+    vec![
+        head(&say!("Dead letters"), Vec::new(), "/dead-letters".to_owned(), topics, &zone, reader),
+        Fragment::new("letters", &page, reader),
+    ]
 }
 
 /// Messages of a topic, or of a cause.
@@ -121,7 +126,7 @@ struct LetterRow {
     time: String,
     cause: String,
     connector: String,
-    stage: String,
+    stage: Text,
     size: String,
     message: String,
     replayed: bool,
@@ -153,7 +158,13 @@ pub(crate) struct Part<'a> {
 }
 
 /// The page of a topic's dead letters, or of those of a cause.
-pub(crate) fn messages(snapshot: &Snapshot, reading: &Reading<Letters>, shown: &Part<'_>, csrf: &str) -> Vec<Fragment> {
+pub(crate) fn messages(
+    snapshot: &Snapshot,
+    reading: &Reading<Letters>,
+    shown: &Part<'_>,
+    csrf: &str,
+    reader: &Reader,
+) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let address = format!("/dead-letters/{}", part(shown.topic));
     let with_cause = match shown.cause {
@@ -169,9 +180,9 @@ pub(crate) fn messages(snapshot: &Snapshot, reading: &Reading<Letters>, shown: &
         csrf: csrf.to_owned(),
         known: reading.value.is_some(),
     };
-    let title = shown.cause.map_or_else(|| format!("Dead letters of {}", shown.topic), |c| format!("{c} on {}", shown.topic));
-    let back = vec![Pair::new("Dead letters", "/dead-letters")];
-    vec![head(&title, back, with_cause, reading, &zone), Fragment::new("letters", &page)]
+    let title = shown.cause.map_or_else(|| say!("Dead letters of {}", shown.topic), |c| say!("{} on {}", c, shown.topic));
+    let back = vec![Pair::new(say!("Dead letters"), "/dead-letters")];
+    vec![head(&title, back, with_cause, reading, &zone, reader), Fragment::new("letters", &page, reader)]
 }
 
 /// One message.
@@ -181,7 +192,7 @@ struct Message {
     topic: String,
     partition: u32,
     offset: u64,
-    words: String,
+    words: Text,
     replayed: bool,
     facts: Vec<Pair>,
     errors: Vec<Pair>,
@@ -202,11 +213,12 @@ pub(crate) fn message(
     reading: &Reading<LetterFacts>,
     replayed: bool,
     csrf: &str,
+    reader: &Reader,
 ) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
-    let back = vec![Pair::new("Dead letters", "/dead-letters"), Pair::new(topic, format!("/dead-letters/{}", part(topic)))];
+    let back = vec![Pair::new(say!("Dead letters"), "/dead-letters"), Pair::new(topic, format!("/dead-letters/{}", part(topic)))];
     let Some((_, facts)) = &reading.value else {
-        return vec![head("Dead letter", back, "/dead-letters".to_owned(), reading, &zone)];
+        return vec![head(&say!("Dead letter"), back, "/dead-letters".to_owned(), reading, &zone, reader)];
     };
     let at = &facts.line;
     let address = format!("/dead-letters/{}/{}/{}", part(topic), at.partition, at.offset);
@@ -218,13 +230,13 @@ pub(crate) fn message(
         topic: topic.to_owned(),
         partition: at.partition,
         offset: at.offset,
-        words: if at.message.is_empty() { "Nobody said what is wrong with it.".to_owned() } else { at.message.clone() },
+        words: if at.message.is_empty() { say!("Nobody said what is wrong with it.") } else { Text::plain(at.message.clone()) },
         replayed,
         facts: vec![
-            Pair::new("cause", at.cause.clone()),
-            Pair::new("refused by", at.connector.clone()),
-            Pair::new("stage", stage(&at.stage)),
-            Pair::new("refused at", zone.full(at.time)),
+            Pair::new(say!("cause"), at.cause.clone()),
+            Pair::new(say!("refused by"), at.connector.clone()),
+            Pair::new(say!("stage##letter"), stage(&at.stage)),
+            Pair::new(say!("refused at"), zone.full(at.time)),
         ],
         errors: errors
             .iter()
@@ -239,8 +251,8 @@ pub(crate) fn message(
         value_limit: count(VALUE_BYTES as u64),
         csrf: csrf.to_owned(),
     };
-    let title = format!("Dead letter {}/{}", at.partition, at.offset);
-    vec![head(&title, back, address, reading, &zone), Fragment::new("letter", &page)]
+    let title = say!("Dead letter {}/{}", at.partition, at.offset);
+    vec![head(&title, back, address, reading, &zone, reader), Fragment::new("letter", &page, reader)]
 }
 
 /// What a replay did.
@@ -248,39 +260,42 @@ pub(crate) fn message(
 #[template(path = "replayed.html")]
 struct Done {
     class: &'static str,
-    title: String,
-    lines: Vec<String>,
+    title: Text,
+    lines: Vec<Text>,
     refused: Vec<Pair>,
     topic: String,
     address: String,
 }
 
 /// The page that says what a replay did.
-pub(crate) fn replayed(topic: &str, done: &Replayed) -> Vec<Fragment> {
+pub(crate) fn replayed(topic: &str, done: &Replayed, reader: &Reader) -> Vec<Fragment> {
     let refused: u64 = done.refused.values().sum();
-    let s = |n: u64, one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });
     let title = match (done.sent, refused) {
-        (0, 0) => "Nothing was to be sent".to_owned(),
-        (0, _) => "Nothing could be sent".to_owned(),
-        (sent, _) => format!("{} sent again", s(sent, "dead letter was", "dead letters were")),
+        (0, 0) => say!("Nothing was to be sent"),
+        (0, _) => say!("Nothing could be sent"),
+        (1, _) => say!("1 dead letter was sent again"),
+        (sent, _) => say!("{} dead letters were sent again", count(sent)),
     };
-    let mut lines = vec![format!("{} looked at.", s(done.letters, "letter was", "letters were"))];
-    if done.sent > 0 {
-        lines.push(format!(
-            "{} to {topic}; what arrived before folds into itself.",
-            s(done.records, "record went", "records went")
-        ));
+    let mut lines = vec![match done.letters {
+        1 => say!("1 letter was looked at."),
+        n => say!("{} letters were looked at.", count(n)),
+    }];
+    match (done.sent, done.records) {
+        (0, _) => {}
+        (_, 1) => lines.push(say!("1 record went to {}; what arrived before folds into itself.", topic)),
+        (_, n) => lines.push(say!("{} records went to {}; what arrived before folds into itself.", count(n), topic)),
     }
-    if done.before > 0 {
-        lines.push(format!("{} sent before and passed over.", s(done.before, "was", "were")));
+    match done.before {
+        0 => {}
+        1 => lines.push(say!("1 was sent before and passed over.")),
+        n => lines.push(say!("{} were sent before and passed over.", count(n))),
     }
-    if refused > 0 {
-        lines.push(format!(
-            "{} still cannot be read; edit a copy, or wait for a version that can.",
-            s(refused, "letter", "letters")
-        ));
+    match refused {
+        0 => {}
+        1 => lines.push(say!("1 letter still cannot be read; edit a copy, or wait for a version that can.")),
+        n => lines.push(say!("{} letters still cannot be read; edit a copy, or wait for a version that can.", count(n))),
     }
-    lines.extend(done.message.iter().map(|m| format!("The last one said: {m}")));
+    lines.extend(done.message.iter().map(|m| say!("The last one said: {}", m)));
     let page = Done {
         class: if refused > 0 { "warn" } else { "good" },
         title,
@@ -289,5 +304,5 @@ pub(crate) fn replayed(topic: &str, done: &Replayed) -> Vec<Fragment> {
         topic: topic.to_owned(),
         address: part(topic),
     };
-    vec![Fragment::new("replayed", &page)]
+    vec![Fragment::new("replayed", &page, reader)]
 }

@@ -4,6 +4,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::dates;
+use crate::web::reader::{Text, say};
+
 /// The zone a page shows its times in.
 #[derive(Debug, Clone)]
 pub struct Zone(TimeZone);
@@ -29,8 +32,8 @@ impl Zone {
     }
 
     /// `Fri 20 Nov 13:11`
-    pub fn day_minute(&self, at: Timestamp) -> String {
-        self.text(at, "%a %-d %b %H:%M")
+    pub fn day_minute(&self, at: Timestamp) -> Text {
+        Text::joined(" ", vec![self.day(at), Text::plain(self.minute(at))])
     }
 
     /// `2026-11-20 13:11:02 KST`
@@ -39,8 +42,8 @@ impl Zone {
     }
 
     /// `Fri 20 Nov`
-    pub fn day(&self, at: Timestamp) -> String {
-        self.text(at, "%a %-d %b")
+    pub fn day(&self, at: Timestamp) -> Text {
+        dates::day(self.date(at))
     }
 
     /// The local date.
@@ -49,8 +52,8 @@ impl Zone {
     }
 
     /// `Friday 20 November 2026`
-    pub fn long_date(&self, at: Timestamp) -> String {
-        self.text(at, "%A %-d %B %Y")
+    pub fn long_date(&self, at: Timestamp) -> Text {
+        dates::long(self.date(at))
     }
 
     /// The zone's short name at that time: `KST`.
@@ -64,11 +67,11 @@ impl Zone {
     }
 
     /// A JSON value for people: instants as times of day, numbers with thousands marks, the rest as it is.
-    pub fn value(&self, value: &Value) -> String {
-        match value {
+    pub fn value(&self, value: &Value) -> Text {
+        Text::plain(match value {
             Value::Null => "–".to_owned(),
-            Value::Bool(true) => "yes".to_owned(),
-            Value::Bool(false) => "no".to_owned(),
+            Value::Bool(true) => return say!("yes"),
+            Value::Bool(false) => return say!("no"),
             Value::Number(n) => match (n.as_u64(), n.as_f64()) {
                 (Some(n), _) => count(n),
                 (None, Some(x)) if x.fract() != 0.0 => format!("{x:.2}"),
@@ -76,7 +79,7 @@ impl Zone {
             },
             Value::String(text) => text.parse::<Timestamp>().map_or_else(|_| text.clone(), |at| self.time(at)),
             other => other.to_string(),
-        }
+        })
     }
 }
 
@@ -94,15 +97,15 @@ pub fn count(n: u64) -> String {
 }
 
 /// `3 min 12 s`; two units at most.
-pub fn span(seconds: i64) -> String {
+pub fn span(seconds: i64) -> Text {
     let s = seconds.max(0);
     match s {
-        0..60 => format!("{s} s"),
-        60..3600 if s % 60 == 0 => format!("{} min", s / 60),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        3600..86400 if s % 3600 / 60 == 0 => format!("{} h", s / 3600),
-        3600..86400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        _ => format!("{} d {} h", s / 86400, s % 86400 / 3600),
+        0..60 => say!("{} s", s),
+        60..3600 if s % 60 == 0 => say!("{} min", s / 60),
+        60..3600 => say!("{} min {} s", s / 60, s % 60),
+        3600..86400 if s % 3600 / 60 == 0 => say!("{} h", s / 3600),
+        3600..86400 => say!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => say!("{} d {} h", s / 86400, s % 86400 / 3600),
     }
 }
 
@@ -112,11 +115,11 @@ pub fn rate(per_second: f64) -> String {
 }
 
 /// `64.0 MiB`; bytes below one KiB are counted.
-pub fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> Text {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut size = n as f64 / 1024.0;
     if size < 1.0 {
-        return format!("{n} bytes");
+        return say!("{} bytes", n);
     }
     let mut unit = UNITS[0];
     for larger in &UNITS[1..] {
@@ -125,7 +128,7 @@ pub fn bytes(n: u64) -> String {
         }
         (size, unit) = (size / 1024.0, larger);
     }
-    format!("{size:.1} {unit}")
+    Text::plain(format!("{size:.1} {unit}"))
 }
 
 /// `120` or `1.5`: a speed without needless digits.

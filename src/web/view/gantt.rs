@@ -9,6 +9,7 @@ use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::dag::{Step, StepKind};
 use crate::domain::run::{AttemptRecord, Exit, StepRun, StepState};
+use crate::web::reader::{Text, filters, say, words};
 
 /// A bar narrower than this has no room for its number.
 const NUMBERED: f64 = 2.5;
@@ -39,9 +40,9 @@ pub struct Row {
     /// Its name.
     pub name: String,
     /// Its kind in words.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Its state in words.
-    pub state: &'static str,
+    pub state: Text,
     /// Style class of its state.
     pub class: &'static str,
     /// Attempts of a task, service or teardown.
@@ -53,7 +54,7 @@ pub struct Row {
     /// When it is tried again.
     pub next: Option<Mark>,
     /// How many attempts there were, in words.
-    pub note: String,
+    pub note: Text,
 }
 
 /// An attempt.
@@ -72,7 +73,7 @@ pub struct Bar {
     /// Style class.
     pub class: &'static str,
     /// In words.
-    pub title: String,
+    pub title: Text,
 }
 
 /// A moment.
@@ -85,7 +86,7 @@ pub struct Mark {
     /// The attempt it leads to.
     pub attempt: u32,
     /// In words.
-    pub title: String,
+    pub title: Text,
 }
 
 /// Draws a run.
@@ -127,15 +128,15 @@ fn class_of(record: &AttemptRecord, run: &StepRun, last: bool) -> &'static str {
 fn row(step: &Step, run: &StepRun, now: Timestamp, scale: &Scale, zone: &Zone) -> Row {
     let last = run.history.len().wrapping_sub(1);
     let check = step.kind == StepKind::Check;
-    let told = |number: u32, from: Timestamp, to: Timestamp, how: &str| {
+    let told = |number: u32, from: Timestamp, to: Timestamp, how: Text| {
         let lived = span(to.duration_since(from).as_secs());
-        format!("{} attempt {number}: {}–{} ({lived}), {how}", step.name, zone.time(from), zone.time(to))
+        say!("{} attempt {}: {}–{} ({}), {}", step.name, number, zone.time(from), zone.time(to), lived, how)
     };
     let mut bars = Vec::new();
     let mut rounds = Vec::new();
     for (nth, a) in run.history.iter().enumerate() {
         let class = class_of(a, run, nth == last);
-        let title = told(a.attempt, a.started_at, a.ended_at, &a.exit.to_string());
+        let title = told(a.attempt, a.started_at, a.ended_at, words::exit(&a.exit));
         if check {
             let class = if class == "done" { "round" } else { "round-bad" };
             rounds.push(Mark { x: scale.at(a.started_at), class, attempt: a.attempt, title });
@@ -151,7 +152,7 @@ fn row(step: &Step, run: &StepRun, now: Timestamp, scale: &Scale, zone: &Zone) -
             StepState::Stopping => "stopping",
             _ => "running",
         };
-        let title = told(run.attempt, from, now, run.state.as_str());
+        let title = told(run.attempt, from, now, words::step_state(run.state));
         bars.push(bar(scale, run.attempt, (from, now), class, title));
     }
     let mut ready: Vec<(Timestamp, u32)> = Vec::new();
@@ -164,34 +165,34 @@ fn row(step: &Step, run: &StepRun, now: Timestamp, scale: &Scale, zone: &Zone) -
         x: scale.at(at),
         class: "ready",
         attempt,
-        title: format!("{} ready {}", step.name, zone.time(at)),
+        title: say!("{} ready {}", step.name, zone.time(at)),
     });
     let next = run.next_at.filter(|at| *at > now && !run.state.is_terminal()).map(|at| Mark {
         x: scale.at(at),
         class: "next",
         attempt: run.attempt,
-        title: format!("{} again at {}", step.name, zone.time(at)),
+        title: say!("{} again at {}", step.name, zone.time(at)),
     });
     Row {
         name: step.name.to_string(),
-        kind: step.kind.as_str(),
-        state: run.state.as_str(),
+        kind: words::step_kind(step.kind),
+        state: words::step_state(run.state),
         class: state_class(run.state),
         bars,
         rounds,
         ready: ready.collect(),
         next,
         note: match (check, run.attempt) {
-            (_, 0) => String::new(),
-            (true, 1) => "1 round".to_owned(),
-            (true, n) => format!("{n} rounds"),
-            (false, 1) => "1 attempt".to_owned(),
-            (false, n) => format!("{n} attempts"),
+            (_, 0) => Text::default(),
+            (true, 1) => say!("1 round"),
+            (true, n) => say!("{} rounds", n),
+            (false, 1) => say!("1 attempt"),
+            (false, n) => say!("{} attempts", n),
         },
     }
 }
 
-fn bar(scale: &Scale, attempt: u32, (from, to): (Timestamp, Timestamp), class: &'static str, title: String) -> Bar {
+fn bar(scale: &Scale, attempt: u32, (from, to): (Timestamp, Timestamp), class: &'static str, title: Text) -> Bar {
     let piece = scale.piece(from, to, class, title);
     let number = if piece.width.0 >= NUMBERED { attempt.to_string() } else { String::new() };
     Bar {
@@ -209,6 +210,7 @@ fn bar(scale: &Scale, attempt: u32, (from, to): (Timestamp, Timestamp), class: &
 mod tests {
     use super::*;
     use crate::web::fixture;
+    use crate::web::reader::Reader;
     use crate::web::view::Html;
 
     #[test]
@@ -225,7 +227,7 @@ mod tests {
         let freshness = row("freshness");
         assert_eq!((freshness.bars.len(), freshness.rounds.len()), (0, 20));
         assert!(freshness.next.as_ref().is_some_and(|n| n.title.contains("13:15:00")) && drawn.older);
-        let html = Html::of(&drawn).to_string();
+        let html = Html::of(&drawn, &Reader::default()).to_string();
         assert!(html.contains("/steps/collector/output?attempt=1"), "{html}");
     }
 

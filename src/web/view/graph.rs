@@ -8,7 +8,9 @@ use askama::Template;
 use super::grid::glyph;
 use super::timeline::state_class;
 use crate::domain::dag::{Dag, Step, StepKind, Until};
-use crate::domain::run::{Run, StepState};
+use crate::domain::ids::StepName;
+use crate::domain::run::Run;
+use crate::web::reader::{Text, filters, say, words};
 
 /// Height of a node, in pixels.
 const HEIGHT: f64 = 46.0;
@@ -139,9 +141,11 @@ pub struct Node {
     /// Its name, cut to what fits.
     pub short: String,
     /// Kind in words.
-    pub kind: &'static str,
+    pub kind: Text,
+    /// Style class of the kind.
+    pub shape: &'static str,
     /// State in words; empty without a run.
-    pub state: &'static str,
+    pub state: Text,
     /// The state's sign.
     pub glyph: &'static str,
     /// Style class of the state.
@@ -157,7 +161,7 @@ pub struct Node {
     /// Line of its kind and state.
     pub y2: String,
     /// What it waits for, in words.
-    pub needs: String,
+    pub needs: Text,
 }
 
 /// A need.
@@ -166,15 +170,16 @@ pub struct Edge {
     /// The line.
     pub path: String,
     /// In words.
-    pub title: String,
+    pub title: Text,
 }
 
-fn until(until: Until) -> &'static str {
+/// What a step waits for at another.
+fn until(step: &StepName, until: Until) -> Text {
     match until {
-        Until::Started => "has started",
-        Until::Ready => "is ready",
-        Until::Succeeded => "has succeeded",
-        Until::Done => "is over",
+        Until::Started => say!("{} has started", step),
+        Until::Ready => say!("{} is ready", step),
+        Until::Succeeded => say!("{} has succeeded", step),
+        Until::Done => say!("{} is over", step),
     }
 }
 
@@ -213,11 +218,8 @@ pub fn graph(dag: &Dag, run: Option<&Run>) -> Graph {
     let nodes = steps.iter().zip(&laid.nodes).map(|(step, p)| node(step, run, x(*p), y(*p), width)).collect();
     let edges = laid.edges.iter().map(|(from, to, places)| {
         let need = steps[*to].needs.iter().find(|n| n.step == steps[*from].name);
-        let words = need.map_or("", |n| until(n.until));
-        Edge {
-            path: line(places, &x, &y, width),
-            title: format!("{} waits until {} {words}", steps[*to].name, steps[*from].name),
-        }
+        let what = need.map_or_else(Text::default, |n| until(&n.step, n.until));
+        Edge { path: line(places, &x, &y, width), title: say!("{} waits until {}", steps[*to].name, what) }
     });
     let layers = laid.layers.max(1) as f64;
     Graph {
@@ -265,11 +267,12 @@ fn node(step: &Step, run: Option<&Run>, x: f64, y: f64, width: f64) -> Node {
         Some((run, _)) => format!("/runs/{}#step-{name}", run.id),
         None => String::new(),
     };
-    let needs = step.needs.iter().map(|n| format!("{} {}", n.step, until(n.until))).collect::<Vec<_>>().join(", ");
+    let needs = Text::joined(", ", step.needs.iter().map(|n| until(&n.step, n.until)).collect());
     Node {
         short,
-        kind: step.kind.as_str(),
-        state: state.map_or("", StepState::as_str),
+        kind: words::step_kind(step.kind),
+        shape: step.kind.as_str(),
+        state: state.map_or_else(Text::default, words::step_state),
         glyph: state.map_or("", glyph),
         class: state.map_or("quiet", state_class),
         to,
@@ -286,6 +289,7 @@ fn node(step: &Step, run: Option<&Run>, x: f64, y: f64, width: f64) -> Node {
 mod tests {
     use super::*;
     use crate::web::fixture;
+    use crate::web::reader::Reader;
     use crate::web::view::Html;
 
     #[test]
@@ -315,7 +319,7 @@ mod tests {
     fn nodes_lead_to_their_last_attempt_and_say_kind_and_state_in_words() {
         let snapshot = fixture::snapshot();
         let run = &snapshot.runs[0].run;
-        let html = Html::of(&graph(&run.dag, Some(run))).to_string();
+        let html = Html::of(&graph(&run.dag, Some(run)), &Reader::default()).to_string();
         for text in [
             "/runs/kis-trading-day@2026-11-20/steps/collector/output?attempt=2",
             "/runs/kis-trading-day@2026-11-20#step-reconcile",
@@ -324,6 +328,9 @@ mod tests {
         ] {
             assert!(html.contains(text), "{text} in {html}");
         }
-        assert!(!Html::of(&graph(&run.dag, None)).to_string().contains("href"), "without a run nothing leads anywhere");
+        assert!(
+            !Html::of(&graph(&run.dag, None), &Reader::default()).to_string().contains("href"),
+            "without a run nothing leads anywhere"
+        );
     }
 }

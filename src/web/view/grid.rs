@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use askama::Template;
 
+use super::dates;
 use super::format::Zone;
 use super::run::run_class;
 use super::timeline::state_class;
 use crate::daemon::history::Brief;
 use crate::domain::dag::Dag;
 use crate::domain::run::{RunState, StepState};
+use crate::web::reader::{Text, filters, say, words};
 
 /// Runs shown.
 pub const RUNS: usize = 30;
@@ -41,11 +43,11 @@ pub struct Column {
     /// Day of the month, or what else tells it from its neighbours.
     pub day: String,
     /// `Nov`, where the month begins or the grid does; else empty.
-    pub month: String,
+    pub month: Text,
     /// A manual run or backfill.
     pub by_hand: bool,
     /// What it is, in words.
-    pub title: String,
+    pub title: Text,
     /// State's sign.
     pub glyph: &'static str,
     /// Style class of the state.
@@ -58,7 +60,7 @@ pub struct Row {
     /// Name.
     pub name: String,
     /// Kind in words; empty for a step that the file has no more.
-    pub kind: &'static str,
+    pub kind: Text,
     /// One for each run.
     pub cells: Vec<Cell>,
 }
@@ -71,7 +73,7 @@ pub struct Cell {
     /// State's sign.
     pub glyph: &'static str,
     /// State in words.
-    pub state: &'static str,
+    pub state: Text,
     /// Style class of the state.
     pub class: &'static str,
     /// Day, for readers of one cell.
@@ -113,9 +115,9 @@ fn column(run: &Brief, before: Option<&Brief>, zone: &Zone) -> Column {
     Column {
         id: run.id.to_string(),
         day: date.strftime("%-d").to_string(),
-        month: if new_month { date.strftime("%b").to_string() } else { String::new() },
+        month: if new_month { dates::short_month(date) } else { Text::default() },
         by_hand: run.cause != crate::domain::run::Cause::Scheduled,
-        title: format!("{}: {}, opened {}", run.id, run.state.as_str(), zone.full(run.window.open_at)),
+        title: say!("{}: {}, opened {}", run.id, words::run_state(run.state), zone.full(run.window.open_at)),
         glyph: run_glyph(run.state),
         class: run_class(run.state),
     }
@@ -127,18 +129,18 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
     let skip = skip.min(runs.len().saturating_sub(1) / RUNS * RUNS);
     let shown = &runs[skip..runs.len().min(skip + RUNS)];
     let columns = shown.iter().enumerate().map(|(at, run)| column(run, at.checked_sub(1).map(|b| &*shown[b]), zone));
-    let mut order: Vec<(&str, &'static str)> =
-        dag.into_iter().flat_map(Dag::steps).map(|s| (s.name.as_str(), s.kind.as_str())).collect();
+    let mut order: Vec<(&str, Text)> =
+        dag.into_iter().flat_map(Dag::steps).map(|s| (s.name.as_str(), words::step_kind(s.kind))).collect();
     let known: BTreeSet<&str> = order.iter().map(|(name, _)| *name).collect();
     let gone: BTreeSet<&str> =
         shown.iter().flat_map(|r| &r.steps).map(|s| s.name.as_str()).filter(|n| !known.contains(n)).collect();
-    order.extend(gone.into_iter().map(|name| (name, "")));
+    order.extend(gone.into_iter().map(|name| (name, Text::default())));
     let ids: Vec<Arc<str>> = shown.iter().map(|r| r.id.as_str().into()).collect();
     let days: Vec<Arc<str>> = shown.iter().map(|r| r.id.key().into()).collect();
     let steps: Vec<BTreeMap<&str, StepState>> =
         shown.iter().map(|r| r.steps.iter().map(|s| (s.name.as_str(), s.state)).collect()).collect();
     let none: Arc<str> = "".into();
-    let row = |(name, kind): (&str, &'static str)| Row {
+    let row = |(name, kind): (&str, Text)| Row {
         name: name.to_owned(),
         kind,
         cells: (0..shown.len())
@@ -146,11 +148,11 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
                 Some(state) => Cell {
                     run: ids[at].clone(),
                     glyph: glyph(*state),
-                    state: state.as_str(),
+                    state: words::step_state(*state),
                     class: state_class(*state),
                     day: days[at].clone(),
                 },
-                None => Cell { run: none.clone(), glyph: "", state: "", class: "", day: none.clone() },
+                None => Cell { run: none.clone(), glyph: "", state: Text::default(), class: "", day: none.clone() },
             })
             .collect(),
     };
@@ -168,6 +170,7 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
 mod tests {
     use super::*;
     use crate::web::fixture;
+    use crate::web::reader::Reader;
     use crate::web::view::Html;
 
     #[test]
@@ -182,8 +185,8 @@ mod tests {
         assert_eq!(names, ["topics", "collector", "sink-index", "sink-objects", "vwap", "freshness", "reconcile"]);
         let vwap = grid.rows.iter().find(|r| r.name == "vwap").expect("a row");
         assert_eq!((vwap.cells[0].glyph, vwap.cells[1].glyph), ("", "■"));
-        assert_eq!((grid.runs[0].month.as_str(), grid.runs[1].month.as_str()), ("Nov", ""));
-        let html = Html::of(&grid).to_string();
+        assert!(grid.runs[0].month == "Nov" && grid.runs[1].month.is_empty());
+        let html = Html::of(&grid, &Reader::default()).to_string();
         assert!(html.contains("aria-label=\"collector 2026-11-20 stopped\""), "{html}");
     }
 

@@ -5,15 +5,14 @@ use askama::Template;
 use super::Pair;
 use super::findings::{self, FreshHop, HOPS, HopCount, built_in};
 use super::format::{Zone, count, rate, span};
+use super::freshness::finding;
 use super::timeline::Scale;
 use super::trend::{self, Trend, behind, per_second};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::daemon::trends::Measure;
 use crate::domain::dag::Step;
-
-/// The label of the collector's own newest moment.
-const LAST_FRAME: &str = "last frame";
+use crate::web::reader::{Text, filters, say};
 
 /// The row of hops.
 #[derive(Debug, Template)]
@@ -22,7 +21,7 @@ pub struct Hops {
     /// In the order data passes them.
     pub hops: Vec<Hop>,
     /// When the freshness check last looked: `freshness as of 13:10 KST`.
-    pub as_of: Option<String>,
+    pub as_of: Option<Text>,
 }
 
 /// A hop.
@@ -31,11 +30,11 @@ pub struct Hop {
     /// `spool`, `log`, `raw`, `index` or `objects`.
     pub name: &'static str,
     /// Where its data comes from.
-    pub from: &'static str,
+    pub from: Text,
     /// Style class of its light: `good`, `bad`, `quiet`.
     pub light: &'static str,
     /// What the light says.
-    pub light_text: String,
+    pub light_text: Text,
     /// Records in it.
     pub records: Option<String>,
     /// What arrives, or what reconciliation found.
@@ -65,7 +64,7 @@ pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
             match report.as_ref().and_then(|r| r.hops.get(name)) {
                 Some(counts) => proven(&mut hop, name, *counts),
                 None if view.run.state.is_terminal() => {
-                    (hop.light, hop.light_text) = ("quiet", "run ended".to_owned());
+                    (hop.light, hop.light_text) = ("quiet", say!("run ended"));
                 }
                 None => lit(&mut hop, fresh.as_ref().and_then(|f| f.hop(name)), &zone),
             }
@@ -75,7 +74,7 @@ pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
         .collect();
     let as_of = checked
         .filter(|_| report.is_none() && !view.run.state.is_terminal())
-        .map(|at| format!("freshness as of {} {}", zone.minute(at), zone.label(at)));
+        .map(|at| say!("freshness as of {} {}", zone.minute(at), zone.label(at)));
     Hops { hops, as_of }
 }
 
@@ -92,9 +91,9 @@ impl Source<'_> {
         match name {
             "spool" => self.spool(),
             "log" => self.log(),
-            "raw" => self.sinks[0].map(|s| self.sink("raw", "from log", s)).or_else(|| self.raw_by_collector()),
-            "index" => self.sinks[1].map(|s| self.sink("index", "from log", s)),
-            _ => self.sinks[2].map(|s| self.sink("objects", "from log", s)),
+            "raw" => self.sinks[0].map(|s| self.sink("raw", say!("from log"), s)).or_else(|| self.raw_by_collector()),
+            "index" => self.sinks[1].map(|s| self.sink("index", say!("from log"), s)),
+            _ => self.sinks[2].map(|s| self.sink("objects", say!("from log"), s)),
         }
     }
 
@@ -110,27 +109,27 @@ impl Source<'_> {
     fn counted_since(&self) -> Option<Pair> {
         let run = self.view.run.steps.get(&self.collector?.name)?;
         let restarted = run.history.last().filter(|_| run.state.is_alive())?;
-        Some(Pair::new("counted since", self.zone.time(restarted.ended_at)))
+        Some(Pair::new(say!("counted since"), self.zone.time(restarted.ended_at)))
     }
 
     fn spool(&self) -> Option<Hop> {
         let collector = self.collector?;
         let mut pairs = Vec::new();
-        let mut add = |label: &str, key: &str, always: bool| {
+        let mut add = |label: Text, key: &str, always: bool| {
             if let Some(n) = self.collected(key).filter(|n| always || *n > 0) {
                 pairs.push(Pair::new(label, count(n)));
             }
         };
-        add("frames", "frames", true);
-        add("repeated", "duplicates", false);
-        add("malformed", "malformed", false);
-        add("reconnects", "reconnects", false);
-        add("shares in gaps", "gap_shares", false);
+        add(say!("frames"), "frames", true);
+        add(say!("repeated"), "duplicates", false);
+        add(say!("malformed"), "malformed", false);
+        add(say!("reconnects"), "reconnects", false);
+        add(say!("shares in gaps"), "gap_shares", false);
         pairs.extend(self.counted_since());
         if let Some(at) = findings::fact_time(self.view, collector, "last_frame_at") {
-            pairs.push(Pair::new(LAST_FRAME, self.zone.time(at)));
+            pairs.push(Pair::new(say!("last frame"), self.zone.time(at)));
         }
-        Some(Hop { name: "spool", from: "from the feed", records: self.received().map(count), pairs, ..Hop::default() })
+        Some(Hop { name: "spool", from: say!("from the feed"), records: self.received().map(count), pairs, ..Hop::default() })
     }
 
     /// The topic the run's collector writes: named in its parameters, else after its venue.
@@ -145,32 +144,32 @@ impl Source<'_> {
         let gauges = &self.snapshot.gauges;
         let mut pairs = Vec::new();
         if let Some(per_second) = gauges.rates.get(&topic).filter(|_| !self.view.run.state.is_terminal()) {
-            pairs.push(Pair::new("arriving", rate(*per_second)));
+            pairs.push(Pair::new(say!("arriving"), rate(*per_second)));
         }
         if let (Some(spool), Some(log)) = (self.collected("spool_seq"), self.collected("log_seq")) {
-            pairs.push(Pair::new("behind", count(spool.saturating_sub(log))));
+            pairs.push(Pair::new(say!("behind"), count(spool.saturating_sub(log))));
         }
         let records = gauges.topics.get(&topic).copied().map(count);
-        Some(Hop { name: "log", from: "from spool", records, pairs, ..Hop::default() })
+        Some(Hop { name: "log", from: say!("from spool"), records, pairs, ..Hop::default() })
     }
 
     fn raw_by_collector(&self) -> Option<Hop> {
         self.collector?;
         let behind = self.collected("spool_seq").and_then(|spool| Some(spool.saturating_sub(self.collected("raw_seq")?)));
-        let pairs = behind.map(|n| Pair::new("behind", count(n))).into_iter().chain(self.counted_since()).collect();
+        let pairs = behind.map(|n| Pair::new(say!("behind"), count(n))).into_iter().chain(self.counted_since()).collect();
         let records = self.received().map(|n| count(n.saturating_sub(behind.unwrap_or(0))));
-        Some(Hop { name: "raw", from: "from spool", records, pairs, ..Hop::default() })
+        Some(Hop { name: "raw", from: say!("from spool"), records, pairs, ..Hop::default() })
     }
 
     /// A sink is through with all of the topic but what its group is behind.
-    fn sink(&self, name: &'static str, from: &'static str, step: &Step) -> Hop {
+    fn sink(&self, name: &'static str, from: Text, step: &Step) -> Hop {
         let fact = |key| findings::fact(self.view, step, key);
         let lag = self.group_lag(step).or_else(|| fact("lag"));
         let topic = self.topic().and_then(|t| self.snapshot.gauges.topics.get(&t).copied());
         let through = lag.and_then(|lag| Some(topic?.saturating_sub(lag))).or_else(|| fact("written"));
-        let mut pairs: Vec<_> = lag.map(|n| Pair::new("behind", count(n))).into_iter().collect();
+        let mut pairs: Vec<_> = lag.map(|n| Pair::new(say!("behind"), count(n))).into_iter().collect();
         if let Some(n) = fact("dead_letters") {
-            pairs.push(Pair::new("dead letters", count(n)));
+            pairs.push(Pair::new(say!("dead letters"), count(n)));
         }
         Hop { name, from, records: through.map(count), pairs, ..Hop::default() }
     }
@@ -209,41 +208,41 @@ impl Source<'_> {
             }
             _ => return Vec::new(),
         };
-        let arriving = trend::draw("records/s", "arriving", &per_second(&through), scale, self.zone, |n| format!("{n:.1}"));
-        let late = trend::draw("behind", "late", &late, scale, self.zone, |n| count(n.round() as u64));
+        let arriving = trend::draw(say!("records/s"), "arriving", &per_second(&through), scale, self.zone, |n| format!("{n:.1}"));
+        let late = trend::draw(say!("behind"), "late", &late, scale, self.zone, |n| count(n.round() as u64));
         arriving.into_iter().chain(late).collect()
     }
 }
 
 fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
     let Some(fresh) = fresh else {
-        (hop.light, hop.light_text) = ("quiet", "not checked yet".to_owned());
+        (hop.light, hop.light_text) = ("quiet", say!("not checked yet"));
         return;
     };
     let said = fresh.detail.clone().filter(|d| !d.is_empty());
     let age = fresh.age_seconds.map(|s| span(s as i64));
     hop.light = if fresh.stale { "bad" } else { "good" };
     hop.light_text = match (said, fresh.stale, age) {
-        (Some(said), ..) => said,
-        (None, true, Some(age)) => format!("nothing new for {age}"),
-        (None, true, None) => "nothing there".to_owned(),
-        (None, false, _) => "fresh".to_owned(),
+        (Some(said), ..) => finding(&said),
+        (None, true, Some(age)) => say!("nothing new for {}", age),
+        (None, true, None) => say!("nothing there"),
+        (None, false, _) => say!("fresh"),
     };
-    if let Some(at) = fresh.newest.filter(|_| !hop.pairs.iter().any(|p| p.label == LAST_FRAME)) {
-        hop.pairs.push(Pair::new("newest", zone.time(at)));
+    if let Some(at) = fresh.newest.filter(|_| !hop.pairs.iter().any(|p| p.label == "last frame")) {
+        hop.pairs.push(Pair::new(say!("newest"), zone.time(at)));
     }
 }
 
 fn proven(hop: &mut Hop, name: &str, counts: HopCount) {
     let spool = name == "spool";
     let fine = counts.missing == 0 && (spool || counts.duplicates == 0);
-    let twice = if spool { "repeated by the feed" } else { "duplicates" };
+    let twice = if spool { say!("repeated by the feed") } else { say!("duplicates") };
     hop.records = Some(count(counts.unique));
-    hop.pairs = vec![Pair::new("missing", count(counts.missing)), Pair::new(twice, count(counts.duplicates))];
+    hop.pairs = vec![Pair::new(say!("missing"), count(counts.missing)), Pair::new(twice, count(counts.duplicates))];
     (hop.light, hop.light_text) = match (fine, spool) {
-        (true, true) => ("good", "received".to_owned()),
-        (true, false) => ("good", "complete".to_owned()),
-        (false, _) => ("bad", "does not match the spool".to_owned()),
+        (true, true) => ("good", say!("received")),
+        (true, false) => ("good", say!("complete")),
+        (false, _) => ("bad", say!("does not match the spool")),
     };
 }
 
@@ -260,10 +259,10 @@ mod tests {
         assert_eq!(lights, [("spool", "bad"), ("log", "good"), ("raw", "good"), ("index", "good"), ("objects", "good")]);
         let log = &drawn.hops[1];
         assert_eq!(log.records.as_deref(), Some("14,212"));
-        assert!(log.pairs.contains(&Pair::new("behind", "0")), "{log:?}");
+        assert!(log.pairs.contains(&Pair::new(say!("behind"), "0")), "{log:?}");
         let counts: Vec<_> = drawn.hops.iter().filter_map(|h| h.records.as_deref()).collect();
         assert_eq!(counts, ["4,406", "14,212", "4,406", "14,212", "14,188"], "the collector counts since its restart");
-        assert_eq!(drawn.as_of.as_deref(), Some("freshness as of 13:10 KST"));
+        assert!(drawn.as_of.as_ref().is_some_and(|at| *at == "freshness as of 13:10 KST"));
     }
 
     #[test]
@@ -271,6 +270,6 @@ mod tests {
         let snapshot = fixture::ended();
         let drawn = hops(&snapshot, &snapshot.runs[0]);
         assert!(drawn.hops.iter().all(|h| h.light == "good"), "{drawn:?}");
-        assert!(drawn.hops[4].pairs.contains(&Pair::new("missing", "0")));
+        assert!(drawn.hops[4].pairs.contains(&Pair::new(say!("missing"), "0")));
     }
 }

@@ -11,6 +11,7 @@ use super::format::{Zone, count, part, span};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::units;
+use crate::web::reader::{Text, filters, say};
 
 /// A symbol without a trade for longer is quiet, unless the run's own check says otherwise.
 const QUIET_SECONDS: i64 = 300;
@@ -24,7 +25,7 @@ pub struct Lights {
     /// By symbol.
     pub lights: Vec<Light>,
     /// All of it in a line.
-    pub words: String,
+    pub words: Text,
     /// Zone of the times.
     pub zone: String,
 }
@@ -40,7 +41,7 @@ pub struct Light {
     /// `none` no trade today, `over` the day has ended.
     pub class: &'static str,
     /// What it says, in words.
-    pub words: String,
+    pub words: Text,
 }
 
 /// The lights of a run; none for one that collects nothing.
@@ -65,15 +66,15 @@ pub fn lights(snapshot: &Snapshot, view: &RunView) -> Lights {
             let at = at.filter(|at| *at >= view.run.window.open_at);
             let age = at.map(|at| snapshot.now.duration_since(at).as_secs());
             let (class, words) = match (at, missing.get(&symbol), age) {
-                (_, Some(shares), _) => ("warn", format!("{} shares were never received", count(shares.unsigned_abs()))),
-                (None, ..) => ("none", "no trade today".to_owned()),
-                (Some(at), ..) if over => ("over", format!("last trade {}", zone.time(at))),
+                (_, Some(shares), _) => ("warn", say!("{} shares were never received", count(shares.unsigned_abs()))),
+                (None, ..) => ("none", say!("no trade today")),
+                (Some(at), ..) if over => ("over", say!("last trade {}", zone.time(at))),
                 // It may have traded since the check looked.
                 (Some(at), _, Some(age)) if age > limit && silent.contains(&symbol) => {
-                    ("bad", format!("silent much longer than usual, last trade {}", zone.time(at)))
+                    ("bad", say!("silent much longer than usual, last trade {}", zone.time(at)))
                 }
-                (Some(at), _, Some(age)) if age > limit => ("quiet", format!("last trade {}", zone.time(at))),
-                (Some(_), ..) => ("good", format!("traded within {}", span(limit))),
+                (Some(at), _, Some(age)) if age > limit => ("quiet", say!("last trade {}", zone.time(at))),
+                (Some(_), ..) => ("good", say!("traded within {}", span(limit))),
             };
             Light { address: format!("/market/{}", part(&symbol)), symbol, class, words }
         })
@@ -98,30 +99,28 @@ fn limit(view: &RunView) -> i64 {
     limit.unwrap_or(QUIET_SECONDS)
 }
 
-fn summary(lights: &[Light], limit: i64) -> String {
+fn summary(lights: &[Light], limit: i64) -> Text {
     let of = |class: &str| lights.iter().filter(|l| l.class == class).collect::<Vec<_>>();
     let mut parts = Vec::new();
-    for (class, words) in [
-        ("good", format!("traded within {}", span(limit))),
-        ("quiet", "quiet".to_owned()),
-        ("bad", "silent much longer than usual".to_owned()),
-        ("none", "without a trade today".to_owned()),
-        ("warn", "with missing volume".to_owned()),
-        ("over", "complete".to_owned()),
-    ] {
+    for class in ["good", "quiet", "bad", "none", "warn", "over"] {
         let found = of(class);
         if found.is_empty() {
             continue;
         }
-        let mut said = format!("{} {words}", count(found.len() as u64));
-        if matches!(class, "bad" | "warn") {
-            let names: BTreeSet<_> = found.iter().map(|l| l.symbol.as_str()).collect();
-            let more = if names.len() > NAMED { ", …" } else { "" };
-            said.push_str(&format!(" ({}{more})", names.into_iter().take(NAMED).collect::<Vec<_>>().join(", ")));
-        }
-        parts.push(said);
+        let names: BTreeSet<_> = found.iter().map(|l| l.symbol.as_str()).collect();
+        let more = if names.len() > NAMED { ", …" } else { "" };
+        let named = format!("{}{more}", names.into_iter().take(NAMED).collect::<Vec<_>>().join(", "));
+        let n = count(found.len() as u64);
+        parts.push(match class {
+            "good" => say!("{} traded within {}", n, span(limit)),
+            "quiet" => say!("{} quiet", n),
+            "bad" => say!("{} silent much longer than usual ({})", n, named),
+            "none" => say!("{} without a trade today", n),
+            "warn" => say!("{} with missing volume ({})", n, named),
+            _ => say!("{} complete", n),
+        });
     }
-    parts.join(" · ")
+    Text::joined(" · ", parts)
 }
 
 #[cfg(test)]

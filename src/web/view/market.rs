@@ -14,6 +14,7 @@ use crate::daemon::Snapshot;
 use crate::web::data::kept::Reading;
 use crate::web::data::market::{Anomaly, Chart, Market, SymbolFacts, Window};
 use crate::web::data::records::Format;
+use crate::web::reader::{Reader, Text, ToText, filters, say};
 
 /// A symbol without a trade for longer is quiet.
 const QUIET_SECONDS: i64 = 300;
@@ -51,9 +52,9 @@ struct Row {
     volume: String,
     trades: String,
     at: String,
-    age: String,
+    age: Text,
     light: &'static str,
-    missing: String,
+    missing: Text,
     gap: bool,
 }
 
@@ -67,14 +68,14 @@ fn or_none(amount: Option<f64>) -> String {
 }
 
 /// How long ago the last trade was, and the style class of its light. A day that is over has no age.
-fn age(at: Option<Timestamp>, date: Date, now: Timestamp, zone: &Zone) -> (String, &'static str) {
+fn age(at: Option<Timestamp>, date: Date, now: Timestamp, zone: &Zone) -> (Text, &'static str) {
     match at {
-        Some(_) if zone.date(now) != date => ("day over".to_owned(), "quiet"),
+        Some(_) if zone.date(now) != date => (say!("day over"), "quiet"),
         Some(at) => {
             let seconds = now.duration_since(at).as_secs();
-            (format!("{} ago", span(seconds)), if seconds <= QUIET_SECONDS { "good" } else { "quiet" })
+            (say!("{} ago", span(seconds)), if seconds <= QUIET_SECONDS { "good" } else { "quiet" })
         }
-        None => ("–".to_owned(), "quiet"),
+        None => (Text::plain("–"), "quiet"),
     }
 }
 
@@ -101,13 +102,13 @@ fn row(facts: &SymbolFacts, date: Date, now: Timestamp, zone: &Zone) -> Row {
         at: session.trade_time.map_or_else(|| "–".to_owned(), |at| zone.time(at)),
         age,
         light,
-        missing: if session.missing() > 0 { shares(session.missing()) } else { "none".to_owned() },
+        missing: if session.missing() > 0 { Text::plain(shares(session.missing())) } else { say!("none") },
         gap: session.missing() > 0,
     }
 }
 
 /// The page of all symbols.
-pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>) -> Vec<Fragment> {
+pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let mut page = List {
         days: Vec::new(),
@@ -116,23 +117,23 @@ pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>) -> Vec<Fragme
         zone: zone.label(snapshot.now),
         read: reading.value.is_some(),
     };
-    let (mut title, mut address) = ("Market".to_owned(), "/market".to_owned());
+    let (mut title, mut address) = (say!("Market"), "/market".to_owned());
     if let Some((_, market)) = &reading.value
         && let Some(date) = market.date
     {
-        title = format!("Market, {date}");
+        title = say!("Market, {}", date);
         address = format!("/market?date={date}");
         page.days = market.dates.iter().take(15).map(|d| Day { date: d.to_string(), shown: *d == date }).collect();
         page.rows = market.symbols.iter().map(|s| row(s, date, snapshot.now, &zone)).collect();
         let sum = |of: fn(&SymbolFacts) -> i64| market.symbols.iter().map(of).sum::<i64>();
         page.totals = vec![
-            Pair::new("symbols", count(market.symbols.len() as u64)),
-            Pair::new("trades", shares(sum(|s| i64::try_from(s.session.trades).unwrap_or(i64::MAX)))),
-            Pair::new("shares", shares(sum(|s| s.session.volume))),
-            Pair::new("shares in gaps", shares(sum(|s| s.session.missing()))),
+            Pair::new(say!("symbols"), count(market.symbols.len() as u64)),
+            Pair::new(say!("trades"), shares(sum(|s| i64::try_from(s.session.trades).unwrap_or(i64::MAX)))),
+            Pair::new(say!("shares"), shares(sum(|s| s.session.volume))),
+            Pair::new(say!("shares in gaps"), shares(sum(|s| s.session.missing()))),
         ];
     }
-    vec![head(&title, Vec::new(), address, reading, &zone), Fragment::new("market", &page)]
+    vec![head(&title, Vec::new(), address, reading, &zone, reader), Fragment::new("market", &page, reader)]
 }
 
 /// One symbol's day.
@@ -140,6 +141,8 @@ pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>) -> Vec<Fragme
 #[template(path = "symbol.html")]
 struct One {
     name: String,
+    /// Where programs find all of it.
+    data: String,
     facts: Vec<Pair>,
     way: &'static str,
     last: String,
@@ -166,7 +169,7 @@ struct WindowRow {
 
 #[derive(Debug)]
 struct AnomalyRow {
-    rule: String,
+    rule: Text,
     window: WindowRow,
     trades: usize,
     messages: Vec<MessageRow>,
@@ -192,8 +195,8 @@ fn window(w: &Window, zone: &Zone) -> WindowRow {
 
 fn anomaly(told: &Anomaly, zone: &Zone) -> AnomalyRow {
     let rule = match told.rule.as_str() {
-        "range" => "range: span at least 5 %, highest at least 3 % above the average".to_owned(),
-        other => other.to_owned(),
+        "range" => say!("range: span at least 5 %, highest at least 3 % above the average"),
+        other => Text::plain(other.to_owned()),
     };
     let messages = told.messages.iter().map(|(id, shown)| MessageRow {
         id: id.clone(),
@@ -204,27 +207,31 @@ fn anomaly(told: &Anomaly, zone: &Zone) -> AnomalyRow {
 }
 
 /// The page of a symbol.
-pub(crate) fn one(snapshot: &Snapshot, name: &str, reading: &Reading<Chart>) -> Vec<Fragment> {
+pub(crate) fn one(snapshot: &Snapshot, name: &str, reading: &Reading<Chart>, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let Some((_, chart)) = &reading.value else {
-        let back = vec![Pair::new("Market", "/market")];
-        return vec![head(name, back, format!("/market/{}", part(name)), reading, &zone)];
+        let back = vec![Pair::new(say!("Market"), "/market")];
+        return vec![head(&name.to_text(), back, format!("/market/{}", part(name)), reading, &zone, reader)];
     };
     let line = row(&chart.facts, chart.date, snapshot.now, &zone);
     let told = chart.anomalies.iter().map(|a| &a.window);
     let session = &chart.facts.session;
     let page = One {
         name: name.to_owned(),
+        data: format!("/api/v1/market/{name}"),
         facts: vec![
-            Pair::new("open", or_none(chart.facts.last.as_ref().and_then(|l| l.open).map(amount))),
-            Pair::new("low", krw(session.min_price)),
-            Pair::new("high", krw(session.max_price)),
-            Pair::new("VWAP received", line.vwap),
-            Pair::new("VWAP of the exchange", format!("{}{}", line.exchange, if line.equal { ", equal" } else { "" })),
-            Pair::new("volume", format!("{} shares", line.volume)),
-            Pair::new("trades", line.trades),
-            Pair::new("shares in gaps", line.missing),
-            Pair::new("last trade", format!("{} ({})", line.at, line.age)),
+            Pair::new(say!("open##price"), or_none(chart.facts.last.as_ref().and_then(|l| l.open).map(amount))),
+            Pair::new(say!("low"), krw(session.min_price)),
+            Pair::new(say!("high"), krw(session.max_price)),
+            Pair::new(say!("VWAP received"), line.vwap),
+            Pair::new(
+                say!("VWAP of the exchange"),
+                if line.equal { say!("{}, equal", line.exchange) } else { Text::plain(line.exchange) },
+            ),
+            Pair::new(say!("volume"), say!("{} shares", line.volume)),
+            Pair::new(say!("trades"), line.trades),
+            Pair::new(say!("shares in gaps"), line.missing),
+            Pair::new(say!("last trade"), Text::joined(" · ", vec![Text::plain(line.at), line.age])),
         ],
         way: line.way,
         last: line.last,
@@ -238,8 +245,8 @@ pub(crate) fn one(snapshot: &Snapshot, name: &str, reading: &Reading<Chart>) -> 
         anomalies: chart.anomalies.iter().map(|a| anomaly(a, &zone)).collect(),
         zone: zone.label(snapshot.now),
     };
-    let back = vec![Pair::new("Market", format!("/market?date={}", chart.date))];
+    let back = vec![Pair::new(say!("Market"), format!("/market?date={}", chart.date))];
     let address = format!("/market/{}?date={}", part(name), chart.date);
-    let title = format!("{name}, {}", chart.date);
-    vec![head(&title, back, address, reading, &zone), Fragment::new("symbol", &page)]
+    let title = Text::plain(format!("{name}, {}", chart.date));
+    vec![head(&title, back, address, reading, &zone, reader), Fragment::new("symbol", &page, reader)]
 }

@@ -1,5 +1,7 @@
 //! What the pages show, as pure functions of a [`Snapshot`](crate::daemon::Snapshot): no files, no clock, no network.
 //!
+//! What they say is [`Text`]; it is put into the [`Reader`]'s tongue when a fragment is rendered, and only then.
+//!
 //! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose HTML changed
 //! are sent and swapped in. Every dynamic text passes askama's escaping on its way into a fragment.
 
@@ -9,9 +11,11 @@ pub mod calendar;
 pub(crate) mod chart;
 pub mod dag;
 pub mod dags;
+pub(crate) mod dates;
 pub(crate) mod dead_letters;
 pub mod findings;
 pub mod format;
+mod freshness;
 pub mod gantt;
 pub mod graph;
 pub mod grid;
@@ -32,15 +36,17 @@ use std::fmt;
 
 use askama::Template;
 
+use crate::web::reader::{Reader, Text, ToText};
+
 /// HTML that was made by a template and is not escaped again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Html(String);
 
 impl Html {
-    /// Renders a template.
-    pub fn of(template: &impl Template) -> Self {
+    /// Renders a template for a reader.
+    pub fn of(template: &impl Template, reader: &Reader) -> Self {
         // A template writes into a String, which cannot fail; a failing Display would be a bug that the page then shows.
-        let text = template.render().unwrap_or_else(|error| {
+        let text = template.render_with_values(reader).unwrap_or_else(|error| {
             tracing::error!(%error, "a page template failed");
             "<p>This part of the page could not be drawn; the daemon's log says why.</p>".to_owned()
         });
@@ -72,9 +78,9 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Renders a fragment.
-    pub fn new(id: &'static str, template: &impl Template) -> Self {
-        Self { id, html: Html::of(template) }
+    /// Renders a fragment for a reader.
+    pub fn new(id: &'static str, template: &impl Template, reader: &Reader) -> Self {
+        Self { id, html: Html::of(template, reader) }
     }
 }
 
@@ -82,14 +88,14 @@ impl Fragment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// What it is.
-    pub label: String,
+    pub label: Text,
     /// How much it is.
-    pub value: String,
+    pub value: Text,
 }
 
 impl Pair {
-    /// Puts a label and a value together.
-    pub fn new(label: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { label: label.into(), value: value.into() }
+    /// Puts a label and a value together. Plain words are the same in all tongues; others are made with `say!`.
+    pub fn new(label: impl ToText, value: impl ToText) -> Self {
+        Self { label: label.to_text(), value: value.to_text() }
     }
 }

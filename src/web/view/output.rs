@@ -8,6 +8,7 @@ use super::{Fragment, Html};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::ids::{RunId, StepName};
+use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// Attempts offered, the newest.
 const ATTEMPTS: u32 = 200;
@@ -46,7 +47,7 @@ pub struct Row {
     /// Its text: pieces that were looked for, and those between.
     pub pieces: Vec<(bool, String)>,
     /// Bytes that are left out, in words; empty if none are.
-    pub cut: String,
+    pub cut: Text,
 }
 
 impl Row {
@@ -58,7 +59,7 @@ impl Row {
 
 /// A line, with what was looked for told apart.
 pub fn row(number: u64, text: &str, cut: u64, find: &str) -> Row {
-    let cut = if cut > 0 { format!("… {} more", bytes(cut)) } else { String::new() };
+    let cut = if cut > 0 { say!("… {} more", bytes(cut)) } else { Text::default() };
     // ASCII letters keep their length in lower case, so that places in one text are places in the other.
     let (lower, needle) = (text.to_ascii_lowercase(), find.to_ascii_lowercase());
     let mut pieces = Vec::new();
@@ -84,8 +85,8 @@ struct Rows {
 }
 
 /// Lines as HTML, for a page that grows.
-pub fn rows(rows: Vec<Row>) -> Html {
-    Html::of(&Rows { rows, to: String::new() })
+pub fn rows(rows: Vec<Row>, reader: &Reader) -> Html {
+    Html::of(&Rows { rows, to: String::new() }, reader)
 }
 
 #[derive(Debug, Template)]
@@ -95,10 +96,10 @@ struct Head {
     step: String,
     attempt: u32,
     attempts: Vec<Choice>,
-    state: String,
+    state: Text,
     class: &'static str,
-    times: String,
-    size: String,
+    times: Text,
+    size: Text,
     live: bool,
     find: String,
     matches: String,
@@ -110,7 +111,7 @@ struct Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Choice {
     number: u32,
-    words: String,
+    words: Text,
     chosen: bool,
 }
 
@@ -118,43 +119,43 @@ struct Choice {
 #[template(path = "output.html")]
 struct Output {
     lines: Html,
-    empty: &'static str,
+    empty: Text,
     first: Option<String>,
     earlier: Option<String>,
     later: Option<String>,
     newest: Option<String>,
-    range: String,
+    range: Text,
 }
 
 fn head(snapshot: &Snapshot, about: &About<'_>, counts: &Counts, find: &str, shown: usize) -> Head {
     let zone = Zone::new(&snapshot.timezone);
     let run = about.held.and_then(|v| v.run.steps.get(about.step));
     let newest = run.map_or(about.attempt, |r| r.attempt.max(about.attempt));
-    let words = |number: u32| {
+    let how = |number: u32| {
         let ended = run.and_then(|r| r.history.iter().find(|a| a.attempt == number));
         match (ended, run) {
-            (Some(a), _) => a.exit.in_brief(),
-            (None, Some(r)) if r.attempt == number => r.state.as_str().to_owned(),
-            _ => String::new(),
+            (Some(a), _) => words::exit_in_brief(&a.exit),
+            (None, Some(r)) if r.attempt == number => words::step_state(r.state),
+            _ => Text::default(),
         }
     };
-    let choice = |number| Choice { number, words: words(number), chosen: number == about.attempt };
+    let choice = |number| Choice { number, words: how(number), chosen: number == about.attempt };
     let ended = run.and_then(|r| r.history.iter().find(|a| a.attempt == about.attempt));
     let (state, class, times) = match (ended, run) {
         (Some(a), _) => {
             let lived = span(a.ended_at.duration_since(a.started_at).as_secs());
-            let times = format!("{} – {} ({lived})", zone.full(a.started_at), zone.full(a.ended_at));
-            (a.exit.to_string(), if a.exit.is_success() { "good" } else { "bad" }, times)
+            let times = say!("{} – {} ({})", zone.full(a.started_at), zone.full(a.ended_at), lived);
+            (words::exit(&a.exit), if a.exit.is_success() { "good" } else { "bad" }, times)
         }
         (None, Some(r)) if r.attempt == about.attempt => {
             let since = r.attempt_started_at.or(r.started_at);
             (
-                r.state.as_str().to_owned(),
+                words::step_state(r.state),
                 state_class(r.state),
-                since.map_or_else(String::new, |at| format!("since {}", zone.full(at))),
+                since.map_or_else(Text::default, |at| say!("since {}", zone.full(at))),
             )
         }
-        _ => (String::new(), "quiet", String::new()),
+        _ => (Text::default(), "quiet", Text::default()),
     };
     Head {
         run: about.run.to_string(),
@@ -164,7 +165,7 @@ fn head(snapshot: &Snapshot, about: &About<'_>, counts: &Counts, find: &str, sho
         state,
         class,
         times,
-        size: format!("{} lines, {}", count(counts.total), bytes(counts.bytes)),
+        size: say!("{} lines, {}", count(counts.total), bytes(counts.bytes)),
         live: about.live,
         find: find.to_owned(),
         matches: count(counts.matches),
@@ -174,7 +175,14 @@ fn head(snapshot: &Snapshot, about: &About<'_>, counts: &Counts, find: &str, sho
 }
 
 /// The page.
-pub fn page(snapshot: &Snapshot, about: &About<'_>, lines: Vec<Row>, counts: &Counts, find: &str) -> Vec<Fragment> {
+pub fn page(
+    snapshot: &Snapshot,
+    about: &About<'_>,
+    lines: Vec<Row>,
+    counts: &Counts,
+    find: &str,
+    reader: &Reader,
+) -> Vec<Fragment> {
     let base = format!("/runs/{}/steps/{}/output?attempt={}", about.run, about.step, about.attempt);
     let searching = !find.is_empty();
     let (first, last) = (lines.first().map_or(0, |l| l.number), lines.last().map_or(0, |l| l.number));
@@ -184,18 +192,18 @@ pub fn page(snapshot: &Snapshot, about: &About<'_>, lines: Vec<Row>, counts: &Co
     let later = (!searching && last < counts.total && !about.live).then(|| from(last + 1));
     let head = head(snapshot, about, counts, find, lines.len());
     let empty = match (lines.is_empty(), searching, about.live) {
-        (false, ..) => "",
-        (true, true, _) => "No line holds this text. Upper and lower case of A to Z count as the same.",
-        (true, false, true) => "Nothing was printed yet; lines appear here as they come.",
-        (true, false, false) => "The attempt printed nothing.",
+        (false, ..) => Text::default(),
+        (true, true, _) => say!("No line holds this text. Upper and lower case of A to Z count as the same."),
+        (true, false, true) => say!("Nothing was printed yet; lines appear here as they come."),
+        (true, false, false) => say!("The attempt printed nothing."),
     };
     let range = if searching || lines.is_empty() {
-        String::new()
+        Text::default()
     } else {
-        format!("lines {} to {} of {}", count(first), count(last), count(counts.total))
+        say!("lines {} to {} of {}", count(first), count(last), count(counts.total))
     };
     let output = Output {
-        lines: Html::of(&Rows { rows: lines, to: if searching { base.clone() } else { String::new() } }),
+        lines: Html::of(&Rows { rows: lines, to: if searching { base.clone() } else { String::new() } }, reader),
         empty,
         first: earlier.as_ref().map(|_| from(1)),
         newest: (searching || later.is_some()).then(|| base.clone()),
@@ -203,7 +211,7 @@ pub fn page(snapshot: &Snapshot, about: &About<'_>, lines: Vec<Row>, counts: &Co
         later,
         range,
     };
-    vec![Fragment::new("output-head", &head), Fragment::new("output", &output)]
+    vec![Fragment::new("output-head", &head, reader), Fragment::new("output", &output, reader)]
 }
 
 #[cfg(test)]
@@ -215,7 +223,7 @@ mod tests {
         let row = row(7, "Error: 오류 ERROR <b>", 0, "error");
         let told = |hit: bool, text: &str| (hit, text.to_owned());
         assert_eq!(row.pieces, [told(true, "Error"), told(false, ": 오류 "), told(true, "ERROR"), told(false, " <b>")]);
-        let html = rows(vec![row]).to_string();
+        let html = rows(vec![row], &Reader::default()).to_string();
         assert!(html.contains("<mark>Error</mark>") && html.contains("&#60;b&#62;") && html.contains("id=\"L7\""), "{html}");
     }
 }

@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::dates;
 use super::format::{Zone, count, span, speed};
 use super::gantt::gantt;
 use super::timeline::state_class;
@@ -11,6 +12,7 @@ use crate::daemon::snapshot::RunView;
 use crate::domain::advice::advice;
 use crate::domain::dag::{Dag, Step};
 use crate::domain::run::{Cause, RunState, StepRun};
+use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// The head of a page about a run.
 #[derive(Debug, Template)]
@@ -23,13 +25,13 @@ pub struct Header {
     /// What the DAG says it does.
     pub description: String,
     /// `Friday 20 November 2026`
-    pub date: String,
+    pub date: Text,
     /// State in words.
-    pub state: &'static str,
+    pub state: Text,
     /// Style class of the state.
     pub class: &'static str,
     /// `08:50–16:00 KST`
-    pub window: String,
+    pub window: Text,
     /// Time of day now.
     pub now: String,
     /// Zone of that time.
@@ -63,9 +65,9 @@ pub fn header(snapshot: &Snapshot, view: Option<&RunView>) -> Header {
         dag: "openbell".to_owned(),
         description: String::new(),
         date: zone.long_date(snapshot.now),
-        state: "idle",
+        state: say!("idle"),
         class: "quiet",
-        window: String::new(),
+        window: Text::default(),
         now: zone.time(snapshot.now),
         zone: zone.label(snapshot.now),
         speed: speed_badge(snapshot),
@@ -76,30 +78,30 @@ pub fn header(snapshot: &Snapshot, view: Option<&RunView>) -> Header {
     let mut facts = Vec::new();
     match run.cause {
         Cause::Scheduled => {}
-        Cause::Manual => facts.push(Pair::new("started", "by hand")),
-        Cause::Backfill => facts.push(Pair::new("started", "by a backfill")),
+        Cause::Manual => facts.push(Pair::new(say!("started"), say!("by hand"))),
+        Cause::Backfill => facts.push(Pair::new(say!("started"), say!("by a backfill"))),
     }
     if run.late_by_seconds() > 0 {
-        facts.push(Pair::new("joined late by", span(run.late_by_seconds())));
+        facts.push(Pair::new(say!("joined late by"), span(run.late_by_seconds())));
     }
     if let Some(by) = &run.cancelled_by {
-        facts.push(Pair::new("cancelled by", by));
+        facts.push(Pair::new(say!("cancelled by"), by));
     }
     if let Some(at) = run.finished_at {
-        facts.push(Pair::new("ended", zone.full(at)));
+        facts.push(Pair::new(say!("ended"), zone.full(at)));
     }
     facts.extend(run.params.iter().map(|(key, value)| Pair::new(key, value)));
     let open = zone.minute(run.window.open_at);
     let window = match run.window.close_at {
-        Some(close) => format!("{open}–{} {}", zone.minute(close), zone.label(close)),
-        None => format!("from {open} {}", zone.label(run.window.open_at)),
+        Some(close) => Text::plain(format!("{open}–{} {}", zone.minute(close), zone.label(close))),
+        None => say!("from {} {}", open, zone.label(run.window.open_at)),
     };
     Header {
         id: run.id.to_string(),
         dag: run.dag.name.to_string(),
         description: run.dag.description.clone(),
-        date: run.session_date.strftime("%A %-d %B %Y").to_string(),
-        state: run.state.as_str(),
+        date: dates::long(run.session_date),
+        state: words::run_state(run.state),
         class: run_class(run.state),
         window,
         facts,
@@ -139,9 +141,9 @@ pub struct StepRow {
     /// Name.
     pub name: String,
     /// Kind in words.
-    pub kind: &'static str,
+    pub kind: Text,
     /// State in words.
-    pub state: &'static str,
+    pub state: Text,
     /// Style class of the state.
     pub class: &'static str,
     /// Number of the newest attempt; 0 before the first.
@@ -155,9 +157,9 @@ pub struct StepRow {
     /// When it was over.
     pub stopped: String,
     /// How the last attempt ended, without the reason.
-    pub exit: String,
+    pub exit: Text,
     /// Why it stands where it stands, if that says more than how it ended.
-    pub reason: String,
+    pub reason: Text,
     /// What was noticed of the attempt.
     pub notice: String,
     /// What to do about a bad end.
@@ -180,50 +182,50 @@ pub struct Attempt {
     /// `09:00:12–11:32:47`
     pub times: String,
     /// How long it lived.
-    pub lived: String,
+    pub lived: Text,
     /// How it ended.
-    pub exit: String,
+    pub exit: Text,
     /// It ended well.
     pub fine: bool,
 }
 
 fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::Timestamp) -> StepRow {
     let time = |at: Option<jiff::Timestamp>| at.map_or_else(|| "–".to_owned(), |at| zone.time(at));
-    let mut reason = run.reason.clone().unwrap_or_default();
-    let told = reason.clone();
+    let told = run.reason.clone().unwrap_or_default();
+    let mut why = vec![Text::plain(told.clone())];
     if let Some(until) = run.not_before.filter(|until| *until > now) {
-        reason = format!("waits until {}: {reason}", zone.time(until));
+        why = vec![say!("waits until {}: {}", zone.time(until), told)];
     }
     // What the step says of itself, unless that is its reason.
     let trouble = view.statuses.get(&step.name).and_then(|s| s.degraded.as_ref());
-    if let Some(trouble) = trouble.filter(|t| told.is_empty() || !t.contains(&told)) {
-        reason = if reason.is_empty() { trouble.clone() } else { format!("{reason}; {trouble}") };
-    }
-    if run.killed && !reason.contains("killed") {
-        reason.push_str(if reason.is_empty() { "had to be killed" } else { "; had to be killed" });
+    let trouble = trouble.filter(|t| told.is_empty() || !t.contains(&told));
+    why.extend(trouble.map(|t| Text::plain(t.clone())));
+    if run.killed && !told.contains("killed") && !trouble.is_some_and(|t| t.contains("killed")) {
+        why.push(say!("had to be killed"));
     }
     if run.missed_rounds > 0 {
-        let missed = format!("{} rounds missed", count(run.missed_rounds.into()));
-        reason = if reason.is_empty() { missed } else { format!("{reason}; {missed}") };
+        why.push(say!("{} rounds missed", count(run.missed_rounds.into())));
     }
-    let exit = run.history.last().map_or_else(|| "–".to_owned(), |a| a.exit.in_brief());
-    if reason == exit {
-        reason.clear();
+    let mut reason = Text::joined("; ", why);
+    let exit = run.history.last().map_or_else(|| Text::plain("–"), |a| words::exit_in_brief(&a.exit));
+    if reason.to_string() == exit.to_string() {
+        reason = Text::default();
     }
     let history = run.history.iter().rev().map(|a| Attempt {
         number: a.attempt,
         times: format!("{}–{}", zone.time(a.started_at), zone.time(a.ended_at)),
         lived: span(a.ended_at.duration_since(a.started_at).as_secs()),
-        exit: a.exit.to_string(),
+        exit: words::exit(&a.exit),
         fine: a.exit.is_success(),
     });
-    let facts = view.statuses.get(&step.name).map(|s| {
-        s.facts.iter().filter(|(_, v)| !v.is_object()).map(|(k, v)| Pair::new(k.replace('_', " "), zone.value(v))).collect()
-    });
+    let facts = view
+        .statuses
+        .get(&step.name)
+        .map(|s| s.facts.iter().filter(|(_, v)| !v.is_object()).map(|(k, v)| Pair::new(words::fact(k), zone.value(v))).collect());
     StepRow {
         name: step.name.to_string(),
-        kind: step.kind.as_str(),
-        state: run.state.as_str(),
+        kind: words::step_kind(step.kind),
+        state: words::step_state(run.state),
         class: state_class(run.state),
         attempt: run.attempt,
         retries: run.retries_used,
@@ -263,13 +265,13 @@ pub fn steps(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Steps {
 }
 
 /// The page of a run.
-pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Vec<Fragment> {
+pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str, reader: &Reader) -> Vec<Fragment> {
     let id = view.run.id.to_string();
     vec![
-        Fragment::new("header", &header(snapshot, Some(view))),
-        Fragment::new("timeline", &gantt(snapshot, view)),
-        Fragment::new("steps", &steps(snapshot, view, csrf)),
-        Fragment::new("actions", &Actions { id, open: !view.run.state.is_terminal(), csrf: csrf.to_owned() }),
+        Fragment::new("header", &header(snapshot, Some(view)), reader),
+        Fragment::new("timeline", &gantt(snapshot, view), reader),
+        Fragment::new("steps", &steps(snapshot, view, csrf), reader),
+        Fragment::new("actions", &Actions { id, open: !view.run.state.is_terminal(), csrf: csrf.to_owned() }, reader),
     ]
 }
 
@@ -292,9 +294,9 @@ mod tests {
         let snapshot = fixture::snapshot();
         let table = steps(&snapshot, &snapshot.runs[0], "token");
         let collector = table.rows.iter().find(|r| r.name == "collector").expect("a row");
-        assert_eq!((collector.attempt, collector.exit.as_str()), (2, "exit code 1"));
+        assert!(collector.attempt == 2 && collector.exit == "exit code 1");
         assert_eq!(collector.history[0].times, "08:50:01–10:42:10");
-        assert!(collector.facts.contains(&Pair::new("frames", "3,871")), "{collector:?}");
+        assert!(collector.facts.contains(&Pair::new(say!("frames"), "3,871")), "{collector:?}");
     }
 
     #[test]
@@ -310,14 +312,14 @@ mod tests {
             steps(&snapshot, &snapshot.runs[0], "token").rows.into_iter().find(|r| r.name == "collector").expect("a row")
         };
         let greedy = row(Exit::OutOfMemory, "out of memory", false);
-        assert_eq!((greedy.exit.as_str(), greedy.reason.as_str()), ("out of memory", ""));
+        assert!(greedy.exit == "out of memory" && greedy.reason.is_empty());
         assert!(greedy.advice.contains("more memory") && greedy.notice.contains("64 MiB"), "{greedy:?}");
         let why = "could not be started: image \"x:1\" is not on the engine; build it";
         let missing = row(Exit::NotStarted("image \"x:1\" is not on the engine; build it".into()), why, false);
-        assert_eq!((missing.exit.as_str(), missing.reason.as_str()), ("could not be started", why));
+        assert!(missing.exit == "could not be started" && missing.reason == why);
         let deaf = row(Exit::Signal(9), "timed out after 4s, ignored SIGTERM for 1s, and was killed", true);
         assert_eq!(deaf.reason, "timed out after 4s, ignored SIGTERM for 1s, and was killed");
-        let html = Fragment::new("steps", &steps(&snapshot, &snapshot.runs[0], "token")).html;
+        let html = Fragment::new("steps", &steps(&snapshot, &snapshot.runs[0], "token"), &Reader::default()).html;
         for text in ["ignored SIGTERM for 1s", "timeout:", "printed more than 64 MiB"] {
             assert!(html.as_str().contains(text), "{text} in {html}");
         }

@@ -13,6 +13,7 @@ use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::dag::{AlertKind, Step, StepKind};
 use crate::domain::run::{StepRun, StepState};
+use crate::web::reader::{Text, filters, say, words};
 
 /// A share of the track's width.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,9 +64,9 @@ pub struct Row {
     /// Its name.
     pub name: String,
     /// Its kind in words.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Its state in words.
-    pub state: &'static str,
+    pub state: Text,
     /// Its state as the page's style class.
     pub class: &'static str,
     /// Coloured pieces.
@@ -73,7 +74,7 @@ pub struct Row {
     /// Restarts and rounds.
     pub marks: Vec<Mark>,
     /// What a reader should know in a few words.
-    pub note: String,
+    pub note: Text,
 }
 
 /// A coloured piece of a bar.
@@ -86,7 +87,7 @@ pub struct Segment {
     /// Style class: `starting`, `ready`, `degraded`, `stopping`, `waiting`, `running`, `done`, `bad`, `rounds`, `stall`.
     pub class: &'static str,
     /// Shown on hover.
-    pub title: String,
+    pub title: Text,
 }
 
 /// A moment on a bar.
@@ -97,7 +98,7 @@ pub struct Mark {
     /// Style class: `restart`, `round`, `round-bad`, `round-late`.
     pub class: &'static str,
     /// Shown on hover.
-    pub title: String,
+    pub title: Text,
 }
 
 /// The page's style class of a step state.
@@ -139,7 +140,7 @@ impl Scale {
         Percent((at.duration_since(self.from).as_secs_f64() / self.seconds * 100.0).clamp(0.0, 100.0))
     }
 
-    pub(super) fn piece(&self, from: Timestamp, to: Timestamp, class: &'static str, title: String) -> Segment {
+    pub(super) fn piece(&self, from: Timestamp, to: Timestamp, class: &'static str, title: Text) -> Segment {
         let (x, end) = (self.at(from), self.at(to.max(from)));
         // Wide enough to be seen, without running off the right edge.
         let width = (end.0 - x.0).max(0.35);
@@ -225,8 +226,8 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
     alerts.sort_by_key(|a| a.at);
     let mut open: Vec<(&str, Timestamp)> = Vec::new();
     let mut found = Vec::new();
-    let mut close = |from: Timestamp, to: Timestamp, word: &str| {
-        let title = format!("stalled {}–{} ({word})", zone.minute(from), zone.minute(to));
+    let mut close = |from: Timestamp, to: Timestamp, word: Text| {
+        let title = say!("stalled {}–{} ({})", zone.minute(from), zone.minute(to), word);
         found.push(scale.piece(from, to, "stall", title));
     };
     for alert in alerts {
@@ -235,7 +236,7 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
             AlertKind::Recovered => {
                 if let Some(at) = open.iter().position(|(rule, _)| *rule == alert.rule) {
                     let (_, from) = open.remove(at);
-                    close(from, alert.at, "recovered");
+                    close(from, alert.at, say!("recovered"));
                 }
             }
             _ => {}
@@ -243,7 +244,7 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
     }
     let stopped = findings::freshness(view).and_then(|f| f.since);
     for (_, from) in open {
-        close(stopped.map_or(from, |at| at.min(from)), now, "still open");
+        close(stopped.map_or(from, |at| at.min(from)), now, say!("still open"));
     }
     found
 }
@@ -257,18 +258,34 @@ fn row(step: &Step, run: &StepRun, now: Timestamp, scale: &Scale, zone: &Zone, s
     let segments = pieces
         .into_iter()
         .map(|(from, to, class)| {
-            let title = format!("{} {class} {}–{}", step.name, zone.time(from), zone.time(to));
+            let title = say!("{} {} {}–{}", step.name, piece(class), zone.time(from), zone.time(to));
             scale.piece(from, to, class, title)
         })
         .collect();
     Row {
         name: step.name.to_string(),
-        kind: step.kind.as_str(),
-        state: run.state.as_str(),
+        kind: words::step_kind(step.kind),
+        state: words::step_state(run.state),
         class: state_class(run.state),
         segments,
         marks: marks(step, run, scale, zone, stalls),
         note: note(step, run, now, zone),
+    }
+}
+
+/// A piece's style class in words.
+fn piece(class: &'static str) -> Text {
+    match class {
+        "starting" => say!("starting"),
+        "ready" => say!("ready"),
+        "degraded" => say!("degraded"),
+        "stopping" => say!("stopping"),
+        "waiting" => say!("waiting"),
+        "running" => say!("running"),
+        "done" => say!("done"),
+        "bad" => say!("failed"),
+        "rounds" => say!("rounds"),
+        other => Text::plain(other),
     }
 }
 
@@ -364,7 +381,7 @@ fn marks(step: &Step, run: &StepRun, scale: &Scale, zone: &Zone, stalls: &[Segme
         .enumerate()
         .filter_map(|(nth, attempt)| {
             let x = scale.at(attempt.ended_at);
-            let title = format!("attempt {} ended {}: {}", attempt.attempt, zone.time(attempt.ended_at), attempt.exit);
+            let title = say!("attempt {} ended {}: {}", attempt.attempt, zone.time(attempt.ended_at), words::exit(&attempt.exit));
             let class = match step.kind {
                 StepKind::Check if !attempt.exit.is_success() => "round-bad",
                 StepKind::Check if in_stall(x) => "round-late",
@@ -378,26 +395,26 @@ fn marks(step: &Step, run: &StepRun, scale: &Scale, zone: &Zone, stalls: &[Segme
         .collect()
 }
 
-fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> String {
+fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> Text {
     let until = |at: Timestamp| span(at.duration_since(now).max(SignedDuration::ZERO).as_secs());
     match (run.state, run.next_at) {
-        (StepState::Waiting, Some(at)) if step.kind == StepKind::Check => return format!("next round {}", zone.minute(at)),
-        (StepState::Waiting, Some(at)) => return format!("again in {}", until(at)),
+        (StepState::Waiting, Some(at)) if step.kind == StepKind::Check => return say!("next round {}", zone.minute(at)),
+        (StepState::Waiting, Some(at)) => return say!("again in {}", until(at)),
         _ => {}
     }
     if let Some(reason) = &run.reason {
-        return reason.clone();
+        return Text::plain(reason.clone());
     }
     let restarts = run.attempt.saturating_sub(1);
     match (step.kind, run.state) {
-        (StepKind::Service, state) if state.is_alive() && restarts == 1 => "restarted once".to_owned(),
-        (StepKind::Service, state) if state.is_alive() && restarts > 1 => format!("restarted {restarts} times"),
-        (StepKind::Teardown, StepState::Pending) => "runs at close".to_owned(),
+        (StepKind::Service, state) if state.is_alive() && restarts == 1 => say!("restarted once"),
+        (StepKind::Service, state) if state.is_alive() && restarts > 1 => say!("restarted {} times", restarts),
+        (StepKind::Teardown, StepState::Pending) => say!("runs at close"),
         (_, StepState::Pending) if !step.needs.is_empty() => {
-            format!("waits for {}", step.needs.iter().map(|n| n.step.as_str()).collect::<Vec<_>>().join(", "))
+            say!("waits for {}", step.needs.iter().map(|n| n.step.as_str()).collect::<Vec<_>>().join(", "))
         }
-        (_, state) if state.is_terminal() => run.stopped_at.map(|at| format!("ended {}", zone.time(at))).unwrap_or_default(),
-        _ => String::new(),
+        (_, state) if state.is_terminal() => run.stopped_at.map(|at| say!("ended {}", zone.time(at))).unwrap_or_default(),
+        _ => Text::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Fragment, Pair};
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::dag::AlertKind;
+use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// Alerts shown on the page.
 const ALERTS: usize = 12;
@@ -51,9 +52,9 @@ pub struct Alerts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlertRow {
     /// Time of day, with the date when it is another day's.
-    pub at: String,
+    pub at: Text,
     /// Kind in words.
-    pub kind: &'static str,
+    pub kind: Text,
     /// Style class of the kind.
     pub class: &'static str,
     /// The rule, when it is not the kind itself.
@@ -63,7 +64,7 @@ pub struct AlertRow {
     /// One line.
     pub summary: String,
     /// State of its mail.
-    pub mail: &'static str,
+    pub mail: Text,
 }
 
 pub(super) fn alert_class(kind: AlertKind) -> &'static str {
@@ -85,13 +86,13 @@ pub fn alerts(snapshot: &Snapshot) -> Alerts {
     let zone = Zone::new(&snapshot.timezone);
     let today = snapshot.today().map(|v| &v.run.id);
     let rows = snapshot.alerts.iter().take(ALERTS).map(|a| AlertRow {
-        at: if Some(&a.run) == today { zone.time(a.at) } else { zone.day_minute(a.at) },
-        kind: a.kind.as_str(),
+        at: if Some(&a.run) == today { Text::plain(zone.time(a.at)) } else { zone.day_minute(a.at) },
+        kind: words::alert_kind(a.kind),
         class: alert_class(a.kind),
         rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
         run: a.run.to_string(),
         summary: a.summary.clone(),
-        mail: a.mail,
+        mail: words::mail(a.mail),
     });
     Alerts { rows: rows.collect(), more: snapshot.alerts.len().saturating_sub(ALERTS), zone: zone.label(snapshot.now) }
 }
@@ -135,9 +136,9 @@ pub struct Reconciliation {
     /// Shares that were never received.
     pub shares: String,
     /// What the comparison of averages found.
-    pub averages: String,
+    pub averages: Text,
     /// Why there is nothing to show yet.
-    pub pending: &'static str,
+    pub pending: Text,
 }
 
 /// A gap in exchange volume.
@@ -146,9 +147,9 @@ pub struct GapRow {
     /// Symbol.
     pub symbol: String,
     /// From where.
-    pub from: String,
+    pub from: Text,
     /// To where.
-    pub to: String,
+    pub to: Text,
     /// How many shares.
     pub shares: String,
 }
@@ -160,9 +161,9 @@ pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
     let result = step.and_then(|(_, run)| run.result.as_ref());
     let Some(report) = findings::reconciliation(view) else {
         let pending = match (step, result) {
-            (None, _) => "This DAG has no reconcile step.",
-            (_, Some(_)) => "The reconcile step returned something this page cannot read; its output shows it.",
-            _ => "Runs at close: every id of the day is compared across spool, log, raw, index and objects.",
+            (None, _) => say!("This DAG has no reconcile step."),
+            (_, Some(_)) => say!("The reconcile step returned something this page cannot read; its output shows it."),
+            _ => say!("Runs at close: every id of the day is compared across spool, log, raw, index and objects."),
         };
         return Reconciliation {
             done: false,
@@ -170,19 +171,19 @@ pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
             gaps: Vec::new(),
             more: 0,
             shares: String::new(),
-            averages: String::new(),
+            averages: Text::default(),
             pending,
         };
     };
     let row = |g: &Gap| GapRow {
         symbol: g.symbol.clone(),
-        from: if g.from.is_null() { "the open".to_owned() } else { zone.value(&g.from) },
+        from: if g.from.is_null() { say!("the open") } else { zone.value(&g.from) },
         to: zone.value(&g.to),
         shares: count(g.shares.max(0).unsigned_abs()),
     };
     let averages = match report.vwap {
-        findings::Averages { checked: 0, .. } => String::new(),
-        v => format!(
+        findings::Averages { checked: 0, .. } => Text::default(),
+        v => say!(
             "The average price of {} of {} symbols without gaps equals the exchange's own.",
             count(v.equal),
             count(v.checked)
@@ -195,27 +196,27 @@ pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
         more: report.gaps.len().saturating_sub(GAPS),
         shares: count(findings::shares(&report)),
         averages,
-        pending: "",
+        pending: Text::default(),
     }
 }
 
 /// The page.
-pub fn page(snapshot: &Snapshot) -> Vec<Fragment> {
+pub fn page(snapshot: &Snapshot, reader: &Reader) -> Vec<Fragment> {
     let view = snapshot.today();
     let mut fragments = vec![
-        Fragment::new("header", &header(snapshot, view)),
-        Fragment::new("verdict", &verdict(snapshot)),
-        Fragment::new("problems", &problems(snapshot)),
+        Fragment::new("header", &header(snapshot, view), reader),
+        Fragment::new("verdict", &verdict(snapshot), reader),
+        Fragment::new("problems", &problems(snapshot), reader),
     ];
     if let Some(view) = view {
-        fragments.push(Fragment::new("hops", &hops(snapshot, view)));
-        fragments.push(Fragment::new("lights", &lights(snapshot, view)));
-        fragments.push(Fragment::new("timeline", &timeline(snapshot, view)));
+        fragments.push(Fragment::new("hops", &hops(snapshot, view), reader));
+        fragments.push(Fragment::new("lights", &lights(snapshot, view), reader));
+        fragments.push(Fragment::new("timeline", &timeline(snapshot, view), reader));
     }
-    fragments.push(Fragment::new("alerts", &alerts(snapshot)));
-    fragments.push(Fragment::new("dead-letters", &dead_letters(snapshot)));
+    fragments.push(Fragment::new("alerts", &alerts(snapshot), reader));
+    fragments.push(Fragment::new("dead-letters", &dead_letters(snapshot), reader));
     if let Some(view) = view {
-        fragments.push(Fragment::new("reconciliation", &reconciliation(snapshot, view)));
+        fragments.push(Fragment::new("reconciliation", &reconciliation(snapshot, view), reader));
     }
     fragments
 }
@@ -242,9 +243,9 @@ mod tests {
         for status in snapshot.runs[0].statuses.values_mut() {
             status.facts.insert(evil.to_owned(), evil.into());
         }
-        let mut fragments = page(&snapshot);
-        fragments.extend(super::super::run::page(&snapshot, &snapshot.runs[0], "token"));
-        fragments.extend(super::super::dags::page(&snapshot, "token"));
+        let mut fragments = page(&snapshot, &Reader::default());
+        fragments.extend(super::super::run::page(&snapshot, &snapshot.runs[0], "token", &Reader::default()));
+        fragments.extend(super::super::dags::page(&snapshot, "token", &Reader::default()));
         for fragment in fragments {
             assert!(!fragment.html.as_str().contains("<script"), "{}", fragment.id);
             assert!(!fragment.html.as_str().contains("style=\""), "inline styles are forbidden by the page's own policy");

@@ -10,6 +10,7 @@ use crate::steps::dead_letter::topic_of;
 use crate::web::data::kept::Reading;
 use crate::web::data::records::{Look, Peek, Seen, Shown};
 use crate::web::data::topics::{TopicFacts, Topics};
+use crate::web::reader::{Reader, Text, ToText, filters, say};
 
 /// All topics.
 #[derive(Debug, Template)]
@@ -27,7 +28,7 @@ struct Row {
     partitions: usize,
     records: String,
     rate: String,
-    newest: String,
+    newest: Text,
     dead_letters: Option<Pair>,
     groups: Vec<Lag>,
 }
@@ -51,7 +52,7 @@ fn dead_letters(topics: &Topics, name: &str) -> Option<Pair> {
 }
 
 /// The page of all topics.
-pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Topics>) -> Vec<Fragment> {
+pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Topics>, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let empty = Topics::default();
     let topics = reading.value.as_ref().map_or(&empty, |(_, topics)| topics.as_ref());
@@ -61,13 +62,13 @@ pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Topics>) -> Vec<Fragme
         partitions: facts.topic.partitions.len(),
         records: count(facts.records()),
         rate: snapshot.gauges.rates.get(&facts.topic.name).map_or_else(|| "–".to_owned(), |r| rate(*r)),
-        newest: facts.newest().map_or_else(|| "no record".to_owned(), |at| zone.full(at)),
+        newest: facts.newest().map_or_else(|| say!("no record"), |at| Text::plain(zone.full(at))),
         dead_letters: dead_letters(topics, &facts.topic.name),
         groups: facts.groups.iter().map(|(group, positions)| lag(facts, group, positions)).collect(),
     };
     let list =
         List { rows: topics.topics.iter().map(row).collect(), zone: zone.label(snapshot.now), read: reading.value.is_some() };
-    vec![head("Topics", Vec::new(), "/topics".to_owned(), reading, &zone), Fragment::new("topics", &list)]
+    vec![head(&say!("Topics"), Vec::new(), "/topics".to_owned(), reading, &zone, reader), Fragment::new("topics", &list, reader)]
 }
 
 /// One topic.
@@ -88,7 +89,7 @@ struct PartitionRow {
     start: String,
     end: String,
     records: String,
-    newest: String,
+    newest: Text,
 }
 
 #[derive(Debug)]
@@ -100,7 +101,7 @@ struct GroupTable {
 #[derive(Debug)]
 struct Position {
     partition: usize,
-    next: String,
+    next: Text,
     lag: String,
     behind: bool,
 }
@@ -114,11 +115,11 @@ struct Records {
     choices: Vec<Choice>,
     from: String,
     limit: usize,
-    holds: String,
+    holds: Text,
     rows: Vec<RecordRow>,
     earlier: Option<String>,
     later: Option<String>,
-    trouble: Option<String>,
+    trouble: Option<Text>,
 }
 
 /// A partition that can be chosen.
@@ -133,10 +134,10 @@ struct Choice {
 pub(crate) struct RecordRow {
     pub(crate) offset: u64,
     pub(crate) time: String,
-    pub(crate) key: String,
+    pub(crate) key: Text,
     pub(crate) value: String,
     pub(crate) short: String,
-    pub(crate) format: &'static str,
+    pub(crate) format: Text,
     pub(crate) size: String,
     pub(crate) cut: bool,
     pub(crate) headers: Vec<Pair>,
@@ -144,18 +145,18 @@ pub(crate) struct RecordRow {
 }
 
 /// Words for a format.
-fn format(shown: &Shown) -> &'static str {
+fn format(shown: &Shown) -> Text {
     match shown.format {
-        crate::web::data::records::Format::Json => "JSON",
-        crate::web::data::records::Format::Text => "text",
-        crate::web::data::records::Format::Hex => "hex",
+        crate::web::data::records::Format::Json => Text::plain("JSON"),
+        crate::web::data::records::Format::Text => say!("text"),
+        crate::web::data::records::Format::Hex => say!("hex"),
     }
 }
 
 /// Bytes in one line: hex is said to be so, and what is cut ends in dots.
 pub(crate) fn one_line(shown: &Shown) -> String {
     let dots = if shown.cut { "…" } else { "" };
-    let hex = if format(shown) == "hex" { "hex " } else { "" };
+    let hex = if shown.format == crate::web::data::records::Format::Hex { "hex " } else { "" };
     format!("{hex}{}{dots}", shown.text)
 }
 
@@ -167,7 +168,7 @@ pub(crate) fn record(seen: &Seen, zone: &Zone) -> RecordRow {
     RecordRow {
         offset: seen.offset,
         time: zone.full(seen.time),
-        key: seen.key.as_ref().map_or_else(|| "no key".to_owned(), one_line),
+        key: seen.key.as_ref().map_or_else(|| say!("no key"), |key| Text::plain(one_line(key))),
         short: if short.len() < line.len() { format!("{short}…") } else { short },
         value: seen.value.pretty(),
         format: format(&seen.value),
@@ -187,7 +188,7 @@ fn records(look: &Look, partitions: usize, reading: &Reading<Peek>, zone: &Zone)
         choices: (0..partitions).map(|number| Choice { number, chosen: number == look.partition as usize }).collect(),
         from: look.from.map_or_else(String::new, |f| f.to_string()),
         limit: look.limit,
-        holds: "–".to_owned(),
+        holds: Text::plain("–"),
         rows: Vec::new(),
         earlier: None,
         later: None,
@@ -197,8 +198,8 @@ fn records(look: &Look, partitions: usize, reading: &Reading<Peek>, zone: &Zone)
     if let Some((_, peek)) = &reading.value {
         let first = peek.records.first().map_or(peek.range.end, |r| r.offset);
         shown.holds = match peek.range.end.saturating_sub(peek.range.start) {
-            0 => "no records".to_owned(),
-            n => format!("{} records, offsets {} to {}", count(n), peek.range.start, peek.range.end.saturating_sub(1)),
+            0 => say!("no records"),
+            n => say!("{} records, offsets {} to {}", count(n), peek.range.start, peek.range.end.saturating_sub(1)),
         };
         shown.rows = peek.records.iter().rev().map(|r| record(r, zone)).collect();
         shown.earlier = (first > peek.range.start).then(|| at(first.saturating_sub(look.limit as u64).max(peek.range.start)));
@@ -216,6 +217,7 @@ pub(crate) fn one(
     facts: &TopicFacts,
     look: &Look,
     peek: &Reading<Peek>,
+    reader: &Reader,
 ) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let name = &facts.topic.name;
@@ -225,7 +227,7 @@ pub(crate) fn one(
         start: count(range.start),
         end: count(range.end),
         records: count(range.end.saturating_sub(range.start)),
-        newest: newest.map_or_else(|| "no record".to_owned(), |at| zone.full(at)),
+        newest: newest.map_or_else(|| say!("no record"), |at| Text::plain(zone.full(at))),
     });
     let groups = facts.groups.iter().map(|(group, positions)| GroupTable {
         total: lag(facts, group, positions),
@@ -234,7 +236,7 @@ pub(crate) fn one(
             .enumerate()
             .map(|(partition, next)| {
                 let behind = facts.lag(partition, *next);
-                let next = next.map_or_else(|| "nothing committed".to_owned(), count);
+                let next = next.map_or_else(|| say!("nothing committed"), |n| Text::plain(count(n)));
                 Position { partition, next, lag: count(behind), behind: behind > 0 }
             })
             .collect(),
@@ -242,10 +244,10 @@ pub(crate) fn one(
     let rate = snapshot.gauges.rates.get(name).map_or_else(|| "–".to_owned(), |r| rate(*r));
     let page = One {
         facts: vec![
-            Pair::new("records", count(facts.records())),
-            Pair::new("partitions", facts.topic.partitions.len().to_string()),
-            Pair::new("rate over a minute", rate),
-            Pair::new("newest record", facts.newest().map_or_else(|| "none".to_owned(), |at| zone.full(at))),
+            Pair::new(say!("records"), count(facts.records())),
+            Pair::new(say!("partitions"), facts.topic.partitions.len().to_string()),
+            Pair::new(say!("rate over a minute"), rate),
+            Pair::new(say!("newest record"), facts.newest().map_or_else(|| say!("none"), |at| Text::plain(zone.full(at)))),
         ],
         dead_letters: dead_letters(topics, name).filter(|_| topics.find(&topic_of(name)).is_some()),
         name: name.clone(),
@@ -253,14 +255,14 @@ pub(crate) fn one(
         partitions: partitions.collect(),
         groups: groups.collect(),
     };
-    let back = vec![Pair::new("Topics", "/topics")];
+    let back = vec![Pair::new(say!("Topics"), "/topics")];
     let address = match look.from {
         Some(from) => format!("/topics/{}?partition={}&from={from}&limit={}", part(name), look.partition, look.limit),
         None => format!("/topics/{}?partition={}&limit={}", part(name), look.partition, look.limit),
     };
     vec![
-        head(name, back, address, reading, &zone),
-        Fragment::new("topic", &page),
-        Fragment::new("records", &records(look, facts.topic.partitions.len(), peek, &zone)),
+        head(&name.to_text(), back, address, reading, &zone, reader),
+        Fragment::new("topic", &page, reader),
+        Fragment::new("records", &records(look, facts.topic.partitions.len(), peek, &zone), reader),
     ]
 }

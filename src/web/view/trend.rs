@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::format::Zone;
 use super::timeline::Scale;
+use crate::web::reader::{Text, say};
 
 /// Height of the chart's box, in its own units; its width is 100.
 const HEIGHT: f64 = 20.0;
@@ -21,15 +22,15 @@ pub type Series = Vec<(Timestamp, f64)>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trend {
     /// What it shows.
-    pub label: &'static str,
+    pub label: Text,
     /// Style class: `arriving`, `late`.
     pub class: &'static str,
     /// An area, as an SVG path; the highest peaks are cut off.
     pub path: String,
     /// The largest sample and its time: `most 88.1 at 09:01`.
-    pub most: String,
+    pub most: Text,
     /// What it shows, for who cannot see it.
-    pub words: String,
+    pub words: Text,
 }
 
 /// How much a count grew a second, from sample to sample. A count that fell began anew.
@@ -58,7 +59,7 @@ pub fn behind(first: &Series, second: &Series) -> Series {
 
 /// Draws samples; none where there is nothing to see.
 pub(super) fn draw(
-    label: &'static str,
+    label: Text,
     class: &'static str,
     samples: &Series,
     scale: &Scale,
@@ -92,8 +93,8 @@ pub(super) fn draw(
     if let Some((_, last)) = pen {
         let _ = write!(path, "L{last:.2} {HEIGHT}Z");
     }
-    let most = format!("most {} at {}", figure(top), zone.minute(top_at));
-    let words = format!("{label}: {most}");
+    let most = say!("most {} at {}", figure(top), zone.minute(top_at));
+    let words = Text::joined(": ", vec![label.clone(), most.clone()]);
     Some(Trend { label, class, path, most, words })
 }
 
@@ -129,7 +130,7 @@ mod tests {
     fn a_day_with_a_break_is_two_areas_and_a_calm_one_is_nothing() {
         let snapshot = fixture::snapshot();
         let (scale, zone) = (Scale::of(&snapshot.runs[0], snapshot.now), Zone::new("Asia/Seoul"));
-        let drawn = |samples: &Series| draw("behind", "late", samples, &scale, &zone, |n| format!("{n}"));
+        let drawn = |samples: &Series| draw(say!("behind"), "late", samples, &scale, &zone, |n| format!("{n}"));
         let samples = vec![(at("07:00:00"), 99.0), (at("09:00:00"), 1.0), (at("09:01:00"), 4.0), (at("11:00:00"), 2.0)];
         let trend = drawn(&samples).expect("a chart");
         assert_eq!(trend.words, "behind: most 4 at 09:01");

@@ -4,9 +4,11 @@ use askama::Template;
 
 use super::findings::{self, HOPS, built_in, shares};
 use super::format::{Zone, count};
+use super::freshness;
 use crate::daemon::Snapshot;
 use crate::daemon::snapshot::RunView;
 use crate::domain::run::{RunState, StepState};
+use crate::web::reader::{Text, say};
 
 /// The sentence, with what stands behind it.
 #[derive(Debug, Clone, PartialEq, Template)]
@@ -15,9 +17,9 @@ pub struct Verdict {
     /// Style class: `good`, `busy`, `warn`, `bad`, `quiet`.
     pub level: &'static str,
     /// The sentence.
-    pub title: String,
+    pub title: Text,
     /// Everything that is wrong, worst first.
-    pub details: Vec<String>,
+    pub details: Vec<Text>,
 }
 
 /// Judges a snapshot. Pure: the same snapshot gives the same sentence.
@@ -26,17 +28,18 @@ pub fn verdict(snapshot: &Snapshot) -> Verdict {
     let Some(view) = snapshot.today() else { return nothing(snapshot, &zone) };
     let (mut bad, mut warn) = (Vec::new(), Vec::new());
     for (store, said) in &snapshot.gauges.unreachable {
-        bad.push(format!("{store} does not answer: {said}"));
+        bad.push(say!("{} does not answer: {}", store, said));
     }
     for (name, step) in &view.run.steps {
-        let why = step.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-        warn.extend(step.notice.as_ref().map(|notice| format!("step {name}: {notice}")));
+        let with_why = |text: Text| Text::joined(": ", vec![text, Text::plain(step.reason.clone().unwrap_or_default())]);
+        warn.extend(step.notice.as_ref().map(|notice| say!("step {}: {}", name, notice)));
         match step.state {
-            StepState::Failed | StepState::UpstreamFailed => bad.push(format!("step {name} {}{why}", words(step.state))),
-            StepState::Degraded => warn.push(format!("step {name} is degraded{why}")),
+            StepState::Failed => bad.push(with_why(say!("step {} failed", name))),
+            StepState::UpstreamFailed => bad.push(with_why(say!("step {} cannot run", name))),
+            StepState::Degraded => warn.push(with_why(say!("step {} is degraded", name))),
             StepState::Running => {
                 let wait = step.not_before.filter(|until| *until > snapshot.now);
-                warn.extend(wait.map(|until| format!("step {name} waits until {}{why}", zone.time(until))));
+                warn.extend(wait.map(|until| with_why(say!("step {} waits until {}", name, zone.time(until)))));
             }
             _ => {}
         }
@@ -47,43 +50,41 @@ pub fn verdict(snapshot: &Snapshot) -> Verdict {
     }
 }
 
-fn words(state: StepState) -> &'static str {
-    match state {
-        StepState::UpstreamFailed => "cannot run",
-        other => other.as_str(),
-    }
+fn waiting(n: u64) -> Text {
+    if n == 1 { say!("1 dead letter is waiting") } else { say!("{} dead letters are waiting", count(n)) }
 }
 
-fn letters(n: u64, state: &str) -> String {
-    if n == 1 { format!("1 dead letter is {state}") } else { format!("{} dead letters are {state}", count(n)) }
+fn kept(n: u64) -> Text {
+    if n == 1 { say!("1 dead letter is kept") } else { say!("{} dead letters are kept", count(n)) }
 }
 
 fn nothing(snapshot: &Snapshot, zone: &Zone) -> Verdict {
     let soonest =
         snapshot.dags.iter().filter(|d| !d.paused).filter_map(|d| Some((d.next.first()?, d))).min_by_key(|(w, _)| w.open_at);
     let details = match soonest {
-        Some((window, dag)) => vec![format!("Next: {} on {}.", dag.name, zone.day_minute(window.open_at))],
-        None if snapshot.dags.is_empty() => vec!["There are no DAG files yet.".to_owned()],
-        None => vec!["Nothing is scheduled; start a run by hand on the DAGs page.".to_owned()],
+        Some((window, dag)) => vec![say!("Next: {} on {}.", dag.name, zone.day_minute(window.open_at))],
+        None if snapshot.dags.is_empty() => vec![say!("There are no DAG files yet.")],
+        None => vec![say!("Nothing is scheduled; start a run by hand on the DAGs page.")],
     };
-    Verdict { level: "quiet", title: "No run yet".to_owned(), details }
+    Verdict { level: "quiet", title: say!("No run yet"), details }
 }
 
-fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<String>, mut warn: Vec<String>) -> Verdict {
+fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>) -> Verdict {
     let fresh = findings::freshness(view);
     let stalled = fresh.as_ref().is_some_and(|f| f.stalled);
     if let Some(fresh) = fresh.filter(|f| f.stalled) {
         let hops: Vec<_> = fresh.hops.iter().filter(|h| h.stale).map(|h| h.hop.as_str()).collect();
-        bad.insert(0, if fresh.summary.is_empty() { format!("nothing arrives at {}", hops.join(", ")) } else { fresh.summary });
+        let arrives = say!("nothing arrives at {}", hops.join(", "));
+        bad.insert(0, if fresh.summary.is_empty() { arrives } else { freshness::summary(&fresh) });
     }
     let dead: u64 = snapshot.gauges.dead_letters.values().sum();
     if dead > 0 {
-        warn.push(letters(dead, "waiting"));
+        warn.push(waiting(dead));
     }
     let collectors = view.run.dag.steps().iter().filter(|s| built_in(s).is_some_and(|p| p.starts_with("collect/")));
     let shares: u64 = collectors.filter_map(|s| findings::fact(view, s, "gap_shares")).sum();
     if shares > 0 {
-        warn.push(format!("{} shares were traded and never received; reconciliation lists the gaps", count(shares)));
+        warn.push(say!("{} shares were traded and never received; reconciliation lists the gaps", count(shares)));
     }
     let closing = view.run.state == RunState::Closing;
     let starting = view.run.dag.steps().iter().any(|s| {
@@ -93,12 +94,12 @@ fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<String>, mut warn: Vec
             .is_some_and(|r| r.ready_at.is_none() && matches!(r.state, StepState::Starting | StepState::Running))
     });
     let title = match (bad.is_empty(), warn.is_empty()) {
-        (false, _) if stalled => "Ingestion is stalled",
-        (false, _) => "Something is broken",
-        (true, false) => "Data flows, with something to look at",
-        (true, true) if closing => "Closing: draining and tearing down",
-        (true, true) if starting => "Starting",
-        (true, true) => "Data flows and every step does its work",
+        (false, _) if stalled => say!("Ingestion is stalled"),
+        (false, _) => say!("Something is broken"),
+        (true, false) => say!("Data flows, with something to look at"),
+        (true, true) if closing => say!("Closing: draining and tearing down"),
+        (true, true) if starting => say!("Starting"),
+        (true, true) => say!("Data flows and every step does its work"),
     };
     let level = match (bad.is_empty(), warn.is_empty()) {
         (false, _) => "bad",
@@ -107,16 +108,16 @@ fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<String>, mut warn: Vec
         (true, true) => "good",
     };
     bad.append(&mut warn);
-    Verdict { level, title: title.to_owned(), details: bad }
+    Verdict { level, title, details: bad }
 }
 
-fn ended(view: &RunView, mut bad: Vec<String>, mut warn: Vec<String>, zone: &Zone) -> Verdict {
-    let at = view.run.finished_at.map(|at| format!(" at {} {}", zone.time(at), zone.label(at))).unwrap_or_default();
+fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -> Verdict {
+    let at = view.run.finished_at.map_or_else(|| "–".to_owned(), |at| format!("{} {}", zone.time(at), zone.label(at)));
     let Some(report) = findings::reconciliation(view) else {
         let (level, title) = match view.run.state {
-            RunState::Succeeded => ("good", format!("The run succeeded{at}")),
-            RunState::Cancelled => ("warn", format!("The run was cancelled{at}")),
-            _ => ("bad", format!("The run failed{at}")),
+            RunState::Succeeded => ("good", say!("The run succeeded at {}", at)),
+            RunState::Cancelled => ("warn", say!("The run was cancelled at {}", at)),
+            _ => ("bad", say!("The run failed at {}", at)),
         };
         bad.append(&mut warn);
         return Verdict { level, title, details: bad };
@@ -124,24 +125,24 @@ fn ended(view: &RunView, mut bad: Vec<String>, mut warn: Vec<String>, zone: &Zon
     for name in HOPS {
         let Some(hop) = report.hops.get(name) else { continue };
         if hop.missing > 0 {
-            bad.push(format!("{name} misses {} records", count(hop.missing)));
+            bad.push(say!("{} misses {} records", name, count(hop.missing)));
         }
         if hop.duplicates > 0 && name != "spool" {
-            bad.push(format!("{name} holds {} records twice", count(hop.duplicates)));
+            bad.push(say!("{} holds {} records twice", name, count(hop.duplicates)));
         }
     }
     if report.dead_letters.total > 0 {
-        warn.push(letters(report.dead_letters.total, "kept"));
+        warn.push(kept(report.dead_letters.total));
     }
     let shares = shares(&report);
     if shares > 0 {
-        warn.push(format!("{} shares in {} gaps were never received", count(shares), count(report.gaps.len() as u64)));
+        warn.push(say!("{} shares in {} gaps were never received", count(shares), count(report.gaps.len() as u64)));
     }
     let good = report.ok && bad.is_empty();
     let title = if good {
-        format!("Everything received is in every store, once; the day ended{at}")
+        say!("Everything received is in every store, once; the day ended at {}", at)
     } else {
-        format!("The day does not reconcile; it ended{at}")
+        say!("The day does not reconcile; it ended at {}", at)
     };
     bad.append(&mut warn);
     Verdict { level: if good { "good" } else { "bad" }, title, details: bad }
@@ -155,7 +156,7 @@ mod tests {
     #[test]
     fn a_stall_outranks_everything() {
         let verdict = verdict(&fixture::snapshot());
-        assert_eq!((verdict.level, verdict.title.as_str()), ("bad", "Ingestion is stalled"));
+        assert!(verdict.level == "bad" && verdict.title == "Ingestion is stalled");
         assert!(verdict.details[0].starts_with("feed: "), "{verdict:?}");
         assert!(verdict.details.iter().any(|d| d.contains("dead letters")));
     }
@@ -175,7 +176,7 @@ mod tests {
         result["hops"]["index"]["missing"] = 7.into();
         let judged = verdict(&snapshot);
         assert_eq!(judged.level, "bad");
-        assert!(judged.details.contains(&"index misses 7 records".to_owned()), "{judged:?}");
+        assert!(judged.details.iter().any(|d| *d == "index misses 7 records"), "{judged:?}");
     }
 
     #[test]
@@ -186,9 +187,9 @@ mod tests {
         step.not_before = Some("2026-11-20T13:12:40+09:00".parse().expect("a time"));
         step.reason = Some("another session uses this app key".into());
         let says = "step collector waits until 13:12:40: another session uses this app key".to_owned();
-        assert!(verdict(&snapshot).details.contains(&says));
+        assert!(verdict(&snapshot).details.iter().any(|d| *d == says.as_str()));
         snapshot.now = "2026-11-20T13:12:41+09:00".parse().expect("a time");
-        assert!(!verdict(&snapshot).details.contains(&says), "the wait is over");
+        assert!(!verdict(&snapshot).details.iter().any(|d| *d == says.as_str()), "the wait is over");
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
         let mut snapshot = fixture::snapshot();
         let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
         step.notice = Some("printed more than 64 MiB".into());
-        assert!(verdict(&snapshot).details.contains(&"step collector: printed more than 64 MiB".to_owned()));
+        assert!(verdict(&snapshot).details.iter().any(|d| *d == "step collector: printed more than 64 MiB"));
     }
 
     #[test]

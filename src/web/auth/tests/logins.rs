@@ -238,3 +238,31 @@ async fn the_first_user_closes_an_open_site() {
     assert_eq!(status(house.get("/dags")).await, 303, "a lost file opens nothing");
     house.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_a_base_path_logins_stay_below_it() {
+    let base = || "/ob".parse().expect("a path");
+    let house = House::with(Options { base: base(), ..Options::default() }, true).await;
+    let answer = house.get("/ob/dags").send().await.expect("an answer");
+    assert_eq!(answer.headers()["location"], "/ob/login?next=%2Fdags");
+    let (status, cookies, page) = read(house.get("/ob/login?next=%2Fdags")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("action=\"/ob/login\"") && page.contains("한국어"), "{page}");
+    let cookie = cookies.iter().find(|c| c.starts_with("openbell-login=")).expect("a cookie");
+    assert!(cookie.contains("Path=/ob;"), "{cookie}");
+    let fields = [("csrf", &*hidden(&page, "csrf")), ("name", "ann"), ("password", ANN), ("next", "/dags")];
+    let answer = house.form("/ob/login", &fields).header("cookie", pair(cookie)).send().await.expect("an answer");
+    assert_eq!((answer.status(), &answer.headers()["location"]), (StatusCode::SEE_OTHER, &"/ob/dags".parse().expect("a value")));
+    let session = answer.headers().get_all("set-cookie").iter().filter_map(|v| v.to_str().ok());
+    let session = session.map(str::to_owned).find(|c| c.starts_with("openbell=")).expect("a session");
+    assert!(session.contains("Path=/ob;"), "{session}");
+    let (status, _, page) = read(house.get("/ob/account").header("cookie", pair(&session))).await;
+    assert!(status == StatusCode::OK && page.contains("action=\"/ob/logout\""), "{page}");
+    house.down().await;
+    // A cookie of the whole host cannot have a path; encrypted it still says so by its name.
+    let options = Options { base: base(), public_url: Some("https://ops.example.com/ob".into()), ..Options::default() };
+    let house = House::with(options, true).await;
+    let (_, cookies, _) = read(house.get("/ob/login")).await;
+    assert!(cookies.iter().any(|c| c.starts_with("__Secure-openbell-login=") && c.contains("; Secure")), "{cookies:?}");
+    house.down().await;
+}

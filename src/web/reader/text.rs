@@ -1,0 +1,245 @@
+//! Texts of pages, put into a tongue when they are written.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use askama::filters::HtmlSafe;
+use askama::{FastWritable, Values};
+
+use super::Reader;
+use super::catalogue::{Tongue, translated};
+
+/// A text of a page: a message that is put into the reader's tongue when the page is rendered, or something that is the same in all of them
+/// (names, numbers, what a server said).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// The same in all tongues.
+    Plain(Cow<'static, str>),
+    /// A message of the catalogue, and what is in it.
+    Message { english: &'static str, with: Vec<Text> },
+    /// Made in each tongue, such as a date.
+    Each { english: String, korean: String },
+    /// Texts one after the other.
+    Joined { between: &'static str, parts: Vec<Text> },
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self(Kind::Plain(Cow::Borrowed("")))
+    }
+}
+
+impl Text {
+    /// What is the same in all tongues.
+    pub fn plain(text: impl Into<Cow<'static, str>>) -> Self {
+        Self(Kind::Plain(text.into()))
+    }
+
+    /// A message of the catalogue: [`say!`](super::say) and the filter `t` make them, so that a test finds every one.
+    pub fn message(english: &'static str) -> Self {
+        Self(Kind::Message { english, with: Vec::new() })
+    }
+
+    /// Something that each tongue makes by rules of its own.
+    pub fn each(english: String, korean: String) -> Self {
+        Self(Kind::Each { english, korean })
+    }
+
+    /// Texts one after the other, with a mark of punctuation between them.
+    pub fn joined(between: &'static str, parts: Vec<Self>) -> Self {
+        Self(Kind::Joined { between, parts })
+    }
+
+    /// Puts the next thing into a message.
+    #[must_use]
+    pub fn with(mut self, value: impl ToText) -> Self {
+        if let Kind::Message { with, .. } = &mut self.0 {
+            with.push(value.to_text());
+        }
+        self
+    }
+
+    /// Whether there is nothing to show.
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(text) => text.is_empty(),
+            Kind::Message { english, .. } => english.is_empty(),
+            Kind::Each { english, .. } => english.is_empty(),
+            Kind::Joined { parts, .. } => parts.iter().all(Self::is_empty),
+        }
+    }
+
+    /// The text in a tongue.
+    pub(super) fn in_tongue(&self, tongue: Tongue) -> String {
+        let mut out = String::new();
+        // A String takes everything.
+        let _ = self.write(tongue, &mut out);
+        out
+    }
+
+    fn write(&self, tongue: Tongue, out: &mut dyn Write) -> fmt::Result {
+        match &self.0 {
+            Kind::Plain(text) => out.write_str(text),
+            Kind::Each { english, .. } if tongue == Tongue::English => out.write_str(english),
+            Kind::Each { korean, .. } => out.write_str(korean),
+            Kind::Message { english, with } => pieces(translated(tongue, english), with.len(), &mut |piece| match piece {
+                Piece::Words(words) => out.write_str(words),
+                Piece::Place(at) => with[at].write(tongue, out),
+            }),
+            Kind::Joined { between, parts } => {
+                let mut first = true;
+                for part in parts.iter().filter(|part| !part.is_empty()) {
+                    if !first {
+                        out.write_str(between)?;
+                    }
+                    first = false;
+                    part.write(tongue, out)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Text {
+    /// Whether the English text holds another.
+    pub(crate) fn contains(&self, english: &str) -> bool {
+        self.to_string().contains(english)
+    }
+
+    /// Whether the English text begins with another.
+    pub(crate) fn starts_with(&self, english: &str) -> bool {
+        self.to_string().starts_with(english)
+    }
+}
+
+/// A piece of a message.
+enum Piece<'a> {
+    Words(&'a str),
+    Place(usize),
+}
+
+/// Cuts a message at its places: `{}` takes the next thing, `{1}` the second. A place for which there is nothing stays empty.
+fn pieces(message: &str, things: usize, each: &mut dyn FnMut(Piece<'_>) -> fmt::Result) -> fmt::Result {
+    let (mut rest, mut next) = (message, 0);
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((number, tail)) = after.split_once('}') else { break };
+        each(Piece::Words(before))?;
+        let at = number.parse().unwrap_or(next);
+        next += usize::from(number.is_empty());
+        if at < things {
+            each(Piece::Place(at))?;
+        }
+        rest = tail;
+    }
+    each(Piece::Words(rest))
+}
+
+/// The text in English, for what is not a page.
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(Tongue::English, f)
+    }
+}
+
+impl FastWritable for Text {
+    fn write_into(&self, dest: &mut dyn Write, values: &dyn Values) -> askama::Result<()> {
+        Ok(self.write(Reader::of(values).tongue, dest)?)
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, english: &str) -> bool {
+        self.in_tongue(Tongue::English) == english
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, english: &&str) -> bool {
+        self == *english
+    }
+}
+
+/// A message that holds markup of ours. What is put into it is escaped like everything else.
+#[derive(Debug, Clone)]
+pub struct Rich(Text);
+
+impl Rich {
+    pub(super) fn new(english: &'static str) -> Self {
+        Self(Text::message(english))
+    }
+
+    /// Puts the next thing into it.
+    #[must_use]
+    pub fn with(self, value: impl ToText) -> Self {
+        Self(self.0.with(value))
+    }
+
+    fn write(&self, tongue: Tongue, out: &mut dyn Write) -> fmt::Result {
+        let Kind::Message { english, with } = &self.0.0 else { return Ok(()) };
+        pieces(translated(tongue, english), with.len(), &mut |piece| match piece {
+            Piece::Words(markup) => out.write_str(markup),
+            Piece::Place(at) => {
+                let text = with[at].in_tongue(tongue);
+                askama::filters::Escaper::write_escaped_str(&askama::filters::Html, &mut *out, &text)
+            }
+        })
+    }
+}
+
+impl fmt::Display for Rich {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(Tongue::English, f)
+    }
+}
+
+impl FastWritable for Rich {
+    fn write_into(&self, dest: &mut dyn Write, values: &dyn Values) -> askama::Result<()> {
+        Ok(self.write(Reader::of(values).tongue, dest)?)
+    }
+}
+
+impl HtmlSafe for Rich {}
+
+/// What can stand in a message or on a page.
+pub trait ToText {
+    /// It as a text. Plain words stay as they are.
+    fn to_text(&self) -> Text;
+}
+
+impl ToText for Text {
+    fn to_text(&self) -> Text {
+        self.clone()
+    }
+}
+
+impl<T: ToText + ?Sized> ToText for &T {
+    fn to_text(&self) -> Text {
+        (**self).to_text()
+    }
+}
+
+macro_rules! plain {
+    ($($kind:ty),*) => {
+        $(impl ToText for $kind {
+            fn to_text(&self) -> Text {
+                Text::plain(self.to_string())
+            }
+        })*
+    };
+}
+
+plain!(str, String, Cow<'_, str>, char, u16, u32, u64, usize, i8, i64);
+plain!(crate::domain::ids::DagName, crate::domain::ids::RunId, crate::domain::ids::StepName, jiff::civil::Date);
+
+/// A text of the catalogue, with what stands in its places: `say!("{} of {} symbols", few, all)`.
+macro_rules! say {
+    ($english:literal $(, $value:expr)* $(,)?) => {
+        $crate::web::reader::Text::message($english)$(.with(&$value))*
+    };
+}
+pub(crate) use say;
