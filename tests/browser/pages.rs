@@ -108,6 +108,18 @@ fn every_page_fits_and_is_accessible_and_asks_nobody_else() {
         }
         examination.open(look, "letter", &letter);
     }
+    // The same in Korean, whose words have other widths.
+    browser.press("한국어");
+    browser.until("Korean", || browser.run("return document.documentElement.lang") == json!("ko"));
+    for look in LOOKS.into_iter().filter(|look| look.scheme == "light") {
+        browser.look(look);
+        for (name, path) in PAGES {
+            examination.open(look, &format!("{name}-ko"), path);
+        }
+        examination.open(look, "letter-ko", &letter);
+    }
+    browser.press("English");
+    browser.until("English", || browser.run("return document.documentElement.lang") == json!("en"));
     examination.end("");
     let data = day.end();
     the_day_after(&browser, data.path(), &letter);
