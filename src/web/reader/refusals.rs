@@ -33,7 +33,12 @@ pub(in crate::web) fn error(said: &str) -> Option<Text> {
                 return Some(say!("There is no topic \"{}\".", name));
             }
             if let Some(whose) = between(said, "", " has no output") {
-                return Some(say!("{} has no output.", whose));
+                let attempt = whose.strip_prefix("attempt ").and_then(|rest| rest.split_once(" of "));
+                let parts = attempt.and_then(|(number, rest)| Some((number, rest.split_once(" in ")?)));
+                return Some(match parts {
+                    Some((number, (step, run))) => say!("Attempt {} of {} in {} has no output.", number, step, run),
+                    None => say!("{} has no output.", whose),
+                });
             }
             let who = between(said, "viewer ", " may look at everything, but not act")?;
             say!("Viewer {} may look at everything, but not act.", who)
