@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::block_on;
 use super::exit::Exit;
-use super::run::Where;
+use super::place::Where;
 use super::table::{columns, print, print_json};
 use crate::web::view::format::Zone;
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::client::block_on;
 use super::exit::{Exit, Failure};
+use super::place::DataFolder;
 use super::table::{print, print_json};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -21,9 +22,8 @@ pub struct Arguments {
     /// Configuration file (YAML), as for `openbell up`
     #[arg(long, env = "OPENBELL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Data folder
-    #[arg(long, default_value = "data", value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataFolder,
     /// DAG folder
     #[arg(long, default_value = "dags", value_name = "DIR")]
     dags: PathBuf,
@@ -172,8 +172,12 @@ mod tests {
         // A feed on this machine where nobody listens, so that no test reaches out.
         std::fs::write(&file, "feeds: { kis: { rest: \"http://127.0.0.1:1\", websocket: \"ws://127.0.0.1:1/x\" } }\n")
             .expect("written");
-        let arguments =
-            Arguments { config: Some(file), data: folder.path().join("data"), dags: folder.path().join("none"), json: true };
+        let arguments = Arguments {
+            config: Some(file),
+            data: folder.path().join("data").into(),
+            dags: folder.path().join("none"),
+            json: true,
+        };
         let findings = examine(&arguments, &Clock::system()).await;
         for check in [
             "configuration",

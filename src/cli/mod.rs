@@ -10,6 +10,7 @@ mod exit;
 mod keep;
 mod kis;
 mod run;
+mod place;
 mod serve;
 mod shim;
 mod simulate;

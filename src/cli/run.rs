@@ -1,45 +1,15 @@
 //! `openbell run …`: looks at runs and acts on them, through the daemon's API.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
+pub use super::place::Where;
 use super::table::{columns, print, print_json};
 use crate::web::view::format::{Zone, part};
 
-/// Which daemon is meant.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Where {
-    /// Data folder of the daemon
-    #[arg(long, default_value = "data", value_name = "DIR")]
-    data: PathBuf,
-    /// Address of the daemon, instead of the data folder's
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// File with a token of `openbell token create` [default: that of OPENBELL_TOKEN, or the data folder's own]
-    #[arg(long, value_name = "FILE", env = "OPENBELL_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-impl Where {
-    pub(super) fn client(&self) -> Result<Client, Failure> {
-        let client = match &self.url {
-            Some(url) => Client::at(url)?,
-            None => Client::find(&self.data)?,
-        };
-        match &self.token_file {
-            Some(file) => client.with_token_of(file),
-            None => Ok(client),
-        }
-    }
-}
-
-/// Subcommands. A run is named by its id (`kis-trading-day@2026-11-20`), or by its DAG while one run of it is open.
+/// Subcommands. A run is named by its id (`kis-trading-day@2026-11-20`), or by its DAG while one run of it is open; to be looked at, also when
+/// its newest has ended.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Start a run by hand
@@ -402,7 +372,7 @@ mod tests {
         let stop = tokio_util::sync::CancellationToken::new();
         let server =
             tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone()));
-        let at = || Where { data: "data".into(), url: Some(url.clone()), token_file: None, json: false };
+        let at = || Where::at(&url, false);
 
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;
         assert_eq!(shown.map_err(|f| f.message), Ok(Exit::Fine));

@@ -1,37 +1,13 @@
 //! `openbell topics …`: looks at topics, their groups and their records, through the daemon's API.
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
+use super::place::Where;
 use super::table::{columns, print, print_json};
 use crate::web::view::format::{Zone, count, part, rate};
-
-/// Which daemon is meant.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Where {
-    /// Data folder of the daemon
-    #[arg(long, default_value = "data", value_name = "DIR", env = "OPENBELL_DATA")]
-    data: PathBuf,
-    /// Address of the daemon, instead of the data folder's
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl Where {
-    fn client(&self) -> Result<Client, Failure> {
-        match &self.url {
-            Some(url) => Client::at(url),
-            None => Client::find(&self.data),
-        }
-    }
-}
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
+use super::place::DataFolder;
 use super::serve;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -22,9 +23,8 @@ pub struct Arguments {
     /// DAG folder
     #[arg(long, default_value = "dags", value_name = "DIR")]
     dags: PathBuf,
-    /// Data folder
-    #[arg(long, default_value = "data", value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataFolder,
     /// Port of page and API, instead of the configuration's; 0 takes a free one and prints it
     #[arg(long, value_name = "P")]
     port: Option<u16>,
@@ -46,7 +46,7 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
         config.listen = address.to_string();
     }
     let runtime = serve::runtime()?;
-    let result = runtime.block_on(run(config, arguments.data, arguments.dags));
+    let result = runtime.block_on(run(config, arguments.data.to_path_buf(), arguments.dags));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     result
 }
@@ -79,9 +79,8 @@ async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Resul
 /// Arguments of `down`.
 #[derive(Debug, clap::Args)]
 pub struct DownArguments {
-    /// Data folder of the daemon
-    #[arg(long, default_value = "data", value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataFolder,
     /// End every run first: collectors stop, sinks drain, teardown steps run
     #[arg(long)]
     drain: bool,

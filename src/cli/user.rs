@@ -7,6 +7,7 @@ use std::process::{Command as Program, Stdio};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
+use super::place::DataFolder;
 use super::serve::configuration;
 use super::table::{columns, print, print_json};
 use crate::clock::Clock;
@@ -15,9 +16,8 @@ use crate::web::auth::{Role, edit, hash_password, random_token, read};
 /// Which users file.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Place {
-    /// Data folder of the daemon (running or not)
-    #[arg(long, default_value = "data", value_name = "DIR", env = "OPENBELL_DATA")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataFolder,
     /// Configuration of the daemon (YAML), to find its users file
     #[arg(long, value_name = "FILE", env = "OPENBELL_CONFIG")]
     config: Option<PathBuf>,
