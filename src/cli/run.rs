@@ -128,7 +128,7 @@ async fn carry_out(command: Command) -> super::exit::Result {
         Command::Show { run, at } => show(&at.client()?, &run, at.json).await,
         Command::Output { run, step, attempt, tail, follow, at } => {
             let client = at.client()?;
-            let run = resolve(&client, &run).await?;
+            let run = look_up(&client, &run).await?;
             let tail = tail.map_or_else(|| "all".to_owned(), |t| t.to_string());
             let attempt = attempt.map(|n| format!("&attempt={n}")).unwrap_or_default();
             let follow = if follow { "&follow=1" } else { "" };
@@ -178,21 +178,52 @@ fn list_of<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The id that is meant: an id as it is, or a DAG's name while one run of it is open.
+/// The id of the run that a command acts on: an id as it is, or a DAG's name while one run of it is open.
 async fn resolve(client: &Client, named: &str) -> Result<String, Failure> {
     if named.contains('@') {
         return Ok(named.to_owned());
     }
-    choose(&client.get_json("/api/v1/runs").await?, named)
+    match choose(&runs_of(client, named).await?, named)? {
+        Chosen::Open(id) => Ok(id),
+        Chosen::Ended(newest) => Err(Failure::usage(format!("no run of {named} is open; its newest is {newest}"))),
+    }
 }
 
-fn choose(answer: &Value, named: &str) -> Result<String, Failure> {
+/// The id of the run that is looked at: of a DAG the open run, else its newest, and then people are told that it has ended.
+async fn look_up(client: &Client, named: &str) -> Result<String, Failure> {
+    if named.contains('@') {
+        return Ok(named.to_owned());
+    }
+    match choose(&runs_of(client, named).await?, named)? {
+        Chosen::Open(id) => Ok(id),
+        Chosen::Ended(newest) => {
+            // Not to standard output: that is the run's, or the step's own.
+            eprintln!("no run of {named} is open; this is its newest, {newest}, which has ended");
+            Ok(newest)
+        }
+    }
+}
+
+async fn runs_of(client: &Client, dag: &str) -> Result<Value, Failure> {
+    client.get_json(&format!("/api/v1/runs?dag={}", part(dag))).await
+}
+
+/// A run that a DAG's name stands for.
+#[derive(Debug, PartialEq, Eq)]
+enum Chosen {
+    /// The one that is open.
+    Open(String),
+    /// None is; the newest.
+    Ended(String),
+}
+
+fn choose(answer: &Value, named: &str) -> Result<Chosen, Failure> {
     let of_dag: Vec<_> = list_of(answer, "runs").iter().filter(|r| text(r, "dag") == named).collect();
     let open: Vec<_> =
         of_dag.iter().filter(|r| matches!(text(r, "state"), "running" | "closing")).map(|r| text(r, "id")).collect();
     match (open.as_slice(), of_dag.first()) {
-        ([one], _) => Ok((*one).to_owned()),
-        ([], Some(newest)) => Err(Failure::usage(format!("no run of {named} is open; its newest is {}", text(newest, "id")))),
+        ([one], _) => Ok(Chosen::Open((*one).to_owned())),
+        ([], Some(newest)) => Ok(Chosen::Ended(text(newest, "id").to_owned())),
         ([], None) => Err(Failure::usage(format!("there is no run of {named}; `openbell run list` shows the runs there are"))),
         (several, _) => {
             Err(Failure::usage(format!("{} runs of {named} are open: {}; name one", several.len(), several.join(", "))))
@@ -231,7 +262,7 @@ async fn list(client: &Client, dag: Option<&str>, json: bool) -> super::exit::Re
 }
 
 async fn show(client: &Client, named: &str, json: bool) -> super::exit::Result {
-    let id = resolve(client, named).await?;
+    let id = look_up(client, named).await?;
     let view = client.get_json(&format!("/api/v1/runs/{}", part(&id))).await?;
     if json {
         print_json(&view)?;
@@ -310,8 +341,8 @@ mod tests {
     fn a_dag_name_stands_for_its_open_run() {
         let run = |id: &str, state: &str| json!({ "id": id, "dag": id.split('@').next(), "state": state });
         let runs = json!({ "runs": [run("a@2", "closing"), run("a@1", "succeeded"), run("b@1", "failed"), run("c@2", "running"), run("c@1", "running")] });
-        assert_eq!(choose(&runs, "a").expect("one is open"), "a@2");
-        assert_eq!(choose(&runs, "b").expect_err("none is open").message, "no run of b is open; its newest is b@1");
+        assert_eq!(choose(&runs, "a").expect("one is open"), Chosen::Open("a@2".into()));
+        assert_eq!(choose(&runs, "b").expect("none is open"), Chosen::Ended("b@1".into()));
         assert!(choose(&runs, "c").expect_err("two are open").message.contains("c@2, c@1"));
         assert!(choose(&runs, "d").expect_err("there is none").message.contains("run list"));
     }
