@@ -1,6 +1,7 @@
 //! Floor 4: the command line. One file per command; this one only names them.
 
 mod alerts;
+mod backfill;
 mod client;
 mod dag;
 mod demo;
@@ -9,8 +10,8 @@ mod doctor;
 mod exit;
 mod keep;
 mod kis;
-mod run;
 mod place;
+mod run;
 mod serve;
 mod shim;
 mod simulate;

@@ -28,6 +28,8 @@ pub enum Command {
         #[command(flatten)]
         at: Where,
     },
+    /// Run a DAG for days that passed without a run
+    Backfill(super::backfill::Arguments),
     /// List runs, open ones first
     List {
         /// Only those of this DAG
@@ -105,7 +107,7 @@ pub enum Command {
     },
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a parameter is KEY=VALUE".to_owned()),
@@ -124,6 +126,7 @@ async fn carry_out(command: Command) -> super::exit::Result {
             let body = json!({ "dag": dag, "params": params, "date": date, "until": until });
             post(&at.client()?, "/api/v1/runs", body, at.json).await
         }
+        Command::Backfill(arguments) => super::backfill::main(&arguments).await,
         Command::List { dag, at } => list(&at.client()?, dag.as_deref(), at.json).await,
         Command::Show { run, at } => show(&at.client()?, &run, at.json).await,
         Command::Output { run, step, attempt, tail, follow, at } => {

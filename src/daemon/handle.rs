@@ -89,6 +89,19 @@ pub enum Command {
         /// Local date the run is about; default today.
         date: Option<jiff::civil::Date>,
     },
+    /// Create the runs of sessions that passed without one; the answer is a JSON list of [`Session`]s.
+    Backfill {
+        /// The DAG.
+        dag: DagName,
+        /// First local date.
+        first: jiff::civil::Date,
+        /// Last local date.
+        last: jiff::civil::Date,
+        /// Parameters.
+        params: BTreeMap<String, String>,
+        /// Most runs to create, the earliest first; with 0 the sessions are only listed.
+        at_most: usize,
+    },
     /// End a run now, in order.
     Cancel(RunId),
     /// Run steps again, and what needs them.
@@ -113,6 +126,7 @@ impl Command {
     pub fn in_words(&self) -> (&'static str, String) {
         match self {
             Self::Trigger { dag, .. } => ("trigger", dag.to_string()),
+            Self::Backfill { dag, first, last, .. } => ("backfill", format!("{dag} {first} to {last}")),
             Self::Cancel(run) => ("cancel", run.to_string()),
             Self::Clear(run, steps) => {
                 ("clear", format!("{run} {}", steps.iter().map(StepName::as_str).collect::<Vec<_>>().join(",")))
@@ -124,6 +138,35 @@ impl Command {
             Self::Down { drain } => (if *drain { "down, draining" } else { "down" }, String::new()),
         }
     }
+}
+
+/// A session that a backfill is about.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Session {
+    /// The id of its run, whether that exists or not.
+    pub run: RunId,
+    /// The local date it is about.
+    pub date: jiff::civil::Date,
+    /// How it stands.
+    pub state: SessionState,
+}
+
+/// How a session stands after a [`Command::Backfill`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Its run was created by this command.
+    Created,
+    /// It has a run, which is open.
+    Running,
+    /// It has a run, which has ended.
+    Ended,
+    /// Its window is open, and it has no run: that is the schedule's business, or that of a run by hand.
+    Window,
+    /// It has not opened yet.
+    Ahead,
+    /// It passed without a run, and still has none.
+    Due,
 }
 
 /// A command that was not carried out: why, and what to do.

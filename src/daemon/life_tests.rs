@@ -315,3 +315,50 @@ async fn a_run_that_ended_is_in_the_history_of_this_life_and_the_next() {
     let held = day.handle.run(&run).await.expect("readable").expect("kept");
     assert_eq!(held.run.cancelled_by.as_deref(), Some("ann"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
+    use super::handle::{Command, Session, SessionState};
+    let mut day = Life::new().await;
+    day.until("the day's own run is there", |s| !s.runs.is_empty()).await;
+    let command = |dag: &str, first: &str, last: &str, at_most| Command::Backfill {
+        dag: dag.parse().expect("a name"),
+        first: first.parse().expect("a date"),
+        last: last.parse().expect("a date"),
+        params: [("venue".to_owned(), "NXT".to_owned())].into(),
+        at_most,
+    };
+    let ask = async |day: &Life, at_most| {
+        let answer = day.handle.command("ann", command("day", "2026-11-18", "2026-11-21", at_most)).await.expect("answered");
+        let sessions: Vec<Session> = serde_json::from_str(&answer).expect("sessions");
+        sessions.into_iter().map(|s| (s.run.key().to_owned(), s.state)).collect::<Vec<_>>()
+    };
+    use SessionState::{Ahead, Created, Due, Running};
+    let states = |states: [SessionState; 4]| {
+        ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"].map(str::to_owned).into_iter().zip(states).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&day, 0).await, states([Due, Due, Running, Ahead]));
+    assert_eq!(ask(&day, 1).await, states([Created, Due, Running, Ahead]));
+    assert_eq!(ask(&day, 5).await, states([Running, Created, Running, Ahead]));
+    assert_eq!(ask(&day, 5).await, states([Running, Running, Running, Ahead]), "nothing is created twice");
+    day.until("the runs of the two days are there", |s| s.runs.len() == 3).await;
+    let snapshot = day.handle.snapshot();
+    let view = snapshot.runs.iter().find(|v| v.run.id.as_str() == "day@2026-11-18").expect("the session's own run");
+    assert_eq!((view.run.cause, view.run.session_date), (crate::domain::run::Cause::Backfill, jiff::civil::date(2026, 11, 18)));
+    assert_eq!(view.run.params["venue"], "NXT");
+    assert_eq!((view.run.window.open_at, view.run.window.close_at), (at("08:50:00"), Some(at("16:00:00"))));
+    for (asked, why) in [
+        (command("none", "2026-11-18", "2026-11-19", 1), "there is no DAG none"),
+        (command("day", "2026-11-19", "2026-11-18", 1), "2026-11-19 comes after 2026-11-18; name the earlier date first"),
+        (command("day", "2020-01-01", "2026-11-18", 1), "ask for at most 1000 at a time"),
+    ] {
+        let refused = day.handle.command("ann", asked).await.expect_err("refused");
+        assert!(refused.0.contains(why), "{refused}");
+    }
+    // Three that acted and three that were refused; the first only asked.
+    day.until("the audit tells what was done", |s| s.audit.len() == 6).await;
+    assert_eq!(day.handle.snapshot().audit[5].subject, "day 2026-11-18 to 2026-11-21");
+    day.end().await;
+    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    assert_eq!(ask(&day, 5).await, states([Running, Running, Running, Ahead]), "nor in the next life of the daemon");
+}

@@ -8,11 +8,15 @@ use jiff::civil::Date;
 use super::answers::Known;
 use super::commands;
 use super::dispatcher::Dispatcher;
-use super::handle::{Answer, Command, Note, Once, Refused};
+use super::handle::{Answer, Command, Note, Once, Refused, Session, SessionState};
 use super::hands::Task;
 use super::journal::JournalError;
-use crate::domain::event::RunEvent;
+use crate::domain::dag::Dag;
+use crate::domain::event::{Created, RunEvent};
 use crate::domain::ids::{AttemptId, DagName, RunId};
+use crate::domain::run::Cause;
+use crate::domain::schedule::Catchup;
+use crate::engine::planner;
 use crate::state::Audit;
 
 impl Dispatcher {
@@ -95,6 +99,9 @@ impl Dispatcher {
             Command::Trigger { dag, params, until, date } => {
                 self.trigger(dag, (params.clone(), *until, *date), once, now).await?
             }
+            Command::Backfill { dag, first, last, params, at_most } => {
+                self.backfill(dag, (*first, *last), params, *at_most, now).await?
+            }
             Command::Pause(dag, paused) => {
                 if self.dags.contains_key(dag) {
                     self.truth.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
@@ -120,6 +127,10 @@ impl Dispatcher {
                 Ok(format!("draining {} open runs, then going down", open.len()))
             }
         };
+        if matches!(command, Command::Backfill { at_most: 0, .. }) {
+            // It only asked.
+            return Ok(answer);
+        }
         // Most answers were kept above, with what they tell; the others are with the audit.
         if let Ok(answer) = &answer {
             self.keep(once, answer, now);
@@ -149,6 +160,76 @@ impl Dispatcher {
             }
             Err(refused) => Ok(Err(refused)),
         }
+    }
+
+    /// Creates the first runs of sessions that passed without one. Each is its session's own run, so that asking again creates nothing twice.
+    async fn backfill(
+        &mut self,
+        name: &DagName,
+        (first, last): (Date, Date),
+        params: &BTreeMap<String, String>,
+        at_most: usize,
+        now: Timestamp,
+    ) -> Result<Result<String, Refused>, JournalError> {
+        let Some((_, dag)) = self.dags.get(name) else { return Ok(Err(self.no_dag(name))) };
+        let dag = dag.clone();
+        let found = match self.sessions(&dag, first, last, now) {
+            Ok(found) => found,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut sessions = Vec::new();
+        let mut created = 0;
+        for planner::Backfill { id, session_date, standing } in found {
+            let state = match standing {
+                planner::Standing::Due(start) if created < at_most => {
+                    tracing::info!(run.id = %id, "run created by a backfill");
+                    let (window, params) = (start.window, params.clone());
+                    let run = Created { id: id.clone(), dag: dag.clone(), cause: Cause::Backfill, session_date, window, params };
+                    let effects = self.truth.create(run, now).await?;
+                    self.act(effects);
+                    created += 1;
+                    SessionState::Created
+                }
+                planner::Standing::Due(_) => SessionState::Due,
+                planner::Standing::Open => SessionState::Window,
+                planner::Standing::Ahead => SessionState::Ahead,
+                planner::Standing::Exists if self.truth.runs.get(&id).is_some_and(|run| !run.state.is_terminal()) => {
+                    SessionState::Running
+                }
+                planner::Standing::Exists => SessionState::Ended,
+            };
+            sessions.push(Session { run: id, date: session_date, state });
+        }
+        Ok(serde_json::to_string(&sessions).map_err(|error| Refused(format!("the answer cannot be written: {error}"))))
+    }
+
+    /// The sessions of a DAG on the dates of a backfill.
+    fn sessions(&self, dag: &Dag, first: Date, last: Date, now: Timestamp) -> Result<Vec<planner::Backfill>, Refused> {
+        let name = &dag.name;
+        let most = Catchup::CAP;
+        let Some(schedule) = &dag.schedule else {
+            return Err(Refused(format!(
+                "{name} has no schedule, so there are no sessions to backfill; run it for a day with `openbell run trigger {name} --date DAY`"
+            )));
+        };
+        let days = last.duration_since(first).as_hours() / 24 + 1;
+        if days < 1 {
+            return Err(Refused(format!("{first} comes after {last}; name the earlier date first")));
+        }
+        if days > most as i64 {
+            return Err(Refused(format!("{first} to {last} are {days} days; ask for at most {most} at a time")));
+        }
+        let calendar = schedule.calendar.as_ref().and_then(|c| self.folder.calendars.get(c));
+        if let (Some(wanted), None) = (&schedule.calendar, calendar) {
+            return Err(Refused(format!("the calendar \"{wanted}\" of {name} is not there; see `openbell dag lint`")));
+        }
+        let planned = planner::PlannedDag { dag, calendar, paused: false, planned_until: None };
+        let exists = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
+        let found = planner::backfill(now, planned, first, last, exists);
+        if found.len() > most {
+            return Err(Refused(format!("{first} to {last} have more than {most} sessions; ask for fewer days at a time")));
+        }
+        Ok(found)
     }
 
     /// Queues a mail to everybody whom DAGs name for alerts.

@@ -127,18 +127,53 @@ pub fn next_wake(now: Timestamp, dags: &[PlannedDag<'_>]) -> Option<Timestamp> {
     dags.iter().filter_map(of).min()
 }
 
-/// The runs a backfill of `[first, last]` creates: one for every session of those dates that has none. Each lives as long as
-/// its window, from `now` on.
-pub fn backfill(now: Timestamp, planned: PlannedDag<'_>, first: Date, last: Date, exists: impl Fn(&RunId) -> bool) -> Vec<Start> {
+/// A session of the dates that a backfill is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backfill {
+    /// The id of its run, whether that exists or not.
+    pub id: RunId,
+    /// The local date it is about.
+    pub session_date: Date,
+    /// What is to be done about it.
+    pub standing: Standing,
+}
+
+/// How a session stands when a backfill comes to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has its run.
+    Exists,
+    /// Its window is open: that is the schedule's business, or that of a run by hand.
+    Open,
+    /// It has not opened yet.
+    Ahead,
+    /// It passed without a run, which would be this one.
+    Due(Box<Start>),
+}
+
+/// The sessions of the dates `[first, last]`, in order, at most [`Catchup::CAP`] and one. The run of one that is due lives as long as its window,
+/// from `now` on.
+pub fn backfill(
+    now: Timestamp,
+    planned: PlannedDag<'_>,
+    first: Date,
+    last: Date,
+    exists: impl Fn(&RunId) -> bool,
+) -> Vec<Backfill> {
     let Some(schedule) = &planned.dag.schedule else { return Vec::new() };
     let look = Look { now, up_since: now, planned: &planned, schedule, exists: &exists };
+    let standing = |session: &Occurrence| match session.window.close_at {
+        _ if exists(&look.id(session)) => Standing::Exists,
+        _ if session.window.open_at > now => Standing::Ahead,
+        Some(close_at) if close_at > now => Standing::Open,
+        _ => Standing::Due(Box::new(look.catch_up(session))),
+    };
     first
         .series(jiff::Span::new().days(1))
         .take_while(|date| *date <= last)
         .flat_map(|date| schedule.sessions_on(date, planned.calendar))
-        .filter(|s| s.window.open_at <= now && !exists(&look.id(s)))
-        .take(Catchup::CAP)
-        .map(|s| look.catch_up(&s))
+        .take(Catchup::CAP + 1)
+        .map(|s| Backfill { id: look.id(&s), session_date: s.date, standing: standing(&s) })
         .collect()
 }
 

@@ -138,13 +138,36 @@ fn wakes_at_the_next_edge() {
 }
 
 #[test]
-fn a_backfill_creates_what_is_not_there() {
+fn a_backfill_finds_what_passed_without_a_run() {
     let dag = day(LateStart::Join, Catchup::None);
     let planned = PlannedDag { dag: &dag, calendar: None, paused: false, planned_until: None };
     let date = |d| jiff::civil::date(2026, 11, d);
-    let starts = backfill(at("2026-11-20T12:00+09"), planned, date(12), date(30), |id| id.key() == "2026-11-17");
-    let keys: Vec<_> = starts.iter().map(|s| s.id.key()).collect();
-    assert_eq!(keys, ["2026-11-12", "2026-11-13", "2026-11-16", "2026-11-18", "2026-11-19", "2026-11-20"]);
+    let now = at("2026-11-20T12:00+09");
+    let found = backfill(now, planned, date(13), date(24), |id| id.key() == "2026-11-17");
+    let word = |standing: &Standing| match standing {
+        Standing::Exists => "exists",
+        Standing::Open => "open",
+        Standing::Ahead => "ahead",
+        Standing::Due(_) => "due",
+    };
+    let told: Vec<_> = found.iter().map(|b| (b.id.key(), word(&b.standing))).collect();
+    let due = |key| (key, "due");
+    assert_eq!(
+        told,
+        [
+            due("2026-11-13"),
+            due("2026-11-16"),
+            ("2026-11-17", "exists"),
+            due("2026-11-18"),
+            due("2026-11-19"),
+            ("2026-11-20", "open"),
+            ("2026-11-23", "ahead"),
+            ("2026-11-24", "ahead"),
+        ]
+    );
+    let Standing::Due(start) = &found[0].standing else { panic!("{found:?}") };
+    assert_eq!((start.session_date, start.catch_up, start.window.open_at), (date(13), true, now));
+    assert_eq!(start.window.close_at, Some(at("2026-11-20T19:10+09")), "as long as its window, from now on");
 }
 
 /// What happens between two looks.

@@ -390,3 +390,28 @@ async fn five_hundred_runs_of_twenty_steps_are_drawn() {
     }
     site.down().await;
 }
+
+#[tokio::test]
+async fn a_backfill_is_asked_for_by_dates() {
+    let mut site = Site::up(full()).await;
+    let address = format!("{}/api/v1/dags/kis-trading-day/backfill", site.base);
+    for (body, text) in [
+        (json!({ "from": "2026-11-02" }), "missing field `to`"),
+        (json!({ "from": "2026-11-02", "to": "soon" }), "the body is not what was asked for"),
+        (json!({ "from": "2026-11-02", "to": "2026-11-20", "at_most": -1 }), "the body is not what was asked for"),
+    ] {
+        let reply = site.client.post(&address).json(&body).send().await.expect("an answer");
+        assert_eq!(reply.status(), StatusCode::BAD_REQUEST, "{body}");
+        let told = reply.text().await.expect("text");
+        assert!(told.contains(text), "{told}");
+    }
+    let answer = r#"[{"run":"kis-trading-day@2026-11-02","date":"2026-11-02","state":"created"},
+                     {"run":"kis-trading-day@2026-11-03","date":"2026-11-03","state":"due"}]"#;
+    let body = json!({ "from": "2026-11-02", "to": "2026-11-03" });
+    let (status, told, command) = site.exchange(site.client.post(&address).json(&body), Ok(answer.into())).await;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((status, &told["sessions"][1]["state"]), (StatusCode::OK, &json!("due")));
+    assert_eq!(told["message"], "1 runs created, 1 sessions still without one");
+    assert!(matches!(command, Command::Backfill { at_most: 1, ref params, .. } if params.is_empty()), "{command:?}");
+    site.down().await;
+}

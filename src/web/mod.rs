@@ -25,6 +25,7 @@
 mod actions;
 mod api;
 pub mod auth;
+mod backfill;
 mod connections;
 mod control;
 mod data;

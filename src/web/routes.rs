@@ -12,8 +12,8 @@ use super::problem::Kind;
 use super::reply::{self, Refusal};
 use super::server::Shared;
 use super::{
-    actions, api, auth, control, dead_letters, events, guard, health, market, output, output_lines, output_page, pages, reader,
-    topics,
+    actions, api, auth, backfill, control, dead_letters, events, guard, health, market, output, output_lines, output_page, pages,
+    reader, topics,
 };
 
 /// Largest request body, in bytes.
@@ -53,6 +53,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
         at("get", "/dags/{name}", get(control::dag)),
         at("get", "/dags/{name}/runs", get(control::dag_runs)),
         at("get", "/dags/{name}/calendar", get(control::calendar)),
+        at("post", "/dags/{name}/backfill", post(backfill::backfill)),
         at("get", "/outbox", get(control::outbox)),
         at("get", "/audit", get(control::audit)),
         at("post", "/down", post(api::down)),

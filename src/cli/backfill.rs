@@ -1,0 +1,242 @@
+//! `openbell run backfill`: runs of days that passed without one, one after the other.
+//!
+//! The daemon creates a few runs at a time when it is asked, and this command asks until none is left. A backfilled run is the run of its
+//! session, so that asking again creates nothing twice: if this command is killed, what it started goes on, and the same command takes up
+//! the rest.
+
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::place::Where;
+use super::table::{columns, print, print_json};
+use crate::daemon::handle::{Session, SessionState};
+use crate::web::view::format::part;
+
+/// How often open runs are looked at, in real time.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Runs a DAG for each session of its calendar in a range of days that passed without a run, one after the other. A run lasts at most as \
+    long as the session's window, from its start on. Sessions that have a run are passed over: to do one again, clear its steps.",
+    after_help = "Examples:
+  openbell run backfill reports --from 2026-11-02 --to 2026-11-20 --dry-run
+  openbell run backfill reports --from 2026-11-02 --to 2026-11-20 --param venue=NXT --at-a-time 4
+
+If this command ends early, what it started goes on, and the same command goes on from there.
+
+Exit codes: 0 every run that it waited for succeeded; 1 one did not."
+)]
+pub struct Arguments {
+    /// The DAG
+    dag: String,
+    /// First local date
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    from: Date,
+    /// Last local date
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    to: Date,
+    /// Run parameter
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = super::run::pair)]
+    params: Vec<(String, String)>,
+    /// How many runs may be open at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    at_a_time: u64,
+    /// Only list the sessions
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) at: Where,
+}
+
+/// Carries out the command.
+pub async fn main(arguments: &Arguments) -> super::exit::Result {
+    let client = arguments.at.client()?;
+    let mut sessions = ask(&client, arguments, 0).await?;
+    let json = arguments.at.json;
+    if arguments.dry_run {
+        if json {
+            print_json(&json!({ "dag": arguments.dag, "sessions": sessions }))?;
+        } else {
+            print(listed(&sessions, arguments))?;
+        }
+        return Ok(Exit::Fine);
+    }
+    let say = |line: String| if json { Ok(()) } else { print(format!("{line}\n")) };
+    for session in sessions.iter().filter(|s| s.state != SessionState::Due) {
+        say(format!("{}  {}", session.run, words(session.state)))?;
+    }
+    let all = due(&sessions);
+    let mut open: Vec<String> = sessions.iter().filter(|s| s.state == SessionState::Running).map(|s| s.run.to_string()).collect();
+    let (mut started, mut ended) = (0, Vec::new());
+    while due(&sessions) > 0 || !open.is_empty() {
+        let room = usize::try_from(arguments.at_a_time).unwrap_or(usize::MAX).saturating_sub(open.len());
+        if room > 0 && due(&sessions) > 0 {
+            sessions = ask(&client, arguments, room).await.map_err(cut_short)?;
+            for session in sessions.iter().filter(|s| s.state == SessionState::Created) {
+                started += 1;
+                say(format!("{}  started ({started} of {all})", session.run))?;
+                open.push(session.run.to_string());
+            }
+        }
+        let before = open.len();
+        let mut still = Vec::new();
+        for run in open {
+            match end_of(&client, &run).await.map_err(cut_short)? {
+                None => still.push(run),
+                Some((state, took)) => {
+                    say(format!("{run}  {state} after {took}"))?;
+                    ended.push(json!({ "run": run, "state": state }));
+                }
+            }
+        }
+        open = still;
+        if open.len() == before {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    let bad = ended.iter().filter(|run| run["state"] != "succeeded").count();
+    if json {
+        print_json(&json!({ "dag": arguments.dag, "sessions": ask(&client, arguments, 0).await?, "ended": ended }))?;
+    } else if ended.is_empty() {
+        print(format!("no session of {} from {} to {} is without a run\n", arguments.dag, arguments.from, arguments.to))?;
+    } else {
+        print(format!("{} runs ended, {bad} of them did not succeed\n", ended.len()))?;
+    }
+    Ok(if bad == 0 { Exit::Fine } else { Exit::Fault })
+}
+
+/// The sessions, after at most so many runs were created.
+async fn ask(client: &Client, arguments: &Arguments, at_most: usize) -> Result<Vec<Session>, Failure> {
+    let params: serde_json::Map<_, _> = arguments.params.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
+    let body = json!({ "from": arguments.from, "to": arguments.to, "params": params, "at_most": at_most });
+    let mut answer = client.post_json(&format!("/api/v1/dags/{}/backfill", part(&arguments.dag)), &body).await?;
+    serde_json::from_value(answer["sessions"].take())
+        .map_err(|error| Failure::unusable(format!("the daemon's answer cannot be read: {error}; is it of the same version?")))
+}
+
+fn due(sessions: &[Session]) -> usize {
+    sessions.iter().filter(|s| s.state == SessionState::Due).count()
+}
+
+fn cut_short(failure: Failure) -> Failure {
+    Failure {
+        message: format!("{}; what was started goes on, and the same command goes on from there", failure.message),
+        ..failure
+    }
+}
+
+/// How a run ended, and how long it took; `None` while it is open.
+async fn end_of(client: &Client, run: &str) -> Result<Option<(String, String)>, Failure> {
+    let view = client.get_json(&format!("/api/v1/runs/{}", part(run))).await?;
+    let word = |key: &str| view["run"][key].as_str().unwrap_or_default();
+    if matches!(word("state"), "running" | "closing") {
+        return Ok(None);
+    }
+    let time = |key: &str| word(key).parse::<Timestamp>().ok();
+    let took = time("created_at").zip(time("finished_at")).map(|(from, to)| to.duration_since(from).as_secs());
+    let took = took.map_or_else(|| "–".to_owned(), |seconds| format!("{:#}", SignedDuration::from_secs(seconds)));
+    Ok(Some((word("state").to_owned(), took)))
+}
+
+/// How a session stands, for people.
+fn words(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Created => "started",
+        SessionState::Running => "has an open run, which is waited for",
+        SessionState::Ended => "has its run, passed over",
+        SessionState::Window => "its window is open, passed over: the schedule or `openbell run trigger` is for that",
+        SessionState::Ahead => "has not opened yet, passed over",
+        SessionState::Due => "without a run",
+    }
+}
+
+fn listed(sessions: &[Session], arguments: &Arguments) -> String {
+    if sessions.is_empty() {
+        return format!("{} has no session from {} to {}\n", arguments.dag, arguments.from, arguments.to);
+    }
+    let mut table = vec![["session", "run", "would be"].map(str::to_owned)];
+    table.extend(sessions.iter().map(|session| {
+        let word = if session.state == SessionState::Due { "started" } else { words(session.state) };
+        [session.date.to_string(), session.run.to_string(), word.to_owned()]
+    }));
+    format!("{}{} runs would be started\n", columns(&table), due(sessions))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::daemon::Refused;
+    use crate::daemon::handle::Command;
+    use crate::web::fixture;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn session(day: &str, state: SessionState) -> Session {
+        Session { run: format!("kis-trading-day@{day}").parse().expect("an id"), date: day.parse().expect("a date"), state }
+    }
+
+    fn line(url: &str, more: &[&str]) -> Arguments {
+        let words = ["x", "kis-trading-day", "--from", "2026-11-18", "--to", "2026-11-20", "--param", "venue=NXT", "--url", url];
+        Line::try_parse_from([&words[..], more].concat()).expect("a command line").arguments
+    }
+
+    #[test]
+    fn sessions_are_listed_with_what_would_be_done() {
+        use SessionState::{Due, Ended};
+        let arguments = line("http://x", &["--dry-run"]);
+        let text = listed(&[session("2026-11-18", Ended), session("2026-11-19", Due)], &arguments);
+        assert!(text.contains("kis-trading-day@2026-11-18  has its run, passed over\n"), "{text}");
+        assert!(text.contains("kis-trading-day@2026-11-19  started\n") && text.ends_with("1 runs would be started\n"), "{text}");
+        assert_eq!(listed(&[], &arguments), "kis-trading-day has no session from 2026-11-18 to 2026-11-20\n");
+        assert!(Line::try_parse_from(["x", "d", "--from", "2026-11-18", "--to", "2026-11-20", "--at-a-time", "0"]).is_err());
+    }
+
+    #[tokio::test]
+    async fn runs_are_asked_for_until_none_is_due_and_waited_for() {
+        use SessionState::{Created, Due, Ended};
+        // The fixture's run of the 20th has ended.
+        let mut daemon = fixture::Daemon::showing(fixture::ended());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let server =
+            tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone()));
+        let arguments = line(&url, &[]);
+        let work = tokio::spawn(async move { main(&arguments).await });
+        let old = session("2026-11-18", Ended);
+        for (at_most, state) in [(0, Due), (1, Created)] {
+            let asked = tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time");
+            let asked = asked.expect("a command");
+            let Command::Backfill { dag, first, last, params, at_most: most } = asked.command else { panic!("{asked:?}") };
+            assert_eq!(
+                (dag.as_str(), first.to_string(), last.to_string()),
+                ("kis-trading-day", "2026-11-18".into(), "2026-11-20".into())
+            );
+            assert_eq!((params["venue"].as_str(), most), ("NXT", at_most));
+            let answer = serde_json::to_string(&[old.clone(), session("2026-11-20", state)]).expect("JSON");
+            asked.answer.send(Ok(answer)).expect("awaited");
+        }
+        assert_eq!(work.await.expect("no panic").map_err(|f| f.message), Ok(Exit::Fine));
+
+        let arguments = line(&url, &["--json"]);
+        let work = tokio::spawn(async move { main(&arguments).await });
+        let asked = tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time");
+        asked.expect("a command").answer.send(Err(Refused("x has no schedule; trigger it".into()))).expect("awaited");
+        assert_eq!(work.await.expect("no panic").map_err(|f| f.message), Err("x has no schedule; trigger it".to_owned()));
+        stop.cancel();
+        server.await.expect("no panic").expect("a clean end");
+    }
+}

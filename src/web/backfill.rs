@@ -1,0 +1,61 @@
+//! Backfill of a DAG, for programs. A call creates some runs and lists the rest: whoever calls again goes on where it stopped.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::actions::give;
+use super::api::{Body, Reply, by};
+use super::pages::path;
+use super::reply::Refusal;
+use super::server::App;
+use crate::daemon::handle::{Command, Session, SessionState};
+use crate::domain::ids::DagName;
+
+/// Which sessions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    from: Date,
+    to: Date,
+    #[serde(default)]
+    params: BTreeMap<String, String>,
+    #[serde(default = "one")]
+    at_most: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Creates runs of sessions that passed without one.
+pub(super) async fn backfill(
+    State(app): State<App>,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Reply {
+    let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
+    let bytes = sent.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
+    let Wanted { from, to, params, at_most } = serde_json::from_slice(&bytes).map_err(|error| {
+        Refusal::bad(
+            format!("the body is not what was asked for: {error}"),
+            "send {\"from\": \"YYYY-MM-DD\", \"to\": \"YYYY-MM-DD\"}, with \"at_most\" and \"params\" if you like",
+        )
+    })?;
+    let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most };
+    let answer = give(&app, by(&headers), command).await?;
+    let sessions: Vec<Session> = serde_json::from_str(&answer).map_err(|error| {
+        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("the daemon's answer cannot be read: {error}"), "")
+    })?;
+    let count = |state| sessions.iter().filter(|s| s.state == state).count();
+    let message =
+        format!("{} runs created, {} sessions still without one", count(SessionState::Created), count(SessionState::Due));
+    Ok(Json(json!({ "dag": dag, "sessions": sessions, "message": message })))
+}
