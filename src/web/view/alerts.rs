@@ -10,7 +10,7 @@ use crate::domain::dag::AlertKind;
 use crate::web::reader::{Reader, Text, filters, say, words};
 
 /// Kinds in the order of the choice.
-const KINDS: [AlertKind; 10] = [
+pub(crate) const KINDS: [AlertKind; 10] = [
     AlertKind::Stalled,
     AlertKind::Recovered,
     AlertKind::StepFailed,
