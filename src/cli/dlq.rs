@@ -1,15 +1,17 @@
 //! `openbell dlq`: looks at dead letters and sends them again.
 
+mod remote;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::client::Client;
 use super::exit::{Exit, Failure};
+use super::place::Daemon;
 use crate::backends::{Backends, address};
 use crate::clock::Clock;
-use crate::steps::letters::{self, Group, Letter};
+use crate::steps::letters::{self, Group, Letter, Line};
 use crate::steps::replay::{self, Replayed, Which};
 use crate::web::view::format::Zone;
 
@@ -34,9 +36,8 @@ pub enum Command {
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
 pub struct Where {
-    /// Data folder of the daemon (running or not)
-    #[arg(long, value_name = "DIR", default_value = "data", env = "OPENBELL_DATA")]
-    data: PathBuf,
+    #[command(flatten)]
+    daemon: Daemon,
     /// Configuration of the daemon (YAML), to find its stores when it does not run
     #[arg(long, value_name = "FILE", env = "OPENBELL_CONFIG")]
     config: Option<PathBuf>,
@@ -64,6 +65,15 @@ pub struct Show {
     which: Where,
 }
 
+impl Command {
+    fn which(&self) -> &Where {
+        match self {
+            Self::List(which) | Self::Replay(which) => which,
+            Self::Show(show) => &show.which,
+        }
+    }
+}
+
 /// Carries out the command.
 pub fn main(command: Command) -> super::exit::Result {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -74,17 +84,20 @@ pub fn main(command: Command) -> super::exit::Result {
     runtime.block_on(async {
         let mut out = Vec::new();
         let result = match &command {
+            // On this machine the stores are read themselves, which also goes without a daemon.
+            command if command.which().daemon.url.is_some() => {
+                remote::carry_out(command, &command.which().daemon.client()?, &mut out).await
+            }
             Command::List(which) => list(which, &open(which).await?, &zone(which).await, &mut out).await,
             Command::Show(show) => show_some(show, &open(&show.which).await?, &zone(&show.which).await, &mut out).await,
             Command::Replay(which) => {
-                if is_up(&which.data).await
-                    && let Ok(daemon) = Client::find(&which.data)
-                {
-                    let done = ask_to_resend(which, &daemon).await?;
-                    print_done(which, &done, &mut out)
-                } else {
-                    let clock = clock_of(&which.data)?;
-                    resend(which, &open(which).await?, &clock, &mut out).await
+                // A running daemon sends them itself, so that its audit tells by whom.
+                match which.daemon.client() {
+                    Ok(daemon) if is_up(&which.daemon.data).await => remote::carry_out(&command, &daemon, &mut out).await,
+                    _ => {
+                        let clock = clock_of(&which.daemon.data)?;
+                        resend(which, &open(which).await?, &clock, &mut out).await
+                    }
                 }
             }
         };
@@ -107,7 +120,7 @@ fn clock_of(data: &Path) -> Result<Clock, Failure> {
 
 /// The zone of the pages: the running daemon's, else that of the DAG folder.
 async fn zone(which: &Where) -> Zone {
-    let asked = async { Client::find(&which.data)?.get_json("/api/v1/runs").await }.await;
+    let asked = async { which.daemon.client()?.get_json("/api/v1/runs").await }.await;
     let told = asked.ok().and_then(|answer| Some(Zone::new(answer.get("timezone")?.as_str()?)));
     let of_folder = || {
         let folder = crate::daemon::folder::read(&which.dags).ok()?;
@@ -118,10 +131,14 @@ async fn zone(which: &Where) -> Zone {
 }
 
 async fn list(which: &Where, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
-    let letters = wanted(which, backends).await?;
-    let groups = letters::groups(letters.iter().map(Letter::line));
+    let lines: Vec<_> = wanted(which, backends).await?.iter().map(Letter::line).collect();
+    tell_groups(which, &lines, zone, out)
+}
+
+fn tell_groups(which: &Where, lines: &[Line], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+    let groups = letters::groups(lines);
     if which.json {
-        return print(out, &json!({ "topic": which.topic, "total": letters.len(), "groups": groups }));
+        return print(out, &json!({ "topic": which.topic, "total": lines.len(), "groups": groups }));
     }
     let mut text = String::new();
     if groups.is_empty() {
@@ -151,13 +168,17 @@ async fn list(which: &Where, backends: &Backends, zone: &Zone, out: &mut impl Wr
 
 async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
     let letters = wanted(&show.which, backends).await?;
-    let newest = letters.iter().rev().take(show.count);
-    if show.which.json {
-        let letters: Vec<_> = newest.map(as_json).collect();
+    let newest: Vec<_> = letters.into_iter().rev().take(show.count).collect();
+    tell_letters(&show.which, &newest, zone, out)
+}
+
+fn tell_letters(which: &Where, letters: &[Letter], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+    if which.json {
+        let letters: Vec<_> = letters.iter().map(as_json).collect();
         return print(out, &json!(letters));
     }
     let mut text = String::new();
-    for letter in newest {
+    for letter in letters {
         let record = &letter.record.record;
         text.push_str(&format!(
             "{} offset {}  {}{}\n",
@@ -182,7 +203,7 @@ async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl
         }
     }
     if text.is_empty() {
-        text.push_str(&format!("no dead letters of {}\n", show.which.topic));
+        text.push_str(&format!("no dead letters of {}\n", which.topic));
     }
     write(out, &text)
 }
@@ -190,20 +211,10 @@ async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl
 async fn resend(which: &Where, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
     let wanted = which.cause.clone().map_or(Which::All, Which::Cause);
     let done = replay::replay(backends, &which.topic, &which.topic, &wanted, clock.now()).await.map_err(Failure::unusable)?;
-    print_done(which, &done, out)
+    tell_replayed(which, &done, out)
 }
 
-/// Lets the daemon send them, whose audit then tells by whom.
-async fn ask_to_resend(which: &Where, daemon: &Client) -> Result<Replayed, Failure> {
-    let body = match &which.cause {
-        Some(cause) => json!({ "topic": which.topic, "cause": cause }),
-        None => json!({ "topic": which.topic, "all": true }),
-    };
-    let answer = daemon.post_json("/api/v1/dead-letters/replay", &body).await?;
-    serde_json::from_value(answer).map_err(|e| Failure::fault(format!("the daemon's answer to a replay cannot be read: {e}")))
-}
-
-fn print_done(which: &Where, done: &Replayed, out: &mut impl Write) -> super::exit::Result {
+fn tell_replayed(which: &Where, done: &Replayed, out: &mut impl Write) -> super::exit::Result {
     let refused: u64 = done.refused.values().sum();
     if which.json {
         print(out, &json!(done))?;
@@ -275,7 +286,7 @@ async fn is_up(data: &Path) -> bool {
 
 /// The stores: through the daemon when it runs, else opened here.
 async fn open(which: &Where) -> Result<Backends, Failure> {
-    let data = which.data.as_path();
+    let data: &Path = &which.daemon.data;
     if !data.is_dir() {
         return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
     }
@@ -367,6 +378,27 @@ mod tests {
         assert!(text.contains("exception.class.name: bad_utf8") && text.contains("30 7c 48 30"), "{text}");
         assert!(text.contains("offset 0  2026-11-20 09:30:00 KST"), "{text}");
         assert!(!text.contains('\u{1b}'), "an escape sequence must not reach the terminal: {text:?}");
+        // Through the API of a daemon over the same stores it is told in the same words.
+        let daemon = crate::web::fixture::Daemon::showing(crate::web::fixture::snapshot());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let server = tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), backends.clone(), stop.clone()));
+        for words in [&["list"][..], &["list", "--json"], &["list", "--cause", "none"], &["show", "3"], &["show", "--json"]] {
+            let command = command(&[words, &["--url", &url]].concat());
+            let client = command.which().daemon.client().expect("a client");
+            let mut out = Vec::new();
+            remote::carry_out(&command, &client, &mut out).await.expect("told");
+            assert_eq!(String::from_utf8(out).expect("text"), run(words, &backends).await.1, "{words:?}");
+        }
+        let command = command(&["replay", "--json", "--url", &url]);
+        let mut out = Vec::new();
+        let result = remote::carry_out(&command, &command.which().daemon.client().expect("a client"), &mut out).await;
+        assert_eq!(result.map_err(|f| f.to_string()), Ok(Exit::Fault));
+        assert!(String::from_utf8_lossy(&out).contains("\"bad_utf8\": 1"), "{out:?}");
+        stop.cancel();
+        server.await.expect("no panic").expect("a clean end");
+
         let (result, text) = run(&["replay", "--json"], &backends).await;
         assert_eq!(result, Ok(Exit::Fault));
         let done: serde_json::Value = serde_json::from_str(&text).expect("JSON");

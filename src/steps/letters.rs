@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::dead_letter::{PREFIX, REPLAY, cause, error_header, identity, topic_of};
 use super::log_search;
@@ -39,7 +39,7 @@ pub(super) fn place(record: &Stored) -> String {
 }
 
 /// A dead letter without its bytes: a line of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Partition of the dead-letter topic.
     pub partition: u32,
