@@ -339,6 +339,8 @@ async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
     };
     assert_eq!(ask(&day, 0).await, states([Due, Due, Running, Ahead]));
     assert_eq!(ask(&day, 1).await, states([Created, Due, Running, Ahead]));
+    let has = |key: &str| day.handle.snapshot().runs.iter().any(|v| v.run.id.key() == key);
+    assert!(has("2026-11-18"), "whoever has the answer finds the run");
     assert_eq!(ask(&day, 5).await, states([Running, Created, Running, Ahead]));
     assert_eq!(ask(&day, 5).await, states([Running, Running, Running, Ahead]), "nothing is created twice");
     day.until("the runs of the two days are there", |s| s.runs.len() == 3).await;
