@@ -257,7 +257,7 @@ impl Dispatcher {
                 }
                 planner::Decision::MissedMany { dag, count, first, last } => {
                     let notice = format!(
-                        "{dag}: {count} windows from {first} to {last} had no run; backfill them if the data can still be had"
+                        "{dag}: {count} windows from {first} to {last} had no run; if the data can still be had: openbell run backfill {dag} --from {first} --to {last}"
                     );
                     tracing::warn!("{notice}");
                     self.notices.push(notice);

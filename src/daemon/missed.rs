@@ -10,7 +10,8 @@ use crate::engine::planner::SessionOf;
 
 /// One line for people.
 pub fn summary(session: &SessionOf, why: &str) -> String {
-    format!("{} had no run: {why}; backfill it if the data can still be had", session.session_date)
+    let (dag, date) = (&session.dag, session.session_date);
+    format!("{date} had no run: {why}; if the data can still be had: openbell run backfill {dag} --from {date} --to {date}")
 }
 
 /// A run that never was, so that its alert can be addressed like any other.
