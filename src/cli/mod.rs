@@ -11,6 +11,7 @@ mod exit;
 mod keep;
 mod kis;
 mod place;
+mod reconcile;
 mod run;
 mod serve;
 mod shim;
@@ -63,6 +64,8 @@ enum Command {
     /// Look at and replay dead letters
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Compare a day's trades in all stores once more, id by id
+    Reconcile(reconcile::Arguments),
     /// Say who may log in to the page
     #[command(subcommand)]
     User(user::Command),
@@ -98,6 +101,7 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Topics(a) => topics::main(a),
         Command::Alerts(a) => alerts::main(a),
         Command::Dlq(a) => dlq::main(a),
+        Command::Reconcile(a) => reconcile::main(a),
         Command::User(a) => user::main(a),
         Command::Token(a) => token::main(a),
         Command::Simulate(a) => simulate::main(a),

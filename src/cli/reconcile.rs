@@ -1,0 +1,342 @@
+//! `openbell reconcile`: compares a day's trades in all stores once more, as its `reconcile` step did.
+//!
+//! It reads the spool in the data folder and the stores, through the daemon's socket while it runs, and changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::table::{columns, print, print_json};
+use crate::backends::{Backends, address};
+use crate::clock::Clock;
+use crate::config::Feeds;
+use crate::daemon::hands;
+use crate::daemon::lock::Lock;
+use crate::domain::dag::{Program, Step};
+use crate::domain::ids::{AttemptId, DagName, RunId};
+use crate::domain::ledger::Hop;
+use crate::domain::run::Run;
+use crate::executor::Status;
+use crate::state::Store;
+use crate::state::sled::Sled;
+use crate::steps::{Context, Reporter, StepError};
+use crate::web::view::format::{count, part};
+
+/// The built-in program that compares.
+const PROGRAM: &str = "reconcile";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Compares a day's trades in all stores once more, id by id, as the reconcile step of the run did: spool, log, raw store, index, \
+    objects and dead letters. It changes nothing. While the run goes on, what is on its way counts as missing.",
+    after_help = "Examples:
+  openbell reconcile                                            the newest run
+  openbell reconcile kis-trading-day@2026-11-20 --json
+  openbell reconcile --dag kis-trading-day --date 2026-11-20
+  openbell reconcile --data /var/lib/openbell --config openbell.yaml
+
+Without a daemon it opens the stores by itself. It reads the spool, so it runs where the data folder is.
+
+Exit codes: 0 every trade received is in every store, once; 1 it is not; 2 the command line was wrong; 3 a store or file is not usable."
+)]
+pub struct Arguments {
+    /// The run, for example kis-trading-day@2026-11-20 [default: the newest]
+    #[arg(conflicts_with = "dag")]
+    run: Option<RunId>,
+    /// DAG whose scheduled run of --date is meant
+    #[arg(long, value_name = "NAME", requires = "date")]
+    dag: Option<DagName>,
+    /// Session date of that run
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "dag")]
+    date: Option<Date>,
+    /// Data folder of the daemon (running or not)
+    #[arg(long, value_name = "DIR", default_value = "data", env = "OPENBELL_DATA")]
+    data: PathBuf,
+    /// Configuration of the daemon (YAML), to find its stores when it does not run
+    #[arg(long, value_name = "FILE", env = "OPENBELL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries out the command.
+pub fn main(arguments: Arguments) -> super::exit::Result {
+    super::serve::runtime()?.block_on(async {
+        let (run, backends, _lock) = find(&arguments).await?;
+        let found = compare(&run, backends, &arguments.data).await?;
+        if arguments.json {
+            print_json(&found)?
+        } else {
+            print(text(&run, &found))?
+        }
+        Ok(if found["ok"] == true { Exit::Fine } else { Exit::Fault })
+    })
+}
+
+/// The run and the stores: from the daemon while it runs, else opened here, with the lock that keeps a daemon from starting meanwhile.
+async fn find(arguments: &Arguments) -> Result<(Run, Backends, Option<Lock>), Failure> {
+    let data = arguments.data.as_path();
+    if !data.is_dir() {
+        return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
+    }
+    let wanted = match (&arguments.run, &arguments.dag, arguments.date) {
+        (Some(run), ..) => Some(run.clone()),
+        (None, Some(dag), Some(date)) => Some(format!("{dag}@{date}").parse().map_err(Failure::usage)?),
+        _ => None,
+    };
+    let socket = data.join("openbell.sock");
+    // A socket nobody answers was left by a daemon that died; the stores are free then.
+    if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+        let run = of_daemon(&Client::find(data)?, wanted).await?;
+        return Ok((run, crate::backends::socket::connect(socket), None));
+    }
+    let lock = Lock::take(data).map_err(Failure::unusable)?;
+    let run = of_journal(data, wanted).await?;
+    let config = super::serve::configuration(arguments.config.as_deref())?;
+    let folder = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || address::open(&config, &folder)).await;
+    Ok((run, opened.map_err(Failure::unusable)?.map_err(Failure::unusable)?, Some(lock)))
+}
+
+fn none(data: &Path) -> Failure {
+    Failure::fault(format!("no run is known in {}; `openbell run list` shows those a running daemon keeps", data.display()))
+}
+
+async fn of_daemon(client: &Client, wanted: Option<RunId>) -> Result<Run, Failure> {
+    let id = match wanted {
+        Some(id) => id.to_string(),
+        None => {
+            let newest = client.get_json("/api/v1/runs?limit=1").await?;
+            let id = newest["runs"][0]["id"].as_str().map(str::to_owned);
+            id.ok_or_else(|| Failure::fault("the daemon knows no run; start one with `openbell run trigger DAG`"))?
+        }
+    };
+    let answer = client.get_json(&format!("/api/v1/runs/{}", part(&id))).await?;
+    serde_json::from_value(answer["run"].clone()).map_err(|error| {
+        Failure::unusable(format!("the daemon's answer about {id} is not understood: {error}; is it of another version?"))
+    })
+}
+
+async fn of_journal(data: &Path, wanted: Option<RunId>) -> Result<Run, Failure> {
+    if !data.join("state").is_dir() {
+        return Err(none(data));
+    }
+    let (store, _) = Sled::open(&data.join("state"), &data.join("state-export")).await.map_err(Failure::unusable)?;
+    let found = match &wanted {
+        Some(id) => match store.finished_run(id).await.map_err(Failure::unusable)? {
+            Some(run) => Some(run),
+            None => folded(&store, id).await?,
+        },
+        None => store.finished(None, 1).await.map_err(Failure::unusable)?.into_iter().next(),
+    };
+    found.ok_or_else(|| match wanted {
+        Some(id) => {
+            Failure::fault(format!("there is no run {id} in the journal of {}; it may be older than keep_days", data.display()))
+        }
+        None => none(data),
+    })
+}
+
+/// A run that has not ended, as its events say.
+async fn folded(store: &Sled, id: &RunId) -> Result<Option<Run>, Failure> {
+    let journaled = store.events(id).await.map_err(Failure::unusable)?;
+    crate::engine::machine::replay(&journaled.events)
+        .map_err(|(number, refused)| Failure::unusable(format!("event {number} of {id} cannot be replayed: {refused:?}")))
+}
+
+/// The step of a run that compares its stores.
+fn step(run: &Run) -> Result<&Step, Failure> {
+    let compares = |step: &&Step| matches!(&step.program, Program::Uses(program) if program == PROGRAM);
+    run.dag.steps().iter().find(compares).ok_or_else(|| {
+        Failure::fault(format!("{} has no step that uses reconcile: nothing says which stores are to be compared", run.dag.name))
+    })
+}
+
+/// What the comparison found.
+async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Failure> {
+    let step = step(run)?;
+    let data = data.canonicalize().map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
+    let file = data.join("clock");
+    // A demo's data folder has its own time.
+    let clock = if file.exists() { Clock::follow(&file).map_err(Failure::unusable)? } else { Clock::system() };
+    let attempt = AttemptId { run: run.id.clone(), step: step.name.clone(), attempt: 0 };
+    let context = Context {
+        spec: hands::spec(run, step, attempt, None, &data.join("runs")),
+        clock,
+        backends,
+        feeds: Feeds::default(),
+        calendar: None,
+        secrets: Default::default(),
+        dags: data.clone(),
+        data,
+        stop: CancellationToken::new(),
+        reporter: Arc::new(Silent),
+    };
+    match crate::steps::run(PROGRAM, context).await {
+        Ok(found) => Ok(found),
+        Err(StepError::Unmet { result, .. }) => Ok(result),
+        Err(error) => Err(Failure::unusable(error)),
+    }
+}
+
+/// What the step would print is in its result.
+struct Silent;
+
+impl Reporter for Silent {
+    fn status(&self, _: Status) {}
+    fn line(&self, line: &str) {
+        tracing::debug!("{line}");
+    }
+}
+
+fn number(value: &Value) -> String {
+    count(value.as_u64().unwrap_or_default())
+}
+
+fn text(run: &Run, found: &Value) -> String {
+    let open = if run.state.is_terminal() { "" } else { "; it has not ended: what is on its way counts as missing" };
+    let mut text = format!("{}, session of {}{open}\n\n", run.id, run.session_date);
+    let mut rows = vec![["HOP", "TRADES", "REPEATED", "MISSING", "OF OTHERS"].map(str::to_owned)];
+    for hop in Hop::ALL {
+        let account = &found["hops"][hop.as_str()];
+        let figure = |key: &str| number(&account[key]);
+        rows.push([hop.as_str().to_owned(), figure("unique"), figure("duplicates"), figure("missing"), figure("extra")]);
+    }
+    text.push_str(&columns(&rows));
+    for hop in Hop::ALL {
+        for (symbol, ids) in found["hops"][hop.as_str()]["missing_ids"].as_object().into_iter().flatten() {
+            let ids: Vec<_> = ids.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let more = ids.len().checked_sub(5).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
+            text.push_str(&format!("{} misses of {symbol}: {}{more}\n", hop.as_str(), ids[..ids.len().min(5)].join(", ")));
+        }
+    }
+    let letters = &found["dead_letters"];
+    let causes: Vec<_> = letters["by_cause"].as_object().into_iter().flatten().map(|(cause, n)| format!("{cause} {n}")).collect();
+    let gaps = found["gaps"].as_array().map_or(&[][..], Vec::as_slice);
+    let vwap = &found["vwap"];
+    let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
+    text.push_str(&format!("\ndead letters {}{causes}\n", number(&letters["total"])));
+    text.push_str(&format!("gaps         {} with {} shares\n", gaps.len(), number(&found["gap_shares"])));
+    text.push_str(&format!(
+        "averages     {} of {} symbols without gaps equal the exchange's own\n",
+        number(&vwap["equal"]),
+        number(&vwap["checked"])
+    ));
+    text.push_str(match found["ok"] == true {
+        true => "\nevery trade received is in every store, once\n",
+        false => "\nthe day does NOT reconcile\n",
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::steps::fixtures;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(words: &[&str]) -> Arguments {
+        Line::try_parse_from([&["reconcile"], words].concat()).expect("a command line").arguments
+    }
+
+    const DAG: &str = "name: day
+schedule: { timezone: Asia/Seoul, open: \"50 8 * * *\", close: \"0 16 * * *\" }
+steps:
+  topics: { uses: topics, with: { create: [kis.trades], partitions: 1 } }
+  reconcile: { uses: reconcile, kind: teardown }
+";
+
+    /// A data folder with a run of a DAG that has ended, whose spool holds trades that nobody forwarded.
+    async fn day(folder: &Path, dag: &str) -> RunId {
+        let (data, dags) = (folder.join("data"), folder.join("dags"));
+        std::fs::create_dir_all(&dags).expect("a folder");
+        std::fs::write(dags.join("day.yaml"), dag).expect("written");
+        let config = crate::config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
+        let options = super::super::serve::Options {
+            config,
+            data,
+            dags,
+            clock: Clock::system(),
+            only: None,
+            stand_ins: Default::default(),
+        };
+        let house = super::super::serve::start(options).await.expect("it comes up");
+        let trigger = crate::daemon::handle::Command::Trigger {
+            dag: "day".parse().expect("a name"),
+            params: Default::default(),
+            until: Some(Clock::system().now() + jiff::SignedDuration::from_hours(1)),
+            date: Some("2026-11-20".parse().expect("a date")),
+        };
+        let id: RunId = house.handle.command("ann", trigger).await.expect("started").parse().expect("an id");
+        house.handle.command("ann", crate::daemon::handle::Command::Cancel(id.clone())).await.expect("cancelled");
+        let mut snapshots = house.handle.subscribe();
+        let ended = snapshots.wait_for(|s| s.runs.iter().any(|v| v.run.id == id && v.run.state.is_terminal()));
+        let patience = std::time::Duration::from_secs(30);
+        tokio::time::timeout(patience, ended).await.expect("in time").map(drop).expect("the daemon lives");
+
+        let asked = arguments(&[id.as_str(), "--data", folder.join("data").to_str().expect("a plain path")]);
+        let (run, backends, lock) = find(&asked).await.expect("found through the daemon");
+        assert!(run.id == id && lock.is_none());
+        assert_eq!(
+            compare(&run, backends, &asked.data).await.expect("compared")["ok"],
+            true,
+            "nothing was received, nothing is missing"
+        );
+        house.stop().await.expect("stopped");
+        id
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_day_is_compared_again_with_a_daemon_and_without() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let id = day(folder.path(), DAG).await;
+        let data = folder.path().join("data");
+        let trades: Vec<_> = (1..=7).map(|n| fixtures::trade("005930", n)).collect();
+        fixtures::spool(&data, &trades);
+        let plain = data.to_str().expect("a plain path").to_owned();
+        let newest = arguments(&["--data", &plain]);
+        let (run, backends, lock) = find(&newest).await.expect("found in the journal");
+        assert!(run.id == id && lock.is_some(), "no daemon starts meanwhile");
+        let found = compare(&run, backends.clone(), &data).await.expect("compared");
+        assert_eq!(
+            (&found["ok"], &found["hops"]["log"]["missing"], &found["hops"]["spool"]["unique"]),
+            (&false.into(), &7.into(), &7.into())
+        );
+        let told = text(&run, &found);
+        for words in [
+            "HOP",
+            "log      0       0         7",
+            "log misses of 005930: kis:2026-11-20:005930:1, ",
+            " and 2 more",
+            "does NOT reconcile",
+        ] {
+            assert!(told.contains(words), "{told} lacks {words}");
+        }
+        drop((backends, lock));
+        let unknown = arguments(&["--dag", "day", "--date", "2001-01-01", "--data", &plain]);
+        let refused = find(&unknown).await.err().expect("there is none");
+        assert!(refused.exit == Exit::Fault && refused.message.contains("no run day@2001-01-01"), "{refused}");
+        let nowhere = arguments(&["--data", "/nowhere"]);
+        assert_eq!(find(&nowhere).await.err().expect("no folder").exit, Exit::Unusable);
+    }
+
+    #[test]
+    fn a_dag_wants_a_date() {
+        assert!(Line::try_parse_from(["reconcile", "--dag", "day"]).is_err());
+        assert!(Line::try_parse_from(["reconcile", "a@1", "--dag", "day", "--date", "2026-11-20"]).is_err());
+    }
+}
