@@ -2,6 +2,7 @@
 
 mod alerts;
 mod backfill;
+mod backup;
 mod client;
 mod dag;
 mod demo;
@@ -66,6 +67,10 @@ enum Command {
     Dlq(dlq::Command),
     /// Compare a day's trades in all stores once more, id by id
     Reconcile(reconcile::Arguments),
+    /// Copy what cannot be made again into one file, or check such a file
+    Backup(backup::Arguments),
+    /// Make a data folder out of a backup
+    Restore(backup::RestoreArguments),
     /// Say who may log in to the page
     #[command(subcommand)]
     User(user::Command),
@@ -102,6 +107,8 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Alerts(a) => alerts::main(a),
         Command::Dlq(a) => dlq::main(a),
         Command::Reconcile(a) => reconcile::main(a),
+        Command::Backup(a) => backup::main(a),
+        Command::Restore(a) => backup::restore_main(a),
         Command::User(a) => user::main(a),
         Command::Token(a) => token::main(a),
         Command::Simulate(a) => simulate::main(a),

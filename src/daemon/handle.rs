@@ -215,6 +215,17 @@ impl Handle {
         Ok(run.map(|run| RunView { run, statuses: BTreeMap::new() }))
     }
 
+    /// Writes the journal as plain text beside it; the new file. One that is made on purpose is kept as long as those made by time.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the daemon is going down.
+    pub async fn export(&self) -> Result<PathBuf, StoreError> {
+        let store = self.store.as_ref().and_then(Weak::upgrade);
+        let store = store.ok_or_else(|| StoreError::Broken { why: "the daemon is going down".into() })?;
+        let data = self.runs_dir.parent().unwrap_or(&self.runs_dir);
+        store.export(&data.join("state-export"), self.snapshot().now).await
+    }
+
     /// The newest snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()

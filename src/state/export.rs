@@ -93,7 +93,8 @@ pub(super) fn newest(dir: &Path) -> Option<(PathBuf, Vec<Entry>)> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<Entry>, String> {
+/// Reads a whole export.
+pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut lines = BufReader::new(file).lines().enumerate();
     let (_, head) = lines.next().ok_or("it is empty")?;

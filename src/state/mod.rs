@@ -15,7 +15,7 @@ pub mod sled;
 #[cfg(test)]
 mod contract_tests;
 
-pub use opening::{Opened, Restored};
+pub use opening::{Opened, Restored, restore};
 pub use records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
 
 use std::collections::BTreeMap;

@@ -110,7 +110,7 @@ pub(super) fn open(dir: &Path, exports: &Path) -> Result<(Disk, Opened), StoreEr
         Err(OpenError::Fatal(error)) => return Err(error),
         Err(OpenError::Damaged(why)) => (why, None, Vec::new()),
     };
-    restore(dir, exports, why, readable, broken)
+    rebuild(dir, exports, why, readable, broken)
 }
 
 enum OpenError {
@@ -182,8 +182,36 @@ fn batches_of(entries: &[Entry]) -> u64 {
     entries.iter().find(|(k, _)| *k == key).and_then(|(k, v)| codec::decode(k, v).ok()).unwrap_or(0)
 }
 
+/// Makes a journal in a folder that has none out of a plain-text export; how many entries it has.
+///
+/// # Errors
+/// An export that is not whole or is of a newer version, a journal that is there already, or a folder that cannot be written.
+pub fn restore(dir: &Path, export: &Path) -> Result<usize, StoreError> {
+    let unusable = |path: &Path, why: String| StoreError::Unusable { path: path.to_owned(), why };
+    let entries = export::read(export).map_err(|why| unusable(export, why))?;
+    if dir.join("db").exists() || dir.join("conf").exists() {
+        return Err(unusable(dir, "there is a journal already".into()));
+    }
+    let disk = open_disk(dir).map_err(|error| match error {
+        OpenError::Fatal(error) => error,
+        OpenError::Damaged(why) => unusable(dir, why),
+    })?;
+    fill(&disk, entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+    Ok(entries.len())
+}
+
+fn fill<'a>(disk: &Disk, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<(), StoreError> {
+    let mut batch = sled::Batch::default();
+    for (key, value) in entries {
+        batch.insert(key, value);
+    }
+    let write = |e: sled::Error| StoreError::Write { why: e.to_string() };
+    disk.db.apply_batch(batch).map_err(write)?;
+    disk.db.flush().map(drop).map_err(write)
+}
+
 /// Moves the folder aside and builds a new one from what is left.
-fn restore(
+fn rebuild(
     dir: &Path,
     exports: &Path,
     why: String,
@@ -227,13 +255,7 @@ fn restore(
         OpenError::Fatal(error) => error,
         OpenError::Damaged(why) => StoreError::Unusable { path: dir.to_owned(), why },
     })?;
-    let mut batch = sled::Batch::default();
-    for (key, value) in &entries {
-        batch.insert(key.as_slice(), value.as_slice());
-    }
-    let write = |e: sled::Error| StoreError::Write { why: e.to_string() };
-    disk.db.apply_batch(batch).map_err(write)?;
-    disk.db.flush().map_err(write)?;
+    fill(&disk, entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
     let restored = Restored { why, moved_to: Some(moved_to), from, entries: entries.len(), lost };
     tracing::error!("{restored}");
     Ok((disk, Opened::Restored(restored)))

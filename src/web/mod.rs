@@ -31,6 +31,7 @@ mod control;
 mod data;
 mod dead_letters;
 mod events;
+mod export;
 mod guard;
 mod health;
 mod lines;

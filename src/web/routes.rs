@@ -12,8 +12,8 @@ use super::problem::Kind;
 use super::reply::{self, Refusal};
 use super::server::Shared;
 use super::{
-    actions, api, auth, backfill, control, dead_letters, events, guard, health, market, output, output_lines, output_page, pages,
-    reader, topics,
+    actions, api, auth, backfill, control, dead_letters, events, export, guard, health, market, output, output_lines, output_page,
+    pages, reader, topics,
 };
 
 /// Largest request body, in bytes.
@@ -37,6 +37,7 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
         at("get", "/whoami", get(api::whoami)),
         at("get", "/snapshot", get(api::snapshot)),
         at("get", "/events", get(events::api)),
+        at("post", "/export", post(export::api)),
         at("get", "/dags", get(api::dags)),
         at("post", "/dags/{name}/pause", post(api::pause)),
         at("post", "/dags/{name}/resume", post(api::resume)),

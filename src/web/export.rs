@@ -1,0 +1,18 @@
+//! The journal as plain text, for a backup that is taken while the daemon runs.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::reply::{ApiRefusal, Refusal};
+use super::server::App;
+
+/// Writes the journal into a file of the data folder, and says where.
+pub(super) async fn api(State(app): State<App>) -> Result<Json<Value>, ApiRefusal> {
+    let file = app.handle.export().await.map_err(|error| {
+        tracing::error!(%error, "the journal cannot be exported");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "look at the data folder's rights and disk")
+    })?;
+    Ok(Json(json!({ "file": file })))
+}
