@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    openbell::cli::main(openbell::cli::Arguments::parse())
+    openbell::cli::main(openbell::cli::parse())
 }

@@ -1,9 +1,11 @@
 //! Floor 4: the command line. One file per command; this one only names them.
 
+mod about;
 mod alerts;
 mod backfill;
 mod backup;
 mod client;
+mod completions;
 mod dag;
 mod demo;
 mod dlq;
@@ -11,6 +13,7 @@ mod doctor;
 mod exit;
 mod keep;
 mod kis;
+mod man;
 mod place;
 mod reconcile;
 mod run;
@@ -27,14 +30,11 @@ mod user;
 
 pub use exit::{Exit, Failure};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Runs a market-data day: scheduler, collectors, sinks, freshness checks and reconciliation in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "openbell", version, about, arg_required_else_help = true)]
-#[command(
-    after_help = "Exit codes: 0 fine; 1 the command ran and found a fault; 2 the command line was wrong; 3 a file, port or server it needs is not usable."
-)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -83,6 +83,10 @@ enum Command {
     /// Tools for the KIS feed
     #[command(subcommand)]
     Kis(kis::Command),
+    /// Print what a shell needs to complete openbell's commands
+    Completions(completions::Arguments),
+    /// Print the manual page, or write those of all commands
+    Man(man::Arguments),
     /// Run one step attempt from its spec.json (what processes and containers call)
     #[command(hide = true)]
     Step(step::Arguments),
@@ -92,6 +96,17 @@ enum Command {
     /// Hold the deadline of a step in a container (internal)
     #[command(hide = true)]
     Keep(keep::Arguments),
+}
+
+/// The command line as it is defined, with the help that all commands share.
+fn command() -> clap::Command {
+    about::complete(Arguments::command())
+}
+
+/// Parses the command line of this process; one that is wrong ends it.
+pub fn parse() -> Arguments {
+    let mut matches = command().get_matches();
+    Arguments::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Carries out a command line; the exit code says how it went.
@@ -113,6 +128,8 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Token(a) => token::main(a),
         Command::Simulate(a) => simulate::main(a),
         Command::Kis(a) => kis::main(a),
+        Command::Completions(a) => completions::main(a),
+        Command::Man(a) => man::main(a),
         Command::Step(a) => step::main(a),
         Command::Shim(a) => shim::main(a),
         Command::Keep(a) => keep::main(a),

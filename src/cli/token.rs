@@ -37,9 +37,6 @@ pub enum Command {
     },
     /// List tokens
     List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -65,16 +62,19 @@ pub fn main(command: Command) -> super::exit::Result {
                         .map_err(|_| Failure::usage("--expires: that is too long; leave it away for a token without end"))
                 })
                 .transpose()?;
-            let token = Token { id, name: name.clone(), role, digest, created_at: now, expires_at };
+            let token = Token { id: id.clone(), name: name.clone(), role, digest, created_at: now, expires_at };
             edit(&place.users()?, |all| all.add_token(token)).map_err(Failure::fault)?;
             let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
-            eprintln!("token {name}, {role}, {until}; it is shown this once:");
-            print(format!("{whole}\n"))?;
+            if !place.json {
+                eprintln!("token {name}, {role}, {until}; it is shown this once:");
+            }
+            let done = json!({ "id": id, "name": name, "role": role, "expires_at": expires_at, "token": whole });
+            place.tell(&done, format!("{whole}\n"))?;
         }
-        Command::List { json, place } => list(&place.users()?, json)?,
+        Command::List { place } => list(&place.users()?, place.json)?,
         Command::Revoke { token, place } => {
             edit(&place.users()?, |all| all.revoke(&token)).map_err(Failure::fault)?;
-            print(format!("{token} is revoked\n"))?;
+            place.tell(&json!({ "token": token, "revoked": true }), format!("{token} is revoked\n"))?;
         }
     }
     Ok(Exit::Fine)

@@ -57,7 +57,7 @@ async fn carry_out(command: Command) -> super::exit::Result {
         Command::List { at } => {
             let client = at.client()?;
             if at.json {
-                return print_json(&client.get_json("/api/v1/topics?limit=500").await?).map(|()| Exit::Fine);
+                return print_json(&all(&client).await?).map(|()| Exit::Fine);
             }
             print(list(&all(&client).await?))?;
         }

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 
 use super::exit::{Exit, Failure, Result};
 use super::serve::{self, House};
+use super::table::print_json;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::handle::Command;
@@ -25,8 +26,17 @@ pub struct Trial {
     pub until: Option<std::time::Duration>,
     /// Data folder; default a new temporary one.
     pub data: Option<PathBuf>,
+    /// The run as JSON at its end; everything else goes to standard error then.
+    pub json: bool,
     /// Configuration.
     pub config: Config,
+}
+
+impl Trial {
+    /// Tells how it goes.
+    fn say(&self, text: std::fmt::Arguments<'_>) {
+        if self.json { eprintln!("{text}") } else { println!("{text}") }
+    }
 }
 
 /// Runs the DAG once.
@@ -66,7 +76,7 @@ async fn play(trial: &Trial) -> Result {
         stand_ins: BTreeMap::new(),
     };
     let house = serve::start(options).await?;
-    println!("page: {}  data: {}", house.url, data.display());
+    trial.say(format_args!("page: {}  data: {}", house.url, data.display()));
     let outcome = watch(trial, &house, &name, clock.now()).await;
     house.stop().await?;
     outcome
@@ -95,31 +105,31 @@ async fn watch(trial: &Trial, house: &House, name: &DagName, now: Timestamp) -> 
             if let Some(view) = view {
                 for (step, now) in &view.run.steps {
                     if now.attempt > 0 {
-                        follow(house, &id, step, now.attempt, &mut printed);
+                        follow(trial, house, &id, step, now.attempt, &mut printed);
                     }
                     if shown.insert(step.clone(), (now.state, now.attempt)) != Some((now.state, now.attempt)) {
                         let reason = now.reason.as_deref().map_or(String::new(), |r| format!(" ({r})"));
-                        println!("{step}: {}{reason}", now.state.as_str());
+                        trial.say(format_args!("{step}: {}{reason}", now.state.as_str()));
                     }
+                }
+            }
+            if let Some(view) = view.filter(|view| view.run.state.is_terminal()) {
+                trial.say(format_args!("{id}: {}", view.run.state.as_str()));
+                if trial.json {
+                    print_json(&serde_json::json!({ "run": view.run }))?;
                 }
             }
             view.map(|v| v.run.state)
         };
         match state {
-            Some(RunState::Succeeded) => {
-                println!("{id}: succeeded");
-                return Ok(Exit::Fine);
-            }
-            Some(RunState::Failed | RunState::Cancelled) => {
-                println!("{id}: {}", state.map_or("", RunState::as_str));
-                return Ok(Exit::Fault);
-            }
+            Some(RunState::Succeeded) => return Ok(Exit::Fine),
+            Some(RunState::Failed | RunState::Cancelled) => return Ok(Exit::Fault),
             _ => {}
         }
         tokio::select! {
             changed = snapshots.changed() => changed.map_err(|_| Failure::fault("the daemon ended before the run did"))?,
             _ = tokio::signal::ctrl_c() => {
-                println!("stopping; press Ctrl-C again to leave at once");
+                trial.say(format_args!("stopping; press Ctrl-C again to leave at once"));
                 house.handle.command("cli", Command::Cancel(id.clone())).await.map_err(Failure::fault)?;
             }
         }
@@ -128,6 +138,7 @@ async fn watch(trial: &Trial, house: &House, name: &DagName, now: Timestamp) -> 
 
 /// Prints what an attempt's output grew by.
 fn follow(
+    trial: &Trial,
     house: &House,
     run: &RunId,
     step: &crate::domain::ids::StepName,
@@ -145,6 +156,6 @@ fn follow(
     let Some(end) = text.iter().rposition(|b| *b == b'\n') else { return };
     *at += end as u64 + 1;
     for line in String::from_utf8_lossy(&text[..end]).lines() {
-        println!("{step} | {line}");
+        trial.say(format_args!("{step} | {line}"));
     }
 }

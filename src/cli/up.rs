@@ -84,6 +84,9 @@ pub struct DownArguments {
     /// End every run first: collectors stop, sinks drain, teardown steps run
     #[arg(long)]
     drain: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Stops the daemon.
@@ -92,10 +95,18 @@ pub fn down(arguments: DownArguments) -> super::exit::Result {
     runtime.block_on(async {
         let client = super::client::Client::find(&arguments.data)?;
         let answer = client.post_json("/api/v1/down", &serde_json::json!({ "drain": arguments.drain })).await?;
-        println!("{}", answer.get("message").and_then(serde_json::Value::as_str).unwrap_or("going down"));
+        if !arguments.json {
+            println!("{}", answer.get("message").and_then(serde_json::Value::as_str).unwrap_or("going down"));
+        }
         let lock = arguments.data.join("openbell.lock");
         super::client::wait_unlocked(&lock).await?;
-        println!("the daemon is down");
+        if arguments.json {
+            super::table::print_json(
+                &serde_json::json!({ "down": true, "drained": arguments.drain, "said": answer["message"] }),
+            )?;
+        } else {
+            println!("the daemon is down");
+        }
         Ok(Exit::Fine)
     })
 }

@@ -21,9 +21,20 @@ pub struct Place {
     /// Configuration of the daemon (YAML), to find its users file
     #[arg(long, value_name = "FILE", env = "OPENBELL_CONFIG")]
     config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 impl Place {
+    /// Says what was done: to people in words, to programs as JSON.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub(super) fn tell(&self, done: &serde_json::Value, words: String) -> Result<(), Failure> {
+        if self.json { print_json(done) } else { print(words) }
+    }
+
     /// The users file.
     ///
     /// # Errors
@@ -69,9 +80,6 @@ pub enum Command {
     },
     /// List users
     List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -114,25 +122,27 @@ pub fn main(command: Command) -> super::exit::Result {
                     "there is a user {name} already; `openbell user passwd {name}` sets their password"
                 )));
             }
-            let password = given.password(&name)?;
+            let (password, made) = given.password(&name, place.json)?;
             edit(&path, |all| all.add_user(&name, role, password, now)).map_err(Failure::fault)?;
-            print(format!("{name} can log in as {role} (in {})\n", path.display()))?;
+            let done = json!({ "user": name, "role": role, "file": path, "password": made });
+            place.tell(&done, format!("{name} can log in as {role} (in {})\n", path.display()))?;
         }
-        Command::List { json, place } => list(&place.users()?, json)?,
+        Command::List { place } => list(&place.users()?, place.json)?,
         Command::Remove { name, place } => {
             edit(&place.users()?, |all| all.remove_user(&name)).map_err(Failure::fault)?;
-            print(format!("{name} is removed; their sessions have ended\n"))?;
+            place.tell(&json!({ "user": name, "removed": true }), format!("{name} is removed; their sessions have ended\n"))?;
         }
         Command::Passwd { name, given, place } => {
             let path = place.users()?;
             known(&path)?.set_role(&name, Role::Viewer).map_err(Failure::fault)?;
-            let password = given.password(&name)?;
+            let (password, made) = given.password(&name, place.json)?;
             edit(&path, |all| all.set_password(&name, password, now)).map_err(Failure::fault)?;
-            print(format!("{name} has a new password; their sessions have ended\n"))?;
+            let done = json!({ "user": name, "password": made });
+            place.tell(&done, format!("{name} has a new password; their sessions have ended\n"))?;
         }
         Command::Role { name, role, place } => {
             edit(&place.users()?, |all| all.set_role(&name, role)).map_err(Failure::fault)?;
-            print(format!("{name} is {role} from now on\n"))?;
+            place.tell(&json!({ "user": name, "role": role }), format!("{name} is {role} from now on\n"))?;
         }
     }
     Ok(Exit::Fine)
@@ -163,18 +173,22 @@ fn list(path: &Path, as_json: bool) -> Result<(), Failure> {
 }
 
 impl Given {
-    /// The hash of the password that was given.
-    fn password(self, name: &str) -> Result<String, Failure> {
+    /// The hash of the password that was given; and the password itself, if it was made here and has to be told.
+    fn password(self, name: &str, as_json: bool) -> Result<(String, Option<String>), Failure> {
+        let mut told = None;
         let password = if self.generate {
             let made = random_token().map_err(Failure::unusable)?[..24].to_owned();
-            print(format!("password of {name}: {made}\n"))?;
+            if !as_json {
+                print(format!("password of {name}: {made}\n"))?;
+            }
+            told = Some(made.clone());
             made
         } else if self.password_stdin || !io::stdin().is_terminal() {
             line()?
         } else {
             asked(name)?
         };
-        hash_password(&password).map_err(Failure::fault)
+        hash_password(&password).map(|hash| (hash, told)).map_err(Failure::fault)
     }
 }
 

@@ -74,6 +74,9 @@ pub enum Command {
         /// Keep the run's data here (default: a new temporary folder)
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
+        /// Print the run as JSON at its end, and everything else on standard error
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON Schema of DAG files, for editors
     Schema {
@@ -110,11 +113,11 @@ pub fn main(command: Command) -> Result {
         Command::Next { name, count, from, shared } => {
             with_dag(&name, &shared, |_, dag, folder| next::next(dag, folder.calendar_of(dag), count.into(), from, shared.json))
         }
-        Command::Test { file, date, until, data } => {
+        Command::Test { file, date, until, data, json } => {
             let until = until
                 .map(|text| crate::domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}"))))
                 .transpose()?;
-            super::trial::main(&super::trial::Trial { file, date, until, data, config: crate::config::Config::default() })
+            super::trial::main(&super::trial::Trial { file, date, until, data, json, config: crate::config::Config::default() })
         }
         Command::Schema { json: _ } => print_json(&schema::schema(programs::BUILT_IN)),
     }
