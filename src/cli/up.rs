@@ -45,10 +45,26 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
         address.set_port(port);
         config.listen = address.to_string();
     }
+    more_files();
     let runtime = serve::runtime()?;
     let result = runtime.block_on(run(config, arguments.data.to_path_buf(), arguments.dags));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     result
+}
+
+/// Most open files that are asked for: connections, and what stores and steps hold.
+const FILES: u64 = 8192;
+
+/// Takes as many open files as the system allows, up to [`FILES`]: many systems begin with 1,024, which a thousand live pages use up.
+fn more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = now.maximum.unwrap_or(FILES).min(FILES);
+    if now.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum })
+    {
+        tracing::warn!(%error, wanted, "cannot take more open files");
+    }
 }
 
 async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Result {

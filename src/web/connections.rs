@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 const HEADERS: Duration = Duration::from_secs(20);
 /// Most connections at a time; further ones wait to be accepted. Live pages (`live::PLACES`) leave room for all else.
 const MOST: usize = 2048;
+/// How long a client may leave what was sent to it unread, in real time. Whoever does longer is gone, or holds a place for nothing.
+const UNREAD: Duration = Duration::from_secs(60);
 /// Pause after the system refused a connection (no file descriptors left, mostly), in real time.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -32,10 +34,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// Never by itself: what goes wrong with one connection ends that one.
 pub(super) async fn serve(listener: TcpListener, site: Router, stop: CancellationToken) -> io::Result<()> {
-    serve_patiently(listener, site, stop, HEADERS).await
+    serve_patiently(listener, site, stop, Patience { headers: HEADERS, unread: UNREAD }).await
 }
 
-async fn serve_patiently(listener: TcpListener, site: Router, stop: CancellationToken, patience: Duration) -> io::Result<()> {
+/// How long clients are waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    headers: Duration,
+    unread: Duration,
+}
+
+async fn serve_patiently(listener: TcpListener, site: Router, stop: CancellationToken, patience: Patience) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(MOST));
     let mut open = JoinSet::new();
     loop {
@@ -73,11 +82,15 @@ async fn connection(
     peer: SocketAddr,
     site: Router,
     stop: CancellationToken,
-    patience: Duration,
+    patience: Patience,
     _place: OwnedSemaphorePermit,
 ) {
     // Answers are small and wanted at once; without it they come all the same.
     drop(stream.set_nodelay(true));
+    let unread = u32::try_from(patience.unread.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread) {
+        tracing::debug!(%error, %peer, "a client that stops reading is not cut off");
+    }
     let site = TowerToHyperService::new(site);
     let handler = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -85,7 +98,7 @@ async fn connection(
         async move { Ok::<Response<Body>, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(patience);
+    http.timer(TokioTimer::new()).header_read_timeout(patience.headers);
     let connection = http.serve_connection(TokioIo::new(stream), handler);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -108,13 +121,53 @@ mod tests {
 
     use super::*;
 
+    const SHORT: Patience = Patience { headers: Duration::from_millis(100), unread: Duration::from_millis(300) };
+
+    /// Says when it is dropped.
+    struct Told(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            if let Some(tell) = self.0.take() {
+                // Whoever asked may have given up waiting.
+                tell.send(()).unwrap_or_default();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_what_it_asked_for_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let held = std::sync::Mutex::new(Some(Told(Some(tell))));
+        let endless = move || {
+            let held = held.lock().expect("not poisoned").take();
+            let piece = move || {
+                let _held = &held;
+                Ok::<_, Infallible>(vec![b'x'; 1 << 16])
+            };
+            async move { Body::from_stream(futures_util::stream::repeat_with(piece)) }
+        };
+        let endless = Arc::new(endless);
+        let stop = CancellationToken::new();
+        let site = Router::new().route("/", get(move || endless()));
+        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), SHORT));
+        let mut idle = TcpStream::connect(address).await.expect("connected");
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is cut off").expect("its answer ends");
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(20), server).await.expect("it ends").expect("no panic").expect("a clean end");
+        drop(idle);
+    }
+
     #[tokio::test]
     async fn a_client_that_is_slow_with_its_headers_is_cut_off_and_a_stop_ends_all() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let site = Router::new().route("/", get(|| async { "here" }));
-        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), Duration::from_millis(100)));
+        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), SHORT));
         let patience = Duration::from_secs(20);
         let mut slow = TcpStream::connect(address).await.expect("connected");
         slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await.expect("sent");
