@@ -70,7 +70,8 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> super::exit::Result {
     super::serve::runtime()?.block_on(async {
         let (run, backends, _lock) = find(&arguments).await?;
-        let found = compare(&run, backends, &arguments.data).await?;
+        let mut found = compare(&run, backends, &arguments.data).await?;
+        found["run"] = run.id.as_str().into();
         if arguments.json {
             print_json(&found)?
         } else {
