@@ -227,7 +227,7 @@ mod tests {
             );
             assert_eq!((params["venue"].as_str(), most), ("NXT", at_most));
             let answer = serde_json::to_string(&[old.clone(), session("2026-11-20", state)]).expect("JSON");
-            asked.answer.send(Ok(answer)).expect("awaited");
+            asked.answer.send(Ok(crate::daemon::handle::Answer::Done(answer))).expect("awaited");
         }
         assert_eq!(work.await.expect("no panic").map_err(|f| f.message), Ok(Exit::Fine));
 

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::actions::give;
-use super::api::{Body, Reply, by};
-use super::pages::path;
+use super::api::{Body, Reply, body, by};
+use super::pages::{dag_of, path};
 use super::reply::Refusal;
 use super::server::App;
 use crate::daemon::handle::{Command, Session, SessionState};
@@ -42,13 +42,8 @@ pub(super) async fn backfill(
     sent: Body,
 ) -> Reply {
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    let bytes = sent.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
-    let Wanted { from, to, params, at_most } = serde_json::from_slice(&bytes).map_err(|error| {
-        Refusal::bad(
-            format!("the body is not what was asked for: {error}"),
-            "send {\"from\": \"YYYY-MM-DD\", \"to\": \"YYYY-MM-DD\"}, with \"at_most\" and \"params\" if you like",
-        )
-    })?;
+    let (Wanted { from, to, params, at_most }, _) = body(&headers, sent)?;
+    dag_of(&app.handle.snapshot(), &dag)?;
     let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most };
     let answer = give(&app, by(&headers), command).await?;
     let sessions: Vec<Session> = serde_json::from_str(&answer).map_err(|error| {

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::auth::{Caller, Role, Who};
+use super::auth::{Caller, Who};
 use super::problem::{self, Kind};
 use super::reader::{Reader, Text, ToText, Tongue, filters, language, refusals, words};
 use super::view::{Fragment, Html};

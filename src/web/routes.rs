@@ -12,8 +12,8 @@ use super::problem::Kind;
 use super::reply::{self, Refusal};
 use super::server::Shared;
 use super::{
-    actions, api, auth, backfill, control, dead_letters, events, export, guard, health, market, output, output_lines, output_page,
-    pages, reader, topics,
+    actions, api, auth, backfill, control, dead_letters, events, export, guard, health, market, output, output_lines,
+    output_page, pages, reader, topics,
 };
 
 /// Largest request body, in bytes.
