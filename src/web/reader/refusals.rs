@@ -21,7 +21,10 @@ pub(in crate::web) fn error(said: &str) -> Option<Text> {
         "the password could not be changed" => say!("The password could not be changed."),
         _ => {
             if let Some(path) = between(said, "there is nothing at ", "") {
-                return Some(say!("There is nothing at {}.", path));
+                return Some(match path.split_once(": this site is below ") {
+                    Some((path, base)) => say!("There is nothing at {}: this site is below {}.", path, base),
+                    None => say!("There is nothing at {}.", path),
+                });
             }
             if let Some(name) = between(said, "there is no DAG ", "") {
                 return Some(say!("There is no DAG {}.", name));
@@ -77,7 +80,10 @@ pub(in crate::web) fn remedy(said: &str) -> Option<Text> {
             )
         }
         "look at the daemon's log" => say!("Look at the daemon's log."),
-        _ => return None,
+        _ => {
+            let path = between(said, "ask for ", "; a proxy has to pass the path on whole, or base_path has to be left out")?;
+            say!("Ask for {}; a proxy has to pass the path on whole, or base_path has to be left out.", path)
+        }
     })
 }
 
@@ -89,6 +95,7 @@ mod tests {
     fn in_english_they_are_the_sentences_they_were() {
         for said in [
             "there is nothing at /nowhere",
+            "there is nothing at /dags: this site is below /openbell/",
             "there is no topic \"a b\"",
             "attempt 3 of collector in day@2026-11-20 has no output",
             "viewer kim may look at everything, but not act",
