@@ -22,8 +22,8 @@ use crate::domain::ids::{AttemptId, DagName, RunId};
 use crate::domain::ledger::Hop;
 use crate::domain::run::Run;
 use crate::executor::Status;
-use crate::state::Store;
 use crate::state::sled::Sled;
+use crate::state::{Journaled, Store};
 use crate::steps::{Context, Reporter, StepError};
 use crate::web::view::format::{count, part};
 
@@ -32,19 +32,17 @@ const PROGRAM: &str = "reconcile";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Compares a day's trades in all stores once more, id by id, as the reconcile step of the run did: spool, log, raw store, index, \
-    objects and dead letters. It changes nothing. While the run goes on, what is on its way counts as missing.",
-    after_help = "Examples:
+#[command(after_help = "Examples:
   openbell reconcile                                            the newest run
   openbell reconcile kis-trading-day@2026-11-20 --json
   openbell reconcile --dag kis-trading-day --date 2026-11-20
   openbell reconcile --data /var/lib/openbell --config openbell.yaml
 
-Without a daemon it opens the stores by itself. It reads the spool, so it runs where the data folder is.
+What is compared, and by which names, is what the run's step that uses reconcile says: spool, log, raw store, index, objects and dead letters.
+Nothing is changed. While the run goes on, what is on its way counts as missing. Without a daemon the stores are opened by this command.
+It reads the spool, so it runs where the data folder is.
 
-Exit codes: 0 every trade received is in every store, once; 1 it is not; 2 the command line was wrong; 3 a store or file is not usable."
-)]
+Exit codes: 0 every trade received is in every store, once; 1 it is not; 2 the command line was wrong; 3 a store or file is not usable.")]
 pub struct Arguments {
     /// The run, for example kis-trading-day@2026-11-20 [default: the newest]
     #[arg(conflicts_with = "dag")]
@@ -135,7 +133,7 @@ async fn of_journal(data: &Path, wanted: Option<RunId>) -> Result<Run, Failure> 
             Some(run) => Some(run),
             None => folded(&store, id).await?,
         },
-        None => store.finished(None, 1).await.map_err(Failure::unusable)?.into_iter().next(),
+        None => newest(&store).await?,
     };
     found.ok_or_else(|| match wanted {
         Some(id) => {
@@ -145,9 +143,21 @@ async fn of_journal(data: &Path, wanted: Option<RunId>) -> Result<Run, Failure> 
     })
 }
 
+/// The run that began last, ended or not.
+async fn newest(store: &Sled) -> Result<Option<Run>, Failure> {
+    let mut found: Vec<Run> = store.finished(None, 1).await.map_err(Failure::unusable)?;
+    for open in store.unfinished().await.map_err(Failure::unusable)? {
+        found.extend(fold(&open.run, &open)?);
+    }
+    Ok(found.into_iter().max_by_key(|run| run.created_at))
+}
+
 /// A run that has not ended, as its events say.
 async fn folded(store: &Sled, id: &RunId) -> Result<Option<Run>, Failure> {
-    let journaled = store.events(id).await.map_err(Failure::unusable)?;
+    fold(id, &store.events(id).await.map_err(Failure::unusable)?)
+}
+
+fn fold(id: &RunId, journaled: &Journaled) -> Result<Option<Run>, Failure> {
     crate::engine::machine::replay(&journaled.events)
         .map_err(|(number, refused)| Failure::unusable(format!("event {number} of {id} cannot be replayed: {refused:?}")))
 }

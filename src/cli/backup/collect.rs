@@ -89,6 +89,12 @@ fn below(
     Ok(())
 }
 
+/// Whether a file of a spool's folder is of what was received, and not a note about how far it was forwarded: a new folder has new stores.
+fn received(name: &str) -> bool {
+    let note = name.ends_with(".cursor") || name.ends_with(".topics");
+    !note && !name.ends_with(".tmp") && name != "lock"
+}
+
 /// Writes a backup; nothing is at its place until it is whole.
 pub(super) async fn collect(arguments: &Arguments, to: &Path) -> Result<Manifest, Failure> {
     let data = arguments.data.as_path();
@@ -114,7 +120,7 @@ pub(super) async fn collect(arguments: &Arguments, to: &Path) -> Result<Manifest
         wanted.push(Wanted { name: CONFIG.into(), path: config.clone(), passing: false });
     }
     below(&arguments.dags, "dags", &|name| !name.starts_with('.'), false, &mut wanted)?;
-    below(&data.join("spool"), "spool", &|name| !name.ends_with(".cursor") && !name.ends_with(".tmp"), true, &mut wanted)?;
+    below(&data.join("spool"), "spool", &received, true, &mut wanted)?;
     let mut manifest = Manifest {
         format: FORMAT,
         openbell: env!("CARGO_PKG_VERSION").to_owned(),

@@ -49,18 +49,17 @@ const MANIFEST_SUM: &str = "manifest.crc32";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Copies what cannot be made again into one tar file that only its owner can read: the journal, users and tokens, everything collectors \
-    received, DAG files and configuration. The daemon may run meanwhile. Stores are not in it: they are filled again from what was received. \
-    Backups of real servers are their own matter.",
-    after_help = "Examples:
+#[command(after_help = "Examples:
   openbell backup /backups                       writes /backups/openbell-TIME.tar
   openbell backup day.tar --data /var/lib/openbell --config openbell.yaml
   openbell backup --check day.tar                is every byte as it was?
   openbell restore day.tar --data data2
 
-Exit codes: 0 fine; 1 --check found a fault; 2 the command line was wrong; 3 a file is not usable, or the daemon does not answer."
-)]
+It is a tar file that only its owner can read, with the journal, users and tokens, everything collectors received, DAG files and configuration.
+The daemon may run meanwhile. What the stores hold is not in it: they are filled again from what was received. Real servers have backups
+of their own.
+
+Exit codes: 0 fine; 1 --check found a fault; 2 the command line was wrong; 3 a file is not usable, or the daemon does not answer.")]
 pub struct Arguments {
     /// File to write, or a folder for a file named by the time
     #[arg(value_name = "FILE|DIR")]

@@ -15,15 +15,13 @@ use crate::cli::table::{print, print_json};
 
 /// Arguments of `openbell restore`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Checks a backup and makes a new data folder out of it, for a daemon that is started on it afterwards. Nothing is made of a backup that \
-    is damaged, and no folder that holds something is touched.",
-    after_help = "Example:
+#[command(after_help = "Example:
   openbell restore /backups/openbell-20261120T073000Z.tar --data data2
   openbell up --data data2 --dags data2/dags
 
-Exit codes: 0 fine; 1 the backup is damaged; 2 the command line was wrong; 3 a file or folder is not usable."
-)]
+The backup is checked first, and nothing is made of one that is damaged. No folder that holds something is touched.
+
+Exit codes: 0 fine; 1 the backup is damaged; 2 the command line was wrong; 3 a file or folder is not usable.")]
 pub struct RestoreArguments {
     /// The backup
     #[arg(value_name = "FILE")]
