@@ -158,50 +158,62 @@ def mix(run, dag, count):
 
 def viewers(options, binary, say):
     """what 200 live viewers cost a daemon that runs a demo day, in % of one core"""
-    rows, notes = [], []
+    rows = []
     for speed in options.speeds:
         day = Day(binary, "10:00:00", speed, say)
         try:
             run = day.snapshot()["runs"][0]["run"]["id"]
-            paths = mix(run, run.split("@")[0], options.viewers)
+            rows.append(looks(day, mix(run, run.split("@")[0], options.viewers), options, speed, say))
+        finally:
+            day.close()
+    notes = [
+        f"CPU of the process (user and system), by turns: nobody looks in {options.turns + 1} looks of {options.seconds} s, all of them in the {options.turns} between",
+        "cost: mean of the watched looks, less that of the others; by the scheduler: the same by its own clock",
+        "pages: of twenty viewers eight look at Today, four at the DAGs, four at the run, two at its DAG, one at alerts, one at the audit",
+    ]
+    return {"table": rows, "facts": {}, "notes": notes}
 
-            exact = []
 
-            def used(seconds):
-                began, clock, scheduled = day.cpu(), time.monotonic(), day.scheduled()
-                time.sleep(seconds)
-                lasted = time.monotonic() - clock
-                exact.append(100 * (day.scheduled() - scheduled) / lasted if scheduled else float("nan"))
-                return 100 * (day.cpu() - began) / lasted
-
-            say(f"   nobody looks, {options.seconds} s")
-            before, memory = used(options.seconds), day.memory_mb()
+def looks(day, paths, options, speed, say):
+    """The CPU while nobody looks and while all do, by turns: what the day and the machine do meanwhile hits both alike."""
+    exact = {False: [], True: []}
+    ticks = {False: [], True: []}
+    events = received = 0
+    memory = {}
+    for turn in range(2 * options.turns + 1):
+        watched = turn % 2 == 1
+        crowd = None
+        if watched:
             crowd = Viewers(day.address, paths)
             crowd.start()
             day.until(lambda: crowd.open + len(crowd.failed) == len(paths), "viewers do not get in")
-            time.sleep(2)
-            say(f"   {len(paths)} look, {options.seconds} s")
-            events, received = crowd.events, crowd.bytes
-            busy, crowded = used(options.seconds), day.memory_mb()
-            events, received = crowd.events - events, crowd.bytes - received
+        time.sleep(2)
+        say(f"   {len(paths) if watched else 'nobody'} looking, {options.seconds} s")
+        seen = (crowd.events, crowd.bytes) if crowd else (0, 0)
+        began, clock, scheduled = day.cpu(), time.monotonic(), day.scheduled()
+        time.sleep(options.seconds)
+        lasted = time.monotonic() - clock
+        ticks[watched].append(100 * (day.cpu() - began) / lasted)
+        exact[watched].append(100 * (day.scheduled() - scheduled) / lasted if scheduled else float("nan"))
+        memory[watched] = day.memory_mb()
+        if crowd:
+            events, received = events + crowd.events - seen[0], received + crowd.bytes - seen[1]
             if crowd.failed:
                 raise SystemExit(f"a viewer lost its page: {crowd.failed[:3]}")
             crowd.stop()
-            time.sleep(2)
-            say(f"   nobody looks, {options.seconds} s")
-            after = used(options.seconds)
-        finally:
-            day.close()
-        rows.append({
-            "speed": speed, "viewers": len(paths), "nobody_before_percent": round(before, 1), "watched_percent": round(busy, 1),
-            "nobody_after_percent": round(after, 1), "cost_percent": round(busy - (before + after) / 2, 1),
-            "cost_by_scheduler": round(exact[1] - (exact[0] + exact[2]) / 2, 1),
-            "events_per_second": round(events / options.seconds, 1), "kb_per_second": round(received / 1000 / options.seconds),
-            "memory_mb": round(memory, 1), "memory_watched_mb": round(crowded, 1),
-        })  # fmt: skip
-    notes.append(f"CPU of the process (user and system), {options.seconds} s each; cost: watched, less the mean of before and after")
-    notes.append("pages: of twenty viewers eight look at Today, four at the DAGs, four at the run, two at its DAG, one at alerts, one at the audit")
-    return {"table": rows, "facts": {}, "notes": notes}
+    watched_s = options.turns * options.seconds
+    mean = {what: statistics.fmean(figures) for what, figures in ticks.items()}
+
+    def span(figures):
+        return f"{min(figures):.1f}-{max(figures):.1f}"
+
+    return {
+        "speed": speed, "viewers": len(paths), "nobody_percent": round(mean[False], 1), "from_to": span(ticks[False]),
+        "watched_percent": round(mean[True], 1), "watched_from_to": span(ticks[True]), "cost_percent": round(mean[True] - mean[False], 1),
+        "by_scheduler": round(statistics.fmean(exact[True]) - statistics.fmean(exact[False]), 1),
+        "events_per_s": round(events / watched_s), "kb_per_s": round(received / 1000 / watched_s),
+        "memory_mb": round(memory[False], 1), "watched_mb": round(memory[True], 1),
+    }  # fmt: skip
 
 
 # --- a long history -------------------------------------------------------------------------------------------------------
