@@ -23,8 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Runs a DAG for each session of its calendar in a range of days that passed without a run, one after the other. A run lasts at most as \
-    long as the session's window, from its start on. Sessions that have a run are passed over: to do one again, clear its steps.",
+    long_about = "Runs a DAG for each session of its calendar in a range of days that passed without a run, one after the other. A run ends when its \
+    tasks are done; with services or checks, after the length of the session's window. Sessions that have a run are passed over: to do one again, \
+    clear its steps.",
     after_help = "Examples:
   openbell run backfill reports --from 2026-11-02 --to 2026-11-20 --dry-run
   openbell run backfill reports --from 2026-11-02 --to 2026-11-20 --param venue=NXT --at-a-time 4

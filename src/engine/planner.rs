@@ -18,7 +18,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::calendar::Calendar;
-use crate::domain::dag::Dag;
+use crate::domain::dag::{Dag, StepKind};
 use crate::domain::ids::{DagName, RunId};
 use crate::domain::schedule::{Catchup, LateStart, Occurrence, Schedule, Window};
 
@@ -151,8 +151,8 @@ pub enum Standing {
     Due(Box<Start>),
 }
 
-/// The sessions of the dates `[first, last]`, in order, at most [`Catchup::CAP`] and one. The run of one that is due lives as long as its window,
-/// from `now` on.
+/// The sessions of the dates `[first, last]`, in order, at most [`Catchup::CAP`] and one. The run of one that is due ends when its tasks are done;
+/// where services or checks would go on for ever, after the length of its window, from `now` on.
 pub fn backfill(
     now: Timestamp,
     planned: PlannedDag<'_>,
@@ -162,11 +162,16 @@ pub fn backfill(
 ) -> Vec<Backfill> {
     let Some(schedule) = &planned.dag.schedule else { return Vec::new() };
     let look = Look { now, up_since: now, planned: &planned, schedule, exists: &exists };
+    let lasts = planned.dag.steps().iter().any(|step| matches!(step.kind, StepKind::Service | StepKind::Check));
     let standing = |session: &Occurrence| match session.window.close_at {
         _ if exists(&look.id(session)) => Standing::Exists,
         _ if session.window.open_at > now => Standing::Ahead,
         Some(close_at) if close_at > now => Standing::Open,
-        _ => Standing::Due(Box::new(look.catch_up(session))),
+        _ => {
+            let mut start = look.catch_up(session);
+            start.window.close_at = start.window.close_at.filter(|_| lasts);
+            Standing::Due(Box::new(start))
+        }
     };
     first
         .series(jiff::Span::new().days(1))

@@ -167,6 +167,11 @@ fn a_backfill_finds_what_passed_without_a_run() {
     );
     let Standing::Due(start) = &found[0].standing else { panic!("{found:?}") };
     assert_eq!((start.session_date, start.catch_up, start.window.open_at), (date(13), true, now));
+    assert_eq!(start.window.close_at, None, "until its tasks are done");
+    let mut lasting = fixtures::dag("day", vec![fixtures::step("collector", crate::domain::dag::StepKind::Service, &[])]);
+    lasting.schedule = dag.schedule.clone();
+    let found = backfill(now, PlannedDag { dag: &lasting, ..planned }, date(13), date(13), |_| false);
+    let Standing::Due(start) = &found[0].standing else { panic!("{found:?}") };
     assert_eq!(start.window.close_at, Some(at("2026-11-20T19:10+09")), "as long as its window, from now on");
 }
 
