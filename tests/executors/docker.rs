@@ -399,7 +399,7 @@ async fn a_command_in_a_container_gets_its_secrets() {
     with.step.secrets.insert("KEY".into(), SecretRef::File(file.display().to_string()));
     assert_eq!(start(&executor, &with).await.exit().await.0, Exit::Code(0), "{}", output(&with));
     assert_eq!(output(&with), "got it\n");
-    assert!(!read(&with.folder.join("spec.json")).contains("k3y"));
+    assert!(!read(with.folder.join("spec.json")).contains("k3y"));
     executor.forget(&with.id).await;
 
     let mut without = spec(&floor, 2, "true");
