@@ -119,9 +119,10 @@ pub(super) async fn run(State(app): State<App>, id: Result<Path<String>, PathRej
     Ok(Json(json!({ "run": view.run, "statuses": view.statuses, "advice": advice })))
 }
 
+/// A body that says nothing.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

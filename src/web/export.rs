@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use super::api::{Body, Nothing, body};
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 
 /// Writes the journal into a file of the data folder, and says where.
-pub(super) async fn api(State(app): State<App>) -> Result<Json<Value>, ApiRefusal> {
+pub(super) async fn api(State(app): State<App>, headers: HeaderMap, sent: Body) -> Result<Json<Value>, ApiRefusal> {
+    let (Nothing {}, _) = body(&headers, sent)?;
     let file = app.handle.export().await.map_err(|error| {
         tracing::error!(%error, "the journal cannot be exported");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "look at the data folder's rights and disk")
