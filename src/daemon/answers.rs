@@ -11,6 +11,8 @@ use crate::state::{Answered, Put};
 
 /// Most answers that are kept; the oldest go first.
 pub const ANSWERS: usize = 1_000;
+/// Most bytes of them all.
+const BYTES: usize = 4 << 20;
 /// How long one is kept, by the daemon's clock.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -58,7 +60,8 @@ impl Answers {
         let old: Vec<String> =
             self.kept.values().filter(|kept| at.duration_since(kept.at) >= KEPT).map(|kept| kept.key.clone()).collect();
         old.into_iter().for_each(|key| self.forget(key));
-        while self.kept.len() >= ANSWERS {
+        let bytes = |kept: &BTreeMap<String, Answered>| kept.values().map(|kept| kept.answer.len()).sum::<usize>();
+        while self.kept.len() >= ANSWERS || (!self.kept.is_empty() && bytes(&self.kept) + answer.len() > BYTES) {
             let Some(oldest) = self.kept.values().min_by_key(|kept| kept.at).map(|kept| kept.key.clone()) else { break };
             self.forget(oldest);
         }
@@ -101,6 +104,18 @@ mod tests {
         let written = answers.take();
         assert!(matches!(&written[..], [Put::Answered(a)] if a.answer == "first"), "{written:?}");
         assert!(answers.take().is_empty());
+    }
+
+    #[test]
+    fn long_answers_make_room_for_themselves() {
+        let mut answers = Answers::default();
+        let long = "x".repeat(BYTES / 3);
+        for n in 0..5 {
+            answers.keep(&once(&format!("{n}"), "a"), &long, at(n));
+        }
+        assert_eq!(answers.kept.keys().collect::<Vec<_>>(), ["2", "3", "4"]);
+        answers.keep(&once("all", "a"), &"x".repeat(BYTES * 2), at(9));
+        assert_eq!(answers.kept.len(), 1, "one that is too long by itself is kept alone");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -10,8 +9,9 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::actions::give;
-use super::api::{Body, Reply, body, by};
+use super::actions::give_once;
+use super::api::{Acted, Body, body, by};
+use super::once;
 use super::pages::{dag_of, path};
 use super::reply::Refusal;
 use super::server::App;
@@ -40,17 +40,19 @@ pub(super) async fn backfill(
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     sent: Body,
-) -> Reply {
+) -> Acted {
+    let (Wanted { from, to, params, at_most }, sent) = body(&headers, sent)?;
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    let (Wanted { from, to, params, at_most }, _) = body(&headers, sent)?;
     dag_of(&app.handle.snapshot(), &dag)?;
     let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most };
-    let answer = give(&app, by(&headers), command).await?;
+    let (what, subject) = command.in_words();
+    let once = once::once(&headers, &app.by(by(&headers)), what, &subject, &sent)?;
+    let (answer, again) = give_once(&app, by(&headers), command, once).await?;
     let sessions: Vec<Session> = serde_json::from_str(&answer).map_err(|error| {
         Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("the daemon's answer cannot be read: {error}"), "")
     })?;
     let count = |state| sessions.iter().filter(|s| s.state == state).count();
     let message =
         format!("{} runs created, {} sessions still without one", count(SessionState::Created), count(SessionState::Due));
-    Ok(Json(json!({ "dag": dag, "sessions": sessions, "message": message })))
+    Ok(once::answer(json!({ "dag": dag, "sessions": sessions, "message": message }), again))
 }
