@@ -161,7 +161,9 @@ impl Look<'_> {
             .iter()
             .take(LISTED)
             .map(|(a, silence)| json!({"symbol": a.symbol, "last": self.text(a.last), "silent_seconds": silence.as_secs()}));
-        self.report(now, &verdicts, spooled, quiet.collect())
+        let mut report = self.report(now, &verdicts, spooled, quiet.collect());
+        report["trades_expected"] = json!(expected);
+        report
     }
 
     fn text(&self, at: Timestamp) -> String {

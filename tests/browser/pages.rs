@@ -121,8 +121,8 @@ fn every_page_fits_and_is_accessible_and_asks_nobody_else() {
     browser.press("English");
     browser.until("English", || browser.run("return document.documentElement.lang") == json!("en"));
     examination.end("");
-    let data = day.end();
-    the_day_after(&browser, data.path(), &letter);
+    let root = day.end();
+    the_day_after(&browser, &root.path().join("data"), &letter);
 }
 
 /// The day has ended, and the page asks who it is.

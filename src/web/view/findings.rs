@@ -26,6 +26,8 @@ pub struct Freshness {
     pub since: Option<Timestamp>,
     /// One line.
     pub summary: String,
+    /// Whether trades were to be expected; unknown of older checks.
+    pub trades_expected: Option<bool>,
     /// Symbols that were silent much longer than usual.
     pub silent_symbols: Vec<SilentSymbol>,
 }

@@ -38,7 +38,7 @@ pub struct Light {
     /// Its page.
     pub address: String,
     /// Style class: `good` trades arrive, `quiet` none for a while, `bad` silent much longer than usual, `warn` volume is missing,
-    /// `none` no trade today, `over` the day has ended.
+    /// `none` no trade today, `over` the market has closed.
     pub class: &'static str,
     /// What it says, in words.
     pub words: Text,
@@ -56,9 +56,12 @@ pub fn lights(snapshot: &Snapshot, view: &RunView) -> Lights {
             })
         })
         .unwrap_or_default();
-    let silent = findings::freshness(view).map(|f| f.silent()).unwrap_or_default();
+    let fresh = findings::freshness(view).unwrap_or_default();
+    // Before the open and after the close nobody trades, which is no silence.
+    let resting = fresh.trades_expected == Some(false);
+    let silent = fresh.silent();
     let limit = limit(view);
-    let over = view.run.state.is_terminal();
+    let over = view.run.state.is_terminal() || resting;
     let lights: Vec<_> = last
         .into_iter()
         .map(|(symbol, at)| {
@@ -117,7 +120,7 @@ fn summary(lights: &[Light], limit: i64) -> Text {
             "bad" => say!("{} silent much longer than usual ({})", n, named),
             "none" => say!("{} without a trade today", n),
             "warn" => say!("{} with missing volume ({})", n, named),
-            _ => say!("{} complete", n),
+            _ => say!("{} received until the close", n),
         });
     }
     Text::joined(" · ", parts)
@@ -149,6 +152,16 @@ mod tests {
         assert_eq!(classes(&drawn), [("000660", "good"), ("005930", "good"), ("035720", "bad"), ("373220", "none")]);
         assert_eq!(drawn.words, "2 traded within 5 min · 1 silent much longer than usual (035720) · 1 without a trade today");
         assert_eq!(drawn.lights[2].words, "silent much longer than usual, last trade 11:20:00");
+    }
+
+    #[test]
+    fn after_the_close_nobody_is_silent() {
+        let mut snapshot = fixture::snapshot();
+        let check = snapshot.runs[0].run.steps.get_mut(&name("freshness")).expect("a check");
+        check.result.as_mut().expect("a finding")["trades_expected"] = false.into();
+        let drawn = lights(&snapshot, &snapshot.runs[0]);
+        assert_eq!(classes(&drawn), [("000660", "over"), ("005930", "over"), ("035720", "over"), ("373220", "none")]);
+        assert_eq!(drawn.words, "3 received until the close · 1 without a trade today");
     }
 
     #[test]
