@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::actions::give_once;
 use super::api::{Acted, Body, body, by};
+use super::dead_letters::whole;
 use super::once;
 use super::pages::{dag_of, path};
 use super::reply::Refusal;
@@ -26,12 +27,9 @@ struct Wanted {
     to: Date,
     #[serde(default)]
     params: BTreeMap<String, String>,
-    #[serde(default = "one")]
-    at_most: usize,
-}
-
-fn one() -> usize {
-    1
+    /// One without it.
+    #[serde(default, deserialize_with = "whole")]
+    at_most: Option<usize>,
 }
 
 /// Creates runs of sessions that passed without one.
@@ -44,7 +42,7 @@ pub(super) async fn backfill(
     let (Wanted { from, to, params, at_most }, sent) = body(&headers, sent)?;
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
     dag_of(&app.handle.snapshot(), &dag)?;
-    let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most };
+    let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most: at_most.unwrap_or(1) };
     let (what, subject) = command.in_words();
     let once = once::once(&headers, &app.by(by(&headers)), what, &subject, &sent)?;
     let (answer, again) = give_once(&app, by(&headers), command, once).await?;

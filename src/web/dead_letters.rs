@@ -229,12 +229,12 @@ struct Again {
 }
 
 /// A whole number, also one that is written as `3.0`: to JSON Schema, and to programs that know one kind of number, it is the same.
-fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
+pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(from)? else { return Ok(None) };
     // Beyond 2^53 a float does not say which number is meant.
     let float = |n: f64| ((0.0..9_007_199_254_740_992.0).contains(&n) && n.fract() == 0.0).then_some(n as u64);
     let found = number.as_u64().or_else(|| number.as_f64().and_then(float)).and_then(|n| N::try_from(n).ok());
-    found.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no place on a topic")))
+    found.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number that can be meant")))
 }
 
 /// Sends dead letters again, for programs.
