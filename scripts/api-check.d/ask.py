@@ -122,7 +122,9 @@ def events(url, token_file):
             while "event" not in event or "data" not in event:
                 name, _, value = stream.readline().decode().rstrip("\n").partition(": ")
                 event[name] = value
-        json.loads(event["data"])
+        # A beat says nothing.
+        if event["event"] != "beat":
+            json.loads(event["data"])
         return kind, event
 
     kind, event = first()
