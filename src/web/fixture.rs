@@ -195,7 +195,7 @@ fn trends() -> Trends {
     let (mut spooled, mut behind) = (0.0, 0.0);
     for minute in 0..260 {
         let now = at("08:50:00") + Duration::from_secs(60 * minute);
-        let arriving = if minute < 10 || minute > 254 { 0.0 } else { 40.0 + 900.0 / (minute as f64 - 9.0) };
+        let arriving = if !(10..=254).contains(&minute) { 0.0 } else { 40.0 + 900.0 / (minute as f64 - 9.0) };
         behind = if (100..112).contains(&minute) { behind + 20.0 } else { 0.0 };
         spooled += arriving;
         let fact = |key: &str| Measure::Fact {

@@ -79,7 +79,7 @@ static CATALOGUE: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
 });
 
 /// An English text in a tongue; itself where the catalogue does not have it. What follows `##` tells equal English texts apart and is not shown.
-pub(super) fn translated<'a>(tongue: Tongue, english: &'a str) -> &'a str {
+pub(super) fn translated(tongue: Tongue, english: &str) -> &str {
     let own = match tongue {
         Tongue::English => None,
         Tongue::Korean => CATALOGUE.get(english).map(String::as_str),

@@ -161,7 +161,7 @@ mod tests {
         check.result.as_mut().expect("a finding")["trades_expected"] = false.into();
         let drawn = lights(&snapshot, &snapshot.runs[0]);
         assert_eq!(classes(&drawn), [("000660", "over"), ("005930", "over"), ("035720", "over"), ("373220", "none")]);
-        assert_eq!(drawn.words, "3 received until the close · 1 without a trade today");
+        assert_eq!(drawn.words, "1 without a trade today · 3 received until the close");
     }
 
     #[test]
