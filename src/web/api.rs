@@ -43,13 +43,15 @@ pub(super) fn body<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Resu
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, "send it as Content-Type: application/json"));
     }
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-    let value = serde_json::from_slice(text).map_err(|error| {
-        Refusal::bad(
-            format!("the body is not what was asked for: {error}"),
-            "GET /api/v1/openapi.json says what each request takes",
-        )
-        .kind(Kind::BadBody)
-    })?;
+    let refuse = |why: &dyn std::fmt::Display| {
+        let error = format!("the body is not what was asked for: {why}");
+        Refusal::bad(error, "GET /api/v1/openapi.json says what each request takes").kind(Kind::BadBody)
+    };
+    // A list of the fields' values would be taken for an object, too.
+    if text.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(refuse(&"a list, where an object is wanted"));
+    }
+    let value = serde_json::from_slice(text).map_err(|error| refuse(&error))?;
     Ok((value, bytes))
 }
 

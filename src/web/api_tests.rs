@@ -57,6 +57,8 @@ async fn every_refusal_is_a_problem() {
         (post("/down").body("drain=true").header("content-type", "application/x-www-form-urlencoded"), 415, "not-json"),
         (post("/runs").body(long), 413, "too-large"),
         (post("/runs").json(&json!({ "dag": "kis-trading-day", "nonsense": 1 })), 400, "bad-body"),
+        (post("/runs").json(&json!(["kis-trading-day", {}, null, null])), 400, "bad-body"),
+        (post("/export").json(&json!([])), 400, "bad-body"),
         (post("/runs/a@1/cancel"), 404, "not-found"),
         (post("/runs/a@1/clear").json(&json!({ "steps": ["s"] })), 404, "not-found"),
         (post(&format!("{run}/clear")).json(&json!({ "steps": [] })), 400, "bad-body"),
