@@ -20,7 +20,7 @@ pub struct Day {
 impl Day {
     /// Starts one, and waits until it has gone on for some checks and has a dead letter.
     pub fn start() -> Self {
-        let root = tempfile::tempdir().expect("a folder");
+        let root = tempfile::Builder::new().prefix("openbell-").tempdir().expect("a folder");
         // Pictures show where the DAG folder is, which should not be somebody's checkout.
         let dags = root.path().join("dags");
         let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dags");

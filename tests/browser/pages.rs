@@ -28,10 +28,11 @@ const PAGES: [(&str, &str); 14] = [
 ];
 
 /// The same after its end, for somebody who is logged in.
-const ENDED: [(&str, &str); 5] = [
+const ENDED: [(&str, &str); 6] = [
     ("today-ended", "/"),
     ("run-ended", "/runs/RUN"),
     ("account", "/account"),
+    ("alerts-ended", "/alerts"),
     ("audit-ended", "/audit"),
     ("missing", "/runs/no-such-run"),
 ];
