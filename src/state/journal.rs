@@ -1,7 +1,6 @@
 //! What both implementations share: how records become entries, and entries become records.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -241,8 +240,9 @@ impl<B: Backing> Journal<B> {
         Ok(pruned)
     }
 
-    pub(super) fn export(&self, dir: &Path, at: Timestamp) -> Result<PathBuf, StoreError> {
-        super::export::write(dir, at, &self.backing.scan(&[])?)
+    /// All that is in it, for an export.
+    pub(super) fn everything(&self) -> Result<Vec<Entry>, StoreError> {
+        self.backing.scan(&[])
     }
 
     #[cfg(test)]

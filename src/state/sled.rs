@@ -202,7 +202,10 @@ impl Store for Sled {
         self.with(move |journal| journal.prune(before)).await
     }
     async fn export(&self, dir: &Path, at: Timestamp) -> Result<PathBuf, StoreError> {
+        // Reading it all is quick. Writing it down is not, and nobody who asks the journal meanwhile should wait for that.
+        let entries = self.with(|journal| journal.everything()).await?;
         let dir = dir.to_owned();
-        self.with(move |journal| journal.export(&dir, at)).await
+        let written = tokio::task::spawn_blocking(move || super::export::write(&dir, at, &entries));
+        written.await.unwrap_or_else(|error| Err(StoreError::Write { why: format!("the export ended early: {error}") }))
     }
 }
