@@ -392,8 +392,8 @@ impl Dispatcher {
             Arc::make_mut(&mut self.trends).note(now, figures);
         }
         // Without a scheduled DAG the newest run's zone is still the one people think in.
-        let newest = self.truth.runs.values().max_by_key(|run| run.created_at).and_then(|run| run.dag.schedule.as_ref());
-        let scheduled = self.dags.values().find_map(|(_, dag)| dag.schedule.as_ref()).or(newest);
+        let newest = || self.truth.runs.values().max_by_key(|run| run.created_at)?.dag.schedule.as_ref();
+        let scheduled = self.dags.values().find_map(|(_, dag)| dag.schedule.as_ref()).or_else(newest);
         let timezone = scheduled.map_or_else(|| "UTC".to_owned(), |schedule| schedule.timezone.clone());
         let parts = Parts {
             clock: &self.clock,

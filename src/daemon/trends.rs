@@ -21,8 +21,6 @@ const MEASURES: usize = 500;
 /// A thing that is measured.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
-    /// Records a second appended to this topic.
-    Rate(String),
     /// Records this topic holds.
     Held(String),
     /// Records this consumer group is behind.
@@ -88,7 +86,6 @@ impl Trends {
 
 /// What is measured now.
 pub fn figures(gauges: &Gauges, statuses: &BTreeMap<(RunId, StepName), Status>) -> Vec<(Measure, f64)> {
-    let rates = gauges.rates.iter().map(|(topic, n)| (Measure::Rate(topic.clone()), *n));
     let held = gauges.topics.iter().map(|(topic, n)| (Measure::Held(topic.clone()), *n as f64));
     let lags = gauges.group_lag.iter().map(|(group, n)| (Measure::Lag(group.clone()), *n as f64));
     let facts = statuses.iter().flat_map(|((run, step), status)| {
@@ -96,7 +93,7 @@ pub fn figures(gauges: &Gauges, statuses: &BTreeMap<(RunId, StepName), Status>) 
             Some((Measure::Fact { run: run.clone(), step: step.clone(), key: key.clone() }, value.as_f64()?))
         })
     });
-    rates.chain(held).chain(lags).chain(facts).collect()
+    held.chain(lags).chain(facts).collect()
 }
 
 #[cfg(test)]

@@ -209,7 +209,6 @@ fn trends() -> Trends {
                 (fact("spool_seq"), spooled),
                 (fact("log_seq"), spooled - behind),
                 (fact("raw_seq"), spooled),
-                (Measure::Rate("kis.trades".into()), arriving / 60.0),
                 (Measure::Held("kis.trades".into()), spooled - behind),
                 (Measure::Lag("kis-trading-day.sink-index".into()), 0.0),
                 (Measure::Lag("kis-trading-day.sink-objects".into()), 24.0),
