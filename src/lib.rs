@@ -15,18 +15,6 @@
 //! | 3 | [`steps`], [`simulate`], [`daemon`] |
 //! | 4 | [`web`], [`cli`] |
 
-pub mod backends;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod daemon;
-pub mod dagfile;
-pub mod domain;
-pub mod engine;
-pub mod executor;
-pub mod feed;
-pub mod files;
-pub mod simulate;
-pub mod state;
-pub mod steps;
-pub mod web;
+pub use {
+    backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate, state, steps, web,
+};

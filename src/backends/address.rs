@@ -19,7 +19,7 @@ use super::objects::s3::S3Objects;
 use super::raw::embedded::EmbeddedRaw;
 use super::raw::mongodb::MongoRaw;
 use super::{BackendError, Backends, ErrorKind, Result, index, log, socket};
-use crate::config::Config;
+use config::Config;
 
 /// A part that has an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

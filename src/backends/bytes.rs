@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes where no attribute can stand.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Blob(#[serde(with = "crate::backends::bytes")] pub(crate) Vec<u8>);
+pub(crate) struct Blob(#[serde(with = "crate::bytes")] pub(crate) Vec<u8>);
 
 pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{BackendError, ErrorKind, Result};
-use crate::files;
+use files;
 
 /// Bytes of pages that sled keeps in memory.
 const CACHE_BYTES: u64 = 16 << 20;

@@ -173,7 +173,7 @@ impl Endpoint {
         let Some(written) = &self.password else { return Ok(None) };
         let broken = |why: String| EndpointError::Secret { reference: written.clone(), why };
         if let Some(name) = written.strip_prefix("env:") {
-            return crate::config::variable(name)
+            return config::variable(name)
                 .map(Some)
                 .ok_or_else(|| broken("is not set in the daemon's environment".into()));
         }

@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_command_has_examples_that_parse_and_tells_its_exit_codes() {
-        let command = crate::cli::command();
+        let command = crate::command();
         let mut found = Vec::new();
         leaves(&command, "", &mut found);
         assert!(found.len() > 40, "{}", found.len());
@@ -136,7 +136,7 @@ mod tests {
                 let end =
                     example.find(['|', '>', '<', '(']).into_iter().chain(example.find("   ")).min().unwrap_or(example.len());
                 let words = ["openbell"].into_iter().chain(example[..end].split_whitespace());
-                let tried = crate::cli::command().try_get_matches_from(words);
+                let tried = crate::command().try_get_matches_from(words);
                 assert!(tried.is_ok(), "{path}: openbell {}: {}", &example[..end], tried.expect_err("an error"));
             }
         }
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_of_the_program() {
-        use crate::cli::Exit;
+        use crate::Exit;
         let codes = [Exit::Fine, Exit::Fault, Exit::Usage, Exit::Unusable].map(Exit::code);
         assert_eq!(EXIT_CODES.map(|(code, _)| code), codes);
         assert!(exit_codes().contains("; 2 the command line was wrong; 3 "));

@@ -6,7 +6,7 @@ use super::client::block_on;
 use super::exit::Exit;
 use super::place::Where;
 use super::table::{columns, print, print_json};
-use crate::web::view::format::Zone;
+use web::view::format::Zone;
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

@@ -14,8 +14,8 @@ use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::place::Where;
 use super::table::{columns, print, print_json};
-use crate::daemon::handle::{Session, SessionState};
-use crate::web::view::format::part;
+use daemon::handle::{Session, SessionState};
+use web::view::format::part;
 
 /// How often open runs are looked at, in real time.
 const LOOK: Duration = Duration::from_secs(1);
@@ -175,9 +175,9 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::daemon::Refused;
-    use crate::daemon::handle::Command;
-    use crate::web::fixture;
+    use daemon::Refused;
+    use daemon::handle::Command;
+    use web::fixture;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -214,7 +214,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
         let server =
-            tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone()));
+            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::sink::fakes::empty(), stop.clone()));
         let arguments = line(&url, &[]);
         let work = tokio::spawn(async move { main(&arguments).await });
         let old = session("2026-11-18", Ended);
@@ -228,7 +228,7 @@ mod tests {
             );
             assert_eq!((params["venue"].as_str(), most), ("NXT", at_most));
             let answer = serde_json::to_string(&[old.clone(), session("2026-11-20", state)]).expect("JSON");
-            asked.answer.send(Ok(crate::daemon::handle::Answer::Done(answer))).expect("awaited");
+            asked.answer.send(Ok(daemon::handle::Answer::Done(answer))).expect("awaited");
         }
         assert_eq!(work.await.expect("no panic").map_err(|f| f.message), Ok(Exit::Fine));
 

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use super::exit::Failure;
-use crate::daemon::lock::Note;
+use daemon::lock::Note;
 
 /// How long the daemon may take to accept a connection, in real time.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -111,7 +111,7 @@ impl Client {
             .default_headers(headers)
             .build()
             .map_err(|error| Failure::unusable(format!("cannot make an HTTP client: {error}")))?;
-        let token = crate::config::variable(TOKEN).and_then(|text| token_in(&text));
+        let token = config::variable(TOKEN).and_then(|text| token_in(&text));
         Ok(Self { base: url.trim_end_matches('/').to_owned(), data: None, token, http })
     }
 
@@ -206,7 +206,7 @@ impl Client {
     /// # Errors
     /// No daemon, or its refusal with the remedy.
     pub async fn post_json(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let key = crate::web::auth::random_token()
+        let key = web::auth::random_token()
             .map_err(|error| Failure::unusable(format!("the machine gives no random numbers: {error}")))?;
         let request = || self.request(Method::POST, path).header("idempotency-key", &key).json(body);
         let asked = async {
@@ -286,7 +286,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::Exit;
+    use crate::exit::Exit;
 
     #[test]
     fn a_folder_without_a_daemon_says_how_to_start_one() {

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::place::Daemon;
-use crate::backends::{Backends, address};
-use crate::clock::Clock;
-use crate::steps::letters::{self, Group, Letter, Line};
-use crate::steps::replay::{self, Replayed, Which};
-use crate::web::view::format::Zone;
+use backends::{Backends, address};
+use clock::Clock;
+use steps::letters::{self, Group, Letter, Line};
+use steps::replay::{self, Replayed, Which};
+use web::view::format::Zone;
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -123,7 +123,7 @@ async fn zone(which: &Where) -> Zone {
     let asked = async { which.daemon.client()?.get_json("/api/v1/runs").await }.await;
     let told = asked.ok().and_then(|answer| Some(Zone::new(answer.get("timezone")?.as_str()?)));
     let of_folder = || {
-        let folder = crate::daemon::folder::read(&which.dags).ok()?;
+        let folder = daemon::folder::read(&which.dags).ok()?;
         folder.dags().values().find_map(|dag| dag.schedule.as_ref().map(|s| Zone::new(&s.timezone)))
     };
     // Without either, UTC; the zone is always named.
@@ -234,7 +234,7 @@ fn tell_replayed(which: &Where, done: &Replayed, out: &mut impl Write) -> super:
 async fn wanted(which: &Where, backends: &Backends) -> Result<Vec<Letter>, Failure> {
     let mut letters = letters::letters(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
     if let Some(only) = &which.cause {
-        letters.retain(|l| crate::steps::dead_letter::cause(&l.record.record) == only);
+        letters.retain(|l| steps::dead_letter::cause(&l.record.record) == only);
     }
     Ok(letters)
 }
@@ -291,7 +291,7 @@ async fn open(which: &Where) -> Result<Backends, Failure> {
         return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
     }
     if is_up(data).await {
-        return Ok(crate::backends::socket::connect(data.join("openbell.sock")));
+        return Ok(backends::socket::connect(data.join("openbell.sock")));
     }
     let config = super::serve::configuration(which.config.as_deref())?;
     let folder = data.to_owned();
@@ -304,7 +304,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::backends::log::Record;
+    use backends::log::Record;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -357,7 +357,7 @@ mod tests {
         backends.log.create_topic("kis.trades", 3).await.expect("created");
         backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
         assert_eq!(run(&["list"], &backends).await.1, "no dead letters of kis.trades\n");
-        let header = |n: &str, v: &str| (format!("{}{n}", crate::steps::dead_letter::PREFIX), v.as_bytes().to_vec());
+        let header = |n: &str, v: &str| (format!("{}{n}", steps::dead_letter::PREFIX), v.as_bytes().to_vec());
         let letter = Record {
             key: None,
             value: b"0|H0STCNT0|001|\xff\x1b[2J".to_vec(),
@@ -379,11 +379,11 @@ mod tests {
         assert!(text.contains("offset 0  2026-11-20 09:30:00 KST"), "{text}");
         assert!(!text.contains('\u{1b}'), "an escape sequence must not reach the terminal: {text:?}");
         // Through the API of a daemon over the same stores it is told in the same words.
-        let daemon = crate::web::fixture::Daemon::showing(crate::web::fixture::snapshot());
+        let daemon = web::fixture::Daemon::showing(web::fixture::snapshot());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
-        let server = tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), backends.clone(), stop.clone()));
+        let server = tokio::spawn(web::serve(listener, daemon.handle.clone(), backends.clone(), stop.clone()));
         for words in [&["list"][..], &["list", "--json"], &["list", "--cause", "none"], &["show", "3"], &["show", "--json"]] {
             let command = command(&[words, &["--url", &url]].concat());
             let client = command.which().daemon.client().expect("a client");

@@ -13,8 +13,8 @@ use super::client::block_on;
 use super::exit::{Exit, Failure};
 use super::place::DataFolder;
 use super::table::{print, print_json};
-use crate::clock::Clock;
-use crate::config::Config;
+use clock::Clock;
+use config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

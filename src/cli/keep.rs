@@ -1,9 +1,9 @@
-//! `openbell keep`: the door to [`executor::keeper`](crate::executor::keeper), for the executors of containers only.
+//! `openbell keep`: the door to [`executor::keeper`](executor::keeper), for the executors of containers only.
 
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
-use crate::executor::keeper;
+use executor::keeper;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use crate::feed::kis::{Content, Control, Essence, Frame, FrameError, Message, Record, Seal, parse};
+use feed::kis::{Content, Control, Essence, Frame, FrameError, Message, Record, Seal, parse};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn every_command_has_a_page_with_all_sections() {
         let folder = tempfile::tempdir().expect("a folder");
-        let count = all(crate::cli::command(), folder.path()).expect("written");
+        let count = all(crate::command(), folder.path()).expect("written");
         let mut names: Vec<_> =
             std::fs::read_dir(folder.path()).expect("a folder").map(|e| e.expect("an entry").file_name()).collect();
         names.sort();

@@ -12,20 +12,20 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
-use crate::backends::{Backends, address};
-use crate::clock::Clock;
-use crate::config::Feeds;
-use crate::daemon::hands;
-use crate::daemon::lock::Lock;
-use crate::domain::dag::{Program, Step};
-use crate::domain::ids::{AttemptId, DagName, RunId};
-use crate::domain::ledger::Hop;
-use crate::domain::run::Run;
-use crate::executor::Status;
-use crate::state::sled::Sled;
-use crate::state::{Journaled, Store};
-use crate::steps::{Context, Reporter, StepError};
-use crate::web::view::format::{count, part};
+use backends::{Backends, address};
+use clock::Clock;
+use config::Feeds;
+use daemon::hands;
+use daemon::lock::Lock;
+use domain::dag::{Program, Step};
+use domain::ids::{AttemptId, DagName, RunId};
+use domain::ledger::Hop;
+use domain::run::Run;
+use executor::Status;
+use state::sled::Sled;
+use state::{Journaled, Store};
+use steps::{Context, Reporter, StepError};
+use web::view::format::{count, part};
 
 /// The built-in program that compares.
 const PROGRAM: &str = "reconcile";
@@ -94,7 +94,7 @@ async fn find(arguments: &Arguments) -> Result<(Run, Backends, Option<Lock>), Fa
     // A socket nobody answers was left by a daemon that died; the stores are free then.
     if tokio::net::UnixStream::connect(&socket).await.is_ok() {
         let run = of_daemon(&Client::find(data)?, wanted).await?;
-        return Ok((run, crate::backends::socket::connect(socket), None));
+        return Ok((run, backends::socket::connect(socket), None));
     }
     let lock = Lock::take(data).map_err(Failure::unusable)?;
     let run = of_journal(data, wanted).await?;
@@ -158,7 +158,7 @@ async fn folded(store: &Sled, id: &RunId) -> Result<Option<Run>, Failure> {
 }
 
 fn fold(id: &RunId, journaled: &Journaled) -> Result<Option<Run>, Failure> {
-    crate::engine::machine::replay(&journaled.events)
+    engine::machine::replay(&journaled.events)
         .map_err(|(number, refused)| Failure::unusable(format!("event {number} of {id} cannot be replayed: {refused:?}")))
 }
 
@@ -190,7 +190,7 @@ async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Fa
         stop: CancellationToken::new(),
         reporter: Arc::new(Silent),
     };
-    match crate::steps::run(PROGRAM, context).await {
+    match steps::run(PROGRAM, context).await {
         Ok(found) => Ok(found),
         Err(StepError::Unmet { result, .. }) => Ok(result),
         Err(error) => Err(Failure::unusable(error)),
@@ -252,7 +252,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::steps::fixtures;
+    use steps::fixtures;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -276,7 +276,7 @@ steps:
         let (data, dags) = (folder.join("data"), folder.join("dags"));
         std::fs::create_dir_all(&dags).expect("a folder");
         std::fs::write(dags.join("day.yaml"), dag).expect("written");
-        let config = crate::config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
+        let config = config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
         let options = super::super::serve::Options {
             config,
             data,
@@ -286,14 +286,14 @@ steps:
             stand_ins: Default::default(),
         };
         let house = super::super::serve::start(options).await.expect("it comes up");
-        let trigger = crate::daemon::handle::Command::Trigger {
+        let trigger = daemon::handle::Command::Trigger {
             dag: "day".parse().expect("a name"),
             params: Default::default(),
             until: Some(Clock::system().now() + jiff::SignedDuration::from_hours(1)),
             date: Some("2026-11-20".parse().expect("a date")),
         };
         let id: RunId = house.handle.command("ann", trigger).await.expect("started").parse().expect("an id");
-        house.handle.command("ann", crate::daemon::handle::Command::Cancel(id.clone())).await.expect("cancelled");
+        house.handle.command("ann", daemon::handle::Command::Cancel(id.clone())).await.expect("cancelled");
         let mut snapshots = house.handle.subscribe();
         let ended = snapshots.wait_for(|s| s.runs.iter().any(|v| v.run.id == id && v.run.state.is_terminal()));
         let patience = std::time::Duration::from_secs(30);

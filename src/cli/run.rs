@@ -6,7 +6,7 @@ use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
 pub use super::place::Where;
 use super::table::{columns, print, print_json};
-use crate::web::view::format::{Zone, part};
+use web::view::format::{Zone, part};
 
 /// Subcommands. A run is named by its id (`kis-trading-day@2026-11-20`), or by its DAG while one run of it is open; to be looked at, also when
 /// its newest has ended.
@@ -290,7 +290,7 @@ fn shown(view: &Value, zone: &Zone) -> String {
         let exit = list_of(state, "history")
             .last()
             .and_then(|a| a.get("exit"))
-            .and_then(|e| serde_json::from_value::<crate::domain::run::Exit>(e.clone()).ok());
+            .and_then(|e| serde_json::from_value::<domain::run::Exit>(e.clone()).ok());
         let exit = exit.map_or_else(|| "–".to_owned(), |e| e.in_brief());
         let advice = view.pointer(&format!("/advice/{}", text(step, "name"))).and_then(Value::as_str);
         words.push_str(&said(text(step, "name"), &exit, state, advice, zone));
@@ -337,7 +337,7 @@ fn reason(state: &Value, zone: &Zone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use web::fixture;
     use std::time::Duration;
 
     #[test]
@@ -405,7 +405,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
         let server =
-            tokio::spawn(crate::web::serve(listener, daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone()));
+            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::sink::fakes::empty(), stop.clone()));
         let at = || Where::at(&url, false);
 
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;
@@ -414,8 +414,8 @@ mod tests {
         let asked =
             tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time").expect("a command");
         assert_eq!(asked.by, "cli");
-        assert_eq!(asked.command, crate::daemon::handle::Command::Cancel("kis-trading-day@2026-11-20".parse().expect("an id")));
-        asked.answer.send(Err(crate::daemon::Refused("it is closing already; wait for its end".into()))).expect("awaited");
+        assert_eq!(asked.command, daemon::handle::Command::Cancel("kis-trading-day@2026-11-20".parse().expect("an id")));
+        asked.answer.send(Err(daemon::Refused("it is closing already; wait for its end".into()))).expect("awaited");
         let refused = cancel.await.expect("no panic").expect_err("refused");
         assert_eq!((refused.exit, refused.message.as_str()), (Exit::Fault, "it is closing already; wait for its end"));
         let nothing = carry_out(Command::Output {

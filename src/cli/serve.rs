@@ -13,21 +13,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
 use super::step::environment;
-use crate::backends::Backends;
-use crate::clock::Clock;
-use crate::config::{Config, MetricsAccess};
-use crate::daemon::lock::{Lock, Note};
-use crate::daemon::{self, Handle};
-use crate::domain::dag::ExecutorKind;
-use crate::domain::ids::DagName;
-use crate::executor::docker::{self, Docker};
-use crate::executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
-use crate::executor::process::Process;
-use crate::executor::swarm::Swarm;
-use crate::executor::{AttemptSpec, Executor, Status};
-use crate::steps::launch::Surroundings;
-use crate::steps::{Reporter, Secret};
-use crate::web::auth::{Settings, random_token, read};
+use backends::Backends;
+use clock::Clock;
+use config::{Config, MetricsAccess};
+use daemon::lock::{Lock, Note};
+use daemon::{self, Handle};
+use domain::dag::ExecutorKind;
+use domain::ids::DagName;
+use executor::docker::{self, Docker};
+use executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
+use executor::process::Process;
+use executor::swarm::Swarm;
+use executor::{AttemptSpec, Executor, Status};
+use steps::launch::Surroundings;
+use steps::{Reporter, Secret};
+use web::auth::{Settings, random_token, read};
 
 /// What to put together.
 pub struct Options {
@@ -100,8 +100,8 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     if !address.ip().is_loopback() && !config.public_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
         tracing::warn!(%address, "passwords and tokens come unencrypted; put a proxy with TLS in front, and name it with public_url");
     }
-    let backends = crate::backends::open(&config, &data).map_err(Failure::unusable)?;
-    let mail = crate::backends::open_mail(&config, &data).map_err(Failure::unusable)?;
+    let backends = backends::open(&config, &data).map_err(Failure::unusable)?;
+    let mail = backends::open_mail(&config, &data).map_err(Failure::unusable)?;
 
     let local = random_token().map_err(Failure::unusable)?;
     let site = site(&config, &data, &local)?;
@@ -153,7 +153,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     .map_err(Failure::unusable)?;
     Note::write_token(&data, &local).map_err(Failure::unusable)?;
     Note { url: url.clone(), pid: std::process::id() }.write(&data).map_err(Failure::unusable)?;
-    let web = tokio::spawn(crate::web::serve_with(listener, handle.clone(), backends.clone(), stop.clone(), site));
+    let web = tokio::spawn(web::serve_with(listener, handle.clone(), backends.clone(), stop.clone(), site));
     Ok(House { handle, backends, url, daemon, web, stop, data, _lock: lock })
 }
 
@@ -188,7 +188,7 @@ fn flatten(joined: Result<Result<(), daemon::Failed>, tokio::task::JoinError>) -
 }
 
 /// Settings of the page, and whether it could be served with them: before the day is taken up, not after.
-fn site(config: &Config, data: &Path, local: &str) -> Result<crate::web::Options, Failure> {
+fn site(config: &Config, data: &Path, local: &str) -> Result<web::Options, Failure> {
     let users = data.join(config.auth.users_path());
     let known = read(&users).map_err(Failure::unusable)?;
     if config.auth.users.is_some() && known.is_none_or(|all| all.is_empty()) {
@@ -206,7 +206,7 @@ fn site(config: &Config, data: &Path, local: &str) -> Result<crate::web::Options
         local: Some(local.to_owned()),
         clock: Clock::system(),
     };
-    Ok(crate::web::Options {
+    Ok(web::Options {
         public_url: config.public_url.clone(),
         base: config.base_path.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
@@ -257,7 +257,7 @@ fn serve_socket(data: &Path, backends: &Backends, stop: &CancellationToken) -> R
             path.display()
         ))
     })?;
-    tokio::spawn(crate::backends::socket::serve(listener, backends.clone(), stop.clone()));
+    tokio::spawn(backends::socket::serve(listener, backends.clone(), stop.clone()));
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-//! `openbell shim`: the door to [`executor::process::shim`](crate::executor::process::shim), for the process executor only.
+//! `openbell shim`: the door to [`executor::process::shim`](executor::process::shim), for the process executor only.
 
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
-use crate::executor::process::shim;
+use executor::process::shim;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -11,10 +11,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{Exit, Failure, Result};
-use crate::clock::Clock;
-use crate::simulate::ledger::{instant, korean};
-use crate::simulate::script::duration;
-use crate::simulate::{KRX41, LedgerTrade, Replay, Script, Simulator, SimulatorOptions, TARGET_TRADES};
+use clock::Clock;
+use simulate::ledger::{instant, korean};
+use simulate::script::duration;
+use simulate::{KRX41, LedgerTrade, Replay, Script, Simulator, SimulatorOptions, TARGET_TRADES};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

@@ -92,8 +92,8 @@ async fn a_taken_port_is_named_with_its_remedy() {
 fn the_ledger_is_written_as_json_lines() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("ledger.jsonl");
-    let session = crate::simulate::regular_session("2026-11-20".parse().expect("a date"));
-    let ledger = crate::simulate::Market::generate(1, &session, &["005930".to_owned()], 50);
+    let session = simulate::regular_session("2026-11-20".parse().expect("a date"));
+    let ledger = simulate::Market::generate(1, &session, &["005930".to_owned()], 50);
     write_ledger(&file, &ledger).expect("written");
     let text = fs::read_to_string(&file).expect("read");
     let first: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("json");

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::executor::folder::{RESULT, read_spec, write_result, write_status};
-use crate::executor::swarm::folder_of;
-use crate::executor::swarm::guard::{self, Gone};
-use crate::executor::{AttemptSpec, Status};
-use crate::steps::launch::Surroundings;
-use crate::steps::{Reporter, Secret};
+use clock::Clock;
+use config::Config;
+use executor::folder::{RESULT, read_spec, write_result, write_status};
+use executor::swarm::folder_of;
+use executor::swarm::guard::{self, Gone};
+use executor::{AttemptSpec, Status};
+use steps::launch::Surroundings;
+use steps::{Reporter, Secret};
 
 /// Environment of a step process.
 pub mod environment {
@@ -113,7 +113,7 @@ fn surroundings() -> Result<Surroundings, Failure> {
     };
     Ok(Surroundings {
         clock,
-        backends: crate::backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data)
+        backends: backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data)
             .map_err(Failure::unusable)?,
         feeds: config.feeds,
         dags: PathBuf::from(variable(environment::DAGS)?),

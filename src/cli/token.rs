@@ -8,9 +8,9 @@ use serde_json::json;
 use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
 use super::user::Place;
-use crate::clock::Clock;
-use crate::domain::units::duration;
-use crate::web::auth::{Role, Token, api_token, edit, last_used, read, token_digest};
+use clock::Clock;
+use domain::units::duration;
+use web::auth::{Role, Token, api_token, edit, last_used, read, token_digest};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

@@ -7,7 +7,7 @@ use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
 use super::place::Where;
 use super::table::{columns, print, print_json};
-use crate::web::view::format::{Zone, count, part, rate};
+use web::view::format::{Zone, count, part, rate};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

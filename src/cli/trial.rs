@@ -9,11 +9,11 @@ use jiff::civil::Date;
 use super::exit::{Exit, Failure, Result};
 use super::serve::{self, House};
 use super::table::print_json;
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::daemon::handle::Command;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::RunState;
+use clock::Clock;
+use config::Config;
+use daemon::handle::Command;
+use domain::ids::{DagName, RunId};
+use domain::run::RunState;
 
 /// What to try.
 #[derive(Debug, Clone)]
@@ -52,8 +52,8 @@ pub fn main(trial: &Trial) -> Result {
 
 async fn play(trial: &Trial) -> Result {
     let dags = trial.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-    let (calendars, _) = crate::daemon::folder::calendars(&dags);
-    let file = crate::daemon::folder::read_file(&trial.file, &dags, &calendars);
+    let (calendars, _) = daemon::folder::calendars(&dags);
+    let file = daemon::folder::read_file(&trial.file, &dags, &calendars);
     let shown = trial.file.display().to_string();
     let name = file
         .dag
@@ -141,7 +141,7 @@ fn follow(
     trial: &Trial,
     house: &House,
     run: &RunId,
-    step: &crate::domain::ids::StepName,
+    step: &domain::ids::StepName,
     attempt: u32,
     printed: &mut BTreeMap<(String, u32), u64>,
 ) {

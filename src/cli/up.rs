@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::exit::{Exit, Failure};
 use super::place::DataFolder;
 use super::serve;
-use crate::clock::Clock;
-use crate::config::Config;
+use clock::Clock;
+use config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

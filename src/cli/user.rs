@@ -10,8 +10,8 @@ use super::exit::{Exit, Failure};
 use super::place::DataFolder;
 use super::serve::configuration;
 use super::table::{columns, print, print_json};
-use crate::clock::Clock;
-use crate::web::auth::{Role, edit, hash_password, random_token, read};
+use clock::Clock;
+use web::auth::{Role, edit, hash_password, random_token, read};
 
 /// Which users file.
 #[derive(Debug, Clone, clap::Args)]
@@ -149,14 +149,14 @@ pub fn main(command: Command) -> super::exit::Result {
 }
 
 /// The users there are; without a file none.
-fn known(path: &Path) -> Result<crate::web::auth::Accounts, Failure> {
+fn known(path: &Path) -> Result<web::auth::Accounts, Failure> {
     Ok(read(path).map_err(Failure::unusable)?.unwrap_or_default())
 }
 
 fn list(path: &Path, as_json: bool) -> Result<(), Failure> {
     let all = known(path)?;
     if as_json {
-        let user = |u: &crate::web::auth::User| json!({ "name": u.name, "role": u.role, "created_at": u.created_at, "changed_at": u.changed_at });
+        let user = |u: &web::auth::User| json!({ "name": u.name, "role": u.role, "created_at": u.created_at, "changed_at": u.changed_at });
         return print_json(&json!({ "users": all.users.iter().map(user).collect::<Vec<_>>() }));
     }
     if all.users.is_empty() {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::dag::container::{self, CPUS, LEAST_MEMORY_BYTES};
-use crate::domain::dag::{Pull, Step};
+use domain::dag::container::{self, CPUS, LEAST_MEMORY_BYTES};
+use domain::dag::{Pull, Step};
 
 /// The engine, and what the container of a step is given that says nothing else ([`DockerSettings::of`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,9 +116,9 @@ impl DockerSettings {
 mod tests {
     use super::super::Config;
     use super::*;
-    use crate::domain::dag::StepKind;
-    use crate::domain::dag::container::User;
-    use crate::domain::dag::fixtures::step;
+    use domain::dag::StepKind;
+    use domain::dag::container::User;
+    use domain::dag::fixtures::step;
 
     #[test]
     fn a_step_overrides_what_it_names_and_nothing_else() {

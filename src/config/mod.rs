@@ -12,7 +12,7 @@ pub use base::BasePath;
 pub use docker::{DockerSettings, SwarmSettings};
 pub use variable::{SECRETS_FOLDER, resolve, variable};
 
-pub use crate::domain::dag::Pull;
+pub use domain::dag::Pull;
 
 /// Why a configuration file is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

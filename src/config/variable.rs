@@ -1,6 +1,6 @@
 //! Variables and files that may hold secrets.
 
-use crate::domain::dag::SecretRef;
+use domain::dag::SecretRef;
 
 /// Environment variable with the folder in which a container of a swarm finds what is a variable elsewhere.
 pub const SECRETS_FOLDER: &str = "OPENBELL_SECRETS";

@@ -3,8 +3,8 @@
 use jiff::civil::Date;
 use serde::Serialize;
 
-use crate::domain::calendar::{Calendar, Day};
-use crate::domain::schedule::{Schedule, Window};
+use domain::calendar::{Calendar, Day};
+use domain::schedule::{Schedule, Window};
 
 /// Windows of a day that are listed; a plain cron may have many more.
 const LISTED: usize = 4;
@@ -64,7 +64,7 @@ fn day(schedule: &Schedule, calendar: Option<&Calendar>, date: Date) -> PlannedD
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::schedule::{Catchup, Edge, LateStart};
+    use domain::schedule::{Catchup, Edge, LateStart};
     use jiff::civil::date;
 
     #[test]

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::notice::{Notice, mail};
-use crate::backends::mail::Message;
-use crate::domain::alert::{AlertStates, DEFAULT_REMINDER, Freshness, Key, Rule};
-use crate::domain::dag::{AlertKind, StepKind};
-use crate::domain::event::{Action, RunEvent, Stamped};
-use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::{Run, RunState};
-use crate::engine::machine;
+use backends::mail::Message;
+use domain::alert::{AlertStates, DEFAULT_REMINDER, Freshness, Key, Rule};
+use domain::dag::{AlertKind, StepKind};
+use domain::event::{Action, RunEvent, Stamped};
+use domain::ids::{RunId, StepName};
+use domain::run::{Run, RunState};
+use engine::machine;
 
 /// An alert that was raised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,9 +186,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::dag::{AlertPolicy, fixtures};
-    use crate::domain::run::Cause;
-    use crate::domain::schedule::Window;
+    use domain::dag::{AlertPolicy, fixtures};
+    use domain::run::Cause;
+    use domain::schedule::Window;
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + 60 * minute).expect("a timestamp")

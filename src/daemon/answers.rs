@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::handle::Once;
-use crate::state::{Answered, Put};
+use state::{Answered, Put};
 
 /// Most answers that are kept; the oldest go first.
 pub const ANSWERS: usize = 1_000;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::handle::{Command, Refused};
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::{Dag, StepKind};
-use crate::domain::event::{Created, RunEvent};
-use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::{Cause, Run};
-use crate::domain::schedule::Window;
-use crate::engine::machine;
+use domain::calendar::Calendar;
+use domain::dag::{Dag, StepKind};
+use domain::event::{Created, RunEvent};
+use domain::ids::{RunId, StepName};
+use domain::run::{Cause, Run};
+use domain::schedule::Window;
+use engine::machine;
 
 /// The event a command on a run means, checked against the run, so that a refusal reaches whoever asked.
 ///

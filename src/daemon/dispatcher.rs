@@ -18,13 +18,13 @@ use super::snapshot::{Gauges, Problem, QueuedMail, Snapshot};
 use super::trends::{self, Trends};
 use super::truth::{Effect, Truth};
 use super::views::{self, Parts};
-use crate::clock::Clock;
-use crate::domain::dag::{AlertKind, Dag, ExecutorKind, StopSignal};
-use crate::domain::event::{Action, Created, RunEvent};
-use crate::domain::ids::{AttemptId, DagName, RunId};
-use crate::domain::run::Cause;
-use crate::engine::planner;
-use crate::executor::{News, Notice, Report};
+use clock::Clock;
+use domain::dag::{AlertKind, Dag, ExecutorKind, StopSignal};
+use domain::event::{Action, Created, RunEvent};
+use domain::ids::{AttemptId, DagName, RunId};
+use domain::run::Cause;
+use engine::planner;
+use executor::{News, Notice, Report};
 
 /// Everything the loop reads from.
 pub struct Inputs {

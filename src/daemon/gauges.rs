@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 
 use super::snapshot::Gauges;
-use crate::backends::Backends;
+use backends::Backends;
 
 /// Remembers enough to give rates.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Meter {
         match backends.log.groups().await {
             Ok(groups) => {
                 for (group, committed) in groups {
-                    let behind = |c: &crate::backends::log::Committed| {
+                    let behind = |c: &backends::log::Committed| {
                         ends.get(&(c.partition.topic.clone(), c.partition.number)).map_or(0, |end| end.saturating_sub(c.next))
                     };
                     gauges.group_lag.insert(group, committed.iter().map(behind).sum());

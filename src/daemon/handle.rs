@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answers::{Known, known};
 use super::snapshot::{RunView, Snapshot};
-use crate::domain::ids::{DagName, RunId, StepName};
-use crate::state::{Store, StoreError};
+use domain::ids::{DagName, RunId, StepName};
+use state::{Store, StoreError};
 
 /// A command somebody gave, with who gave it.
 #[derive(Debug)]

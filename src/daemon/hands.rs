@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::domain::dag::{ExecutorKind, Program, Step, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::{Exit, Run};
-use crate::executor::{AttemptSpec, Executor, News, Report, Reports};
+use domain::dag::{ExecutorKind, Program, Step, StopSignal};
+use domain::ids::AttemptId;
+use domain::run::{Exit, Run};
+use executor::{AttemptSpec, Executor, News, Report, Reports};
 
 /// The executors a daemon has, and which one a step gets.
 #[derive(Clone)]

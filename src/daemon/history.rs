@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
 
-use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::{Cause, Run, RunState, StepState};
-use crate::domain::schedule::Window;
+use domain::ids::{RunId, StepName};
+use domain::run::{Cause, Run, RunState, StepState};
+use domain::schedule::Window;
 
 /// A run in brief.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,7 +49,7 @@ pub struct BriefStep {
 impl Brief {
     /// A run in brief.
     pub fn of(run: &Run) -> Self {
-        let step = |(name, step): (&StepName, &crate::domain::run::StepRun)| BriefStep {
+        let step = |(name, step): (&StepName, &domain::run::StepRun)| BriefStep {
             name: name.clone(),
             state: step.state,
             attempt: step.attempt,
@@ -108,8 +108,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::dag::{StepKind, fixtures};
-    use crate::domain::run::StepRun;
+    use domain::dag::{StepKind, fixtures};
+    use domain::run::StepRun;
 
     fn run(day: &str, state: RunState) -> Run {
         let at: Timestamp = format!("{day}T08:50:00+09:00").parse().expect("a time");

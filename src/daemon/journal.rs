@@ -11,14 +11,14 @@ use super::alerts::{Book, Letterhead};
 use super::answers::{Answers, Known};
 use super::handle::{Command, Once, Refused};
 use super::history::History;
-use crate::backends::mail::Message;
-use crate::domain::alert::AlertStates;
-use crate::domain::event::Stamped;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::Run;
-use crate::engine::machine;
-use crate::state::sled::Sled;
-use crate::state::{Audit, Opened, OutboxMail, Paused, Put, Store, StoreError};
+use backends::mail::Message;
+use domain::alert::AlertStates;
+use domain::event::Stamped;
+use domain::ids::{DagName, RunId};
+use domain::run::Run;
+use engine::machine;
+use state::sled::Sled;
+use state::{Audit, Opened, OutboxMail, Paused, Put, Store, StoreError};
 
 /// The journal cannot be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -12,14 +12,14 @@ use super::alerts::Letterhead;
 use super::hands::Executors;
 use super::journal::Journal;
 use super::{Handle, Options, start};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::domain::dag::{AlertKind, ExecutorKind};
-use crate::domain::event::RunEvent;
-use crate::domain::ids::AttemptId;
-use crate::domain::run::{StepRun, StepState};
-use crate::executor::fake::{Call, Fake, Script};
-use crate::executor::{News, Notice, Status, Wait};
+use clock::Clock;
+use config::Config;
+use domain::dag::{AlertKind, ExecutorKind};
+use domain::event::RunEvent;
+use domain::ids::AttemptId;
+use domain::run::{StepRun, StepState};
+use executor::fake::{Call, Fake, Script};
+use executor::{News, Notice, Status, Wait};
 
 const DAY: &str = r#"
 name: day
@@ -79,8 +79,8 @@ impl Life {
                 vec![Arc::new(Fake::with_script(ExecutorKind::Process, script.clone()))],
                 ExecutorKind::Process,
             ),
-            backends: crate::backends::open(&config, folder).expect("stores"),
-            mail: crate::backends::open_mail(&config, folder).expect("an outbox"),
+            backends: backends::open(&config, folder).expect("stores"),
+            mail: backends::open_mail(&config, folder).expect("an outbox"),
             letterhead: letterhead(),
             keep_days: 30,
             stop: stop.clone(),
@@ -231,7 +231,7 @@ async fn a_notice_is_told_once_whatever_repeats_it() {
 async fn commands_are_audited_and_a_test_mail_leaves() {
     use super::handle::Command;
     let mut day = Life::new().await;
-    let dag: crate::domain::ids::DagName = "day".parse().expect("a name");
+    let dag: domain::ids::DagName = "day".parse().expect("a name");
     let answer = day.handle.command("ann", Command::TestMail(Some(dag.clone()))).await.expect("queued");
     assert!(answer.contains("oncall@example.com"), "{answer}");
     let refused = day.handle.command("bob", Command::Pause("other".parse().expect("a name"), true)).await;
@@ -304,7 +304,7 @@ async fn a_run_that_ended_is_in_the_history_of_this_life_and_the_next() {
         let asked =
             |calls: &[Call]| calls.iter().any(|c| matches!(c, Call::Stop { attempt, .. } if attempt.step.as_str() == step));
         tokio::time::timeout(Duration::from_secs(20), day.script.until(asked)).await.expect("it is asked to stop");
-        day.script.send(&day.id(step), News::Exited { exit: crate::domain::run::Exit::Code(0), result: None });
+        day.script.send(&day.id(step), News::Exited { exit: domain::run::Exit::Code(0), result: None });
     }
     day.until("the run is in the history", |s| s.history.runs().iter().any(|b| b.id == run)).await;
     let brief = day.handle.snapshot().briefs(Some("day")).remove(0);
@@ -346,7 +346,7 @@ async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
     day.until("the runs of the two days are there", |s| s.runs.len() == 3).await;
     let snapshot = day.handle.snapshot();
     let view = snapshot.runs.iter().find(|v| v.run.id.as_str() == "day@2026-11-18").expect("the session's own run");
-    assert_eq!((view.run.cause, view.run.session_date), (crate::domain::run::Cause::Backfill, jiff::civil::date(2026, 11, 18)));
+    assert_eq!((view.run.cause, view.run.session_date), (domain::run::Cause::Backfill, jiff::civil::date(2026, 11, 18)));
     assert_eq!(view.run.params["venue"], "NXT");
     assert_eq!((view.run.window.open_at, view.run.window.close_at), (at("08:50:00"), Some(at("16:00:00"))));
     for (asked, why) in [

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use files;
 
 /// Holds the data folder until it is dropped; the kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]

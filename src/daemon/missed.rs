@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::domain::dag::Dag;
-use crate::domain::run::{Cause, Run, RunState};
-use crate::engine::planner::SessionOf;
+use domain::dag::Dag;
+use domain::run::{Cause, Run, RunState};
+use engine::planner::SessionOf;
 
 /// One line for people.
 pub fn summary(session: &SessionOf, why: &str) -> String {

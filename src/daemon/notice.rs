@@ -5,12 +5,12 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::alerts::Letterhead;
-use crate::backends::mail::Message;
-use crate::domain::advice::advice;
-use crate::domain::dag::{AlertKind, Program, StepKind};
-use crate::domain::ids::StepName;
-use crate::domain::ledger::Hop;
-use crate::domain::run::Run;
+use backends::mail::Message;
+use domain::advice::advice;
+use domain::dag::{AlertKind, Program, StepKind};
+use domain::ids::StepName;
+use domain::ledger::Hop;
+use domain::run::Run;
 
 /// Everything a mail is made of.
 pub struct Notice<'a> {
@@ -205,10 +205,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::dag::fixtures;
-    use crate::domain::ids::RunId;
-    use crate::domain::run::{AttemptRecord, Cause, Exit, RunState, StepRun, StepState};
-    use crate::domain::schedule::Window;
+    use domain::dag::fixtures;
+    use domain::ids::RunId;
+    use domain::run::{AttemptRecord, Cause, Exit, RunState, StepRun, StepState};
+    use domain::schedule::Window;
 
     fn failed(exit: Exit) -> Run {
         let at = Timestamp::UNIX_EPOCH;

@@ -8,10 +8,10 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::snapshot::QueuedMail;
-use crate::backends::mail::Mail;
-use crate::clock::Clock;
-use crate::domain::retry::{Backoff, hash};
-use crate::state::{OutboxMail, Put, Store};
+use backends::mail::Mail;
+use clock::Clock;
+use domain::retry::{Backoff, hash};
+use state::{OutboxMail, Put, Store};
 
 /// Longest wait before the next try after this many failures in a row.
 fn pause(failures: u32) -> Duration {
@@ -116,22 +116,22 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::mail::Message;
-    use crate::backends::{BackendError, ErrorKind};
-    use crate::state::memory::Memory;
+    use backends::mail::Message;
+    use backends::{BackendError, ErrorKind};
+    use state::memory::Memory;
 
     /// A server that takes everything but what is for `nobody`.
     struct Picky;
 
     #[async_trait::async_trait]
     impl Mail for Picky {
-        async fn send(&self, message: &Message) -> crate::backends::Result<()> {
+        async fn send(&self, message: &Message) -> backends::Result<()> {
             if message.to == ["nobody"] {
                 return Err(BackendError::new(ErrorKind::Rejected, "mail", "550 no such user"));
             }
             Ok(())
         }
-        async fn check(&self) -> crate::backends::Result<()> {
+        async fn check(&self) -> backends::Result<()> {
             Ok(())
         }
     }

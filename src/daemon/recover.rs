@@ -3,10 +3,10 @@
 use super::dispatcher::Dispatcher;
 use super::hands::Task;
 use super::journal::JournalError;
-use crate::domain::dag::Step;
-use crate::domain::event::Action;
-use crate::domain::ids::AttemptId;
-use crate::engine::recovery::{self, Decision, Seen};
+use domain::dag::Step;
+use domain::event::Action;
+use domain::ids::AttemptId;
+use engine::recovery::{self, Decision, Seen};
 
 /// Carries out the recovery table (see `engine::recovery`).
 ///

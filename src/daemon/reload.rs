@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::folder::Folder;
 use super::snapshot::Problem;
-use crate::domain::dag::Dag;
-use crate::domain::ids::DagName;
+use domain::dag::Dag;
+use domain::ids::DagName;
 
 /// DAGs in force, by name, with their files.
 pub type InForce = BTreeMap<DagName, (String, Dag)>;

@@ -11,13 +11,13 @@ use super::dispatcher::Dispatcher;
 use super::handle::{Answer, Command, Note, Once, Refused, Session, SessionState};
 use super::hands::Task;
 use super::journal::JournalError;
-use crate::domain::dag::Dag;
-use crate::domain::event::{Created, RunEvent};
-use crate::domain::ids::{AttemptId, DagName, RunId};
-use crate::domain::run::Cause;
-use crate::domain::schedule::Catchup;
-use crate::engine::planner;
-use crate::state::Audit;
+use domain::dag::Dag;
+use domain::event::{Created, RunEvent};
+use domain::ids::{AttemptId, DagName, RunId};
+use domain::run::Cause;
+use domain::schedule::Catchup;
+use engine::planner;
+use state::Audit;
 
 impl Dispatcher {
     /// Carries out a command, unless it was before; the inner error is for whoever gave it.

@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::ahead::PlannedDay;
 use super::history::{Brief, History};
 use super::trends::Trends;
-use crate::domain::dag::{AlertKind, Dag};
-use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::Run;
-use crate::domain::schedule::Window;
-use crate::executor::Status;
-use crate::state::{Audit, OutboxMail};
+use domain::dag::{AlertKind, Dag};
+use domain::ids::{RunId, StepName};
+use domain::run::Run;
+use domain::schedule::Window;
+use executor::Status;
+use state::{Audit, OutboxMail};
 
 /// The daemon at one moment. All instants are UTC; [`Snapshot::timezone`] says how to show them.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -20,10 +20,10 @@ use super::snapshot::{Gauges, Snapshot};
 use super::truth::Truth;
 use super::wake::Wake;
 use super::{gauges, reload, watcher};
-use crate::backends::Backends;
-use crate::backends::mail::Mail;
-use crate::clock::Clock;
-use crate::domain::ids::DagName;
+use backends::Backends;
+use backends::mail::Mail;
+use clock::Clock;
+use domain::ids::DagName;
 
 /// What a daemon is made of.
 pub struct Options {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 
 use super::snapshot::Gauges;
-use crate::domain::ids::{RunId, StepName};
-use crate::executor::Status;
+use domain::ids::{RunId, StepName};
+use executor::Status;
 
 /// Between two samples, in seconds of the clock.
 const EVERY_SECONDS: i64 = 60;

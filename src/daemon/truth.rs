@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use super::alerts::{Book, Letterhead};
 use super::journal::{Journal, JournalError, Write};
-use crate::backends::mail::Message;
-use crate::domain::event::{Action, Created, RunEvent, Stamped};
-use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::{Run, StepState};
-use crate::engine::machine;
-use crate::executor::Status;
+use backends::mail::Message;
+use domain::event::{Action, Created, RunEvent, Stamped};
+use domain::ids::{RunId, StepName};
+use domain::run::{Run, StepState};
+use engine::machine;
+use executor::Status;
 
 /// What follows from an event, for the hands.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,7 +184,7 @@ impl Truth {
     pub async fn alert(
         &mut self,
         run: &Run,
-        kind: crate::domain::dag::AlertKind,
+        kind: domain::dag::AlertKind,
         summary: &str,
         at: Timestamp,
     ) -> Result<(), JournalError> {

@@ -11,12 +11,12 @@ use super::folder::Folder;
 use super::snapshot::{AlertView, DagView, Gauges, Problem, QueuedMail, RunView, Snapshot};
 use super::trends::Trends;
 use super::truth::Truth;
-use crate::clock::Clock;
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::Dag;
-use crate::domain::ids::DagName;
-use crate::domain::schedule::{Anchor, Edge, Schedule};
-use crate::state::Paused;
+use clock::Clock;
+use domain::calendar::Calendar;
+use domain::dag::Dag;
+use domain::ids::DagName;
+use domain::schedule::{Anchor, Edge, Schedule};
+use state::Paused;
 
 /// Windows shown ahead for each DAG.
 const AHEAD: usize = 5;

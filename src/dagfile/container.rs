@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Value};
-use crate::domain::dag::container::{self, Container, ContainerError, Health, LEAST_MEMORY_BYTES, Mount, Source, User, is_below};
-use crate::domain::dag::{ExecutorKind, Program, StepKind};
-use crate::domain::units;
+use domain::dag::container::{self, Container, ContainerError, Health, LEAST_MEMORY_BYTES, Mount, Source, User, is_below};
+use domain::dag::{ExecutorKind, Program, StepKind};
+use domain::units;
 
 /// What about a step decides which keys go with it.
 pub(super) struct Place<'a> {

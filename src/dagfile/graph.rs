@@ -6,7 +6,7 @@ use super::lines::Findings;
 use super::read::word;
 use super::suggest;
 use super::tree::{Node, Span, Value};
-use crate::domain::dag::{Restart, StepKind, Until};
+use domain::dag::{Restart, StepKind, Until};
 
 /// A step as far as needs are concerned.
 pub(super) struct Vertex<'a> {

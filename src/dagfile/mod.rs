@@ -28,8 +28,8 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use shape::{Field, Shape};
 pub use suggest::nearest;
 
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::Dag;
+use domain::calendar::Calendar;
+use domain::dag::Dag;
 
 /// What a DAG file may refer to.
 #[derive(Debug, Clone, Copy)]

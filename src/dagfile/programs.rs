@@ -1,7 +1,7 @@
 //! What the built-in programs take. `steps` implements them; a test keeps the two lists equal.
 
 use super::shape::{Field, Shape};
-use crate::domain::dag::StepKind;
+use domain::dag::StepKind;
 
 /// A built-in program as a DAG file sees it.
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,9 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::lines::Findings;
 use super::tree::{Entry, Node, Value};
 use super::{FileReference, Known, Parsed, Severity, shape, steps, suggest, tables};
-use crate::domain::dag::{AlertKind, AlertPolicy, Dag, ExecutorKind};
-use crate::domain::schedule::{Anchor, Catchup, CronError, Edge, LateStart, Schedule};
-use crate::domain::units;
+use domain::dag::{AlertKind, AlertPolicy, Dag, ExecutorKind};
+use domain::schedule::{Anchor, Catchup, CronError, Edge, LateStart, Schedule};
+use domain::units;
 
 /// A file being read.
 pub(super) struct Reader<'a> {

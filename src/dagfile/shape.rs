@@ -3,7 +3,7 @@
 use super::lines::Findings;
 use super::suggest;
 use super::tree::{Entry, Node, Span, Value};
-use crate::domain::units;
+use domain::units;
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
@@ -236,7 +236,7 @@ fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_
 /// Checks what a text says.
 fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
     let refused = match shape {
-        Shape::Name => text.parse::<crate::domain::ids::StepName>().err().map(|e| {
+        Shape::Name => text.parse::<domain::ids::StepName>().err().map(|e| {
             let (why, help) = (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
             (format!("\"{text}\" is not a usable name: {why}"), help.to_owned())
         }),

@@ -9,11 +9,11 @@ use super::programs::{self, Program as BuiltIn};
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Span, Value};
 use super::{FileReference, Severity, shape, suggest, tables};
-use crate::domain::dag::{
+use domain::dag::{
     Condition, Container, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind, StopPolicy, StopSignal,
     TriggerRule,
 };
-use crate::domain::retry::Backoff;
+use domain::retry::Backoff;
 
 /// What the rest of the file says about all steps.
 pub(super) struct File<'a> {

@@ -1,7 +1,7 @@
 //! The keys of a DAG file.
 
 use super::shape::{Field, Shape};
-use crate::domain::dag::container::CPUS;
+use domain::dag::container::CPUS;
 
 const NAMES: Shape = Shape::Either(&[Shape::List(&Shape::Text), Shape::Text]);
 const EXECUTOR: Shape = Shape::OneOf(&["embedded", "process", "docker", "swarm"]);

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::{AlertKind, ExecutorKind, Program, Restart, SecretRef, StepKind, TriggerRule, Until};
+use domain::calendar::Calendar;
+use domain::dag::{AlertKind, ExecutorKind, Program, Restart, SecretRef, StepKind, TriggerRule, Until};
 
 /// DESIGN §3, word for word.
 const DESIGN: &str = r#"name: kis-trading-day

@@ -41,8 +41,8 @@ pub fn advice(step: &Step, run: &StepRun) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::dag::{StepKind, fixtures};
-    use crate::domain::run::AttemptRecord;
+    use crate::dag::{StepKind, fixtures};
+    use crate::run::AttemptRecord;
     use jiff::Timestamp;
 
     fn ended(state: StepState, exit: Exit, reason: &str) -> StepRun {

@@ -457,7 +457,6 @@ impl AlertKind {
     }
 }
 
-#[cfg(test)]
 pub mod fixtures;
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::graph::below;
 use super::machine::Turn;
-use crate::domain::dag::{Step, StepKind};
-use crate::domain::ids::StepName;
-use crate::domain::run::{RunState, StepRun, StepState, StopCause};
+use domain::dag::{Step, StepKind};
+use domain::ids::StepName;
+use domain::run::{RunState, StepRun, StepState, StopCause};
 
 impl Turn<'_> {
     /// Somebody set the end of a step.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::machine::{Turn, later};
-use crate::domain::dag::Step;
-use crate::domain::run::StepState;
+use domain::dag::Step;
+use domain::run::StepState;
 
 /// Interval of a check that gives none; the reader of DAG files fills it in.
 const DEFAULT_EVERY: Duration = Duration::from_secs(300);

@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use super::graph::above;
 use super::machine::Turn;
 use super::needs::is_open;
-use crate::domain::dag::{AlertKind, Restart, Step, StepKind, Until};
-use crate::domain::event::Action;
-use crate::domain::ids::StepName;
-use crate::domain::run::{RunState, StepState, StopCause};
+use domain::dag::{AlertKind, Restart, Step, StepKind, Until};
+use domain::event::Action;
+use domain::ids::StepName;
+use domain::run::{RunState, StepState, StopCause};
 
 impl Turn<'_> {
     /// The window is over.

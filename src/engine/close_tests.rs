@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::machine::apply;
 use super::machine_tests::{Play, at};
-use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{Program, StepKind, Until};
-use crate::domain::event::{Action, RunEvent};
-use crate::domain::run::{Exit, RunState, StepState};
+use domain::dag::fixtures::step;
+use domain::dag::{Program, StepKind, Until};
+use domain::event::{Action, RunEvent};
+use domain::run::{Exit, RunState, StepState};
 
 #[test]
 fn a_collector_that_could_not_forward_everything_fails_the_run_and_is_not_started_again() {

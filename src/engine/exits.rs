@@ -1,10 +1,10 @@
 //! The end of an attempt: what it means for the step, and what comes next.
 
 use super::machine::Turn;
-use crate::domain::advice::{SIGNALS, TIMED_OUT};
-use crate::domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, StopSignal};
-use crate::domain::retry::{Backoff, hash};
-use crate::domain::run::{AttemptRecord, Exit, RunState, StepRun, StepState, StopCause};
+use domain::advice::{SIGNALS, TIMED_OUT};
+use domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, StopSignal};
+use domain::retry::{Backoff, hash};
+use domain::run::{AttemptRecord, Exit, RunState, StepRun, StepState, StopCause};
 
 /// A task or teardown that was lost this often in one run has failed: something takes the machine down with it.
 const MOST_LOSSES: u32 = 20;

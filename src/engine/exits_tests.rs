@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::machine_tests::{Play, at};
-use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{AlertKind, Step, StepKind};
-use crate::domain::event::{Action, RunEvent};
-use crate::domain::run::{Exit, StepState};
+use domain::dag::fixtures::step;
+use domain::dag::{AlertKind, Step, StepKind};
+use domain::event::{Action, RunEvent};
+use domain::run::{Exit, StepState};
 
 fn slow(retries: u32) -> Step {
     let mut slow = step("slow", StepKind::Task, &[]);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::dag::{Dag, Step};
-use crate::domain::ids::StepName;
+use domain::dag::{Dag, Step};
+use domain::ids::StepName;
 
 /// Steps that need one of `names`, directly or through others, without `names` themselves.
 pub(super) fn below(dag: &Dag, names: &[StepName]) -> BTreeSet<StepName> {

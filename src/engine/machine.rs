@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::dag::{AlertKind, Dag, Program, Step, StepKind};
-use crate::domain::event::{Action, Created, RunEvent};
-use crate::domain::ids::{AttemptId, RunId, StepName};
-use crate::domain::run::{Run, RunState, StepRun, StepState, StopCause};
-use crate::domain::schedule::Window;
+use domain::dag::{AlertKind, Dag, Program, Step, StepKind};
+use domain::event::{Action, Created, RunEvent};
+use domain::ids::{AttemptId, RunId, StepName};
+use domain::run::{Run, RunState, StepRun, StepState, StopCause};
+use domain::schedule::Window;
 
 /// What an event did.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +112,7 @@ pub fn apply(run: Option<Run>, event: &RunEvent, at: Timestamp) -> Result<Applie
 ///
 /// # Errors
 /// [`Refused`] with the position of the first event that cannot follow those before it.
-pub fn replay<'a>(events: impl IntoIterator<Item = &'a crate::domain::event::Stamped>) -> Result<Option<Run>, (usize, Refused)> {
+pub fn replay<'a>(events: impl IntoIterator<Item = &'a domain::event::Stamped>) -> Result<Option<Run>, (usize, Refused)> {
     let mut run = None;
     for (position, stamped) in events.into_iter().enumerate() {
         run = Some(apply(run, &stamped.event, stamped.at).map_err(|refused| (position, refused))?.run);

@@ -10,12 +10,12 @@ use super::graph::above;
 use super::machine::{Applied, apply, next_wake, replay};
 use super::machine_tests::at;
 use super::recovery::{Decision, Seen, recover};
-use crate::domain::dag::fixtures::{dag, step};
-use crate::domain::dag::{AlertKind, Dag, Program, Restart, Step, StepKind, TriggerRule, Until};
-use crate::domain::event::{Action, Created, RunEvent, Stamped};
-use crate::domain::ids::{AttemptId, StepName};
-use crate::domain::run::{Cause, Exit, Run, RunState, StepState, StopCause};
-use crate::domain::schedule::Window;
+use domain::dag::fixtures::{dag, step};
+use domain::dag::{AlertKind, Dag, Program, Restart, Step, StepKind, TriggerRule, Until};
+use domain::event::{Action, Created, RunEvent, Stamped};
+use domain::ids::{AttemptId, StepName};
+use domain::run::{Cause, Exit, Run, RunState, StepState, StopCause};
+use domain::schedule::Window;
 
 const KINDS: [StepKind; 4] = [StepKind::Task, StepKind::Service, StepKind::Check, StepKind::Teardown];
 const UNTILS: [Until; 4] = [Until::Started, Until::Ready, Until::Succeeded, Until::Done];

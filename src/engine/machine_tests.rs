@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::machine::{Refused, apply, next_wake, replay};
-use crate::domain::dag::fixtures::{dag, step};
-use crate::domain::dag::{AlertKind, Condition, Program, Restart, Step, StepKind, Until};
-use crate::domain::event::{Action, Created, RunEvent, Stamped};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::{Cause, Exit, Run, RunState, StepRun, StepState};
-use crate::domain::schedule::Window;
+use domain::dag::fixtures::{dag, step};
+use domain::dag::{AlertKind, Condition, Program, Restart, Step, StepKind, Until};
+use domain::event::{Action, Created, RunEvent, Stamped};
+use domain::ids::AttemptId;
+use domain::run::{Cause, Exit, Run, RunState, StepRun, StepState};
+use domain::schedule::Window;
 
 /// A time of the day, KST.
 pub(super) fn at(time: &str) -> Timestamp {

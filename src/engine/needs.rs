@@ -2,8 +2,8 @@
 //!
 //! A need is *met* when its point was reached, *failed* or *skipped* when it ended without reaching it, and *open* otherwise.
 
-use crate::domain::dag::{Need, Step, StepKind, TriggerRule, Until};
-use crate::domain::run::{StepRun, StepState};
+use domain::dag::{Need, Step, StepKind, TriggerRule, Until};
+use domain::run::{StepRun, StepState};
 
 /// What follows for a pending step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::graph::above;
 use super::machine::{Turn, later};
 use super::needs::{Verdict, verdict};
-use crate::domain::dag::{Dag, Step, StepKind};
-use crate::domain::event::Action;
-use crate::domain::run::{RunState, StepState};
-use crate::domain::schedule::Window;
+use domain::dag::{Dag, Step, StepKind};
+use domain::event::Action;
+use domain::run::{RunState, StepState};
+use domain::schedule::Window;
 
 impl Turn<'_> {
     /// Everything that is due now and not up yet.

@@ -17,10 +17,10 @@ use std::collections::VecDeque;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::{Dag, StepKind};
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::schedule::{Catchup, LateStart, Occurrence, Schedule, Window};
+use domain::calendar::Calendar;
+use domain::dag::{Dag, StepKind};
+use domain::ids::{DagName, RunId};
+use domain::schedule::{Catchup, LateStart, Occurrence, Schedule, Window};
 
 /// A DAG as the planner sees it.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::dag::fixtures;
-use crate::domain::schedule::Edge;
+use domain::dag::fixtures;
+use domain::schedule::Edge;
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a timestamp")
@@ -168,7 +168,7 @@ fn a_backfill_finds_what_passed_without_a_run() {
     let Standing::Due(start) = &found[0].standing else { panic!("{found:?}") };
     assert_eq!((start.session_date, start.catch_up, start.window.open_at), (date(13), true, now));
     assert_eq!(start.window.close_at, None, "until its tasks are done");
-    let mut lasting = fixtures::dag("day", vec![fixtures::step("collector", crate::domain::dag::StepKind::Service, &[])]);
+    let mut lasting = fixtures::dag("day", vec![fixtures::step("collector", domain::dag::StepKind::Service, &[])]);
     lasting.schedule = dag.schedule.clone();
     let found = backfill(now, PlannedDag { dag: &lasting, ..planned }, date(13), date(13), |_| false);
     let Standing::Due(start) = &found[0].standing else { panic!("{found:?}") };

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::machine::{KILL_MARGIN, Turn, later};
-use crate::domain::advice::TIMED_OUT;
-use crate::domain::dag::{AlertKind, Step, StepKind};
-use crate::domain::event::Action;
-use crate::domain::run::{StepRun, StepState, StopCause};
+use domain::advice::TIMED_OUT;
+use domain::dag::{AlertKind, Step, StepKind};
+use domain::event::Action;
+use domain::run::{StepRun, StepState, StopCause};
 
 /// However often a service says that it has to wait: an attempt that is not ready this long after its start is given up.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::machine::{apply, next_wake, replay};
 use super::machine_tests::{Play, at};
-use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{AlertKind, Program, Step, StepKind};
-use crate::domain::event::{Action, RunEvent};
-use crate::domain::run::{Exit, StepState};
+use domain::dag::fixtures::step;
+use domain::dag::{AlertKind, Program, Step, StepKind};
+use domain::event::{Action, RunEvent};
+use domain::run::{Exit, StepState};
 
 fn service(name: &str) -> Step {
     let mut step = step(name, StepKind::Service, &[]);

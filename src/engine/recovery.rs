@@ -22,10 +22,10 @@ use jiff::Timestamp;
 use super::machine::later;
 use super::opening::last_instant;
 use super::readiness::is_overdue;
-use crate::domain::dag::{Step, StepKind, StopSignal};
-use crate::domain::event::RunEvent;
-use crate::domain::ids::{AttemptId, RunId};
-use crate::domain::run::{Exit, Run, StepRun, StepState, StopCause};
+use domain::dag::{Step, StepKind, StopSignal};
+use domain::event::RunEvent;
+use domain::ids::{AttemptId, RunId};
+use domain::run::{Exit, Run, StepRun, StepState, StopCause};
 
 /// An attempt that an executor found.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,9 +157,9 @@ fn absent(run: &Run, attempt: &AttemptId, step: &Step, state: &StepRun, now: Tim
 mod tests {
     use super::super::machine_tests::{Play, at};
     use super::*;
-    use crate::domain::dag::fixtures::step;
-    use crate::domain::dag::{Program, Until};
-    use crate::domain::run::RunState;
+    use domain::dag::fixtures::step;
+    use domain::dag::{Program, Until};
+    use domain::run::RunState;
 
     fn day() -> Play {
         let mut collector = step("collector", StepKind::Service, &[("topics", Until::Succeeded)]);

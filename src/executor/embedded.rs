@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::{self, Durability, Output, StopOrder};
 use super::{AttemptSpec, Executor, Found, News, Report, Reports, StartError, Status};
-use crate::clock::Clock;
-use crate::domain::dag::{ExecutorKind, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
+use clock::Clock;
+use domain::dag::{ExecutorKind, StopSignal};
+use domain::ids::AttemptId;
+use domain::run::Exit;
 
 /// Makes the future that is an attempt. It is given its specification, a token that asks it to stop, and where its status and
 /// output go; it ends with what the step returns, or with its failure.

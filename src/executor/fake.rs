@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{AttemptSpec, Executor, Found, News, Report, Reports, StartError, Status};
-use crate::domain::dag::{ExecutorKind, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
+use domain::dag::{ExecutorKind, StopSignal};
+use domain::ids::AttemptId;
+use domain::run::Exit;
 
 /// What the executor was asked to do.
 #[derive(Debug, Clone, PartialEq)]

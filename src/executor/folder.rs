@@ -26,8 +26,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{AttemptSpec, Status};
-use crate::clock::Clock;
-use crate::domain::run::Exit;
+use clock::Clock;
+use domain::run::Exit;
 
 /// File name of the [`AttemptSpec`].
 pub const SPEC: &str = "spec.json";
@@ -226,7 +226,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::Wait;
+    use crate::Wait;
 
     #[test]
     fn files_are_replaced_and_broken_ones_are_named() {

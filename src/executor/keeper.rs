@@ -30,8 +30,8 @@ use super::process::shim::{ignore_signals, is_due};
 use super::swarm::launch::SERVICE;
 use super::swarm::watch::Terms;
 use super::{AttemptSpec, docker, swarm};
-use crate::clock::Clock;
-use crate::domain::dag::Program;
+use clock::Clock;
+use domain::dag::Program;
 
 /// Real time by which a keeper acts later than a daemon.
 const LAG: Duration = Duration::from_secs(3);

@@ -22,10 +22,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::domain::dag::{AlertKind, ExecutorKind, Step, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
-use crate::domain::schedule::Window;
+use domain::dag::{AlertKind, ExecutorKind, Step, StopSignal};
+use domain::ids::AttemptId;
+use domain::run::Exit;
+use domain::schedule::Window;
 
 /// Everything an attempt needs, on disk as `spec.json` in the attempt's folder. Holds references to secrets, never values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

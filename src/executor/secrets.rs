@@ -1,7 +1,7 @@
 //! Secrets of commands. A built-in program reads its own where it runs; a command finds each in its environment, under its name in the DAG
 //! (in a swarm as a file, see `swarm::secrets`). Values go from where they are kept to the command, and nowhere else.
 
-use crate::domain::dag::{Program, SecretRef, Step};
+use domain::dag::{Program, SecretRef, Step};
 
 /// The environment that the secrets of a command make: name and value. Nothing for a built-in program.
 ///
@@ -32,8 +32,8 @@ pub(super) fn missing(name: &str, reference: &SecretRef, why: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::dag::StepKind;
-    use crate::domain::dag::fixtures::step;
+    use domain::dag::StepKind;
+    use domain::dag::fixtures::step;
 
     #[test]
     fn a_command_gets_all_of_its_secrets_or_is_told_which_is_missing() {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::ledger::KST;
-use crate::domain::retry::{hash, mix};
+use domain::retry::{hash, mix};
 
 /// Approval keys are given out once in this time.
 const APPROVAL_EVERY: SignedDuration = SignedDuration::from_secs(1);

@@ -15,9 +15,9 @@ use super::ledger::LedgerTrade;
 use super::protocol::{self, Refusal, Request};
 use super::script::{Fault, Incident, Script};
 use super::server::SimulatorOptions;
-use crate::clock::Clock;
-use crate::domain::retry::mix;
-use crate::feed::kis;
+use clock::Clock;
+use domain::retry::mix;
+use feed::kis;
 
 /// Messages that may wait for one session.
 pub(super) const QUEUE: usize = 8192;

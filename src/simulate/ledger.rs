@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::ser::SerializeStruct;
 
 use super::grid;
-use crate::domain::retry::mix;
-use crate::domain::trade::EventId;
+use domain::retry::mix;
+use domain::trade::EventId;
 
 /// Korean time: UTC+9 all the year, no summer time.
 pub const KST: Offset = Offset::constant(9);

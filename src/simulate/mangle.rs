@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::civil::Date;
 
-use crate::domain::retry::mix;
+use domain::retry::mix;
 
 /// How a frame is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

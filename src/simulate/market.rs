@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::grid;
 use super::ledger::{DaySoFar, Instrument, LedgerTrade, Phase, Side, instant};
 use super::profile::Profile;
-use crate::domain::calendar::Session;
-use crate::domain::retry::{hash, mix};
+use domain::calendar::Session;
+use domain::retry::{hash, mix};
 
 /// Makes days.
 pub struct Market;

@@ -14,7 +14,7 @@ use super::exchange::{Exchange, Outgoing, QUEUE, State};
 use super::journal::{Happening, Why};
 use super::ledger::LedgerTrade;
 use super::script::{Fault, Script};
-use crate::feed::kis;
+use feed::kis;
 
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,8 +230,8 @@ mod tests {
     use jiff::civil::{Date, date, time};
 
     use super::*;
-    use crate::simulate::ledger::instant;
-    use crate::simulate::{KRX41, Market, regular_session};
+    use crate::ledger::instant;
+    use crate::{KRX41, Market, regular_session};
 
     const DAY: Date = date(2026, 11, 20);
 

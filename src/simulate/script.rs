@@ -8,7 +8,7 @@ use jiff::civil::{Date, Time};
 
 use super::ledger::{KST, instant};
 use super::mangle::{Mangled, Mangling};
-use crate::domain::retry::{hash, mix};
+use domain::retry::{hash, mix};
 
 /// One fault at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]

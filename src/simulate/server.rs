@@ -25,8 +25,8 @@ use super::market::{Market, TARGET_TRADES, regular_session};
 use super::replay::Replay;
 use super::script::Script;
 use super::{pacing, replay, session};
-use crate::clock::Clock;
-use crate::domain::calendar::Session;
+use clock::Clock;
+use domain::calendar::Session;
 
 /// How a simulator behaves. [`SimulatorOptions::new`] gives every field a value; change what you need.
 #[derive(Debug, Clone)]

@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::records::{Answered, Audit, OutboxMail, Paused, StoreError};
-use crate::domain::alert::AlertStates;
-use crate::domain::event::Stamped;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::Run;
+use domain::alert::AlertStates;
+use domain::event::Stamped;
+use domain::ids::{DagName, RunId};
+use domain::run::Run;
 
 /// The format this version writes.
 pub(super) const VERSION: u8 = 1;

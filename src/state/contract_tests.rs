@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::memory::Memory;
 use super::sled::Sled;
 use super::*;
-use crate::domain::alert::{DEFAULT_REMINDER, Freshness, Key as AlertKey, Rule};
-use crate::domain::dag::fixtures::{dag, step};
-use crate::domain::dag::{StepKind, Until};
-use crate::domain::event::{Created, RunEvent};
-use crate::domain::run::{Cause, RunState, StepRun};
-use crate::domain::schedule::Window;
+use domain::alert::{DEFAULT_REMINDER, Freshness, Key as AlertKey, Rule};
+use domain::dag::fixtures::{dag, step};
+use domain::dag::{StepKind, Until};
+use domain::event::{Created, RunEvent};
+use domain::run::{Cause, RunState, StepRun};
+use domain::schedule::Window;
 
 fn at(time: &str) -> Timestamp {
     format!("2026-11-20T{time}+09:00").parse().expect("a time")

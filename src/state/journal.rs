@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::codec::{self, Key, decode, encode};
 use super::records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
-use crate::domain::alert::AlertStates;
-use crate::domain::event::Stamped;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::Run;
+use domain::alert::AlertStates;
+use domain::event::Stamped;
+use domain::ids::{DagName, RunId};
+use domain::run::Run;
 
 /// An entry to write, or to remove where there is no value.
 pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);

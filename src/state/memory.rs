@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use super::Store;
 use super::journal::{Backing, Change, Entry, Journal};
 use super::records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
-use crate::domain::alert::AlertStates;
-use crate::domain::event::Stamped;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::Run;
+use domain::alert::AlertStates;
+use domain::event::Stamped;
+use domain::ids::{DagName, RunId};
+use domain::run::Run;
 
 #[derive(Default)]
 struct Map(BTreeMap<Vec<u8>, Vec<u8>>);

@@ -14,7 +14,7 @@ use super::export;
 use super::journal::Entry;
 use super::records::StoreError;
 use super::sled::Disk;
-use crate::files;
+use files;
 
 /// How opening went.
 #[derive(Debug, Clone, PartialEq, Eq)]

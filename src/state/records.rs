@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::alert::AlertStates;
-use crate::domain::event::Stamped;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::Run;
+use domain::alert::AlertStates;
+use domain::event::Stamped;
+use domain::ids::{DagName, RunId};
+use domain::run::Run;
 
 /// A record to write or remove.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,10 +18,10 @@ use super::Store;
 use super::journal::{Backing, Change, Entry, Journal};
 use super::opening::{self, Opened};
 use super::records::{Answered, Audit, Journaled, OutboxMail, Paused, Pruned, Put, StoreError};
-use crate::domain::alert::AlertStates;
-use crate::domain::event::Stamped;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::Run;
+use domain::alert::AlertStates;
+use domain::event::Stamped;
+use domain::ids::{DagName, RunId};
+use domain::run::Run;
 
 /// The database and the counter beside it.
 pub(super) struct Disk {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backends::{BackendError, Result};
+use backends::{BackendError, Result};
 
 /// Asks until an answer comes, or a failure that asking again does not mend; at most once more after each of the pauses, which
 /// are real time, as a server's troubles are. The call is given its number, from 0; `failed` hears of every failure that
@@ -33,7 +33,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::backends::ErrorKind;
+    use backends::ErrorKind;
 
     const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(2)];
 

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixtures::{at, context, fast_clock, record, spool, trade};
 use super::{StepError, run};
-use crate::backends::raw::Document;
-use crate::backends::{Backends, address, socket};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::domain::trade::Trade;
+use backends::raw::Document;
+use backends::{Backends, address, socket};
+use clock::Clock;
+use config::Config;
+use domain::trade::Trade;
 
 struct Running {
     stop: CancellationToken,

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use crate::backends::log::{Record, Stored};
+use backends::log::{Record, Stored};
 
 /// Why a record cannot be processed, ever.
 #[derive(Debug, Clone, PartialEq, Eq)]

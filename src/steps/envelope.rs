@@ -5,13 +5,13 @@ use jiff::civil::Date;
 use serde::Deserialize;
 
 use super::dead_letter::{Refusal, Stage};
-use crate::backends::log::Stored;
+use backends::log::Stored;
 
 /// Header of a record that was sent again, to a topic that was deleted and made anew; the value is the id of the spool it came from. Its
 /// timestamp is the time of that sending.
 pub const REFILL: &str = "openbell.refill";
 
-/// Identity and place of a record whose value is a [`crate::domain::trade::Trade`]. Reading it checks that the whole
+/// Identity and place of a record whose value is a [`domain::trade::Trade`]. Reading it checks that the whole
 /// value is one JSON object, without building the wire fields.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Envelope {

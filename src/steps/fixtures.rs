@@ -8,18 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Reporter};
-use crate::backends::Backends;
-use crate::backends::log::Record;
-use crate::backends::spool::{Kind, NewEntry, Writer};
-use crate::clock::Clock;
-use crate::config::Feeds;
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::StepKind;
-use crate::domain::dag::fixtures::step;
-use crate::domain::ids::{AttemptId, RunId};
-use crate::domain::schedule::Window;
-use crate::domain::trade::{EventId, Trade};
-use crate::executor::{AttemptSpec, Status};
+use backends::Backends;
+use backends::log::Record;
+use backends::spool::{Kind, NewEntry, Writer};
+use clock::Clock;
+use config::Feeds;
+use domain::calendar::Calendar;
+use domain::dag::StepKind;
+use domain::dag::fixtures::step;
+use domain::ids::{AttemptId, RunId};
+use domain::schedule::Window;
+use domain::trade::{EventId, Trade};
+use executor::{AttemptSpec, Status};
 
 /// What a step reported.
 #[derive(Default)]
@@ -106,7 +106,7 @@ pub(crate) fn context(
 /// The `n`-th trade of a symbol (from 1): one share each, a second apart from 09:00.
 pub(crate) fn trade(symbol: &str, n: i64) -> Trade {
     let date: jiff::civil::Date = "2026-11-20".parse().expect("a date");
-    let time = crate::domain::trade::rfc3339(
+    let time = domain::trade::rfc3339(
         at("09:00:00") + SignedDuration::from_secs(n),
         &jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"),
     );

@@ -15,12 +15,12 @@ use super::sink::folder;
 use super::sink::objects::{hive, place_of};
 use super::spool_tail::{self, Tail};
 use super::{Context, StepError, log_search};
-use crate::backends::log::{Partition, Topic};
-use crate::backends::{BackendError, ErrorKind};
-use crate::domain::calendar::Session;
-use crate::domain::freshness::{Limits, Observation, Verdict, culprit, human, judge, name, silent};
-use crate::domain::ledger::Hop;
-use crate::domain::trade::rfc3339;
+use backends::log::{Partition, Topic};
+use backends::{BackendError, ErrorKind};
+use domain::calendar::Session;
+use domain::freshness::{Limits, Observation, Verdict, culprit, human, judge, name, silent};
+use domain::ledger::Hop;
+use domain::trade::rfc3339;
 
 /// A store has this long to answer (real time), and when it is asked again. One lost answer must wake nobody.
 const ANSWER_WITHIN: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(3), Duration::from_secs(3)];
@@ -195,7 +195,7 @@ impl Look<'_> {
             if let Some(tail) = &tail
                 && let Err(error) = serde_json::to_vec(tail)
                     .map_err(std::io::Error::from)
-                    .and_then(|bytes| crate::files::replace_in_new_folder(&memory, &bytes))
+                    .and_then(|bytes| files::replace_in_new_folder(&memory, &bytes))
             {
                 tracing::warn!(path = %memory.display(), %error, "cannot remember how far the spool was read; the next round reads it again");
             }

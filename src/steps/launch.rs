@@ -8,12 +8,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Reporter, Secret, StepError};
-use crate::backends::Backends;
-use crate::clock::Clock;
-use crate::config::Feeds;
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::{Program, SecretRef};
-use crate::executor::AttemptSpec;
+use backends::Backends;
+use clock::Clock;
+use config::Feeds;
+use domain::calendar::Calendar;
+use domain::dag::{Program, SecretRef};
+use executor::AttemptSpec;
 
 /// What all step programs of one process share.
 #[derive(Clone)]
@@ -107,9 +107,9 @@ impl Surroundings {
 /// Reads a secret where it is referenced.
 ///
 /// # Errors
-/// Those of [`crate::config::resolve`].
+/// Those of [`config::resolve`].
 pub fn resolve(reference: &SecretRef) -> Result<Secret, String> {
-    crate::config::resolve(reference).map(Secret::new)
+    config::resolve(reference).map(Secret::new)
 }
 
 #[cfg(test)]

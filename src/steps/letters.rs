@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dead_letter::{PREFIX, REPLAY, cause, error_header, identity, topic_of};
 use super::log_search;
-use crate::backends::log::{Log, Partition, Record, Stored, Topic};
-use crate::backends::{BackendError, ErrorKind, Result};
+use backends::log::{Log, Partition, Record, Stored, Topic};
+use backends::{BackendError, ErrorKind, Result};
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]

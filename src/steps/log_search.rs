@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use crate::backends::Result;
-use crate::backends::log::{Log, Partition, Stored};
+use backends::Result;
+use backends::log::{Log, Partition, Stored};
 
 /// Records of one read.
 pub const CHUNK: usize = 1_000;

@@ -29,12 +29,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::backends::Backends;
-use crate::clock::Clock;
-use crate::config::Feeds;
-use crate::domain::calendar::Calendar;
-use crate::executor::folder::read_stop;
-use crate::executor::{AttemptSpec, Status};
+use backends::Backends;
+use clock::Clock;
+use config::Feeds;
+use domain::calendar::Calendar;
+use executor::folder::read_stop;
+use executor::{AttemptSpec, Status};
 
 /// What a step program works with.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ pub enum StepError {
     },
     /// A store failed for good.
     #[error(transparent)]
-    Backend(#[from] crate::backends::BackendError),
+    Backend(#[from] backends::BackendError),
     /// The program did its work, and what it found is not as it should be.
     #[error("{what}")]
     Unmet {
@@ -220,7 +220,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::steps::sink::fakes::Stores;
+    use crate::sink::fakes::Stores;
 
     #[test]
     fn attempts_share_a_name_and_runs_do_not() {
@@ -234,7 +234,7 @@ mod tests {
         );
         let named = |run: &str, attempt: u32| {
             let mut spec = context.spec.clone();
-            spec.id = crate::domain::ids::AttemptId { run: run.parse().expect("a run"), attempt, ..spec.id };
+            spec.id = domain::ids::AttemptId { run: run.parse().expect("a run"), attempt, ..spec.id };
             member(&spec)
         };
         assert_eq!(named("day@2026-11-20", 1), "day.sink-index.2026-11-20");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::StepError;
-use crate::domain::units;
+use domain::units;
 
 /// The parameters of one step, or of one table inside them.
 #[derive(Debug, Clone, Copy)]

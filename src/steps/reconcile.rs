@@ -16,14 +16,14 @@ use super::parameters::Parameters;
 use super::sink::folder;
 use super::sink::index::daily;
 use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail};
-use crate::backends::log::Partition;
-use crate::backends::spool::{Entry, Kind};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::domain::gaps::{self, Fill};
-use crate::domain::ledger::{Account, Hop, Ledger};
-use crate::domain::trade::{EventId, Trade};
-use crate::domain::vwap::{Sums, hundredths};
-use crate::feed::kis;
+use backends::log::Partition;
+use backends::spool::{Entry, Kind};
+use backends::{BackendError, ErrorKind, Result};
+use domain::gaps::{self, Fill};
+use domain::ledger::{Account, Hop, Ledger};
+use domain::trade::{EventId, Trade};
+use domain::vwap::{Sums, hundredths};
+use feed::kis;
 
 /// Waits before a store is asked again.
 const PAUSES: [Duration; 5] = [
@@ -178,7 +178,7 @@ impl Day {
         let date = spec.session_date;
         let read = tokio::task::spawn_blocking(move || {
             let mut received = Received::default();
-            if crate::backends::spool::id(&dir)?.is_some() {
+            if backends::spool::id(&dir)?.is_some() {
                 spool_tail::for_each(&dir, 1, |entry| {
                     received.entry(&entry, date);
                     true

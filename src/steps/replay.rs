@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::dead_letter::{PREFIX, REPLAY, Refusal, Stage, cause, topic_of};
 use super::envelope::Envelope;
 use super::letters::{Letter, letters, place};
-use crate::backends::log::{Committed, Log, Polled, Record, Stored};
-use crate::backends::raw::Document;
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
-use crate::domain::trade::Trade;
-use crate::feed::kis;
+use backends::log::{Committed, Log, Polled, Record, Stored};
+use backends::raw::Document;
+use backends::{BackendError, Backends, ErrorKind, Result};
+use domain::trade::Trade;
+use feed::kis;
 
 /// Consumer group whose commits say which dead letters have been replayed.
 pub const GROUP: &str = "dlq-replay";
@@ -212,10 +212,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::steps::dead_letter::{Refuser, letter};
-    use crate::steps::fixtures::{at, poison, record, trade, wire};
-    use crate::steps::letters::{Ledger, groups};
-    use crate::steps::sink::fakes::Stores;
+    use crate::dead_letter::{Refuser, letter};
+    use crate::fixtures::{at, poison, record, trade, wire};
+    use crate::letters::{Ledger, groups};
+    use crate::sink::fakes::Stores;
 
     /// A rejected document, a poisoned record, and a frame of two trades that the collector could not read at the time.
     async fn filled() -> (Arc<Stores>, Backends) {

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::backends::spool::{self, Kind, Reader};
-use crate::backends::{BackendError, Result};
-use crate::domain::freshness::Activity;
+use backends::spool::{self, Kind, Reader};
+use backends::{BackendError, Result};
+use domain::freshness::Activity;
 
 /// Entries of one read.
 const CHUNK: usize = 4_096;
@@ -81,7 +81,7 @@ impl Tail {
         let midnight = date
             .to_zoned(zone.clone())
             .map(|z| z.timestamp())
-            .map_err(|e| BackendError::new(crate::backends::ErrorKind::Rejected, format!("date {date}"), e.to_string()))?;
+            .map_err(|e| BackendError::new(backends::ErrorKind::Rejected, format!("date {date}"), e.to_string()))?;
         for_each(dir, tail.next, |entry| {
             tail.next = entry.seq + 1;
             match entry.kind {

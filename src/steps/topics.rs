@@ -5,9 +5,9 @@ use serde_json::json;
 use super::dead_letter::topic_of;
 use super::parameters::Parameters;
 use super::{Context, StepError};
-use crate::backends::{BackendError, ErrorKind};
-use crate::domain::retry::{Backoff, hash};
-use crate::executor::Status;
+use backends::{BackendError, ErrorKind};
+use domain::retry::{Backoff, hash};
+use executor::Status;
 
 /// Creates every topic of `with.create` with `with.partitions` partitions (3), and `{topic}.dlq` with one. What exists is
 /// left as it is.

@@ -21,12 +21,12 @@ use super::sink::core::{self, Sink};
 use super::sink::index::daily;
 use super::sink::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use super::{Context, StepError, log_search};
-use crate::backends::index::{Index, Item, ItemResult, Op, Template};
-use crate::backends::log::{Log, Partition, Record, Stored};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::clock::Clock;
-use crate::domain::trade::{Trade, rfc3339};
-use crate::domain::vwap::{Book, Changed, Folded, Key, Sums, Symbol, Window};
+use backends::index::{Index, Item, ItemResult, Op, Template};
+use backends::log::{Log, Partition, Record, Stored};
+use backends::{BackendError, ErrorKind, Result};
+use clock::Clock;
+use domain::trade::{Trade, rfc3339};
+use domain::vwap::{Book, Changed, Folded, Key, Sums, Symbol, Window};
 
 /// Documents of one bulk call.
 const DOCUMENTS: usize = 2_000;
@@ -362,7 +362,7 @@ impl VwapLane {
         let place = || format!("checkpoint {}", self.path.display());
         let bytes = serde_json::to_vec(&checkpoint).map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || crate::files::replace_in_new_folder(&path, &bytes)).await;
+        let written = tokio::task::spawn_blocking(move || files::replace_in_new_folder(&path, &bytes)).await;
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(BackendError::io(place(), &error)),

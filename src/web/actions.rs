@@ -14,8 +14,8 @@ use super::guard::check_token;
 use super::pages::path;
 use super::reply::{PageRefusal, Refusal};
 use super::server::App;
-use crate::daemon::handle::{Answer, Command, Once};
-use crate::domain::ids::{DagName, RunId, StepName};
+use daemon::handle::{Answer, Command, Once};
+use domain::ids::{DagName, RunId, StepName};
 
 /// How long the daemon may take to answer a command, in real time.
 const ANSWER: Duration = Duration::from_secs(30);

@@ -22,9 +22,9 @@ use super::problem::Kind;
 use super::reader::Reader;
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
-use crate::daemon::handle::Command;
-use crate::domain::advice::advice;
-use crate::domain::ids::{DagName, RunId, StepName};
+use daemon::handle::Command;
+use domain::advice::advice;
+use domain::ids::{DagName, RunId, StepName};
 
 /// The OpenAPI document.
 pub(super) const OPENAPI: &str = include_str!("assets/openapi.json");

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::fixture::{self, Daemon};
 use super::tests::Site;
-use crate::daemon::Refused;
-use crate::daemon::handle::{Answer, Request};
-use crate::steps::dead_letter::{Refuser, Stage, letter};
-use crate::steps::fixtures::{record, trade};
-use crate::steps::sink::fakes::{Stores, empty};
+use daemon::Refused;
+use daemon::handle::{Answer, Request};
+use steps::dead_letter::{Refuser, Stage, letter};
+use steps::fixtures::{record, trade};
+use steps::sink::fakes::{Stores, empty};
 
 const RUN: &str = "kis-trading-day@2026-11-20";
 
@@ -127,7 +127,7 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
     backends.log.append("kis.trades", vec![record(&trade("005930", 1)), record(&trade("005930", 2))]).await.expect("appended");
     let refuser = Refuser { connector: "day/sink-index".into(), program: "sink/index".into() };
     for stored in stores.records("kis.trades") {
-        let refusal = crate::steps::dead_letter::Refusal::new(Stage::TaskPut, "rejected", "a reason");
+        let refusal = steps::dead_letter::Refusal::new(Stage::TaskPut, "rejected", "a reason");
         backends
             .log
             .append("kis.trades.dlq", vec![letter(&refuser, stored, &refusal, fixture::at("13:00:00"))])

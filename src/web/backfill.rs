@@ -16,8 +16,8 @@ use super::once;
 use super::pages::{dag_of, path};
 use super::reply::Refusal;
 use super::server::App;
-use crate::daemon::handle::{Command, Session, SessionState};
-use crate::domain::ids::DagName;
+use daemon::handle::{Command, Session, SessionState};
+use domain::ids::DagName;
 
 /// Which sessions.
 #[derive(Debug, Deserialize)]

@@ -18,10 +18,10 @@ use super::pages::{dag_of, path};
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
 use super::view::alerts::Wanted;
-use crate::daemon::Snapshot;
-use crate::daemon::history::Brief;
-use crate::domain::ids::{DagName, RunId};
-use crate::domain::run::{Cause, RunState};
+use daemon::Snapshot;
+use daemon::history::Brief;
+use domain::ids::{DagName, RunId};
+use domain::run::{Cause, RunState};
 
 type Reply = Result<Json<Value>, ApiRefusal>;
 type Asked<T> = Result<Query<T>, QueryRejection>;

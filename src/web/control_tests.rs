@@ -7,14 +7,14 @@ use serde_json::json;
 
 use super::fixture;
 use super::tests::{Site, read_until};
-use crate::daemon::Snapshot;
-use crate::daemon::handle::Command;
-use crate::daemon::history::History;
-use crate::daemon::snapshot::{Problem, QueuedMail};
-use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{Dag, StepKind, Until};
-use crate::domain::run::{Exit, RunState, StepRun, StepState};
-use crate::state::Audit;
+use daemon::Snapshot;
+use daemon::handle::Command;
+use daemon::history::History;
+use daemon::snapshot::{Problem, QueuedMail};
+use domain::dag::fixtures::step;
+use domain::dag::{Dag, StepKind, Until};
+use domain::run::{Exit, RunState, StepRun, StepState};
+use state::Audit;
 
 const RUN: &str = "kis-trading-day@2026-11-20";
 
@@ -364,7 +364,7 @@ fn years() -> Snapshot {
     snapshot.runs = runs
         .into_iter()
         .take(Snapshot::KEPT_RUNS)
-        .map(|run| crate::daemon::snapshot::RunView { run, statuses: Default::default() })
+        .map(|run| daemon::snapshot::RunView { run, statuses: Default::default() })
         .collect();
     snapshot
 }

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::fixture::{self, at};
 use super::tests::Site;
-use crate::backends::index::{Item, ItemResult, Op};
-use crate::backends::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored, Topic};
-use crate::backends::raw::Document;
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
-use crate::config::Config;
-use crate::steps::dead_letter::{PREFIX, Refusal, Refuser, Stage, letter};
-use crate::steps::fixtures::{record, trade};
-use crate::steps::replay::EDITED;
+use backends::index::{Item, ItemResult, Op};
+use backends::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored, Topic};
+use backends::raw::Document;
+use backends::{BackendError, Backends, ErrorKind, Result};
+use config::Config;
+use steps::dead_letter::{PREFIX, Refusal, Refuser, Stage, letter};
+use steps::fixtures::{record, trade};
+use steps::replay::EDITED;
 
 /// What must never reach a browser as markup.
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";
@@ -36,7 +36,7 @@ fn stored(record: Record) -> Stored {
 
 /// Embedded stores with two trades, a group that read one, a rejected trade and a hostile frame as dead letters.
 pub(super) async fn filled(folder: &std::path::Path) -> Backends {
-    let backends = crate::backends::open(&Config::default(), folder).expect("opened");
+    let backends = backends::open(&Config::default(), folder).expect("opened");
     let log = backends.log.as_ref();
     log.create_topic("kis.trades", 1).await.expect("created");
     log.create_topic("kis.trades.dlq", 1).await.expect("created");
@@ -95,7 +95,7 @@ fn window(symbol: &str, minute: u32) -> Value {
 
 /// What `vwap` and the collector leave behind, with a symbol that is none.
 pub(super) async fn market(folder: &std::path::Path) -> Backends {
-    let backends = crate::backends::open(&Config::default(), folder).expect("opened");
+    let backends = backends::open(&Config::default(), folder).expect("opened");
     let day = "kis-vwap-2026.11.20";
     let mut items = Vec::new();
     for symbol in ["005930", HOSTILE] {
@@ -261,7 +261,7 @@ async fn the_market_shows_symbols_a_day_and_anomalies() {
         "{page}"
     );
     safe("/market/005930", &page);
-    let path = format!("/market/{}", crate::web::view::format::part(HOSTILE));
+    let path = format!("/market/{}", crate::view::format::part(HOSTILE));
     safe(&path, &site.get(&path).await.1);
     let list = site.json("/api/v1/market?date=2026-11-20").await;
     let samsung = &list["symbols"].as_array().expect("symbols").iter().find(|s| s["symbol"] == "005930").expect("it is there");
@@ -280,7 +280,7 @@ async fn the_market_shows_symbols_a_day_and_anomalies() {
 
 #[tokio::test]
 async fn empty_stores_say_what_to_do() {
-    let site = Site::over(fixture::snapshot(), crate::steps::sink::fakes::empty()).await;
+    let site = Site::over(fixture::snapshot(), steps::sink::fakes::empty()).await;
     for (path, text) in [
         ("/topics", "There are no topics yet"),
         ("/dead-letters", "No topic has a place for dead letters"),
@@ -329,7 +329,7 @@ impl Log for Gone {
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_named_on_the_page() {
-    let backends = Backends { log: Arc::new(Gone), ..crate::steps::sink::fakes::empty() };
+    let backends = Backends { log: Arc::new(Gone), ..steps::sink::fakes::empty() };
     let site = Site::over(fixture::snapshot(), backends).await;
     for path in ["/topics", "/topics/kis.trades", "/dead-letters", "/dead-letters/kis.trades", "/dead-letters/kis.trades/0/1"] {
         let (status, page) = site.get(path).await;

@@ -22,11 +22,11 @@ use super::server::App;
 use super::topics::{Asked, known, not_missing, part_of, query, stamp};
 use super::view;
 use super::view::dead_letters::Part;
-use crate::backends::{BackendError, ErrorKind};
-use crate::daemon::handle::Once;
-use crate::steps::dead_letter::topic_of;
-use crate::steps::letters::{Line, groups};
-use crate::steps::replay::Which;
+use backends::{BackendError, ErrorKind};
+use daemon::handle::Once;
+use steps::dead_letter::topic_of;
+use steps::letters::{Line, groups};
+use steps::replay::Which;
 
 /// Messages on a page.
 const ON_A_PAGE: usize = 50;

@@ -8,18 +8,18 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::daemon::ahead::PlannedDay;
-use crate::daemon::handle::{Handle, Note, Request};
-use crate::daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
-use crate::daemon::trends::{Measure, Trends};
-use crate::domain::calendar::Calendar;
-use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
-use crate::domain::run::{AttemptRecord, Cause, Exit, Run, RunState, StepRun, StepState};
-use crate::domain::schedule::{Catchup, Edge, LateStart, Schedule, Window};
-use crate::executor::Status;
-use crate::state::memory::Memory;
-use crate::state::{Answered, Audit, Put, Store};
+use daemon::ahead::PlannedDay;
+use daemon::handle::{Handle, Note, Request};
+use daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use daemon::trends::{Measure, Trends};
+use domain::calendar::Calendar;
+use domain::dag::fixtures::step;
+use domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
+use domain::run::{AttemptRecord, Cause, Exit, Run, RunState, StepRun, StepState};
+use domain::schedule::{Catchup, Edge, LateStart, Schedule, Window};
+use executor::Status;
+use state::memory::Memory;
+use state::{Answered, Audit, Put, Store};
 
 /// `13:11:02` on the fixture's day, in Seoul.
 pub(crate) fn at(time: &str) -> Timestamp {
@@ -79,7 +79,7 @@ fn days() -> Vec<PlannedDay> {
     let krx = Calendar::parse("krx", include_str!("../../dags/calendars/krx.csv")).expect("a calendar");
     let date = |text: &str| text.parse().expect("a date");
     let schedule = scheduled().schedule.expect("a schedule");
-    crate::daemon::ahead::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
+    daemon::ahead::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
 }
 
 fn ended_attempt(attempt: u32, from: &str, to: &str, exit: Exit) -> AttemptRecord {
@@ -110,7 +110,7 @@ fn rounds() -> Vec<AttemptRecord> {
         .collect()
 }
 
-fn steps() -> BTreeMap<crate::domain::ids::StepName, StepRun> {
+fn steps() -> BTreeMap<domain::ids::StepName, StepRun> {
     let mut topics = StepRun::new(at("08:50:01"));
     (topics.state, topics.attempt) = (StepState::Succeeded, 1);
     (topics.started_at, topics.stopped_at) = (Some(at("08:50:00")), Some(at("08:50:01")));
@@ -172,7 +172,7 @@ fn run() -> Run {
     }
 }
 
-fn says(name: &str, facts: Value) -> (crate::domain::ids::StepName, Status) {
+fn says(name: &str, facts: Value) -> (domain::ids::StepName, Status) {
     let Value::Object(facts) = facts else { panic!("facts are an object") };
     (name.parse().expect("a name"), Status { ready: true, facts, ..Status::default() })
 }

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::server::App;
 use super::view::alerts::KINDS;
-use crate::daemon::Snapshot;
-use crate::domain::run::RunState;
+use daemon::Snapshot;
+use domain::run::RunState;
 
-/// Stores that the daemon asks for its own figures ([`crate::daemon::snapshot::Gauges`]).
+/// Stores that the daemon asks for its own figures ([`daemon::snapshot::Gauges`]).
 const ASKED: [&str; 1] = ["log"];
 /// States that runs are counted by.
 const STATES: [RunState; 5] = [RunState::Running, RunState::Closing, RunState::Succeeded, RunState::Failed, RunState::Cancelled];
@@ -217,7 +217,7 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn figures_are_in_the_text_and_labels_are_escaped() {
@@ -251,9 +251,9 @@ mod tests {
             { "hop": "raw", "newest": "2026-11-20T04:04:48Z", "stale": true },
             { "hop": "index", "newest": null, "stale": false },
         ] });
-        let check: crate::domain::ids::StepName = "freshness".parse().expect("a name");
+        let check: domain::ids::StepName = "freshness".parse().expect("a name");
         snapshot.runs[0].run.steps.get_mut(&check).expect("a check").result = Some(result);
-        let mail = |created_at| crate::daemon::snapshot::QueuedMail {
+        let mail = |created_at| daemon::snapshot::QueuedMail {
             key: "k".into(),
             created_at,
             tries: 3,

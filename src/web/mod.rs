@@ -1,5 +1,5 @@
-//! Floor 4: the page and the HTTP API. They read [`Snapshot`](crate::daemon::Snapshot)s and send commands through a
-//! [`Handle`](crate::daemon::Handle); they never touch the journal or an executor.
+//! Floor 4: the page and the HTTP API. They read [`Snapshot`](daemon::Snapshot)s and send commands through a
+//! [`Handle`](daemon::Handle); they never touch the journal or an executor.
 //!
 //! | path | what |
 //! |---|---|

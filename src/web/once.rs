@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a request that is sent again, because its answer got lost, is carried out once and answered alike.
 //!
-//! The daemon keeps the answers in its journal ([`answers`](crate::daemon::answers)), each in one piece with what it tells. A request that was
+//! The daemon keeps the answers in its journal ([`answers`](daemon::answers)), each in one piece with what it tells. A request that was
 //! refused did nothing, and is not remembered.
 
 use axum::Json;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::problem::Kind;
 use super::reply::Refusal;
-use crate::daemon::handle::Once;
+use daemon::handle::Once;
 
 /// The header with the key.
 pub(super) const KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -17,8 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use super::pages::path;
 use super::reply::{ApiRefusal, Refusal};
 use super::server::App;
-use crate::domain::ids::{RunId, StepName};
-use crate::domain::run::Exit;
+use domain::ids::{RunId, StepName};
+use domain::run::Exit;
 
 /// How much is shown unless more is asked for, in bytes.
 const TAIL_BYTES: u64 = 256 * 1024;

@@ -19,7 +19,7 @@ use super::reader::{Reader, Text, say};
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
-use crate::domain::ids::{RunId, StepName};
+use domain::ids::{RunId, StepName};
 
 /// Characters of a search.
 const LONGEST_SEARCH: usize = 200;

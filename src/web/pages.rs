@@ -11,9 +11,9 @@ use super::reader::say;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::{DagView, RunView};
-use crate::domain::ids::{DagName, RunId};
+use daemon::Snapshot;
+use daemon::snapshot::{DagView, RunView};
+use domain::ids::{DagName, RunId};
 
 /// The stylesheet.
 pub(super) const CSS: &str = include_str!("assets/openbell.css");

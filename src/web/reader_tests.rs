@@ -36,7 +36,7 @@ async fn pages(language: &str, base: &str) -> Vec<(String, String)> {
     for (snapshot, stores, paths) in [
         (fixture::snapshot(), filled(log.path()).await, PAGES.iter().chain(&OF_LOG).collect::<Vec<_>>()),
         (fixture::ended(), market(figures.path()).await, PAGES.iter().chain(&OF_MARKET).collect()),
-        (idle, crate::steps::sink::fakes::empty(), PAGES.iter().chain(&EMPTY).collect()),
+        (idle, steps::sink::fakes::empty(), PAGES.iter().chain(&EMPTY).collect()),
     ] {
         let site = Site::with(snapshot, stores, options()).await;
         for path in paths {

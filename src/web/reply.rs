@@ -8,7 +8,7 @@ use super::auth::{Caller, Who};
 use super::problem::{self, Kind};
 use super::reader::{Reader, Text, ToText, Tongue, filters, language, refusals, words};
 use super::view::{Fragment, Html};
-use crate::daemon::Refused;
+use daemon::Refused;
 
 /// A request that is not carried out: why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl From<Refused> for Refusal {
     }
 }
 
-impl From<crate::domain::ids::NameError> for Refusal {
-    fn from(error: crate::domain::ids::NameError) -> Self {
+impl From<domain::ids::NameError> for Refusal {
+    fn from(error: domain::ids::NameError) -> Self {
         let text = error.to_string();
         let (error, remedy) = text.split_once("; ").unwrap_or((&text, ""));
         Self::bad(error, remedy)

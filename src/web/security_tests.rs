@@ -9,12 +9,12 @@ use tokio::net::TcpStream;
 
 use super::fixture;
 use super::tests::Site;
-use crate::backends::index::{Index, Item, ItemResult, Template};
-use crate::backends::log::{Committed, Partition, Polled, Record};
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
-use crate::steps::dead_letter::PREFIX;
-use crate::steps::sink::fakes::{Stores, empty};
-use crate::web::view::format::part;
+use backends::index::{Index, Item, ItemResult, Template};
+use backends::log::{Committed, Partition, Polled, Record};
+use backends::{BackendError, Backends, ErrorKind, Result};
+use steps::dead_letter::PREFIX;
+use steps::sink::fakes::{Stores, empty};
+use crate::view::format::part;
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";
 

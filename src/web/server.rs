@@ -14,9 +14,9 @@ use super::data::stores::Stores;
 use super::live::{Channels, Feed, Full, Place, Places};
 use super::reader::Reader;
 use super::{connections, routes};
-use crate::backends::Backends;
-use crate::config::{BasePath, Network};
-use crate::daemon::Handle;
+use backends::Backends;
+use config::{BasePath, Network};
+use daemon::Handle;
 
 /// How long open answers may take to end after a stop, in real time.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);

@@ -8,15 +8,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::run::{Exit, StepState};
+use domain::run::{Exit, StepState};
 
 use super::connections;
 use super::fixture::{self, Daemon};
 use super::routes::{api_routes, router};
 use super::server::{Shared, Site as Served};
-use crate::daemon::Refused;
-use crate::daemon::handle::{Answer, Command};
-use crate::steps::sink::fakes::empty;
+use daemon::Refused;
+use daemon::handle::{Answer, Command};
+use steps::sink::fakes::empty;
 
 /// Longest a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,30 +31,30 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) async fn up(snapshot: crate::daemon::Snapshot) -> Self {
+    pub(super) async fn up(snapshot: daemon::Snapshot) -> Self {
         Self::over(snapshot, empty()).await
     }
 
     /// A site that shows these stores.
-    pub(super) async fn over(snapshot: crate::daemon::Snapshot, backends: crate::backends::Backends) -> Self {
+    pub(super) async fn over(snapshot: daemon::Snapshot, backends: backends::Backends) -> Self {
         Self::of(Daemon::showing(snapshot), backends).await
     }
 
     /// A site in front of this daemon.
-    pub(super) async fn of(daemon: Daemon, backends: crate::backends::Backends) -> Self {
+    pub(super) async fn of(daemon: Daemon, backends: backends::Backends) -> Self {
         Self::made(daemon, backends, super::Options::default()).await
     }
 
     /// A site with settings.
     pub(super) async fn with(
-        snapshot: crate::daemon::Snapshot,
-        backends: crate::backends::Backends,
+        snapshot: daemon::Snapshot,
+        backends: backends::Backends,
         options: super::Options,
     ) -> Self {
         Self::made(Daemon::showing(snapshot), backends, options).await
     }
 
-    async fn made(daemon: Daemon, backends: crate::backends::Backends, options: super::Options) -> Self {
+    async fn made(daemon: Daemon, backends: backends::Backends, options: super::Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
@@ -429,7 +429,7 @@ fn the_openapi_document_and_the_guide_list_every_kind_of_problem() {
 /// Writes each page with its stylesheet inside to `target/look`, to be opened in a browser.
 #[tokio::test]
 async fn pages_are_written_out_to_be_looked_at() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/look");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/look");
     std::fs::create_dir_all(&folder).expect("a folder");
     let mut idle = fixture::snapshot();
     idle.runs.clear();

@@ -17,7 +17,7 @@ use super::reader::say;
 use super::reply::{Page, PageRefusal, Refusal};
 use super::server::App;
 use super::view;
-use crate::daemon::Snapshot;
+use daemon::Snapshot;
 
 /// Records shown without a wish.
 const SHOWN: usize = 20;

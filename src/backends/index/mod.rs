@@ -30,7 +30,7 @@ pub struct Item {
     /// Create or replace.
     pub op: Op,
     /// One JSON object.
-    #[serde(with = "crate::backends::bytes")]
+    #[serde(with = "crate::bytes")]
     pub source: Vec<u8>,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Index, Item, ItemResult, Template};
-use crate::backends::Result;
+use crate::Result;
 
 /// The indices whose names begin with a prefix, under the rest of their names.
 pub struct Prefixed {

@@ -21,7 +21,7 @@ pub struct Record {
     /// Decides the partition; `None` goes to partition 0.
     pub key: Option<Vec<u8>>,
     /// Payload.
-    #[serde(with = "crate::backends::bytes")]
+    #[serde(with = "crate::bytes")]
     pub value: Vec<u8>,
     /// Ordered headers.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -141,7 +141,7 @@ pub trait Log: Send + Sync {
     ///
     /// A `name` is for a member that has successors, as a step's attempt has. Whoever joins a group under the name of a member
     /// takes that member's place at once, also of one that died and never left; the earlier one, if it lives, is told
-    /// [`Replaced`](crate::backends::ErrorKind::Replaced). Members without a name, and with different names, know nothing of each other.
+    /// [`Replaced`](crate::ErrorKind::Replaced). Members without a name, and with different names, know nothing of each other.
     ///
     /// # Errors
     /// `Rejected` without topics, and for a group, topic or name that is not of 1 to 200 letters, digits, `.`, `_` and `-`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Committed, Consumer, Log, Partition, Polled, Record, Stored, Topic};
-use crate::backends::Result;
+use crate::Result;
 
 /// The topics and groups of a log whose names begin with a prefix, under the rest of their names.
 pub struct Prefixed {

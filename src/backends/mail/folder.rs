@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::{Mail, Message, letter};
-use crate::backends::{BackendError, Result, blocking};
-use crate::files;
+use crate::{BackendError, Result, blocking};
+use files;
 
 /// See the module.
 pub struct FolderMail {
@@ -49,7 +49,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::backends::ErrorKind;
+    use crate::ErrorKind;
 
     fn message(key: &str, text: &str) -> Message {
         Message {

@@ -6,7 +6,7 @@ use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 
 use super::Message;
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Builds the letter. Its Message-ID follows from the key alone, so that a repeat can be told from a new mail.
 pub(super) fn build(place: &str, message: &Message) -> Result<lettre::Message> {

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 
 use super::key::{self, METADATA};
 use super::{Metadata, Objects, Put};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
-use crate::files;
+use crate::{BackendError, ErrorKind, Result, blocking};
+use files;
 
 /// Holds unfinished objects; no key begins with a dot.
 const UNFINISHED: &str = ".unfinished";

@@ -1,6 +1,6 @@
 //! Which keys an object may have, the same in every store, so that a day can move from one to another.
 
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::{BackendError, ErrorKind, Result};
 
 /// The ending of the files that hold metadata, where a store has files.
 pub(super) const METADATA: &str = ".meta.json";

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Document, Inserted, Raw};
-use crate::backends::database::{self, Database};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::database::{self, Database};
+use crate::{BackendError, ErrorKind, Result, blocking};
 
 const LATEST: &str = "latest";
 

@@ -15,7 +15,7 @@ pub struct Document {
     /// `_id`: the event id.
     pub id: String,
     /// One JSON object.
-    #[serde(with = "crate::backends::bytes")]
+    #[serde(with = "crate::bytes")]
     pub body: Vec<u8>,
     /// When the collector received it.
     pub received_at: Timestamp,

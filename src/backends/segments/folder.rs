@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::backends::{BackendError, Result};
+use crate::{BackendError, Result};
 
 /// A segment file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::folder::{self, place_of};
 use super::frame;
 use super::window::{Look, Window};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Bytes between two remembered positions.
 const HINT_EVERY: u64 = 256 << 10;

@@ -9,8 +9,8 @@ use super::folder::{self, Segment, place_of};
 use super::frame;
 use super::window::{Look, Window};
 use super::writer::Options;
-use crate::backends::{BackendError, Result};
-use crate::files;
+use crate::{BackendError, Result};
+use files;
 
 /// A stretch of bytes that was taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]

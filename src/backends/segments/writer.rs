@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::folder::{self, place_of};
 use super::frame::{self, MAX_PAYLOAD};
 use super::recover::{self, Opened};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::files;
+use crate::{BackendError, ErrorKind, Result};
+use files;
 
 /// The encode buffer is given back when a large call made it grow beyond this.
 const KEPT_BUFFER: usize = 1 << 20;

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::connection::{Connection, Link};
 use super::consumer::RemoteConsumer;
 use super::protocol::{Reply, Request};
-use crate::backends::bytes::Blob;
-use crate::backends::index::{Index, Item, ItemResult, Template};
-use crate::backends::log::{Committed, Consumer, Log, Partition, Record, Stored, Topic};
-use crate::backends::objects::{Metadata, Objects, Put};
-use crate::backends::raw::{Document, Inserted, Raw};
-use crate::backends::{Backends, Result};
+use crate::bytes::Blob;
+use crate::index::{Index, Item, ItemResult, Template};
+use crate::log::{Committed, Consumer, Log, Partition, Record, Stored, Topic};
+use crate::objects::{Metadata, Objects, Put};
+use crate::raw::{Document, Inserted, Raw};
+use crate::{Backends, Result};
 
 /// The stores of the daemon that listens, now or later, at `path`. Connects with the first call, and again whenever
 /// the connection is gone; while the daemon is away, calls fail with `Unavailable` after a pause that grows to a second, so

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::protocol::{Answer, Call, Reply, Request};
 use super::{HELLO, frame};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Real time in which a daemon has to answer; far more than any call takes, so that only a hung daemon exceeds it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, Link, Sent};
 use super::protocol::{Reply, Request};
-use crate::backends::log::{Committed, Consumer, Partition, Polled, Stored};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Committed, Consumer, Partition, Polled, Stored};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Real time that the daemon's own end of a poll may be late.
 const GRACE: Duration = Duration::from_secs(5);

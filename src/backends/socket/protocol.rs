@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::backends::Result;
-use crate::backends::bytes::Blob;
-use crate::backends::index::{Item, ItemResult, Template};
-use crate::backends::log::{Committed, Partition, Polled, Record, Stored, Topic};
-use crate::backends::objects::{Metadata, Put};
-use crate::backends::raw::{Document, Inserted};
+use crate::Result;
+use crate::bytes::Blob;
+use crate::index::{Item, ItemResult, Template};
+use crate::log::{Committed, Partition, Polled, Record, Stored, Topic};
+use crate::objects::{Metadata, Put};
+use crate::raw::{Document, Inserted};
 
 /// A numbered request.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::protocol::{Answer, Call, Reply, Request};
 use super::{HELLO, frame};
-use crate::backends::bytes::Blob;
-use crate::backends::log::{Consumer, Polled};
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
+use crate::bytes::Blob;
+use crate::log::{Consumer, Polled};
+use crate::{BackendError, Backends, ErrorKind, Result};
 
 /// Calls of one connection that are worked on at once; further ones wait in the socket. Polls do not count.
 const CALLS_AT_ONCE: usize = 64;

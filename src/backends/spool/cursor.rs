@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place;
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::files;
+use crate::{BackendError, ErrorKind, Result};
+use files;
 
 /// The spool's id, without opening it for writing; `None` if there is no spool.
 pub fn id(dir: &Path) -> Result<Option<String>> {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::{BackendError, ErrorKind, Result};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::entry::{self, Entry};
 use super::{place, synced};
-use crate::backends::Result;
-use crate::backends::segments::{self, Take, folder};
+use crate::Result;
+use crate::segments::{self, Take, folder};
 
 /// A batch ends once its bodies exceed this many bytes.
 const BATCH_BYTES: usize = 8 << 20;

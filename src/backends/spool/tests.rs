@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backends::ErrorKind;
-use crate::backends::segments::{Disk, RealDisk};
+use crate::ErrorKind;
+use crate::segments::{Disk, RealDisk};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + second).expect("in range")

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 
 use super::entry::NewEntry;
 use super::{SEGMENT_BYTES, cursor, place, synced};
-use crate::backends::segments::{self, Disk, Options, RealDisk};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::files;
+use crate::segments::{self, Disk, Options, RealDisk};
+use crate::{BackendError, ErrorKind, Result};
+use files;
 
 /// The writing end; one per folder (it holds a lock).
 pub struct Writer {

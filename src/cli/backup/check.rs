@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::archive::Reader;
 use super::{Entry, FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// Largest manifest that is believed, in bytes.
 const LARGEST: u64 = 256 << 20;

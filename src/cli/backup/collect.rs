@@ -9,13 +9,13 @@ use serde_json::json;
 
 use super::archive::Writer;
 use super::{Arguments, CONFIG, Entry, FORMAT, MANIFEST, MANIFEST_SUM, Manifest, STATE, USERS};
-use crate::cli::client::Client;
-use crate::cli::exit::Failure;
-use crate::clock::Clock;
-use crate::daemon::lock::Lock;
-use crate::files;
-use crate::state::Store;
-use crate::state::sled::Sled;
+use crate::client::Client;
+use crate::exit::Failure;
+use clock::Clock;
+use daemon::lock::Lock;
+use files;
+use state::Store;
+use state::sled::Sled;
 
 /// A file that is to be in a backup.
 struct Wanted {
@@ -102,7 +102,7 @@ pub(super) async fn collect(arguments: &Arguments, to: &Path) -> Result<Manifest
         let data = data.display();
         return Err(Failure::unusable(format!("{data} is not the data folder of a daemon; name it with --data")));
     }
-    let config = crate::cli::serve::configuration(arguments.config.as_deref())?;
+    let config = crate::serve::configuration(arguments.config.as_deref())?;
     if to.exists() {
         return Err(Failure::unusable(format!(
             "{} is there already; a backup replaces nothing, give another name",

@@ -30,7 +30,7 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::table::{columns, print, print_json};
-use crate::clock::Clock;
+use clock::Clock;
 
 pub use restore::{RestoreArguments, main as restore_main};
 

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::archive::Reader;
 use super::check::{check, is_empty};
 use super::{CONFIG, MANIFEST, MANIFEST_SUM, Manifest, STATE, USERS};
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::table::{print, print_json};
+use crate::exit::{Exit, Failure};
+use crate::table::{print, print_json};
 
 /// Arguments of `openbell restore`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub struct RestoreArguments {
 }
 
 /// Carries out the command.
-pub fn main(arguments: RestoreArguments) -> crate::cli::exit::Result {
+pub fn main(arguments: RestoreArguments) -> crate::exit::Result {
     let RestoreArguments { file, data, json: as_json } = arguments;
     let (manifest, entries) = restore(&file, &data)?;
     if as_json {
@@ -96,7 +96,7 @@ pub(super) fn restore(file: &Path, data: &Path) -> Result<(Manifest, usize), Fai
         to.sync_all().map_err(at(&path))?;
     }
     let export = data.join(STATE);
-    let entries = crate::state::restore(&data.join("state"), &export).map_err(Failure::unusable)?;
+    let entries = state::restore(&data.join("state"), &export).map_err(Failure::unusable)?;
     fs::remove_file(&export).map_err(at(&export))?;
     Ok((manifest, entries))
 }

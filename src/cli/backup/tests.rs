@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::*;
-use crate::cli::serve::{self, House};
-use crate::daemon::handle::Command;
-use crate::daemon::snapshot::RunView;
-use crate::steps::fixtures;
+use crate::serve::{self, House};
+use daemon::handle::Command;
+use daemon::snapshot::RunView;
+use steps::fixtures;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const DAG: &str = "name: day
@@ -30,7 +30,7 @@ fn backup(words: &[&str]) -> Arguments {
 
 /// A daemon on a data folder.
 async fn up(data: &Path, dags: &Path) -> House {
-    let config = crate::config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
+    let config = config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
     let (data, dags) = (data.to_owned(), dags.to_owned());
     let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
     serve::start(options).await.expect("it comes up")
@@ -71,8 +71,8 @@ fn place() -> Place {
     fs::write(dags.join("symbols/two.txt"), "005930\n000660\n").expect("written");
     let trades: Vec<_> = (1..=200).map(|n| fixtures::trade("005930", n)).collect();
     fixtures::spool(&data, &trades);
-    let spool = crate::steps::spool_tail::folder(&data, "day", "collector");
-    crate::backends::spool::store_cursor(&spool, "log", 100).expect("stored");
+    let spool = steps::spool_tail::folder(&data, "day", "collector");
+    backends::spool::store_cursor(&spool, "log", 100).expect("stored");
     Place { _folder: folder, data, dags, file, fresh }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{Result, print, print_json, show};
-use crate::domain::dag::{Dag, Step, StepKind};
+use domain::dag::{Dag, Step, StepKind};
 
 pub(super) fn graph(dag: &Dag, dot: bool, json: bool) -> Result {
     if json {
@@ -101,8 +101,8 @@ fn as_dot(dag: &Dag) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::dag::fixtures::{dag, step};
-    use crate::domain::dag::{StepKind, Until};
+    use domain::dag::fixtures::{dag, step};
+    use domain::dag::{StepKind, Until};
 
     fn diamond() -> Dag {
         dag(

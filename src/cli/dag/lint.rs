@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Exit, Failure, Result, Shared, print, print_json};
-use crate::clock::Clock;
-use crate::daemon::folder::{self, DagFile, Problem};
-use crate::dagfile::Severity;
-use crate::domain::calendar::Calendar;
+use clock::Clock;
+use daemon::folder::{self, DagFile, Problem};
+use dagfile::Severity;
+use domain::calendar::Calendar;
 
 /// A calendar that ends sooner than this is warned about.
 const CALENDAR_NOTICE_DAYS: i64 = 60;
@@ -72,7 +72,7 @@ fn single_files(files: &[PathBuf], shared: &Shared) -> std::result::Result<(usiz
 
 fn of_file(file: &DagFile) -> Vec<Finding> {
     let path = file.path.display().to_string();
-    let finding = |d: &crate::dagfile::Diagnostic| Finding {
+    let finding = |d: &dagfile::Diagnostic| Finding {
         file: path.clone(),
         severity: d.severity,
         line: Some(d.line),

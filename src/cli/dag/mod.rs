@@ -12,9 +12,9 @@ use clap::{Args, Subcommand};
 use jiff::civil::Date;
 
 use super::exit::{Exit, Failure, Result};
-use crate::daemon::folder::{self, DagFile, Folder};
-use crate::dagfile::{nearest, programs, schema};
-use crate::domain::dag::Dag;
+use daemon::folder::{self, DagFile, Folder};
+use dagfile::{nearest, programs, schema};
+use domain::dag::Dag;
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -115,9 +115,9 @@ pub fn main(command: Command) -> Result {
         }
         Command::Test { file, date, until, data, json } => {
             let until = until
-                .map(|text| crate::domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}"))))
+                .map(|text| domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}"))))
                 .transpose()?;
-            super::trial::main(&super::trial::Trial { file, date, until, data, json, config: crate::config::Config::default() })
+            super::trial::main(&super::trial::Trial { file, date, until, data, json, config: config::Config::default() })
         }
         Command::Schema { json: _ } => print_json(&schema::schema(programs::BUILT_IN)),
     }

@@ -6,10 +6,10 @@ use jiff::{Timestamp, Zoned};
 use serde_json::json;
 
 use super::{Failure, Result, print, print_json, table};
-use crate::clock::Clock;
-use crate::domain::calendar::{Calendar, Day};
-use crate::domain::dag::Dag;
-use crate::domain::schedule::Occurrence;
+use clock::Clock;
+use domain::calendar::{Calendar, Day};
+use domain::dag::Dag;
+use domain::schedule::Occurrence;
 
 pub(super) fn next(dag: &Dag, calendar: Option<&Calendar>, count: usize, from: Option<Date>, json: bool) -> Result {
     let Some(schedule) = &dag.schedule else {

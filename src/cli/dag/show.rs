@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::{Result, print, print_json, table};
-use crate::daemon::folder::{DagFile, Folder};
-use crate::domain::dag::{Container, Dag, Need, Program, Restart, Step, StepKind, Until};
-use crate::domain::schedule::Schedule;
-use crate::domain::units;
+use daemon::folder::{DagFile, Folder};
+use domain::dag::{Container, Dag, Need, Program, Restart, Step, StepKind, Until};
+use domain::schedule::Schedule;
+use domain::units;
 
 pub(super) fn list(folder: &Folder, json: bool) -> Result {
     if json {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub(super) use crate::cli::table::columns;
+pub(super) use crate::table::columns;
 
 /// A duration as DAG files write it: `1h30m`.
 pub(super) fn duration(length: Duration) -> String {
@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn durations_read_like_files() {
         for text in ["0s", "250ms", "30s", "1m30s", "1h", "2d3h"] {
-            assert_eq!(duration(crate::domain::units::duration(text).expect("a duration")), text);
+            assert_eq!(duration(domain::units::duration(text).expect("a duration")), text);
         }
     }
 }

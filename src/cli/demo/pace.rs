@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::daemon::{Handle, Snapshot};
-use crate::domain::dag::StepKind;
-use crate::domain::run::{RunState, StepState};
+use clock::Clock;
+use daemon::{Handle, Snapshot};
+use domain::dag::StepKind;
+use domain::run::{RunState, StepState};
 
 /// Speeds while there is work to do.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,15 +10,15 @@ use jiff::tz::TimeZone;
 
 use super::Arguments;
 use super::report::{Alert, DeadLetters, Gap, Hop, Report, Step};
-use crate::backends::log::Partition;
-use crate::backends::spool::{self, Kind};
-use crate::cli::exit::Failure;
-use crate::cli::serve::House;
-use crate::domain::dag::{AlertKind, Dag};
-use crate::domain::gaps;
-use crate::domain::run::Run;
-use crate::domain::trade::{EventId, rfc3339};
-use crate::simulate::Simulator;
+use backends::log::Partition;
+use backends::spool::{self, Kind};
+use crate::exit::Failure;
+use crate::serve::House;
+use domain::dag::{AlertKind, Dag};
+use domain::gaps;
+use domain::run::Run;
+use domain::trade::{EventId, rfc3339};
+use simulate::Simulator;
 
 /// Where the shipped DAG puts things.
 const TOPIC: &str = "kis.trades";
@@ -66,7 +66,7 @@ pub async fn prove(
     hops.insert("spool".to_owned(), spool_hop);
     let prefix = EventId::date_prefix("kis", arguments.date);
     let stores = &house.backends;
-    let unreadable = |e: crate::backends::BackendError| Failure::unusable(e);
+    let unreadable = |e: backends::BackendError| Failure::unusable(e);
     hops.insert("log".to_owned(), count(log_ids(house).await.map_err(unreadable)?.into_iter(), &held));
     let raw = pages(|after| {
         let (raw, prefix) = (stores.raw.clone(), prefix.clone());
@@ -142,7 +142,7 @@ fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
                 }
                 Kind::Record => {
                     let wire = String::from_utf8_lossy(&entry.body);
-                    let trade = crate::feed::kis::trade(&wire, entry.received_at)
+                    let trade = feed::kis::trade(&wire, entry.received_at)
                         .map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
                     all.ids.push((session, trade.id.to_string()));
                     all.fills.push((trade.symbol, trade.trade_time, trade.quantity, trade.accumulated_volume));
@@ -208,7 +208,7 @@ fn gap_ledger(spooled: &Spooled) -> Vec<Gap> {
     ledger.gaps().into_iter().map(|g| Gap { symbol: g.symbol, from: g.from, to: g.to, shares: g.shares }).collect()
 }
 
-async fn log_ids(house: &House) -> Result<Vec<String>, crate::backends::BackendError> {
+async fn log_ids(house: &House) -> Result<Vec<String>, backends::BackendError> {
     let mut ids = Vec::new();
     for record in read_topic(house, TOPIC).await? {
         ids.push(
@@ -220,11 +220,11 @@ async fn log_ids(house: &House) -> Result<Vec<String>, crate::backends::BackendE
     Ok(ids)
 }
 
-async fn dead_letters(house: &House) -> Result<u64, crate::backends::BackendError> {
+async fn dead_letters(house: &House) -> Result<u64, backends::BackendError> {
     Ok(read_topic(house, DEAD_LETTERS).await?.len() as u64)
 }
 
-async fn read_topic(house: &House, name: &str) -> Result<Vec<crate::backends::log::Record>, crate::backends::BackendError> {
+async fn read_topic(house: &House, name: &str) -> Result<Vec<backends::log::Record>, backends::BackendError> {
     let log = &house.backends.log;
     let mut records = Vec::new();
     let Some(topic) = log.topic(name).await? else { return Ok(records) };
@@ -264,10 +264,10 @@ async fn object_ids(house: &House) -> Result<Vec<String>, Failure> {
 }
 
 /// Reads a listing page by page.
-async fn pages<F, R>(mut page: F) -> Result<Vec<String>, crate::backends::BackendError>
+async fn pages<F, R>(mut page: F) -> Result<Vec<String>, backends::BackendError>
 where
     F: FnMut(Option<String>) -> R,
-    R: Future<Output = Result<Vec<String>, crate::backends::BackendError>>,
+    R: Future<Output = Result<Vec<String>, backends::BackendError>>,
 {
     let mut all: Vec<String> = Vec::new();
     loop {
@@ -279,7 +279,7 @@ where
     }
 }
 
-fn alerts(snapshot: &crate::daemon::Snapshot, run: &Run, at: &impl Fn(Timestamp) -> String) -> Vec<Alert> {
+fn alerts(snapshot: &daemon::Snapshot, run: &Run, at: &impl Fn(Timestamp) -> String) -> Vec<Alert> {
     let mailed = snapshot.alerts.iter().rev().filter(|a| a.run == run.id && a.mail != "not asked for");
     mailed
         .map(|a| Alert {
@@ -293,7 +293,7 @@ fn alerts(snapshot: &crate::daemon::Snapshot, run: &Run, at: &impl Fn(Timestamp)
         .collect()
 }
 
-fn step_line(run: &Run, step: &crate::domain::dag::Step, at: &impl Fn(Timestamp) -> String) -> Step {
+fn step_line(run: &Run, step: &domain::dag::Step, at: &impl Fn(Timestamp) -> String) -> Step {
     let now = run.steps.get(&step.name);
     Step {
         name: step.name.to_string(),

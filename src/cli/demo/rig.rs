@@ -1,7 +1,7 @@
 //! The stores of a demo day: embedded ones, or servers that the environment names.
 
-use crate::cli::exit::Failure;
-use crate::config::Config;
+use crate::exit::Failure;
+use config::Config;
 
 /// Environment variables with the servers' addresses, as in the configuration.
 const SERVERS: [(&str, &str); 5] = [

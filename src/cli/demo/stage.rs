@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Report;
 use super::{Arguments, pace, proof, rig, view};
-use crate::cli::exit::Failure;
-use crate::cli::serve::{self, House};
-use crate::clock::Clock;
-use crate::config::{Config, DockerSettings, Feeds, Kis, Pull};
-use crate::daemon::handle::Command;
-use crate::domain::dag::Dag;
-use crate::domain::ids::DagName;
-use crate::domain::run::RunState;
-use crate::simulate::{Script, Simulator, SimulatorOptions};
+use crate::exit::Failure;
+use crate::serve::{self, House};
+use clock::Clock;
+use config::{Config, DockerSettings, Feeds, Kis, Pull};
+use daemon::handle::Command;
+use domain::dag::Dag;
+use domain::ids::DagName;
+use domain::run::RunState;
+use simulate::{Script, Simulator, SimulatorOptions};
 
 /// What a day that goes on must have in common with its beginning; `demo.json` in the data folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,7 +167,7 @@ async fn open_house(
 }
 
 /// The scripted incident on our side: kill -9 for a sink in mid-morning.
-async fn kill_a_sink(clock: Clock, handle: crate::daemon::Handle, at: Timestamp) {
+async fn kill_a_sink(clock: Clock, handle: daemon::Handle, at: Timestamp) {
     clock.sleep_until(at).await;
     let Some(run) = handle.snapshot().today().map(|v| v.run.id.clone()) else { return };
     let Ok(step) = "sink-index".parse() else { return };
@@ -223,7 +223,7 @@ fn billing(data: &Path) -> Result<Option<Billing>, Failure> {
 fn bill(data: &Path, billing: &Billing) -> Result<(), Failure> {
     let path = data.join("demo.json");
     let text = serde_json::to_string_pretty(billing).map_err(Failure::fault)?;
-    crate::files::replace(&path, text.as_bytes()).map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
+    files::replace(&path, text.as_bytes()).map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))
 }
 
 fn check_billing(before: &Billing, arguments: &Arguments, data: &Path) -> Result<(), Failure> {
@@ -266,8 +266,8 @@ fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
     Ok(built_in)
 }
 
-fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<crate::domain::calendar::Calendar>), Failure> {
-    let folder = crate::daemon::folder::read(dags).map_err(Failure::unusable)?;
+fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<domain::calendar::Calendar>), Failure> {
+    let folder = daemon::folder::read(dags).map_err(Failure::unusable)?;
     let dags_there = folder.dags();
     if let Some(dag) = dags_there.iter().find(|(known, _)| known.as_str() == name).map(|(_, dag)| (*dag).clone()) {
         let calendar = folder.calendar_of(&dag).cloned();
@@ -287,7 +287,7 @@ fn symbols(dag: &Dag, dags: &Path) -> Result<Vec<String>, Failure> {
     let collector = dag
         .steps()
         .iter()
-        .find(|s| matches!(&s.program, crate::domain::dag::Program::Uses(p) if p == "collect/kis"))
+        .find(|s| matches!(&s.program, domain::dag::Program::Uses(p) if p == "collect/kis"))
         .ok_or_else(|| Failure::usage(format!("DAG {} has no collect/kis step for the simulator to serve", dag.name)))?;
-    crate::steps::collect::symbols(&collector.with, dags).map_err(Failure::usage)
+    steps::collect::symbols(&collector.with, dags).map_err(Failure::usage)
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 
-use crate::daemon::{Handle, Snapshot};
-use crate::domain::run::StepState;
+use daemon::{Handle, Snapshot};
+use domain::run::StepState;
 
 /// Shows the day until dropped.
 pub async fn show(handle: Handle, quiet: bool) {
@@ -69,7 +69,7 @@ impl Known {
             for step in view.run.dag.steps() {
                 let Some(now) = view.run.steps.get(&step.name) else { continue };
                 let before = self.steps.insert(step.name.to_string(), (now.state, now.attempt));
-                let quiet_kind = step.kind == crate::domain::dag::StepKind::Check;
+                let quiet_kind = step.kind == domain::dag::StepKind::Check;
                 if quiet_kind || before == Some((now.state, now.attempt)) || now.state == StepState::Pending {
                     continue;
                 }

@@ -5,19 +5,19 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{Command, Where, tell_groups, tell_letters, tell_replayed};
-use crate::backends::log::{Partition, Record, Stored};
-use crate::cli::client::Client;
-use crate::cli::exit::Failure;
-use crate::steps::dead_letter::topic_of;
-use crate::steps::letters::{Letter, Line};
-use crate::steps::replay::Replayed;
-use crate::web::view::format::{Zone, part};
+use backends::log::{Partition, Record, Stored};
+use crate::client::Client;
+use crate::exit::Failure;
+use steps::dead_letter::topic_of;
+use steps::letters::{Letter, Line};
+use steps::replay::Replayed;
+use web::view::format::{Zone, part};
 
 /// Letters of one answer.
 const PART: usize = 500;
 
 /// Carries out the command.
-pub(super) async fn carry_out(command: &Command, client: &Client, out: &mut impl Write) -> crate::cli::exit::Result {
+pub(super) async fn carry_out(command: &Command, client: &Client, out: &mut impl Write) -> crate::exit::Result {
     match command {
         Command::List(which) => {
             let (lines, zone) = lines(which, client, usize::MAX).await?;

@@ -7,9 +7,9 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 
 use super::Finding;
-use crate::daemon::folder::{self, Folder};
-use crate::domain::dag::{Dag, SecretRef};
-use crate::steps::launch::resolve;
+use daemon::folder::{self, Folder};
+use domain::dag::{Dag, SecretRef};
+use steps::launch::resolve;
 
 /// How far ahead a calendar must know, in days.
 const AHEAD: i64 = 30;
@@ -33,7 +33,7 @@ pub(super) fn dags(dags: &Path, now: Timestamp) -> Vec<Finding> {
     }
     for file in &folder.files {
         let path = file.path.display().to_string();
-        let said = |diagnostics: &[crate::dagfile::Diagnostic]| {
+        let said = |diagnostics: &[dagfile::Diagnostic]| {
             diagnostics.iter().map(|d| d.render(&path)).collect::<Vec<_>>().join("\n")
         };
         if let Err(errors) = &file.dag {
@@ -110,8 +110,8 @@ fn secrets(enabled: &[&Dag]) -> Vec<Finding> {
 mod tests {
     use super::super::Level;
     use super::*;
-    use crate::domain::dag::StepKind;
-    use crate::domain::dag::fixtures::{dag, step};
+    use domain::dag::StepKind;
+    use domain::dag::fixtures::{dag, step};
 
     fn at(day: &str) -> Timestamp {
         format!("{day}T09:00:00+09:00").parse().expect("an instant")
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_shipped_folder_is_clean_and_its_calendar_ends_one_day() {
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("dags");
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dags");
         let findings = dags(&shipped, at("2026-06-01"));
         let of = |check: &str| findings.iter().filter(|f| f.check == check).collect::<Vec<_>>();
         assert!(of("DAG files").iter().all(|f| f.level != Level::Fail), "{findings:?}");

@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 use rustix::fs::{Access, access, statvfs};
 
 use super::Finding;
-use crate::backends::address::{Address, Part, parse};
-use crate::config::Config;
-use crate::web::view::format::Zone;
+use backends::address::{Address, Part, parse};
+use config::Config;
+use web::view::format::Zone;
 
 /// A full day of 41 symbols with its stores stays below this many bytes.
 const ROOM_FOR_A_DAY: u64 = 8 << 30;

@@ -9,10 +9,10 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::super::client::{Client, read_note};
 use super::Finding;
-use crate::backends::BackendError;
-use crate::backends::address::{self, Address, Part};
-use crate::backends::endpoint::Endpoint;
-use crate::config::Config;
+use backends::BackendError;
+use backends::address::{self, Address, Part};
+use backends::endpoint::Endpoint;
+use config::Config;
 
 /// Longest wait for a server, in real time.
 const PATIENCE: Duration = Duration::from_secs(2);

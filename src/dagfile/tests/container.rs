@@ -1,7 +1,7 @@
 //! The table `container:`.
 
 use super::*;
-use crate::domain::dag::container::{Container, Health, Mount, Pull, User};
+use domain::dag::container::{Container, Health, Mount, Pull, User};
 
 /// One step with a command in an image, and this `container:`.
 fn with(table: &str) -> String {

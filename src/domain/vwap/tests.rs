@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::trade::EventId;
+use crate::trade::EventId;
 
 fn trade(symbol: &str, at_second: i64, price: &str, quantity: i64, accumulated: i64) -> Trade {
     let date: Date = "2026-11-20".parse().expect("a date");

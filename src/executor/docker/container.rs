@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType};
 
-use crate::config::DockerSettings;
-use crate::domain::dag::container::{Health, Source, is_below};
-use crate::domain::dag::{Program, SecretRef, container};
-use crate::domain::ids::AttemptId;
-use crate::executor::AttemptSpec;
+use config::DockerSettings;
+use domain::dag::container::{Health, Source, is_below};
+use domain::dag::{Program, SecretRef, container};
+use domain::ids::AttemptId;
+use crate::AttemptSpec;
 
 /// Where programs write what nobody keeps.
 const TMP: &str = "/tmp";
 
 /// Labels of the product's containers.
-pub(in crate::executor) mod label {
-    pub(in crate::executor) const INSTALLATION: &str = "openbell.installation";
-    pub(in crate::executor) const RUN: &str = "openbell.run";
-    pub(in crate::executor) const STEP: &str = "openbell.step";
-    pub(in crate::executor) const ATTEMPT: &str = "openbell.attempt";
-    pub(in crate::executor) const DEADLINE: &str = "openbell.deadline";
+pub(in crate) mod label {
+    pub(in crate) const INSTALLATION: &str = "openbell.installation";
+    pub(in crate) const RUN: &str = "openbell.run";
+    pub(in crate) const STEP: &str = "openbell.step";
+    pub(in crate) const ATTEMPT: &str = "openbell.attempt";
+    pub(in crate) const DEADLINE: &str = "openbell.deadline";
 }
 
 /// What every container of an installation is given.
@@ -45,7 +45,7 @@ impl Surroundings {
 }
 
 /// The name of an attempt's container. Engines allow letters, digits and `_.-`; the labels have the exact words.
-pub(in crate::executor) fn name(installation: &str, attempt: &AttemptId) -> String {
+pub(in crate) fn name(installation: &str, attempt: &AttemptId) -> String {
     let plain = |text: &str| -> String {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '.' }).collect()
     };
@@ -53,7 +53,7 @@ pub(in crate::executor) fn name(installation: &str, attempt: &AttemptId) -> Stri
 }
 
 /// The attempt that a container's labels name, if it is one of this installation.
-pub(in crate::executor) fn attempt_of(installation: &str, labels: &HashMap<String, String>) -> Option<AttemptId> {
+pub(in crate) fn attempt_of(installation: &str, labels: &HashMap<String, String>) -> Option<AttemptId> {
     if labels.get(label::INSTALLATION)? != installation {
         return None;
     }
@@ -65,7 +65,7 @@ pub(in crate::executor) fn attempt_of(installation: &str, labels: &HashMap<Strin
 }
 
 /// The image an attempt runs in.
-pub(in crate::executor) fn image<'a>(spec: &'a AttemptSpec, settings: &'a DockerSettings) -> Option<&'a str> {
+pub(in crate) fn image<'a>(spec: &'a AttemptSpec, settings: &'a DockerSettings) -> Option<&'a str> {
     match &spec.step.program {
         Program::Uses(_) => Some(&settings.image),
         Program::Command { image, .. } => image.as_deref(),
@@ -76,7 +76,7 @@ pub(in crate::executor) fn image<'a>(spec: &'a AttemptSpec, settings: &'a Docker
 ///
 /// # Errors
 /// What is missing, with the remedy.
-pub(in crate::executor) fn body(
+pub(in crate) fn body(
     spec: &AttemptSpec,
     settings: &DockerSettings,
     around: &Surroundings,
@@ -216,7 +216,7 @@ fn health(health: &Health) -> HealthConfig {
 }
 
 /// Environment variables and files that a built-in program reads secrets from: its own, and those of the stores' addresses.
-pub(in crate::executor) fn references(spec: &AttemptSpec, around: &Surroundings) -> (Vec<String>, Vec<String>) {
+pub(in crate) fn references(spec: &AttemptSpec, around: &Surroundings) -> (Vec<String>, Vec<String>) {
     // The clients of stores look for these by themselves.
     let mut variables: Vec<String> =
         ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].map(str::to_owned).into();

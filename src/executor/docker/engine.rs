@@ -15,21 +15,21 @@ const PATIENCE_SECONDS: u64 = 120;
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// An engine that is connected to when it is first needed.
-pub(in crate::executor) struct Engine {
+pub(in crate) struct Engine {
     host: String,
     client: OnceCell<bollard::Docker>,
 }
 
 impl Engine {
     /// The engine at `host` (`unix://PATH`, `tcp://HOST:PORT`); without one, where `DOCKER_HOST` says, or the usual socket.
-    pub(in crate::executor) fn new(host: Option<&str>) -> Self {
+    pub(in crate) fn new(host: Option<&str>) -> Self {
         let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
         let host = host.map(str::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
         Self { host, client: OnceCell::new() }
     }
 
     /// For messages.
-    pub(in crate::executor) fn place(&self) -> &str {
+    pub(in crate) fn place(&self) -> &str {
         &self.host
     }
 
@@ -37,7 +37,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub(in crate::executor) async fn client(&self) -> Result<&bollard::Docker, Error> {
+    pub(in crate) async fn client(&self) -> Result<&bollard::Docker, Error> {
         self.client
             .get_or_try_init(|| async {
                 let client = self.connect()?.with_timeout(Duration::from_secs(PATIENCE_SECONDS));
@@ -50,7 +50,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub(in crate::executor) async fn look(&self, name: &str) -> Result<Option<ContainerState>, Error> {
+    pub(in crate) async fn look(&self, name: &str) -> Result<Option<ContainerState>, Error> {
         match self.client().await?.inspect_container(name, None).await {
             Ok(found) => Ok(Some(found.state.unwrap_or_default())),
             Err(error) if status(&error) == Some(404) => Ok(None),
@@ -62,7 +62,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not answer, or refuses.
-    pub(in crate::executor) async fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(in crate) async fn remove(&self, name: &str) -> Result<(), Error> {
         let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
         match self.client().await?.remove_container(name, Some(options)).await {
             Err(error) if status(&error) == Some(404) => Ok(()),
@@ -80,7 +80,7 @@ impl Engine {
 }
 
 /// What went wrong, in a few words for people.
-pub(in crate::executor) fn explain(error: &Error) -> String {
+pub(in crate) fn explain(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::RequestTimeoutError => "it does not answer".into(),
@@ -99,7 +99,7 @@ pub(in crate::executor) fn explain(error: &Error) -> String {
 }
 
 /// The engine's answer to a request, if it gave one: a status of HTTP.
-pub(in crate::executor) fn status(error: &Error) -> Option<u16> {
+pub(in crate) fn status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,

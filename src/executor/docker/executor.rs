@@ -18,17 +18,17 @@ use super::exits;
 use super::launch::Launcher;
 use super::output::{Broken, Carrier, Source};
 use super::watch::{Limit, Watched, exit_of, noted_name};
-use crate::clock::Clock;
-use crate::config::DockerSettings;
-use crate::domain::dag::{ExecutorKind, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::executor::folder;
-use crate::executor::keeper::Keepers;
-use crate::executor::process::shim::SELF;
-use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
+use clock::Clock;
+use config::DockerSettings;
+use domain::dag::{ExecutorKind, StopSignal};
+use domain::ids::AttemptId;
+use crate::folder;
+use crate::keeper::Keepers;
+use crate::process::shim::SELF;
+use crate::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// File name of the container's name in an attempt's folder.
-pub(in crate::executor) const CONTAINER: &str = "container";
+pub(in crate) const CONTAINER: &str = "container";
 
 /// Real time that an output which nobody has watched to its end gets before its container is removed.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use bollard::models::ContainerState;
 
-use crate::domain::run::Exit;
+use domain::run::Exit;
 
 /// Exit codes above this stand for signals.
 const SIGNALS: i64 = 128;
@@ -10,24 +10,24 @@ const SIGKILL: i64 = 9;
 
 /// What the executor knows that the engine does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::executor) struct Known {
+pub(in crate) struct Known {
     /// It asked the program to stop with this signal.
-    pub(in crate::executor) asked: Option<i64>,
+    pub(in crate) asked: Option<i64>,
     /// It killed the program.
-    pub(in crate::executor) killed: bool,
+    pub(in crate) killed: bool,
     /// The engine was away while it ended, and the program left no result.
-    pub(in crate::executor) unseen: bool,
+    pub(in crate) unseen: bool,
 }
 
 /// Whether a container has come to its end.
-pub(in crate::executor) fn has_ended(state: &ContainerState) -> bool {
+pub(in crate) fn has_ended(state: &ContainerState) -> bool {
     use bollard::models::ContainerStateStatusEnum::{DEAD, EXITED};
     matches!(state.status, Some(EXITED | DEAD))
 }
 
 /// What the engine's init printed, if it could not execute the program: containers of commands have it as their first process, and its code is
 /// one that a program may have too. `output` is the end of the container's output.
-pub(in crate::executor) fn not_executed(state: &ContainerState, output: &str) -> Option<Exit> {
+pub(in crate) fn not_executed(state: &ContainerState, output: &str) -> Option<Exit> {
     if !matches!(state.exit_code, Some(126 | 127)) {
         return None;
     }
@@ -37,7 +37,7 @@ pub(in crate::executor) fn not_executed(state: &ContainerState, output: &str) ->
 }
 
 /// How it ended. A code above 128 is a signal's only if somebody sent that signal: a program may end with any code by itself.
-pub(in crate::executor) fn exit_of(state: &ContainerState, known: Known) -> Exit {
+pub(in crate) fn exit_of(state: &ContainerState, known: Known) -> Exit {
     let code = state.exit_code.unwrap_or(-1);
     let error = state.error.as_deref().unwrap_or_default();
     if state.oom_killed == Some(true) {

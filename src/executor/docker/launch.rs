@@ -13,12 +13,12 @@ use super::container::{self, Surroundings};
 use super::engine::{Engine, explain, status};
 use super::executor::CONTAINER;
 use super::watch::Watched;
-use crate::config::{DockerSettings, Pull};
-use crate::domain::dag::Program;
-use crate::domain::run::Exit;
-use crate::executor::folder::{self, Durability};
-use crate::executor::keeper::Keepers;
-use crate::executor::{AttemptSpec, secrets};
+use config::{DockerSettings, Pull};
+use domain::dag::Program;
+use domain::run::Exit;
+use crate::folder::{self, Durability};
+use crate::keeper::Keepers;
+use crate::{AttemptSpec, secrets};
 
 /// Real time between tries at an engine that went away in the middle of a start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -97,7 +97,7 @@ impl Launcher {
         let settings = self.settings.of(&spec.step);
         let mut body = container::body(spec, &settings, &self.around, |name| std::env::var(name).ok())
             .map_err(|why| Failure::Step(why, ""))?;
-        let secrets = secrets::of_command(&spec.step, crate::config::resolve).map_err(|why| Failure::Step(why, ""))?;
+        let secrets = secrets::of_command(&spec.step, config::resolve).map_err(|why| Failure::Step(why, ""))?;
         body.env.get_or_insert_default().extend(secrets.into_iter().map(|(name, value)| format!("{name}={value}")));
         let client = self.engine.client().await.map_err(|e| Failure::Unreached(self.silent(&e)))?;
         let image = body.image.clone().unwrap_or_default();

@@ -16,13 +16,13 @@
 //!
 //! An engine that does not answer is waited for: its containers may live. What is known of an attempt then stays as it is.
 
-pub(in crate::executor) mod container;
-pub(in crate::executor) mod engine;
-pub(in crate::executor) mod executor;
-pub(in crate::executor) mod exits;
+pub(in crate) mod container;
+pub(in crate) mod engine;
+pub(in crate) mod executor;
+pub(in crate) mod exits;
 mod launch;
-pub(in crate::executor) mod output;
-pub(in crate::executor) mod watch;
+pub(in crate) mod output;
+pub(in crate) mod watch;
 
 pub use container::Surroundings;
 pub use executor::Docker;

@@ -15,10 +15,10 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
-use crate::domain::dag::AlertKind;
-use crate::executor::Notice;
-use crate::executor::folder::{self, Durability};
+use clock::Clock;
+use domain::dag::AlertKind;
+use crate::Notice;
+use crate::folder::{self, Durability};
 
 /// File name of the note.
 const POSITION: &str = "output.position";
@@ -55,7 +55,7 @@ struct Position {
 
 /// Whose output it is, and by which name the engine knows it.
 #[derive(Debug, Clone)]
-pub(in crate::executor) enum Source {
+pub(in crate) enum Source {
     /// A container's.
     Container(String),
     /// That of all containers of a service.
@@ -77,7 +77,7 @@ impl Source {
 
 /// Why the carrying broke off.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::executor) enum Broken {
+pub(in crate) enum Broken {
     /// The engine did not go on.
     #[error("{0}")]
     Engine(#[from] bollard::errors::Error),
@@ -87,7 +87,7 @@ pub(in crate::executor) enum Broken {
 }
 
 /// Carries one attempt's output.
-pub(in crate::executor) struct Carrier {
+pub(in crate) struct Carrier {
     folder: PathBuf,
     source: Source,
     log: File,
@@ -99,7 +99,7 @@ pub(in crate::executor) struct Carrier {
 
 impl Carrier {
     /// Goes on where an earlier one stopped.
-    pub(in crate::executor) fn open(folder: &Path, source: Source) -> io::Result<Self> {
+    pub(in crate) fn open(folder: &Path, source: Source) -> io::Result<Self> {
         let position: Option<Position> = folder::read_or_warn(&folder.join(POSITION));
         let mut log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
         let known = position.is_some();
@@ -118,26 +118,26 @@ impl Carrier {
     }
 
     /// Carries over until the container has ended and everything is here.
-    pub(in crate::executor) async fn run(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+    pub(in crate) async fn run(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
         self.read(client, true).await?;
         // An engine ends the stream with the container, however far behind its reader is.
         self.rest(client).await
     }
 
     /// Carries over what there is.
-    pub(in crate::executor) async fn rest(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+    pub(in crate) async fn rest(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
         self.read(client, false).await
     }
 
     /// What people should hear of an output that was cut. The same output gives the same notice.
-    pub(in crate::executor) fn notice(&self) -> Option<Notice> {
+    pub(in crate) fn notice(&self) -> Option<Notice> {
         let at = self.position.newest.parse().ok().filter(|_| self.position.full)?;
         let text = format!("printed more than {} MiB; the rest of its output is not kept, except its end", MOST >> 20);
         Some(Notice { at, kind: AlertKind::OutputCut, text })
     }
 
     /// Carries over the end of an output that was cut, once the container has ended.
-    pub(in crate::executor) async fn end(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+    pub(in crate) async fn end(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
         if !self.position.full || self.position.ended {
             return Ok(());
         }
@@ -219,7 +219,7 @@ impl Carrier {
 }
 
 /// Waits for the rest of an output; `None` when no more of it has come for [`SILENCE`]. A machine under load needs its time for a flood.
-pub(in crate::executor) async fn while_it_grows<T>(folder: &Path, rest: impl Future<Output = T>) -> Option<T> {
+pub(in crate) async fn while_it_grows<T>(folder: &Path, rest: impl Future<Output = T>) -> Option<T> {
     let path = folder.join(folder::OUTPUT);
     let length = || std::fs::metadata(&path).map_or(0, |m| m.len());
     let mut rest = std::pin::pin!(rest);
@@ -267,7 +267,7 @@ fn stamped(line: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is carried over anew.
-pub(in crate::executor) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
+pub(in crate) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
     let line = format!("{} {text}\n", clock.now());
     for name in [SAID, folder::OUTPUT] {
         let mut file = OpenOptions::new().create(true).append(true).open(folder.join(name))?;
@@ -295,7 +295,7 @@ fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
 }
 
 /// The end of an attempt's output; empty if it cannot be read.
-pub(in crate::executor) fn tail(folder: &Path) -> String {
+pub(in crate) fn tail(folder: &Path) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(folder.join(folder::OUTPUT))?;
         let length = file.metadata()?.len();

@@ -14,16 +14,16 @@ use tokio::sync::watch;
 use super::engine::{Engine, explain, status};
 use super::exits::{self, Known};
 use super::output::{Broken, Carrier, Source, tail, while_it_grows};
-use crate::clock::Clock;
-use crate::domain::dag::StopSignal;
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
-use crate::executor::folder::{self, Durability, ExitRecord, StopOrder};
-use crate::executor::follow::Follower;
-use crate::executor::{News, Report, Reports};
+use clock::Clock;
+use domain::dag::StopSignal;
+use domain::ids::AttemptId;
+use domain::run::Exit;
+use crate::folder::{self, Durability, ExitRecord, StopOrder};
+use crate::follow::Follower;
+use crate::{News, Report, Reports};
 
 /// File name of the reason why the executor killed the program.
-pub(in crate::executor) const KILLED: &str = "killed";
+pub(in crate) const KILLED: &str = "killed";
 /// Real time between tries at an engine that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// The same for a keeper, which has time.
@@ -36,7 +36,7 @@ const HEALTH_LOOK: Duration = Duration::from_millis(500);
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// Why it is stopped at its deadline.
-pub(in crate::executor) const PASSED: &str = "its deadline had passed";
+pub(in crate) const PASSED: &str = "its deadline had passed";
 
 /// How long an attempt may live, and how it is stopped then.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub(super) struct Limit {
 }
 
 /// An attempt that is being watched.
-pub(in crate::executor) struct Watched {
+pub(in crate) struct Watched {
     pub(super) id: AttemptId,
     pub(super) name: String,
     pub(super) folder: PathBuf,
@@ -66,7 +66,7 @@ enum End {
 }
 
 impl Watched {
-    pub(in crate::executor) fn new(
+    pub(in crate) fn new(
         id: AttemptId,
         name: String,
         folder: PathBuf,
@@ -112,7 +112,7 @@ impl Watched {
                     () = &mut output, if !carried => carried = true,
                     () = &mut healthy, if !is_healthy => {
                         is_healthy = true;
-                        self.report(News::Status(crate::executor::Status { ready: true, ..Default::default() }));
+                        self.report(News::Status(crate::Status { ready: true, ..Default::default() }));
                     }
                     () = &mut followed => {}
                     () = &mut limited => {}
@@ -182,7 +182,7 @@ impl Watched {
     }
 
     /// Waits until its container has ended, or is not there.
-    pub(in crate::executor) async fn until_gone(&self) {
+    pub(in crate) async fn until_gone(&self) {
         let since = Instant::now();
         loop {
             match self.engine.look(&self.name).await {
@@ -297,7 +297,7 @@ impl Watched {
     }
 
     /// Asks it to stop; tries no longer than the order says.
-    pub(in crate::executor) async fn ask(&self, signal: StopSignal, order: &StopOrder) {
+    pub(in crate) async fn ask(&self, signal: StopSignal, order: &StopOrder) {
         order.clone().leave(self.folder.clone()).await;
         tokio::select! {
             () = self.signal(signal.name()) => {}
@@ -314,7 +314,7 @@ impl Watched {
     }
 
     /// Kills it.
-    pub(in crate::executor) async fn kill(&self, why: &str) {
+    pub(in crate) async fn kill(&self, why: &str) {
         let marked = std::fs::write(self.folder.join(KILLED), why);
         if let Err(error) = marked {
             tracing::warn!(attempt = %self.id, %error, "cannot note that an attempt is killed; its end will look like its own");
@@ -329,7 +329,7 @@ impl Watched {
     }
 
     /// Sends a signal, however often the engine has to be asked.
-    pub(in crate::executor) async fn signal(&self, signal: &str) {
+    pub(in crate) async fn signal(&self, signal: &str) {
         let options = || Some(KillContainerOptions { signal: signal.to_owned() });
         loop {
             let sent = match self.engine.client().await {
@@ -352,7 +352,7 @@ impl Watched {
     }
 
     /// Writes a line among its output.
-    pub(in crate::executor) fn line(&self, text: &str) {
+    pub(in crate) fn line(&self, text: &str) {
         if let Err(error) = super::output::say(&self.folder, &self.clock, text) {
             tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output");
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::dag::{StepKind, fixtures};
-use crate::domain::ids::AttemptId;
-use crate::domain::schedule::Window;
+use domain::dag::{StepKind, fixtures};
+use domain::ids::AttemptId;
+use domain::schedule::Window;
 
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -70,7 +70,7 @@ fn spec(program: Program, deadline: Option<Timestamp>) -> AttemptSpec {
     let step = fixtures::step("load", StepKind::Task, &[]);
     AttemptSpec {
         id: AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: step.name.clone(), attempt: 1 },
-        step: crate::domain::dag::Step { program, ..step },
+        step: domain::dag::Step { program, ..step },
         session_date: "2026-11-20".parse().expect("a date"),
         timezone: "Asia/Seoul".into(),
         calendar: None,

@@ -16,11 +16,11 @@ use tokio::sync::watch;
 
 use super::identity::{Identity, Pids, boot, kill_marked, mark};
 use super::shim::STARTED;
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
-use crate::executor::folder;
-use crate::executor::follow::{Follower, READY_LOOK};
-use crate::executor::{News, Report, Reports};
+use domain::ids::AttemptId;
+use domain::run::Exit;
+use crate::folder;
+use crate::follow::{Follower, READY_LOOK};
+use crate::{News, Report, Reports};
 
 /// Real time between looks for a `pid` file. Only needed when a daemon died within the milliseconds in which a program starts.
 const PID_LOOK: Duration = Duration::from_millis(2);

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Attempt, Shim, is_locked, kill_leftovers, lost_text, take_lock};
 use super::identity::signal_of;
 use super::shim::SELF;
-use crate::clock::Clock;
-use crate::domain::dag::{ExecutorKind, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
-use crate::executor::folder::{self, Durability, StopOrder};
-use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
+use clock::Clock;
+use domain::dag::{ExecutorKind, StopSignal};
+use domain::ids::AttemptId;
+use domain::run::Exit;
+use crate::folder::{self, Durability, StopOrder};
+use crate::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// Runs attempts as local processes. Dropping it stops watching; the attempts run on and can be found again.
 pub struct Process {

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::dag::StopSignal;
+use domain::dag::StopSignal;
 
 /// One process of this machine since its boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,14 +20,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::{FOLDER_VARIABLE, Identity, Pids, boot, signal_of};
-use crate::clock::Clock;
-use crate::domain::dag::Program;
-use crate::domain::run::Exit;
-use crate::executor::folder::{self, Durability, ExitRecord, Output};
-use crate::executor::{AttemptSpec, secrets};
+use clock::Clock;
+use domain::dag::Program;
+use domain::run::Exit;
+use crate::folder::{self, Durability, ExitRecord, Output};
+use crate::{AttemptSpec, secrets};
 
 /// This program, also after its file was replaced by a newer version: the kernel keeps the running one.
-pub(in crate::executor) const SELF: &str = "/proc/self/exe";
+pub(in crate) const SELF: &str = "/proc/self/exe";
 
 /// What the shim says on its standard output once the `pid` file is there.
 pub(super) const STARTED: &str = "started\n";
@@ -56,7 +56,7 @@ pub fn run(folder: &Path, clock_file: Option<&Path>) -> io::Result<()> {
 }
 
 /// Replaces the default action of the signals that end a process. They are set back to it in the program that is started.
-pub(in crate::executor) fn ignore_signals() -> io::Result<()> {
+pub(in crate) fn ignore_signals() -> io::Result<()> {
     // The handlers stay for the life of the process (tokio documents that); their runtime is not needed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
@@ -113,7 +113,7 @@ fn start(spec: &AttemptSpec, folder: &Path, log: &File) -> Result<Child, String>
     command.env("OPENBELL_SESSION_DATE", spec.session_date.to_string());
     command.envs(&spec.step.env);
     // The shim has the daemon's environment, so it finds what `env:` means there.
-    command.envs(secrets::of_command(&spec.step, crate::config::resolve)?);
+    command.envs(secrets::of_command(&spec.step, config::resolve)?);
     // Last: it also marks the processes of the attempt.
     command.env(FOLDER_VARIABLE, &spec.folder);
     command.stdin(Stdio::null()).process_group(0);
@@ -187,7 +187,7 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
 }
 
 /// The epoch is what a virtual clock reads once its file is gone: the day it belonged to is over.
-pub(in crate::executor) fn is_due(at: Timestamp, now: Timestamp) -> bool {
+pub(in crate) fn is_due(at: Timestamp, now: Timestamp) -> bool {
     now >= at || now == Timestamp::UNIX_EPOCH
 }
 

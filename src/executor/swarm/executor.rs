@@ -14,17 +14,17 @@ use super::service;
 use super::sight::{Eyes, Sight};
 use super::status;
 use super::watch::{Terms, Watched};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::domain::dag::{ExecutorKind, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::executor::docker::Surroundings;
-use crate::executor::docker::container;
-use crate::executor::docker::engine::{Engine, explain, status as status_of};
-use crate::executor::folder;
-use crate::executor::keeper::Keepers;
-use crate::executor::process::shim::SELF;
-use crate::executor::{AttemptSpec, Executor, Found, Reports, StartError};
+use clock::Clock;
+use config::Config;
+use domain::dag::{ExecutorKind, StopSignal};
+use domain::ids::AttemptId;
+use crate::docker::Surroundings;
+use crate::docker::container;
+use crate::docker::engine::{Engine, explain, status as status_of};
+use crate::folder;
+use crate::keeper::Keepers;
+use crate::process::shim::SELF;
+use crate::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// Runs attempts as services of a swarm. Dropping it stops watching; the services run on and can be found again.
 pub struct Swarm {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
-use crate::executor::folder::{self, Durability, StopOrder};
+use clock::Clock;
+use crate::folder::{self, Durability, StopOrder};
 
 /// Environment variable with the task's id, in tasks of a swarm.
 pub const TASK: &str = "OPENBELL_TASK";

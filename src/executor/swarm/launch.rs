@@ -12,18 +12,18 @@ use bollard::query_parameters::{InspectNetworkOptions, ListSecretsOptions};
 use super::secrets::{self, Needed};
 use super::service::{self, Particulars};
 use super::status::folder_of;
-use crate::config::{DockerSettings, Pull, SwarmSettings};
-use crate::domain::dag::Program;
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
-use crate::executor::AttemptSpec;
-use crate::executor::docker::container::{self, Surroundings, label, references};
-use crate::executor::docker::engine::{Engine, explain, status};
-use crate::executor::folder::{self, Durability};
-use crate::executor::keeper::Keepers;
+use config::{DockerSettings, Pull, SwarmSettings};
+use domain::dag::Program;
+use domain::ids::AttemptId;
+use domain::run::Exit;
+use crate::AttemptSpec;
+use crate::docker::container::{self, Surroundings, label, references};
+use crate::docker::engine::{Engine, explain, status};
+use crate::folder::{self, Durability};
+use crate::keeper::Keepers;
 
 /// File name of the service's name in an attempt's folder.
-pub(in crate::executor) const SERVICE: &str = "service";
+pub(in crate) const SERVICE: &str = "service";
 /// Real time between tries at a manager that went away in the middle of a start.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// How often it is tried: a swarm that elects a new leader has one by then.

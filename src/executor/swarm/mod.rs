@@ -21,14 +21,14 @@
 
 mod executor;
 pub mod guard;
-pub(in crate::executor) mod launch;
+pub(in crate) mod launch;
 mod secrets;
 mod service;
 mod sight;
 mod status;
 mod stop;
 mod verdict;
-pub(in crate::executor) mod watch;
+pub(in crate) mod watch;
 
 pub use executor::Swarm;
 pub use status::folder_of;

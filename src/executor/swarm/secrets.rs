@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bollard::models::{SecretSpec, TaskSpecContainerSpecFile, TaskSpecContainerSpecSecrets};
 
-use crate::domain::dag::{Program, SecretRef};
-use crate::domain::ids::AttemptId;
-use crate::executor::AttemptSpec;
-use crate::executor::docker::container::{Surroundings, label, references};
-use crate::executor::secrets::missing;
+use domain::dag::{Program, SecretRef};
+use domain::ids::AttemptId;
+use crate::AttemptSpec;
+use crate::docker::container::{Surroundings, label, references};
+use crate::secrets::missing;
 
 /// A secret that a task needs.
 #[derive(Clone, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use bollard::models::{
 };
 
 use super::guard;
-use crate::domain::dag::StepKind;
-use crate::domain::ids::AttemptId;
-use crate::executor::AttemptSpec;
-use crate::executor::docker::container::{self, label};
+use domain::dag::StepKind;
+use domain::ids::AttemptId;
+use crate::AttemptSpec;
+use crate::docker::container::{self, label};
 
 /// A placement that no node satisfies: a service that gets it loses its tasks, and keeps what is known of them.
 pub(super) const NOWHERE: &str = "node.id==nowhere";
@@ -54,7 +54,7 @@ pub(super) fn spec(attempt: &AttemptSpec, name: String, body: ContainerCreateBod
     let labels = body.labels.unwrap_or_default();
     let mut environment: Vec<String> = body.env.unwrap_or_default().iter().map(|line| literal(line)).collect();
     environment.push(format!("{}={{{{.Task.ID}}}}", guard::TASK));
-    environment.push(format!("{}={SECRETS}", crate::config::SECRETS_FOLDER));
+    environment.push(format!("{}={SECRETS}", config::SECRETS_FOLDER));
     if several {
         environment.push(format!("{}={{{{.Task.Slot}}}}", guard::REPLICA));
     }

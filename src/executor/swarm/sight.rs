@@ -10,8 +10,8 @@ use tokio::sync::{Notify, watch};
 
 use super::service;
 use super::verdict::{NodeView, TaskView};
-use crate::executor::docker::container::label;
-use crate::executor::docker::engine::{Engine, explain};
+use crate::docker::container::label;
+use crate::docker::engine::{Engine, explain};
 
 /// Real time between looks.
 const LOOK: Duration = Duration::from_millis(250);

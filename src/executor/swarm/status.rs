@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::executor::Status;
-use crate::executor::folder;
+use crate::Status;
+use crate::folder;
 
 /// The folder in which a copy of a step keeps what is its own; a single one uses the attempt's.
 pub fn folder_of(attempt: &Path, replica: u32) -> PathBuf {

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 
 use super::service;
 use super::watch::{ASK_AGAIN, Watched};
-use crate::executor::docker::engine::{explain, status};
-use crate::executor::docker::watch::{KILLED, PASSED};
-use crate::executor::folder::{self, StopOrder};
+use crate::docker::engine::{explain, status};
+use crate::docker::watch::{KILLED, PASSED};
+use crate::folder::{self, StopOrder};
 
 /// Real time between looks of a keeper, which has time.
 const ASK_RARELY: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ impl Watched {
     }
 
     /// Asks it to stop.
-    pub(in crate::executor) async fn ask(&self, order: &StopOrder) {
+    pub(in crate) async fn ask(&self, order: &StopOrder) {
         order.clone().leave(self.folder.clone()).await;
         // One that reads its folder stops by itself, and says how it ended; several would be started again.
         if !self.terms.guarded || self.terms.replicas > 1 || !self.running.load(Ordering::Acquire) {
@@ -58,7 +58,7 @@ impl Watched {
     }
 
     /// Kills it. A foreign program gets the time of an orderly stop all the same: a swarm knows nothing faster.
-    pub(in crate::executor) async fn kill(&self, why: &str) {
+    pub(in crate) async fn kill(&self, why: &str) {
         let marked = std::fs::write(self.folder.join(KILLED), why);
         if let Err(error) = marked {
             tracing::warn!(attempt = %self.id, %error, "cannot note that an attempt is killed; its end will look like its own");
@@ -74,7 +74,7 @@ impl Watched {
     }
 
     /// Waits until the swarm has its service no longer.
-    pub(in crate::executor) async fn until_gone(&self) {
+    pub(in crate) async fn until_gone(&self) {
         let mut seen = false;
         loop {
             let found = match self.engine.client().await {
@@ -92,7 +92,7 @@ impl Watched {
     }
 
     /// Leaves the service nowhere to run: the swarm stops its tasks, and remembers how they ended.
-    pub(in crate::executor) async fn evict(&self) {
+    pub(in crate) async fn evict(&self) {
         while !self.has_ended() {
             let evicted = async {
                 let client = self.engine.client().await?;

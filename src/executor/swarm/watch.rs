@@ -13,16 +13,16 @@ use super::guard::{self, BLIND, Gone};
 use super::sight::{Eyes, ServiceView, Sight};
 use super::status;
 use super::verdict::{Phase, TaskView, Verdict, of_one, of_several};
-use crate::clock::Clock;
-use crate::domain::dag::{Program, StopSignal};
-use crate::domain::ids::AttemptId;
-use crate::domain::run::Exit;
-use crate::executor::docker::engine::Engine;
-use crate::executor::docker::exits::{self, Known};
-use crate::executor::docker::output::{Carrier, Source, say, tail, while_it_grows};
-use crate::executor::docker::watch::KILLED;
-use crate::executor::folder::{self, Durability, ExitRecord};
-use crate::executor::{AttemptSpec, News, Report, Reports, Status};
+use clock::Clock;
+use domain::dag::{Program, StopSignal};
+use domain::ids::AttemptId;
+use domain::run::Exit;
+use crate::docker::engine::Engine;
+use crate::docker::exits::{self, Known};
+use crate::docker::output::{Carrier, Source, say, tail, while_it_grows};
+use crate::docker::watch::KILLED;
+use crate::folder::{self, Durability, ExitRecord};
+use crate::{AttemptSpec, News, Report, Reports, Status};
 
 /// Real time between tries at a manager that does not answer.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ const FENCE_LOOK: Duration = Duration::from_millis(50);
 
 /// How long an attempt may live, how it is stopped then, and what it is.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::executor) struct Terms {
+pub(in crate) struct Terms {
     pub(super) deadline: Option<Timestamp>,
     pub(super) signal: StopSignal,
     pub(super) stop_time: Duration,
@@ -47,7 +47,7 @@ pub(in crate::executor) struct Terms {
 }
 
 impl Terms {
-    pub(in crate::executor) fn of(spec: &AttemptSpec) -> Self {
+    pub(in crate) fn of(spec: &AttemptSpec) -> Self {
         Self {
             deadline: spec.deadline,
             signal: spec.step.stop.signal,
@@ -59,7 +59,7 @@ impl Terms {
 }
 
 /// An attempt that is being watched.
-pub(in crate::executor) struct Watched {
+pub(in crate) struct Watched {
     pub(super) id: AttemptId,
     pub(super) name: String,
     pub(super) folder: PathBuf,
@@ -88,7 +88,7 @@ enum End {
 }
 
 impl Watched {
-    pub(in crate::executor) fn new(
+    pub(in crate) fn new(
         id: AttemptId,
         name: String,
         folder: PathBuf,
@@ -354,7 +354,7 @@ impl Watched {
     }
 
     /// Writes a line among its output.
-    pub(in crate::executor) fn line(&self, text: &str) {
+    pub(in crate) fn line(&self, text: &str) {
         if let Err(error) = say(&self.folder, &self.clock, text) {
             tracing::warn!(attempt = %self.id, %error, text, "cannot write into an attempt's output");
         }

@@ -1,6 +1,6 @@
 //! Korea Investment & Securities' real-time WebSocket: bytes ↔ records and control messages, and the session protocol.
 //!
-//! [`parse`] tells what a message is; [`trade()`] turns a record into the house's own [`Trade`](crate::domain::trade::Trade);
+//! [`parse`] tells what a message is; [`trade()`] turns a record into the house's own [`Trade`](domain::trade::Trade);
 //! [`session`] decides what to send when. Nothing here does input or output.
 
 pub mod approval;

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use super::FrameError;
 use super::frame::{Frame, Record, short};
 use super::layout::{Content, Field, Kind, trade_at};
-use crate::domain::trade::{EventId, Trade, rfc3339};
+use domain::trade::{EventId, Trade, rfc3339};
 
 /// Korea has had one offset, all year, since 1988.
 const KOREA: Offset = jiff::tz::offset(9);

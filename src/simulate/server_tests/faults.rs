@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::client::*;
-use crate::simulate::{Fault, Happening, Mangling, Script, Simulator, SimulatorOptions, Why};
+use crate::{Fault, Happening, Mangling, Script, Simulator, SimulatorOptions, Why};
 
 fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
 /// A quiet day with these faults, from `start`, and a client for all its symbols.
-async fn with(start: jiff::Timestamp, faults: &[(jiff::Timestamp, Fault)]) -> (Simulator, crate::clock::Clock, Vec<String>) {
+async fn with(start: jiff::Timestamp, faults: &[(jiff::Timestamp, Fault)]) -> (Simulator, clock::Clock, Vec<String>) {
     let script = faults.iter().cloned().fold(Script::quiet(1, DAY), |script, (at, fault)| script.with(at, fault));
     let options = SimulatorOptions { script, ..manual(start) };
     let (clock, symbols) = (options.clock.clone(), options.symbols.clone());

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::intake::{Counts, Latest};
-use crate::clock::Clock;
-use crate::domain::trade::rfc3339;
-use crate::executor::{Notice, Status, Wait};
-use crate::steps::Reporter;
+use clock::Clock;
+use domain::trade::rfc3339;
+use executor::{Notice, Status, Wait};
+use crate::Reporter;
 
 /// Reports follow each other no faster than this, in real time.
 const REPORT_EVERY: Duration = Duration::from_millis(100);

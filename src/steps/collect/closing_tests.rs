@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::tests::{Bench, Running, frame};
-use crate::backends::ErrorKind;
-use crate::clock::Clock;
-use crate::steps::StepError;
-use crate::steps::fixtures::at;
-use crate::steps::sink::fakes::Fault;
+use backends::ErrorKind;
+use clock::Clock;
+use crate::StepError;
+use crate::fixtures::at;
+use crate::sink::fakes::Fault;
 
 /// Lets the clock run, a step each few milliseconds, until something is done.
 async fn running<T>(clock: &Clock, step: Duration, done: impl Future<Output = T>) -> T {

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Facts};
-use crate::backends::spool::{self, Entry, Reader};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::clock::Clock;
-use crate::domain::retry::Backoff;
+use backends::spool::{self, Entry, Reader};
+use backends::{BackendError, ErrorKind, Result};
+use clock::Clock;
+use domain::retry::Backoff;
 
 /// Entries of one delivery.
 const BATCH: usize = 500;

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::seen::Seen;
-use crate::backends::spool::{Entry, Kind, NewEntry};
-use crate::domain::gaps::{Fill, Ledger};
-use crate::feed::kis::{Essence, Frame, FrameError};
+use backends::spool::{Entry, Kind, NewEntry};
+use domain::gaps::{Fill, Ledger};
+use feed::kis::{Essence, Frame, FrameError};
 
 /// Counters of a collector's life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::kis::{Message, encode, parse};
+    use feed::kis::{Message, encode, parse};
 
     fn record(symbol: &str, quantity: i64, accumulated: i64) -> Vec<String> {
         let mut fields = vec![String::new(); 47];

@@ -35,10 +35,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, StepError};
-use crate::backends::spool::{self, Kind, NewEntry, Reader, Recovered, Writer};
-use crate::backends::{BackendError, ErrorKind};
-use crate::domain::retry::hash;
-use crate::feed::kis::session::Session;
+use backends::spool::{self, Kind, NewEntry, Reader, Recovered, Writer};
+use backends::{BackendError, ErrorKind};
+use domain::retry::hash;
+use feed::kis::session::Session;
 use board::Board;
 use forward::{Forwarder, blocking};
 use intake::Intake;

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::feed::kis::session::Settings;
-use crate::feed::kis::{Content, LAYOUTS, Layout};
-use crate::steps::parameters::Parameters;
-use crate::steps::{Context, Secret, StepError};
+use feed::kis::session::Settings;
+use feed::kis::{Content, LAYOUTS, Layout};
+use crate::parameters::Parameters;
+use crate::{Context, Secret, StepError};
 
 /// The program's name.
 pub(super) const PROGRAM: &str = "collect/kis";

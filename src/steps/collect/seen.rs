@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use jiff::civil::Date;
 
-use crate::feed::kis::Essence;
+use feed::kis::Essence;
 
 /// Ids remembered per instrument, feed and date.
 const WINDOW: usize = 1024;

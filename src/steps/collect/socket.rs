@@ -21,14 +21,14 @@ use tokio_util::sync::CancellationToken;
 use super::board::Board;
 use super::intake::Intake;
 use super::relaxed::Relaxed;
-use crate::backends::spool::{Kind, NewEntry};
-use crate::clock::Clock;
-use crate::config;
-use crate::executor::Wait;
-use crate::feed::kis::approval::{self, Refusal};
-use crate::feed::kis::session::{Input, Output, Session};
-use crate::feed::kis::{Control, FrameError, Message, parse};
-use crate::steps::Secret;
+use backends::spool::{Kind, NewEntry};
+use clock::Clock;
+use config;
+use executor::Wait;
+use feed::kis::approval::{self, Refusal};
+use feed::kis::session::{Input, Output, Session};
+use feed::kis::{Control, FrameError, Message, parse};
+use crate::Secret;
 
 /// A connection, a handshake or a call takes at most this long, in real time.
 const ANSWER: Duration = Duration::from_secs(10);

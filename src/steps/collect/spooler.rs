@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use crate::backends::spool::{NewEntry, Writer};
-use crate::backends::{BackendError, ErrorKind};
+use backends::spool::{NewEntry, Writer};
+use backends::{BackendError, ErrorKind};
 
 /// Batches that wait for the thread: beyond that the socket is not read, so a full disk costs no memory.
 pub(super) const WAITING: usize = 16;

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use super::board::Board;
 use super::spooler::{Spooler, WAITING};
 use super::tests::read_all;
-use crate::backends::spool::{self, Kind};
-use crate::steps::fixtures::Heard;
+use backends::spool::{self, Kind};
+use crate::fixtures::Heard;
 
 #[test]
 fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
@@ -17,7 +17,7 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     // A file where the folder should be.
     std::fs::write(&dir, "").expect("written");
     let heard = Arc::new(Heard::default());
-    let board = Arc::new(Board::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::steps::Reporter>));
+    let board = Arc::new(Board::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::Reporter>));
     let (sender, batches) = mpsc::channel(WAITING);
     let (synced, seen) = tokio::sync::watch::channel(0);
     let abandon = tokio_util::sync::CancellationToken::new();

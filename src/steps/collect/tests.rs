@@ -18,15 +18,15 @@ use tokio_tungstenite::tungstenite::Message as Ws;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as WsFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::backends::ErrorKind;
-use crate::backends::log::Stored;
-use crate::backends::spool::{self, Entry, Kind, Reader};
-use crate::clock::Clock;
-use crate::domain::trade::Trade;
-use crate::feed::kis::encode;
-use crate::steps::fixtures::{Heard, context};
-use crate::steps::sink::fakes::{Fault, Stores};
-use crate::steps::{Context, Secret, StepError};
+use backends::ErrorKind;
+use backends::log::Stored;
+use backends::spool::{self, Entry, Kind, Reader};
+use clock::Clock;
+use domain::trade::Trade;
+use feed::kis::encode;
+use crate::fixtures::{Heard, context};
+use crate::sink::fakes::{Fault, Stores};
+use crate::{Context, Secret, StepError};
 
 /// The recorded frame of three trades (2025-07-30).
 const RECORDED: &str = "0|H0STCNT0|003|005930^094751^71950^2^1350^1.91^71690.50^71000^72300^70600^72000^71900^1^8305216^595403999350^21115^28170^7055^136.06^3060313^4163762^5^0.51^29.46^090014^2^950^090708^5^-350^090030^2^1350^20250730^20^N^93994^113056^1668973^822214^0.14^10584139^78.47^0^^71000^005930^094751^71900^2^1300^1.84^71690.50^71000^72300^70600^72000^71900^2^8305218^595404143150^21116^28170^7054^136.06^3060315^4163762^5^0.51^29.46^090014^2^900^090708^5^-400^090030^2^1300^20250730^20^N^93985^112986^1668973^822144^0.14^10584139^78.47^0^^71000^005930^094751^72000^2^1400^1.98^71690.50^71000^72300^70600^72000^71900^75^8305293^595409543150^21116^28171^7055^136.06^3060315^4163837^1^0.51^29.46^090014^2^1000^090708^5^-300^090030^2^1400^20250730^20^N^93985^112986^1668973^822144^0.14^10584139^78.47^0^^71000";

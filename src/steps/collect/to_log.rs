@@ -16,15 +16,15 @@ use async_trait::async_trait;
 use super::board::{Board, Facts};
 use super::forward::{Target, blocking};
 use super::parameters::PROGRAM;
-use crate::backends::log::{Log, Partition, Record, Stored, Topic, partition_for};
-use crate::backends::spool::{self, Entry, Kind};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::clock::Clock;
-use crate::domain::dag::AlertKind;
-use crate::executor::Notice;
-use crate::feed::kis;
-use crate::steps::dead_letter;
-use crate::steps::envelope::REFILL;
+use backends::log::{Log, Partition, Record, Stored, Topic, partition_for};
+use backends::spool::{self, Entry, Kind};
+use backends::{BackendError, ErrorKind, Result};
+use clock::Clock;
+use domain::dag::AlertKind;
+use executor::Notice;
+use feed::kis;
+use crate::dead_letter;
+use crate::envelope::REFILL;
 use noted::Noted;
 use tail::{Found, Tail};
 
@@ -291,7 +291,7 @@ impl ToLog {
 }
 
 /// The trade of a record entry.
-pub(super) fn decode(entry: &Entry) -> Result<crate::domain::trade::Trade, kis::FrameError> {
+pub(super) fn decode(entry: &Entry) -> Result<domain::trade::Trade, kis::FrameError> {
     let wire = std::str::from_utf8(&entry.body).map_err(|e| kis::FrameError {
         cause: "bad_utf8",
         message: format!("byte {} of the spool entry is not UTF-8", e.valid_up_to()),
@@ -300,7 +300,7 @@ pub(super) fn decode(entry: &Entry) -> Result<crate::domain::trade::Trade, kis::
 }
 
 /// The JSON object that every store holds.
-pub(super) fn to_json(trade: &crate::domain::trade::Trade) -> Result<Vec<u8>, kis::FrameError> {
+pub(super) fn to_json(trade: &domain::trade::Trade) -> Result<Vec<u8>, kis::FrameError> {
     serde_json::to_vec(trade)
         .map_err(|e| kis::FrameError { cause: "bad_json", message: format!("the trade cannot be written as JSON: {e}") })
 }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use super::board::Facts;
 use super::forward::Target;
 use super::to_log::{decode, to_json};
-use crate::backends::Result;
-use crate::backends::raw::{Document, Raw};
-use crate::backends::spool::{Entry, Kind};
+use backends::Result;
+use backends::raw::{Document, Raw};
+use backends::spool::{Entry, Kind};
 
 /// See the module.
 pub(super) struct ToRaw {

@@ -1,11 +1,11 @@
 //! The check on stores that lag, stand still, refuse and are silent.
 
 use super::*;
-use crate::backends::spool::Kind;
-use crate::clock::Clock;
-use crate::steps::fixtures::{at, context, record, spool, trade};
-use crate::steps::run;
-use crate::steps::sink::fakes::{Fault, Stores};
+use backends::spool::Kind;
+use clock::Clock;
+use crate::fixtures::{at, context, record, spool, trade};
+use crate::run;
+use crate::sink::fakes::{Fault, Stores};
 use std::sync::Arc;
 
 struct Day {

@@ -1,8 +1,8 @@
 use super::*;
-use crate::backends::log::Record;
-use crate::clock::Clock;
-use crate::steps::fixtures::{at, context, poison, record, spool, trade};
-use crate::steps::sink::fakes::Stores;
+use backends::log::Record;
+use clock::Clock;
+use crate::fixtures::{at, context, poison, record, spool, trade};
+use crate::sink::fakes::Stores;
 
 /// A day on which one trade of 000660 (the 7th) was never received and one bad frame arrived.
 async fn day() -> (Arc<Stores>, tempfile::TempDir) {

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::core::Core;
 use super::lane::{Command, Kind, News, Worker, weight};
-use crate::backends::BackendError;
-use crate::backends::log::{Committed, Consumer, Partition, Stored};
+use backends::BackendError;
+use backends::log::{Committed, Consumer, Partition, Stored};
 
 /// Real time a lane has to finish when its partition is about to be someone else's.
 const HAND_OVER: Duration = Duration::from_secs(5);

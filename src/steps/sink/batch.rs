@@ -1,8 +1,8 @@
 //! What a sink of single documents has taken from its partition and not written yet.
 
 use super::lane::{Due, Pushed};
-use crate::backends::log::Stored;
-use crate::steps::envelope::Envelope;
+use backends::log::Stored;
+use crate::envelope::Envelope;
 
 /// Records in the partition's order, with what was read from them.
 pub(super) struct Batch {

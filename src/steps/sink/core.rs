@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::assignment::Lane;
 use super::lane::{Command, Counts, News, Target};
-use crate::backends::log::{Committed, Consumer, Partition, Polled, Range};
-use crate::backends::{BackendError, ErrorKind};
-use crate::domain::retry::{Backoff, hash};
-use crate::steps::dead_letter::Refuser;
-use crate::steps::{Context, StepError};
+use backends::log::{Committed, Consumer, Partition, Polled, Range};
+use backends::{BackendError, ErrorKind};
+use domain::retry::{Backoff, hash};
+use crate::dead_letter::Refuser;
+use crate::{Context, StepError};
 
 /// What to run.
 pub struct Sink {
@@ -129,7 +129,7 @@ impl Core {
 
     async fn live(&mut self) -> Result<serde_json::Value, StepError> {
         let mut failures = 0;
-        let name = crate::steps::member(&self.context.spec);
+        let name = crate::member(&self.context.spec);
         loop {
             // Lanes of an earlier membership may still write; what they write is idempotent and they can commit nothing.
             self.forget_lanes();
@@ -255,7 +255,7 @@ impl Core {
     }
 
     fn asked_to_stop(&self) -> bool {
-        self.context.stop.is_cancelled() || crate::steps::is_past(self.context.spec.deadline, self.context.clock.now())
+        self.context.stop.is_cancelled() || crate::is_past(self.context.spec.deadline, self.context.clock.now())
     }
 
     fn start_drain(&mut self) {

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::backends::index::{Index, Item, ItemResult, Op, Template};
-use crate::backends::log::{Committed, Consumer, Log, Partition, Polled, Range, Record, Stored, Topic, partition_for};
-use crate::backends::objects::{Metadata, Objects, Put};
-use crate::backends::raw::{Document, Inserted, Raw};
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
+use backends::index::{Index, Item, ItemResult, Op, Template};
+use backends::log::{Committed, Consumer, Log, Partition, Polled, Range, Record, Stored, Topic, partition_for};
+use backends::objects::{Metadata, Objects, Put};
+use backends::raw::{Document, Inserted, Raw};
+use backends::{BackendError, Backends, ErrorKind, Result};
 
 /// A fault of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::io::Read;
 use jiff::civil::Date;
 use serde::Deserialize;
 
-use crate::backends::objects::Objects;
-use crate::backends::{BackendError, ErrorKind, Result};
+use backends::objects::Objects;
+use backends::{BackendError, ErrorKind, Result};
 
 /// Keys of one list.
 const PAGE: usize = 1_000;

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use super::batch::Batch;
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
-use crate::backends::index::{Index, Item, ItemResult, Op, Template};
-use crate::backends::log::{Partition, Stored};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::steps::dead_letter::{Refusal, Stage};
-use crate::steps::envelope::{Envelope, with_place};
-use crate::steps::parameters::Parameters;
-use crate::steps::{Context, StepError};
+use backends::index::{Index, Item, ItemResult, Op, Template};
+use backends::log::{Partition, Stored};
+use backends::{BackendError, ErrorKind, Result};
+use crate::dead_letter::{Refusal, Stage};
+use crate::envelope::{Envelope, with_place};
+use crate::parameters::Parameters;
+use crate::{Context, StepError};
 
 /// Documents of one bulk call.
 const DOCUMENTS: u64 = 2_000;
@@ -39,7 +39,7 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     let sink = Sink {
         program: "sink/index",
         topic: p.text_or("topic", "kis.trades")?,
-        group: p.text_or("group", &crate::steps::group(&context.spec))?,
+        group: p.text_or("group", &crate::group(&context.spec))?,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
         backoff: Sink::BACKOFF,

@@ -23,15 +23,15 @@ use jiff::tz::TimeZone;
 use super::core::{self, Sink};
 use super::folder;
 use super::lane::{Due, Flushed, Lane, Pushed, Target};
-use crate::backends::log::{Log, Partition, Stored};
-use crate::backends::objects::{Metadata, Objects, Put};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::clock::Clock;
-use crate::domain::recent::RecentIds;
-use crate::steps::envelope::{Envelope, REFILL, with_place};
-use crate::steps::log_search;
-use crate::steps::parameters::Parameters;
-use crate::steps::{Context, StepError};
+use backends::log::{Log, Partition, Stored};
+use backends::objects::{Metadata, Objects, Put};
+use backends::{BackendError, ErrorKind, Result};
+use clock::Clock;
+use domain::recent::RecentIds;
+use crate::envelope::{Envelope, REFILL, with_place};
+use crate::log_search;
+use crate::parameters::Parameters;
+use crate::{Context, StepError};
 
 /// Runs the step until it is stopped; parameters `topic`, `group`, `prefix` (default: the topic), `timezone` (of the path; default:
 /// the schedule's), `rotate: { size, every }` (`64MiB` of lines before compression, `1m`), `remember` (ids, 200,000).
@@ -58,7 +58,7 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     };
     let sink = Sink {
         program: "sink/objects",
-        group: p.text_or("group", &crate::steps::group(&context.spec))?,
+        group: p.text_or("group", &crate::group(&context.spec))?,
         topic,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
@@ -271,7 +271,7 @@ impl Lane for ObjectsLane {
             ("end_offset", end.to_string()),
             ("count", count.to_string()),
             ("crc32", format!("{:08x}", crc32fast::hash(&text))),
-            ("newest_received_at", crate::domain::trade::rfc3339(newest, &self.zone)),
+            ("newest_received_at", domain::trade::rfc3339(newest, &self.zone)),
         ] {
             metadata.insert(name.to_owned(), value);
         }

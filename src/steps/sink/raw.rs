@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use super::batch::Batch;
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
-use crate::backends::log::{Partition, Stored};
-use crate::backends::raw::{Document, Raw};
-use crate::backends::{ErrorKind, Result};
-use crate::steps::dead_letter::{Refusal, Stage};
-use crate::steps::parameters::Parameters;
-use crate::steps::{Context, StepError};
+use backends::log::{Partition, Stored};
+use backends::raw::{Document, Raw};
+use backends::{ErrorKind, Result};
+use crate::dead_letter::{Refusal, Stage};
+use crate::parameters::Parameters;
+use crate::{Context, StepError};
 
 /// Documents of one insert.
 const DOCUMENTS: u64 = 2_000;
@@ -34,7 +34,7 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     };
     let sink = Sink {
         program: "sink/raw",
-        group: p.text_or("group", &crate::steps::group(&context.spec))?,
+        group: p.text_or("group", &crate::group(&context.spec))?,
         topic,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,

@@ -8,10 +8,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::core::Core;
-use crate::backends::BackendError;
-use crate::backends::log::Consumer;
-use crate::executor::Status;
-use crate::steps::StepError;
+use backends::BackendError;
+use backends::log::Consumer;
+use executor::Status;
+use crate::StepError;
 
 /// Status is not reported more often than this (real time) unless it changes in kind.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
@@ -66,8 +66,8 @@ impl Core {
     }
 
     pub(super) fn tell(&mut self, now: bool) {
-        let zone = crate::steps::zone(&self.context.spec);
-        let at = |since: &Timestamp| crate::domain::trade::rfc3339(*since, &zone);
+        let zone = crate::zone(&self.context.spec);
+        let at = |since: &Timestamp| domain::trade::rfc3339(*since, &zone);
         let degraded = self
             .lanes
             .iter()

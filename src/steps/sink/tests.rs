@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::fakes::{Fault, Stores};
-use crate::backends::index::ItemResult;
-use crate::backends::log::Committed;
-use crate::backends::{Backends, ErrorKind};
-use crate::clock::Clock;
-use crate::executor::folder::{StopOrder, write_stop};
-use crate::steps::envelope::REFILL;
-use crate::steps::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
-use crate::steps::{Context, StepError, dead_letter, run};
+use backends::index::ItemResult;
+use backends::log::Committed;
+use backends::{Backends, ErrorKind};
+use clock::Clock;
+use executor::folder::{StopOrder, write_stop};
+use crate::envelope::REFILL;
+use crate::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
+use crate::{Context, StepError, dead_letter, run};
 
 const SYMBOLS: [&str; 6] = ["005930", "000660", "035720", "009150", "005380", "035420"];
 const INDEX: &str = "kis-trades-2026.11.20";

@@ -17,8 +17,8 @@ use super::sessions::{Opening, Sessions};
 use super::store::{self, Source, Used};
 use super::throttle::{Key, Throttle};
 use super::trail::{Tell, Trail};
-use crate::clock::Clock;
-use crate::daemon::handle::Note;
+use clock::Clock;
+use daemon::handle::Note;
 
 /// Passwords looked at at the same time; each takes a core and 19 MiB.
 const AT_ONCE: usize = 2;
@@ -56,7 +56,7 @@ pub(super) enum NotIn {
 }
 
 /// Everything the site knows about who may come in.
-pub(in crate::web) struct Access {
+pub(in crate) struct Access {
     source: Source,
     used: Arc<Used>,
     local: Option<String>,
@@ -77,7 +77,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Access {
     /// # Errors
     /// A users file that cannot be used, or without anybody in it while there has to be somebody.
-    pub(in crate::web) fn open(settings: Settings) -> Result<Self, String> {
+    pub(in crate) fn open(settings: Settings) -> Result<Self, String> {
         let Settings { users, required, metrics_open, idle, longest, local, clock } = settings;
         let source = Source::open(users)?;
         if required && source.now().is_none_or(|all| all.is_empty()) {
@@ -101,7 +101,7 @@ impl Access {
     }
 
     /// The users; `None` while nobody has to log in.
-    pub(in crate::web) fn accounts(&self) -> Option<Arc<Accounts>> {
+    pub(in crate) fn accounts(&self) -> Option<Arc<Accounts>> {
         self.source.now()
     }
 
@@ -149,7 +149,7 @@ impl Access {
     }
 
     /// Whether somebody whose request is still being answered may go on reading.
-    pub(in crate::web) fn still(&self, caller: &Caller) -> bool {
+    pub(in crate) fn still(&self, caller: &Caller) -> bool {
         let Some(accounts) = self.accounts() else { return true };
         match &caller.who {
             Who::Local => true,

@@ -2,7 +2,7 @@
 
 use axum::http::header::{COOKIE, HeaderMap};
 
-use crate::web::reader::{BasePath, Reader};
+use crate::reader::{BasePath, Reader};
 
 /// Which cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,9 +20,9 @@ use super::need::{Need, need};
 use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
-use crate::web::problem::Kind;
-use crate::web::reply::{self, Refusal};
-use crate::web::server::{Shared, Site};
+use crate::problem::Kind;
+use crate::reply::{self, Refusal};
+use crate::server::{Shared, Site};
 
 /// Longest time a body may take to arrive, in real time.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -68,7 +68,7 @@ pub(super) fn retry_after(wait: Duration) -> HeaderValue {
 }
 
 /// Lets in who may, with what they may do known to the handler.
-pub(in crate::web) async fn door(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
+pub(in crate) async fn door(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let mut visitor = Visitor::of(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), request.headers(), &site.trusted_proxies);
     visitor.encrypted |= site.public_https;
@@ -228,7 +228,7 @@ async fn check_form(caller: &Caller, headers: &HeaderMap, body: Bytes) -> Result
             return Err(refuse(Refusal::new(error.status(), error.body_text().to_lowercase(), "send the form of the page")));
         }
     };
-    crate::web::guard::check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)
+    crate::guard::check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)
 }
 
 /// A form of a `GET` would be read from its address.

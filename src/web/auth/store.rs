@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::Accounts;
-use crate::files;
+use files;
 
 /// The use of a token is noted again after this long.
 const NOTED_FOR: SignedDuration = SignedDuration::from_secs(60);
@@ -156,8 +156,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::web::auth::accounts::Role;
-    use crate::web::auth::password;
+    use crate::auth::accounts::Role;
+    use crate::auth::password;
 
     fn add(path: &Path, name: &str) {
         edit(path, |all| all.add_user(name, Role::Viewer, password::NOBODY.to_owned(), Timestamp::UNIX_EPOCH)).expect("added");
@@ -208,7 +208,7 @@ mod tests {
         assert!(used.note("a", at(100)) && !used.note("a", at(159)) && used.note("a", at(160)));
         used.write(&Accounts::default()).expect("written");
         assert!(last_used(&users).is_empty(), "the token is no more");
-        let token = crate::web::auth::accounts::Token {
+        let token = crate::auth::accounts::Token {
             id: "a".into(),
             name: "a".into(),
             role: Role::Viewer,

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 
-use crate::config::Network;
+use config::Network;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::web) struct Visitor {
+pub(in crate) struct Visitor {
     /// Its address.
     pub(super) address: IpAddr,
     /// The browser's connection is encrypted, says a trusted proxy.
@@ -17,7 +17,7 @@ pub(in crate::web) struct Visitor {
 
 impl Visitor {
     /// Whether the browser's connection is encrypted.
-    pub(in crate::web) fn is_encrypted(self) -> bool {
+    pub(in crate) fn is_encrypted(self) -> bool {
         self.encrypted
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::backends::{BackendError, ErrorKind, Result};
+use backends::{BackendError, ErrorKind, Result};
 
 /// Spans of real time.
 #[derive(Debug, Clone, Copy)]

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::records::{Shown, VALUE_BYTES};
-use crate::backends::index::Index;
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::trade::{EventId, Trade};
-use crate::web::view::findings;
+use backends::index::Index;
+use backends::{BackendError, Backends, ErrorKind, Result};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::trade::{EventId, Trade};
+use crate::view::findings;
 
 /// Documents asked for at a time.
 const AT_ONCE: usize = 8;
@@ -67,7 +67,7 @@ impl Sources {
 
 /// Name of a day's index.
 fn daily(prefix: &str, date: Date) -> String {
-    crate::steps::sink::index::daily(prefix, date)
+    steps::sink::index::daily(prefix, date)
 }
 
 /// Days with figures, the newest first.

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::backends::log::{Log, Partition, Range, Stored, Topic};
-use crate::backends::{BackendError, ErrorKind, Result};
+use backends::log::{Log, Partition, Range, Stored, Topic};
+use backends::{BackendError, ErrorKind, Result};
 
 /// Most bytes shown of a record's value.
 pub const VALUE_BYTES: usize = 64 * 1024;

@@ -12,14 +12,14 @@ use super::kept::{Kept, Reading, Trouble};
 use super::market::{Chart, Market, Quotes, Sources, Windows};
 use super::records::{self, Look, Peek, Seen};
 use super::topics::{self, Topics};
-use crate::backends::log::Partition;
-use crate::backends::{BackendError, Backends, ErrorKind, Result};
-use crate::daemon::Handle;
-use crate::daemon::answers::Known;
-use crate::daemon::handle::{Note, Once};
-use crate::steps::dead_letter::topic_of;
-use crate::steps::letters::{Ledger, Line};
-use crate::steps::replay::{self, Replayed, Which};
+use backends::log::Partition;
+use backends::{BackendError, Backends, ErrorKind, Result};
+use daemon::Handle;
+use daemon::answers::Known;
+use daemon::handle::{Note, Once};
+use steps::dead_letter::topic_of;
+use steps::letters::{Ledger, Line};
+use steps::replay::{self, Replayed, Which};
 
 /// Reads of a store that go on at a time.
 const READS: usize = 4;

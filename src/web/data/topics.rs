@@ -3,8 +3,8 @@
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use crate::backends::Result;
-use crate::backends::log::{Log, Partition, Topic};
+use backends::Result;
+use backends::log::{Log, Partition, Topic};
 
 /// Reads of newest records at a time.
 const AT_ONCE: usize = 4;
@@ -58,7 +58,7 @@ impl Topics {
 
     /// Dead letters held of a topic; `None` if it has no place for them.
     pub fn dead_letters(&self, name: &str) -> Option<u64> {
-        self.find(&crate::steps::dead_letter::topic_of(name)).map(TopicFacts::records)
+        self.find(&steps::dead_letter::topic_of(name)).map(TopicFacts::records)
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::{AlertView, RunView};
-use crate::domain::ids::RunId;
+use daemon::Snapshot;
+use daemon::snapshot::{AlertView, RunView};
+use domain::ids::RunId;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,8 +99,8 @@ fn alerts(old: &Snapshot, new: &Snapshot, found: &mut Vec<Change>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::run::StepState;
-    use crate::web::fixture;
+    use domain::run::StepState;
+    use crate::fixture;
 
     fn kinds(found: &[Change]) -> Vec<&'static str> {
         found.iter().map(|c| c.kind).collect()

@@ -1,18 +1,18 @@
 //! What a live page depends on, besides the snapshot.
 
-use crate::daemon::Snapshot;
-use crate::domain::ids::{DagName, RunId};
-use crate::web::pages::{dag_of, find};
-use crate::web::reader::Reader;
-use crate::web::view::alerts::Wanted;
-use crate::web::view::{self, Fragment};
+use daemon::Snapshot;
+use domain::ids::{DagName, RunId};
+use crate::pages::{dag_of, find};
+use crate::reader::Reader;
+use crate::view::alerts::Wanted;
+use crate::view::{self, Fragment};
 
 /// Stands in forms of live parts where the token of a session belongs. The script puts that of its own page there.
 const OF_THE_PAGE: &str = "of-the-page";
 
 /// A page that can be watched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::web) enum Watched {
+pub(in crate) enum Watched {
     /// Today.
     Today,
     /// All DAGs.
@@ -30,13 +30,13 @@ pub(in crate::web) enum Watched {
 /// What a live page depends on, besides the snapshot: whoever has the same key sees the same. Nothing of a single viewer may be in it, nor in
 /// what is drawn for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::web) struct Key {
+pub(in crate) struct Key {
     /// The page.
-    pub(in crate::web) watched: Watched,
+    pub(in crate) watched: Watched,
     /// The viewer may act: the page has its forms.
-    pub(in crate::web) acts: bool,
+    pub(in crate) acts: bool,
     /// The language of the page, and the path it is below.
-    pub(in crate::web) reader: Reader,
+    pub(in crate) reader: Reader,
 }
 
 impl Key {

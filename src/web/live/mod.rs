@@ -16,8 +16,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::web) use channel::Channels;
-pub(in crate::web) use feed::{Feed, Reader};
-pub(in crate::web) use key::{Key, Watched};
-pub(in crate::web) use places::{Full, Place, Places};
-pub(in crate::web) use stream::{BEAT, Viewer, answer, last_id};
+pub(in crate) use channel::Channels;
+pub(in crate) use feed::{Feed, Reader};
+pub(in crate) use key::{Key, Watched};
+pub(in crate) use places::{Full, Place, Places};
+pub(in crate) use stream::{BEAT, Viewer, answer, last_id};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Bytes;
 use serde_json::{Map, json};
 
-use crate::web::view::{Fragment, Html};
+use crate::view::{Fragment, Html};
 
 /// A part of the page, with the version in which it last changed.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ mod tests {
         struct Text<'a> {
             text: &'a str,
         }
-        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text }, &crate::web::reader::Reader::default())).collect()
+        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text }, &crate::reader::Reader::default())).collect()
     }
 
     fn text(event: Option<Bytes>) -> String {

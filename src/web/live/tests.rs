@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::channel::{Channels, Seen};
 use super::key::{Key, Watched};
 use super::places::PLACES;
-use crate::daemon::Snapshot;
-use crate::domain::run::StepState;
-use crate::web::fixture::{self, Daemon};
-use crate::web::reader::{Reader, Tongue};
-use crate::web::tests::{Site, read_until};
+use daemon::Snapshot;
+use domain::run::StepState;
+use crate::fixture::{self, Daemon};
+use crate::reader::{Reader, Tongue};
+use crate::tests::{Site, read_until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const OUTPUT: &str = "/runs/kis-trading-day@2026-11-20/steps/collector/output/live";

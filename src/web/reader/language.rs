@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Reader, Tongue};
-use crate::web::auth::{Visitor, on_site};
-use crate::web::reply::{PageRefusal, Refusal};
+use crate::auth::{Visitor, on_site};
+use crate::reply::{PageRefusal, Refusal};
 
 /// Name of the cookie. It is no secret: it holds `en` or `ko`.
 const NAME: &str = "openbell-language";
@@ -27,12 +27,12 @@ pub(super) fn chosen(headers: &HeaderMap) -> Option<Tongue> {
 }
 
 /// The link that chooses a tongue and comes back to a page.
-pub(in crate::web) fn address(tongue: Tongue, place: &str) -> String {
+pub(in crate) fn address(tongue: Tongue, place: &str) -> String {
     format!("/language?to={}&back={}", tongue.code(), utf8_percent_encode(place, NON_ALPHANUMERIC))
 }
 
 /// Remembers a choice and goes back.
-pub(in crate::web) async fn choose(
+pub(in crate) async fn choose(
     Extension(visitor): Extension<Visitor>,
     asked: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {

@@ -68,7 +68,7 @@ fn literal(text: &str) -> Option<(String, &str)> {
 /// Texts of templates: `"…"|t` and `"…"|rich`.
 fn of_templates(texts: &mut BTreeMap<String, String>) {
     let mut found = Vec::new();
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/templates"), "html", &mut found);
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("templates"), "html", &mut found);
     for path in found {
         let text = fs::read_to_string(&path).expect("a template");
         for (at, _) in text.match_indices('"') {
@@ -85,7 +85,7 @@ fn of_templates(texts: &mut BTreeMap<String, String>) {
 /// Texts of the code: `say!("…"`.
 fn of_code(texts: &mut BTreeMap<String, String>) {
     let mut found = Vec::new();
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web"), "rs", &mut found);
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")), "rs", &mut found);
     for path in found.iter().filter(|p| !p.ends_with("reader/tests.rs")) {
         let text = fs::read_to_string(path).expect("a source");
         let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
@@ -184,8 +184,8 @@ struct Shown {
 fn templates_find_their_reader_and_escape_what_is_not_ours() {
     let shown = Shown { what: Text::message("{}").with("<i>") };
     let base = "/ob".parse().expect("a path");
-    let html = crate::web::view::Html::of(&shown, &Reader { base, ..korean() });
+    let html = crate::view::Html::of(&shown, &Reader { base, ..korean() });
     assert_eq!(html.as_str(), "실행 중|&#60;i&#62;|<b>&#60;i&#62;</b>|/ob/dags?a=1&#38;b");
-    let html = crate::web::view::Html::of(&shown, &Reader::default());
+    let html = crate::view::Html::of(&shown, &Reader::default());
     assert_eq!(html.as_str(), "running|&#60;i&#62;|<b>&#60;i&#62;</b>|/dags?a=1&#38;b");
 }

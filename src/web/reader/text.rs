@@ -234,12 +234,12 @@ macro_rules! plain {
 }
 
 plain!(str, String, Cow<'_, str>, char, u16, u32, u64, usize, i8, i64);
-plain!(crate::domain::ids::DagName, crate::domain::ids::RunId, crate::domain::ids::StepName, jiff::civil::Date);
+plain!(domain::ids::DagName, domain::ids::RunId, domain::ids::StepName, jiff::civil::Date);
 
 /// A text of the catalogue, with what stands in its places: `say!("{} of {} symbols", few, all)`.
 macro_rules! say {
     ($english:literal $(, $value:expr)* $(,)?) => {
-        $crate::web::reader::Text::message($english)$(.with(&$value))*
+        $crate::reader::Text::message($english)$(.with(&$value))*
     };
 }
 pub(crate) use say;

@@ -5,9 +5,9 @@ use askama::Template;
 use super::Fragment;
 use super::format::Zone;
 use super::today::alert_class;
-use crate::daemon::Snapshot;
-use crate::domain::dag::AlertKind;
-use crate::web::reader::{Reader, Text, filters, say, words};
+use daemon::Snapshot;
+use domain::dag::AlertKind;
+use crate::reader::{Reader, Text, filters, say, words};
 
 /// Kinds in the order of the choice.
 pub(crate) const KINDS: [AlertKind; 10] = [
@@ -49,7 +49,7 @@ impl Wanted {
     }
 
     /// Whether an alert is wanted.
-    pub fn takes(&self, alert: &crate::daemon::snapshot::AlertView) -> bool {
+    pub fn takes(&self, alert: &daemon::snapshot::AlertView) -> bool {
         self.kind.is_none_or(|kind| alert.kind == kind) && (self.dag.is_empty() || alert.run.dag() == self.dag)
     }
 }
@@ -127,7 +127,7 @@ fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
 }
 
 fn outbox(snapshot: &Snapshot, zone: &Zone) -> Outbox {
-    let row = |m: &crate::daemon::snapshot::QueuedMail| Mail {
+    let row = |m: &daemon::snapshot::QueuedMail| Mail {
         written: zone.full(m.created_at),
         to: m.to.join(", "),
         subject: m.subject.clone(),
@@ -155,8 +155,8 @@ pub fn page(snapshot: &Snapshot, wanted: &Wanted, csrf: &str, reader: &Reader) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::snapshot::QueuedMail;
-    use crate::web::fixture;
+    use daemon::snapshot::QueuedMail;
+    use crate::fixture;
 
     #[test]
     fn alerts_are_filtered_and_waiting_mails_say_why_they_wait() {

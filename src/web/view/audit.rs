@@ -4,9 +4,9 @@ use askama::Template;
 
 use super::Fragment;
 use super::format::Zone;
-use crate::daemon::Snapshot;
-use crate::state::Audit;
-use crate::web::reader::{Reader, filters};
+use daemon::Snapshot;
+use state::Audit;
+use crate::reader::{Reader, filters};
 
 /// Entries of a page.
 pub const ENTRIES: usize = 50;
@@ -49,9 +49,9 @@ fn link_of(entry: &Audit) -> String {
 fn link(subject: &str) -> String {
     let first = subject.split([' ', '/']).next().unwrap_or_default();
     if first.contains('@') {
-        return first.parse::<crate::domain::ids::RunId>().map(|id| format!("/runs/{id}")).unwrap_or_default();
+        return first.parse::<domain::ids::RunId>().map(|id| format!("/runs/{id}")).unwrap_or_default();
     }
-    first.parse::<crate::domain::ids::DagName>().map(|name| format!("/dags/{name}")).unwrap_or_default()
+    first.parse::<domain::ids::DagName>().map(|name| format!("/dags/{name}")).unwrap_or_default()
 }
 
 fn row(entry: &Audit, zone: &Zone) -> Row {
@@ -88,7 +88,7 @@ pub fn page(snapshot: &Snapshot, skip: usize, reader: &Reader) -> Vec<Fragment> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn entries_are_paged_and_lead_to_what_they_are_about() {

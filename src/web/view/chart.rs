@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::format::{Zone, count, krw};
 use super::timeline::{Percent, Tick};
-use crate::web::data::market::Window;
-use crate::web::reader::{Text, say};
+use crate::data::market::Window;
+use crate::reader::{Text, say};
 
 /// Width of the lines' box, in its own units.
 pub(crate) const WIDTH: f64 = 1_000.0;
@@ -202,7 +202,7 @@ fn ticks(scale: &Scale, zone: &Zone) -> Vec<Tick> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture::at;
+    use crate::fixture::at;
 
     fn window(start: &str, price: f64, volume: i64) -> Window {
         let window_start = at(start);

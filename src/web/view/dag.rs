@@ -8,10 +8,10 @@ use super::graph::graph;
 use super::grid::grid;
 use super::problems::{ProblemRow, rows};
 use super::{Fragment, Pair};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::DagView;
-use crate::domain::schedule::Schedule;
-use crate::web::reader::{Reader, Text, filters, say, words};
+use daemon::Snapshot;
+use daemon::snapshot::DagView;
+use domain::schedule::Schedule;
+use crate::reader::{Reader, Text, filters, say, words};
 
 /// The head of the page.
 #[derive(Debug, Template)]
@@ -112,7 +112,7 @@ pub fn page(snapshot: &Snapshot, dag: &DagView, skip: usize, csrf: &str, reader:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn a_plain_schedule_is_told_in_words_and_another_as_it_is_written() {
@@ -120,7 +120,7 @@ mod tests {
         let plan = snapshot.dag("kis-trading-day").and_then(|d| d.dag.clone()).expect("a DAG");
         let mut schedule = plan.schedule.clone().expect("a schedule");
         assert_eq!(in_words(&schedule), "Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx");
-        schedule.open = crate::domain::schedule::Edge::Cron("*/5 8 * * MON-FRI".parse().expect("a cron expression"));
+        schedule.open = domain::schedule::Edge::Cron("*/5 8 * * MON-FRI".parse().expect("a cron expression"));
         assert_eq!(in_words(&schedule), "from */5 8 * * MON-FRI to 0 16 * * MON-FRI Asia/Seoul, on trading days of krx");
         (schedule.close, schedule.calendar) = (None, None);
         assert_eq!(in_words(&schedule), "*/5 8 * * MON-FRI Asia/Seoul");

@@ -6,10 +6,10 @@ use super::Fragment;
 use super::format::Zone;
 use super::run::run_class;
 use super::today::problems;
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::DagView;
-use crate::domain::schedule::Window;
-use crate::web::reader::{Reader, Text, filters, say, words};
+use daemon::Snapshot;
+use daemon::snapshot::DagView;
+use domain::schedule::Window;
+use crate::reader::{Reader, Text, filters, say, words};
 
 /// Runs listed under a DAG.
 const RUNS: usize = 8;
@@ -103,7 +103,7 @@ pub fn page(snapshot: &Snapshot, csrf: &str, reader: &Reader) -> Vec<Fragment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn windows_runs_and_broken_files_are_listed() {

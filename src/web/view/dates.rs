@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 
-use crate::web::reader::Text;
+use crate::reader::Text;
 
 /// Days of the week from Monday on, in Korean.
 const WEEKDAYS: [&str; 7] = ["월", "화", "수", "목", "금", "토", "일"];
@@ -45,7 +45,7 @@ pub(crate) fn short_month(date: Date) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::reader::{Reader, Tongue};
+    use crate::reader::{Reader, Tongue};
 
     #[test]
     fn each_tongue_has_its_order() {

@@ -6,15 +6,15 @@ use super::format::{Zone, count, part};
 use super::reading::{head, in_words};
 use super::topics::{RecordRow, one_line, record};
 use super::{Fragment, Pair};
-use crate::daemon::Snapshot;
-use crate::steps::dead_letter::PREFIX;
-use crate::steps::letters::{Group, Line, groups};
-use crate::steps::replay::Replayed;
-use crate::web::data::kept::Reading;
-use crate::web::data::records::VALUE_BYTES;
-use crate::web::data::stores::{EDIT_BYTES, LetterFacts, Letters};
-use crate::web::data::topics::Topics;
-use crate::web::reader::{Reader, Text, filters, say};
+use daemon::Snapshot;
+use steps::dead_letter::PREFIX;
+use steps::letters::{Group, Line, groups};
+use steps::replay::Replayed;
+use crate::data::kept::Reading;
+use crate::data::records::VALUE_BYTES;
+use crate::data::stores::{EDIT_BYTES, LetterFacts, Letters};
+use crate::data::topics::Topics;
+use crate::reader::{Reader, Text, filters, say};
 
 /// A name in a query, where `+` would be a space.
 fn in_query(text: &str) -> String {

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::daemon::snapshot::RunView;
-use crate::domain::dag::{Program, Step};
-use crate::domain::run::StepRun;
+use daemon::snapshot::RunView;
+use domain::dag::{Program, Step};
+use domain::run::StepRun;
 
 /// The stores in the order data passes them.
 pub const HOPS: [&str; 5] = ["spool", "log", "raw", "index", "objects"];

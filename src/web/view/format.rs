@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::dates;
-use crate::web::reader::{Text, say};
+use crate::reader::{Text, say};
 
 /// The zone a page shows its times in.
 #[derive(Debug, Clone)]

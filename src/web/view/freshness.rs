@@ -2,7 +2,7 @@
 //! are; the forms that are known here are told again as texts of the page, others stay as they were said.
 
 use super::findings::Freshness;
-use crate::web::reader::{Text, say};
+use crate::reader::{Text, say};
 
 /// `6m12s`, `18s`, `1h02m`.
 fn duration(said: &str) -> Option<Text> {
@@ -81,7 +81,7 @@ pub(super) fn summary(fresh: &Freshness) -> Text {
 mod tests {
     use super::super::findings::FreshHop;
     use super::*;
-    use crate::web::reader::{Reader, Tongue};
+    use crate::reader::{Reader, Tongue};
 
     fn korean(text: &Text) -> String {
         Reader { tongue: Tongue::Korean, ..Reader::default() }.read(text)

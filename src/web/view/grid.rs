@@ -9,10 +9,10 @@ use super::dates;
 use super::format::Zone;
 use super::run::run_class;
 use super::timeline::state_class;
-use crate::daemon::history::Brief;
-use crate::domain::dag::Dag;
-use crate::domain::run::{RunState, StepState};
-use crate::web::reader::{Text, filters, say, words};
+use daemon::history::Brief;
+use domain::dag::Dag;
+use domain::run::{RunState, StepState};
+use crate::reader::{Text, filters, say, words};
 
 /// Runs shown.
 pub const RUNS: usize = 30;
@@ -116,7 +116,7 @@ fn column(run: &Brief, before: Option<&Brief>, zone: &Zone) -> Column {
         id: run.id.to_string(),
         day: date.strftime("%-d").to_string(),
         month: if new_month { dates::short_month(date) } else { Text::default() },
-        by_hand: run.cause != crate::domain::run::Cause::Scheduled,
+        by_hand: run.cause != domain::run::Cause::Scheduled,
         title: say!("{}: {}, opened {}", run.id, words::run_state(run.state), zone.full(run.window.open_at)),
         glyph: run_glyph(run.state),
         class: run_class(run.state),
@@ -169,9 +169,9 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
-    use crate::web::reader::Reader;
-    use crate::web::view::Html;
+    use crate::fixture;
+    use crate::reader::Reader;
+    use crate::view::Html;
 
     #[test]
     fn states_have_a_sign_and_a_word_and_steps_that_are_gone_keep_their_row() {

@@ -8,11 +8,11 @@ use super::format::{Zone, count, rate, span};
 use super::freshness::finding;
 use super::timeline::Scale;
 use super::trend::{self, Trend, behind, per_second};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::daemon::trends::Measure;
-use crate::domain::dag::Step;
-use crate::web::reader::{Text, filters, say};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use daemon::trends::Measure;
+use domain::dag::Step;
+use crate::reader::{Text, filters, say};
 
 /// The row of hops.
 #[derive(Debug, Template)]
@@ -249,7 +249,7 @@ fn proven(hop: &mut Hop, name: &str, counts: HopCount) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn each_hop_shows_its_own_light() {

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::findings::{self, built_in};
 use super::format::{Zone, count, part, span};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::units;
-use crate::web::reader::{Text, filters, say};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::units;
+use crate::reader::{Text, filters, say};
 
 /// A symbol without a trade for longer is quiet, unless the run's own check says otherwise.
 const QUIET_SECONDS: i64 = 300;
@@ -129,9 +129,9 @@ fn summary(lights: &[Light], limit: i64) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
-    fn name(text: &str) -> crate::domain::ids::StepName {
+    fn name(text: &str) -> domain::ids::StepName {
         text.parse().expect("a name")
     }
 

@@ -10,11 +10,11 @@ use super::chart::{Drawing, HEIGHT, LOW, WIDTH, draw};
 use super::format::{Zone, count, krw, part, shares, signed, span};
 use super::reading::head;
 use super::{Fragment, Pair};
-use crate::daemon::Snapshot;
-use crate::web::data::kept::Reading;
-use crate::web::data::market::{Anomaly, Chart, Market, SymbolFacts, Window};
-use crate::web::data::records::Format;
-use crate::web::reader::{Reader, Text, ToText, filters, say};
+use daemon::Snapshot;
+use crate::data::kept::Reading;
+use crate::data::market::{Anomaly, Chart, Market, SymbolFacts, Window};
+use crate::data::records::Format;
+use crate::reader::{Reader, Text, ToText, filters, say};
 
 /// A symbol without a trade for longer is quiet.
 const QUIET_SECONDS: i64 = 300;

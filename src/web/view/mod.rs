@@ -1,4 +1,4 @@
-//! What the pages show, as pure functions of a [`Snapshot`](crate::daemon::Snapshot): no files, no clock, no network.
+//! What the pages show, as pure functions of a [`Snapshot`](daemon::Snapshot): no files, no clock, no network.
 //!
 //! What they say is [`Text`]; it is put into the [`Reader`]'s tongue when a fragment is rendered, and only then.
 //!
@@ -36,7 +36,7 @@ use std::fmt;
 
 use askama::Template;
 
-use crate::web::reader::{Reader, Text, ToText};
+use crate::reader::{Reader, Text, ToText};
 
 /// HTML that was made by a template and is not escaped again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

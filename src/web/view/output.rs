@@ -5,10 +5,10 @@ use askama::Template;
 use super::format::{Zone, bytes, count, span};
 use super::timeline::state_class;
 use super::{Fragment, Html};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::ids::{RunId, StepName};
-use crate::web::reader::{Reader, Text, filters, say, words};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::ids::{RunId, StepName};
+use crate::reader::{Reader, Text, filters, say, words};
 
 /// Attempts offered, the newest.
 const ATTEMPTS: u32 = 200;
@@ -187,7 +187,7 @@ pub fn page(
     let searching = !find.is_empty();
     let (first, last) = (lines.first().map_or(0, |l| l.number), lines.last().map_or(0, |l| l.number));
     let from = |line: u64| format!("{base}&line={line}");
-    let page = crate::web::lines::SHOWN;
+    let page = crate::lines::SHOWN;
     let earlier = (!searching && first > 1).then(|| from(first.saturating_sub(page).max(1)));
     let later = (!searching && last < counts.total && !about.live).then(|| from(last + 1));
     let head = head(snapshot, about, counts, find, lines.len());

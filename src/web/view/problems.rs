@@ -1,6 +1,6 @@
 //! DAG files that do not work: each fault with its place, and the snippet it leads to.
 
-use crate::daemon::snapshot::Problem;
+use daemon::snapshot::Problem;
 
 /// A broken file.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::format::Zone;
 use super::{Fragment, Pair};
-use crate::web::data::kept::{Reading, Trouble};
-use crate::web::reader::{Reader, Text, filters, say};
+use crate::data::kept::{Reading, Trouble};
+use crate::reader::{Reader, Text, filters, say};
 
 /// The head.
 #[derive(Debug, Template)]

@@ -7,12 +7,12 @@ use super::format::{Zone, count, span, speed};
 use super::gantt::gantt;
 use super::timeline::state_class;
 use super::{Fragment, Pair};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::advice::advice;
-use crate::domain::dag::{Dag, Step};
-use crate::domain::run::{Cause, RunState, StepRun};
-use crate::web::reader::{Reader, Text, filters, say, words};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::advice::advice;
+use domain::dag::{Dag, Step};
+use domain::run::{Cause, RunState, StepRun};
+use crate::reader::{Reader, Text, filters, say, words};
 
 /// The head of a page about a run.
 #[derive(Debug, Template)]
@@ -278,7 +278,7 @@ pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str, reader: &Reader) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn the_header_names_day_window_clock_and_speed() {
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_bad_end_is_said_once_with_what_to_do() {
-        use crate::domain::run::{Exit, StepState};
+        use domain::run::{Exit, StepState};
         let mut snapshot = fixture::snapshot();
         let mut row = |exit: Exit, reason: &str, killed: bool| {
             let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
@@ -331,7 +331,7 @@ mod tests {
         let view = &mut snapshot.runs[0];
         let name = "collector".parse().expect("a name");
         let run = view.run.steps.get_mut(&name).expect("a step");
-        run.state = crate::domain::run::StepState::Running;
+        run.state = domain::run::StepState::Running;
         run.not_before = Some("2026-11-20T13:12:40+09:00".parse().expect("a time"));
         run.reason = Some("another session uses this app key".into());
         view.statuses.get_mut(&name).expect("a status").degraded =

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::findings;
 use super::format::{Zone, span};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::dag::{AlertKind, Step, StepKind};
-use crate::domain::run::{StepRun, StepState};
-use crate::web::reader::{Text, filters, say, words};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::dag::{AlertKind, Step, StepKind};
+use domain::run::{StepRun, StepState};
+use crate::reader::{Text, filters, say, words};
 
 /// A share of the track's width.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -421,7 +421,7 @@ fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn the_fixture_day_is_drawn_to_scale() {
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_could_not_be_started_is_drawn() {
-        use crate::domain::run::{AttemptRecord, Exit};
+        use domain::run::{AttemptRecord, Exit};
         let (start, end) = (fixture::at("08:50:00"), fixture::at("08:50:01"));
         let mut run = StepRun::new(start);
         (run.state, run.stopped_at) = (StepState::Failed, Some(end));

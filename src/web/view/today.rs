@@ -11,10 +11,10 @@ use super::run::header;
 use super::timeline::timeline;
 use super::verdict::verdict;
 use super::{Fragment, Pair};
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::dag::AlertKind;
-use crate::web::reader::{Reader, Text, filters, say, words};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::dag::AlertKind;
+use crate::reader::{Reader, Text, filters, say, words};
 
 /// Alerts shown on the page.
 const ALERTS: usize = 12;
@@ -224,7 +224,7 @@ pub fn page(snapshot: &Snapshot, reader: &Reader) -> Vec<Fragment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn every_text_is_escaped() {

@@ -5,12 +5,12 @@ use askama::Template;
 use super::format::{Zone, count, part, rate};
 use super::reading::head;
 use super::{Fragment, Pair};
-use crate::daemon::Snapshot;
-use crate::steps::dead_letter::topic_of;
-use crate::web::data::kept::Reading;
-use crate::web::data::records::{Look, Peek, Seen, Shown};
-use crate::web::data::topics::{TopicFacts, Topics};
-use crate::web::reader::{Reader, Text, ToText, filters, say};
+use daemon::Snapshot;
+use steps::dead_letter::topic_of;
+use crate::data::kept::Reading;
+use crate::data::records::{Look, Peek, Seen, Shown};
+use crate::data::topics::{TopicFacts, Topics};
+use crate::reader::{Reader, Text, ToText, filters, say};
 
 /// All topics.
 #[derive(Debug, Template)]
@@ -147,16 +147,16 @@ pub(crate) struct RecordRow {
 /// Words for a format.
 fn format(shown: &Shown) -> Text {
     match shown.format {
-        crate::web::data::records::Format::Json => Text::plain("JSON"),
-        crate::web::data::records::Format::Text => say!("text"),
-        crate::web::data::records::Format::Hex => say!("hex"),
+        crate::data::records::Format::Json => Text::plain("JSON"),
+        crate::data::records::Format::Text => say!("text"),
+        crate::data::records::Format::Hex => say!("hex"),
     }
 }
 
 /// Bytes in one line: hex is said to be so, and what is cut ends in dots.
 pub(crate) fn one_line(shown: &Shown) -> String {
     let dots = if shown.cut { "…" } else { "" };
-    let hex = if shown.format == crate::web::data::records::Format::Hex { "hex " } else { "" };
+    let hex = if shown.format == crate::data::records::Format::Hex { "hex " } else { "" };
     format!("{hex}{}{dots}", shown.text)
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::format::Zone;
 use super::timeline::Scale;
-use crate::web::reader::{Text, say};
+use crate::reader::{Text, say};
 
 /// Height of the chart's box, in its own units; its width is 100.
 const HEIGHT: f64 = 20.0;
@@ -108,7 +108,7 @@ fn usual(samples: &[&(Timestamp, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture::{self, at};
+    use crate::fixture::{self, at};
 
     #[test]
     fn growth_and_distance_are_taken_between_equal_times() {

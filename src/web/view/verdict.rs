@@ -5,10 +5,10 @@ use askama::Template;
 use super::findings::{self, HOPS, built_in, shares};
 use super::format::{Zone, count};
 use super::freshness;
-use crate::daemon::Snapshot;
-use crate::daemon::snapshot::RunView;
-use crate::domain::run::{RunState, StepState};
-use crate::web::reader::{Text, say};
+use daemon::Snapshot;
+use daemon::snapshot::RunView;
+use domain::run::{RunState, StepState};
+use crate::reader::{Text, say};
 
 /// The sentence, with what stands behind it.
 #[derive(Debug, Clone, PartialEq, Template)]
@@ -151,7 +151,7 @@ fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::fixture;
+    use crate::fixture;
 
     #[test]
     fn a_stall_outranks_everything() {

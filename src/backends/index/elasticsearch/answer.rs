@@ -4,9 +4,9 @@ use elasticsearch::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::backends::index::{ItemResult, Op};
-use crate::backends::remote::start_of;
-use crate::backends::{BackendError, ErrorKind};
+use crate::index::{ItemResult, Op};
+use crate::remote::start_of;
+use crate::{BackendError, ErrorKind};
 
 /// A whole answer.
 pub(super) struct Answer {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::backends::index::Template;
+use crate::index::Template;
 
 /// A document's id as a field, since servers do not sort by `_id`: it is written first and taken out again on reading.
 pub(super) const ID_FIELD: &str = "openbell_id";

@@ -33,9 +33,9 @@ use self::answer::Answer;
 use self::mapping::{Dialect, ID_FIELD};
 use super::embedded::mapping as rules;
 use super::{Index, Item, ItemResult, Op, Template};
-use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::endpoint::Endpoint;
+use crate::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Hits of one search: the servers' default limit.
 const PAGE: usize = 10_000;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backends::remote::fake::{Fake, Reply, Seen};
+use crate::remote::fake::{Fake, Reply, Seen};
 
 fn connect(address: &str) -> Result<ElasticIndex> {
     ElasticIndex::connect(&Endpoint::parse(address).expect("an address"))

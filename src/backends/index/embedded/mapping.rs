@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
-use crate::backends::index::Template;
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::index::Template;
+use crate::{BackendError, ErrorKind, Result};
 
 /// Field types that are checked.
 const TYPES: &[&str] =
@@ -16,10 +16,10 @@ const LONGEST_KEYWORD: usize = 32_766;
 const LONGEST_ID: usize = 512;
 
 /// A document's fields.
-pub(in crate::backends::index) type Fields = Map<String, Value>;
+pub(in crate::index) type Fields = Map<String, Value>;
 
 /// Refuses templates with types that are not known here.
-pub(in crate::backends::index) fn check_template(place: &str, template: &Template) -> Result<()> {
+pub(in crate::index) fn check_template(place: &str, template: &Template) -> Result<()> {
     if let Some((field, unknown)) = template.fields.iter().find(|(_, t)| !TYPES.contains(&t.as_str())) {
         let message = format!("template {} gives field {field} the type \"{unknown}\", which is not known", template.name);
         return Err(BackendError::new(ErrorKind::Rejected, place, message).remedy(format!("use one of {}", TYPES.join(", "))));
@@ -32,7 +32,7 @@ pub(in crate::backends::index) fn check_template(place: &str, template: &Templat
 }
 
 /// Why Elasticsearch would refuse an index name or an id.
-pub(in crate::backends::index) fn refuse_names(index: &str, id: &str) -> Option<String> {
+pub(in crate::index) fn refuse_names(index: &str, id: &str) -> Option<String> {
     let bad = |c: char| c.is_uppercase() || c.is_control() || "\\/*?\"<>| ,#:".contains(c);
     if index.is_empty() || index.len() > 255 || index.starts_with(['-', '_', '+', '.']) || index.contains(bad) {
         return Some(format!(
@@ -47,7 +47,7 @@ pub(in crate::backends::index) fn refuse_names(index: &str, id: &str) -> Option<
 }
 
 /// The document, or why it is refused.
-pub(in crate::backends::index) fn check(template: Option<&Template>, id: &str, source: &[u8]) -> Result<Fields, String> {
+pub(in crate::index) fn check(template: Option<&Template>, id: &str, source: &[u8]) -> Result<Fields, String> {
     let document: Value = serde_json::from_slice(source).map_err(|e| format!("document with id '{id}' is not JSON: {e}"))?;
     let Value::Object(document) = document else {
         return Err(format!("document with id '{id}' is not a JSON object"));
@@ -120,12 +120,12 @@ fn instant(text: &str) -> Option<Timestamp> {
 }
 
 /// Names of a template's date fields.
-pub(in crate::backends::index) fn date_fields(template: &Template) -> impl Iterator<Item = &str> {
+pub(in crate::index) fn date_fields(template: &Template) -> impl Iterator<Item = &str> {
     template.fields.iter().filter(|(_, kind)| kind.starts_with("date")).map(|(field, _)| field.as_str())
 }
 
 /// A document's value of a date field (the latest of several).
-pub(in crate::backends::index) fn date(document: &Fields, field: &str) -> Option<(Timestamp, String)> {
+pub(in crate::index) fn date(document: &Fields, field: &str) -> Option<(Timestamp, String)> {
     let of = |value: &Value| value.as_str().and_then(|text| Some((instant(text)?, text.to_owned())));
     match find(document, field)? {
         Value::Array(values) => values.iter().filter_map(of).max_by_key(|(at, _)| *at),

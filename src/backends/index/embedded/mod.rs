@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Index, Item, ItemResult, Op, Template};
-use crate::backends::database::{self, Database};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::database::{self, Database};
+use crate::{BackendError, ErrorKind, Result, blocking};
 
 /// Trees of indices are named with this before the index.
 const INDEX: &str = "index:";

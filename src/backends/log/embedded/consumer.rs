@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::group::{Group, MemberId, Turn};
 use super::partition::PartitionStore;
 use super::{BATCH_BYTES, Inner};
-use crate::backends::log::{Committed, Consumer, Partition, Polled, Record, Stored};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::log::{Committed, Consumer, Partition, Polled, Record, Stored};
+use crate::{BackendError, ErrorKind, Result, blocking};
 
 /// Most records of one poll.
 const BATCH_RECORDS: usize = 1000;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::offsets::CommittedOffsets;
-use crate::backends::log::Partition;
+use crate::log::Partition;
 
 /// A member of a group, never the same twice in a process.
 pub(super) type MemberId = u64;

@@ -34,8 +34,8 @@ use self::group::Group;
 use self::offsets::Offsets;
 use self::topics::TopicData;
 use super::{Committed, Consumer, Log, Partition, Record, Stored, Topic, partition_for};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
-use crate::files;
+use crate::{BackendError, ErrorKind, Result, blocking};
+use files;
 
 /// A member that has not polled for this long (real time) loses its partitions to others that want them.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);

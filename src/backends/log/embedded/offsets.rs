@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::topics::MARK;
-use crate::backends::log::Partition;
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::files;
+use crate::log::Partition;
+use crate::{BackendError, ErrorKind, Result};
+use files;
 
 /// What a group has done: partition → (incarnation of the topic, next offset).
 pub(super) type CommittedOffsets = BTreeMap<Partition, (String, u64)>;

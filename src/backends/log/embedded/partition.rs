@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record;
-use crate::backends::log::{Range, Record};
-use crate::backends::segments::{self, Hints, Options, RealDisk, Take, folder};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Range, Record};
+use crate::segments::{self, Hints, Options, RealDisk, Take, folder};
+use crate::{BackendError, ErrorKind, Result};
 
 /// A file grows to about this many bytes before the next one is begun.
 const SEGMENT_BYTES: u64 = 64 << 20;

@@ -4,8 +4,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::backends::log::Record;
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::Record;
+use crate::{BackendError, ErrorKind, Result};
 
 /// Largest record, all parts together.
 const MAX_RECORD: usize = 15 << 20;

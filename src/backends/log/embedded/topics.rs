@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::partition::PartitionStore;
-use crate::backends::log::{Partition, Topic};
-use crate::backends::{BackendError, ErrorKind, Result};
-use crate::files;
+use crate::log::{Partition, Topic};
+use crate::{BackendError, ErrorKind, Result};
+use files;
 
 /// Folders being made or removed begin with this, which no topic name does.
 pub(super) const MARK: char = '~';

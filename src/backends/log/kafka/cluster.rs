@@ -15,8 +15,8 @@ use super::errors::Heard;
 use super::link::Links;
 use super::names::{Name, Names};
 use super::settings::{MAX_MESSAGE, PATIENCE, Settings};
-use crate::backends::log::{Partition, Range, Topic};
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::log::{Partition, Range, Topic};
+use crate::{BackendError, ErrorKind, Result, blocking};
 
 /// How long a topic's partition count is believed without asking again.
 const BELIEVED: Duration = Duration::from_secs(10);

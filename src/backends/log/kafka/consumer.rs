@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::member::{Command, Poll};
-use crate::backends::log::{Committed, Consumer, Partition, Polled};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Committed, Consumer, Partition, Polled};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Longest wait for an answer of the member's thread; beyond all its own waits for the cluster.
 const CALL: Duration = Duration::from_secs(25);

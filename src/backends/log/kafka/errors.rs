@@ -7,7 +7,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use crate::backends::{BackendError, ErrorKind};
+use crate::{BackendError, ErrorKind};
 
 /// Keeps what the library last said was wrong, which is often the cause behind a call that merely ran out of time.
 #[derive(Default)]

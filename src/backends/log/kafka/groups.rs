@@ -11,8 +11,8 @@ use super::detached::Detached;
 use super::errors::Heard;
 use super::link::{GroupNoted, Noted};
 use super::settings::PATIENCE;
-use crate::backends::Result;
-use crate::backends::log::{Committed, Partition};
+use crate::Result;
+use crate::log::{Committed, Partition};
 
 /// What is written beside a committed offset begins with this; the topic's id follows. An offset of a deleted topic must not
 /// count for its successor of the same name, not even one that a late member commits after the recreation.
@@ -29,7 +29,7 @@ pub(super) fn belongs(note: &str, id: &str) -> bool {
 }
 
 impl Cluster {
-    /// See [`Log::groups`](crate::backends::log::Log::groups).
+    /// See [`Log::groups`](crate::log::Log::groups).
     pub(super) fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {
         let found = match self.links.as_ref().map(super::link::Links::groups) {
             Some(found) => found?,

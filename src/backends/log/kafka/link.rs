@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::settings::{PATIENCE, Settings};
 use super::wire::{self, Api, Malformed, Reader};
-use crate::backends::log::{Committed, Partition};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Committed, Partition};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Waits for a connection, and for an answer; short, since a broken connection costs several of them.
 const WAIT: Duration = Duration::from_secs(4);

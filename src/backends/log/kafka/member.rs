@@ -29,8 +29,8 @@ use super::reader::BATCH_BYTES;
 use super::records;
 use super::settings::HAND_OVER;
 use super::watch::Watch;
-use crate::backends::log::{Committed, Partition, Polled, Stored};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Committed, Partition, Polled, Stored};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Most records of one poll.
 const BATCH_RECORDS: usize = 1000;

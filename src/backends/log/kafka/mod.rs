@@ -51,8 +51,8 @@ use self::reader::Readers;
 use self::settings::Settings;
 use self::watch::Watch;
 use super::{Committed, Consumer, Log, Partition, Record, Stored, Topic};
-use crate::backends::endpoint::Endpoint;
-use crate::backends::{BackendError, ErrorKind, Result, blocking};
+use crate::endpoint::Endpoint;
+use crate::{BackendError, ErrorKind, Result, blocking};
 
 /// See the module.
 pub struct KafkaLog {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::backends::Result;
+use crate::Result;
 
 /// How often a name was taken. Locked while its member is being removed, so that nobody takes it in the middle.
 type Taken = Arc<Mutex<u64>>;

@@ -21,8 +21,8 @@ use super::cluster::Cluster;
 use super::detached::Detached;
 use super::errors::{Heard, kind};
 use super::records;
-use crate::backends::log::{Record, partition_for};
-use crate::backends::{ErrorKind, Result, blocking};
+use crate::log::{Record, partition_for};
+use crate::{ErrorKind, Result, blocking};
 
 /// An append that has not got on for this long has failed.
 pub(super) const STALLED: Duration = Duration::from_secs(12);
@@ -91,7 +91,7 @@ impl Appender {
         Self { cluster, producer: Mutex::default(), stalled }
     }
 
-    /// See [`Log::append`](crate::backends::log::Log::append).
+    /// See [`Log::append`](crate::log::Log::append).
     pub(super) async fn append(self: &Arc<Self>, topic: &str, records: Vec<Record>) -> Result<Vec<(u32, u64)>> {
         records::check(&self.cluster.topic_place(topic), &records)?;
         let (appender, topic) = (Arc::clone(self), topic.to_owned());

@@ -13,8 +13,8 @@ use super::detached::Detached;
 use super::errors::Heard;
 use super::records;
 use super::settings::PATIENCE;
-use crate::backends::log::{Partition, Range, Stored};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Partition, Range, Stored};
+use crate::{BackendError, ErrorKind, Result};
 
 /// A read's records end once their payloads exceed this many bytes.
 pub(super) const BATCH_BYTES: usize = 4 << 20;
@@ -32,7 +32,7 @@ impl Readers {
         Self { cluster, idle: Mutex::default() }
     }
 
-    /// See [`Log::read`](crate::backends::log::Log::read).
+    /// See [`Log::read`](crate::log::Log::read).
     pub(super) fn read(&self, partition: &Partition, offset: u64, max: usize) -> Result<Vec<Stored>> {
         self.cluster.check(partition)?;
         let ranges =

@@ -11,8 +11,8 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 
 use super::settings::MAX_RECORD;
-use crate::backends::log::{Partition, Record, Stored};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::{Partition, Record, Stored};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Decimal nanoseconds since 1970.
 const TIME: &str = "openbell.time";

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-use crate::backends::endpoint::{Endpoint, EndpointError};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Largest record, all parts together: as in the embedded log.
 pub(super) const MAX_RECORD: usize = 15 << 20;

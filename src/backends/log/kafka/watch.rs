@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Between looks.
 const EVERY: Duration = Duration::from_secs(1);

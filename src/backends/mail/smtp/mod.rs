@@ -26,9 +26,9 @@ use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
 use super::{Mail, Message, letter};
-use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::endpoint::Endpoint;
+use crate::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
+use crate::{BackendError, ErrorKind, Result};
 
 /// To sign in, when nothing is sent.
 const ANSWER: Duration = Duration::from_secs(10);

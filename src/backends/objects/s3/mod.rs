@@ -27,9 +27,9 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::{Metadata, Objects, Put, key};
-use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::endpoint::Endpoint;
+use crate::remote::{Limits, authorities, causes, remedy, start_of, unusable, within};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Bytes for which the time for an object is given once more.
 const BODY_PART: usize = 16 << 20;
@@ -128,7 +128,7 @@ impl S3Objects {
                 "write user=ACCESSKEY&password=env:NAME into the address, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         };
-        let of_environment = |name: &str| crate::config::variable(name).filter(|value| !value.is_empty());
+        let of_environment = |name: &str| config::variable(name).filter(|value| !value.is_empty());
         let (key, secret, token) = match &self.endpoint.user {
             Some(key) => {
                 let secret = self.endpoint.password().map_err(|e| unusable(&self.place, &e))?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backends::remote::fake::{Fake, Reply};
+use crate::remote::fake::{Fake, Reply};
 
 fn connect(address: &str) -> Result<S3Objects> {
     S3Objects::connect(&Endpoint::parse(address).expect("an address"))

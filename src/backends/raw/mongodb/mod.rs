@@ -19,9 +19,9 @@ use mongodb::{Client, Collection, Database, IndexModel};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Document, Inserted, Raw};
-use crate::backends::endpoint::Endpoint;
-use crate::backends::remote::{self, Limits, authorities, causes, start_of, unusable, within};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::endpoint::Endpoint;
+use crate::remote::{self, Limits, authorities, causes, start_of, unusable, within};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Where documents go when the address names no database.
 const DATABASE: &str = "openbell";

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::dag::StepKind;
-use crate::domain::dag::container::Container;
-use crate::domain::dag::fixtures::step;
-use crate::domain::schedule::Window;
+use domain::dag::StepKind;
+use domain::dag::container::Container;
+use domain::dag::fixtures::step;
+use domain::schedule::Window;
 
 fn spec(program: Program) -> AttemptSpec {
     let mut step = step("sink-index", StepKind::Service, &[]);

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::*;
-use crate::config::DockerSettings;
-use crate::domain::dag::fixtures::step;
-use crate::domain::dag::{Program, SecretRef};
-use crate::domain::schedule::Window;
-use crate::executor::docker::Surroundings;
-use crate::executor::swarm::secrets::needed;
+use config::DockerSettings;
+use domain::dag::fixtures::step;
+use domain::dag::{Program, SecretRef};
+use domain::schedule::Window;
+use crate::docker::Surroundings;
+use crate::swarm::secrets::needed;
 
 fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
     let mut step = step("sink-index", kind, &[]);

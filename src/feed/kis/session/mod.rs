@@ -25,7 +25,7 @@ use super::approval::Refusal;
 use super::control::{Action, Control, Reply};
 use super::frame::Frame;
 use super::request;
-use crate::domain::retry::{Backoff, mix};
+use domain::retry::{Backoff, mix};
 
 /// What a session wants and how patient it is.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::tests::{Bench, settings, symbol};
 use super::*;
-use crate::feed::kis::request::Type;
+use crate::kis::request::Type;
 
 /// What the outside world can do to the machine.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Output, Settings, after};
-use crate::feed::kis::control::Action;
-use crate::feed::kis::request::Type;
+use crate::kis::control::Action;
+use crate::kis::request::Type;
 
 /// A request to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

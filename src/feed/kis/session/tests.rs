@@ -3,8 +3,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::feed::kis::request::Type;
-use crate::feed::kis::{Message, encode, parse};
+use crate::kis::request::Type;
+use crate::kis::{Message, encode, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,7 +1,7 @@
 //! Topics that are deleted and made anew under a collector.
 
 use super::{Bench, Fault, Running, frame};
-use crate::steps::envelope::REFILL;
+use crate::envelope::REFILL;
 
 /// The sequence and mark of each record of a topic, checked to hold each trade once.
 fn refilled(bench: &Bench, trades: usize) -> usize {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backends::{BackendError, ErrorKind, Result};
+use backends::{BackendError, ErrorKind, Result};
 
 const VERSION: u32 = 1;
 
@@ -69,7 +69,7 @@ impl Noted {
         let path = path(dir);
         let place = || format!("file {}", path.display());
         let text = serde_json::to_vec(self).map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
-        crate::files::replace_in_new_folder(&path, &text).map_err(|e| BackendError::io(place(), &e))
+        files::replace_in_new_folder(&path, &text).map_err(|e| BackendError::io(place(), &e))
     }
 }
 

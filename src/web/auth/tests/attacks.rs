@@ -1,7 +1,7 @@
 //! People who are not who they say.
 
 use super::*;
-use crate::web::auth::store;
+use crate::auth::store;
 
 #[tokio::test]
 async fn a_login_leads_to_this_site_only() {
@@ -185,7 +185,7 @@ async fn other_machines_are_served_only_when_everybody_has_to_log_in() {
         // With users it serves until it is stopped, which it is at once.
         stop.cancel();
         let ended =
-            crate::web::serve_with(listener, house.daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop, options)
+            crate::serve_with(listener, house.daemon.handle.clone(), steps::sink::fakes::empty(), stop, options)
                 .await;
         house.down().await;
         ended
@@ -211,7 +211,7 @@ async fn a_site_that_needs_users_does_not_start_without() {
         };
         let options = Options { auth: Some(settings), ..Options::default() };
         let daemon = Daemon::showing(fixture::snapshot());
-        Site::new(daemon.handle, crate::steps::sink::fakes::empty(), CancellationToken::new(), options)
+        Site::new(daemon.handle, steps::sink::fakes::empty(), CancellationToken::new(), options)
             .map(drop)
             .map_err(|error| error.to_string())
     };

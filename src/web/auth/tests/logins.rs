@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::web::auth::password::NOBODY;
+use crate::auth::password::NOBODY;
 
 #[tokio::test]
 async fn without_a_login_nothing_is_shown_and_nothing_done() {
@@ -40,7 +40,7 @@ async fn without_a_login_nothing_is_shown_and_nothing_done() {
 async fn every_route_of_the_api_is_closed_to_strangers_and_acts_for_operators_only() {
     let mut house = House::up().await;
     let viewer = house.token("look", Role::Viewer, None);
-    for route in crate::web::routes::api_routes() {
+    for route in crate::routes::api_routes() {
         let path = route.path.replace("{name}", "x").replace("{id}", "a@1").replace("{step}", "s");
         let method: Method = route.method.to_uppercase().parse().expect("a method");
         let ask = || house.request(method.clone(), &format!("/api/v1{path}")).header("x-openbell", "1");

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Role, Token};
 use super::{Settings, api_token, edit, hash_password, token_digest};
-use crate::clock::Clock;
-use crate::daemon::handle::Note;
-use crate::web::fixture::{self, Daemon};
-use crate::web::server::{Options, Shared, Site};
-use crate::web::{connections, routes};
+use clock::Clock;
+use daemon::handle::Note;
+use crate::fixture::{self, Daemon};
+use crate::server::{Options, Shared, Site};
+use crate::{connections, routes};
 
 /// Longest a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,7 +82,7 @@ impl House {
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let options = Options { auth: Some(settings), ..options };
-        let site = Site::new(daemon.handle.clone(), crate::steps::sink::fakes::empty(), stop.clone(), options).expect("a site");
+        let site = Site::new(daemon.handle.clone(), steps::sink::fakes::empty(), stop.clone(), options).expect("a site");
         let server = tokio::spawn(connections::serve(listener, routes::router(site.clone()), stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
         Self { daemon, notes, site, base, client, clock, users: path, stop, server, _folder: folder }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::web::auth::last_used;
+use crate::auth::last_used;
 
 #[tokio::test]
 async fn a_token_reads_or_acts_by_its_role_until_it_is_revoked() {

@@ -7,12 +7,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Client, Membership, Position, partitions_of};
-use crate::backends::log::kafka::errors;
-use crate::backends::log::kafka::groups::{belongs, note, noted};
-use crate::backends::log::kafka::reader;
-use crate::backends::log::kafka::settings::PATIENCE;
-use crate::backends::log::{Committed, Partition, Polled};
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::kafka::errors;
+use crate::log::kafka::groups::{belongs, note, noted};
+use crate::log::kafka::reader;
+use crate::log::kafka::settings::PATIENCE;
+use crate::log::{Committed, Partition, Polled};
+use crate::{BackendError, ErrorKind, Result};
 
 /// Between tries of a commit that a hand-over among others holds up.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ impl Membership {
         let found = client.committed_offsets(list.clone(), PATIENCE).map_err(|e| self.heard.explain(&self.place, &e))?;
         let committed = noted(&found);
         let ranges = self.cluster.ranges(&partitions)?;
-        let start = |(partition, range): (Partition, crate::backends::log::Range)| {
+        let start = |(partition, range): (Partition, crate::log::Range)| {
             let id = ids.get(&partition.topic).cloned().unwrap_or_default();
             let valid = committed.iter().find(|(c, note)| c.partition == partition && belongs(note, &id));
             let next = valid.map_or(range.start, |(c, _)| c.next);

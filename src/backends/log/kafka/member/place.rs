@@ -7,9 +7,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::{Client, Membership};
-use crate::backends::log::kafka::names::Name;
-use crate::backends::log::kafka::settings::POLL_INTERVAL;
-use crate::backends::{BackendError, ErrorKind, Result};
+use crate::log::kafka::names::Name;
+use crate::log::kafka::settings::POLL_INTERVAL;
+use crate::{BackendError, ErrorKind, Result};
 
 const TAKEN: &str = "another member joined under this one's name and has its place";
 

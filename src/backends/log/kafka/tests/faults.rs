@@ -6,7 +6,7 @@ use rdkafka::types::{RDKafkaApiKey as ApiKey, RDKafkaRespErr as Fault};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::backends::ErrorKind;
+use crate::ErrorKind;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
@@ -150,7 +150,7 @@ async fn a_silent_or_closed_port_is_told_in_time() {
     for port in ports {
         let log = at(&format!("kafka://127.0.0.1:{port}"));
         let limit = Duration::from_secs(16);
-        let kind = |e: crate::backends::BackendError| {
+        let kind = |e: crate::BackendError| {
             assert!(!e.remedy.is_empty(), "{e}");
             e.kind
         };

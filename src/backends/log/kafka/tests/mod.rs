@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::KafkaLog;
-use crate::backends::Result;
-use crate::backends::endpoint::Endpoint;
-use crate::backends::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored};
+use crate::Result;
+use crate::endpoint::Endpoint;
+use crate::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored};
 
 const LONG: Duration = Duration::from_secs(30);
 

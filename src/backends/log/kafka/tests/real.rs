@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 
 use super::*;
-use crate::backends::ErrorKind;
+use crate::ErrorKind;
 
 /// A log on the real cluster and a prefix for names there.
 fn real() -> Option<(Arc<KafkaLog>, String)> {
