@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use daemon::Refused;
     use daemon::handle::Command;
-    use web::fixture;
+    use daemon::testing;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -209,12 +209,12 @@ mod tests {
     async fn runs_are_asked_for_until_none_is_due_and_waited_for() {
         use SessionState::{Created, Due, Ended};
         // The fixture's run of the 20th has ended.
-        let mut daemon = fixture::Daemon::showing(fixture::ended());
+        let mut daemon = testing::Daemon::showing(testing::ended());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
         let server =
-            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::sink::fakes::empty(), stop.clone()));
+            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone()));
         let arguments = line(&url, &[]);
         let work = tokio::spawn(async move { main(&arguments).await });
         let old = session("2026-11-18", Ended);

@@ -379,7 +379,7 @@ mod tests {
         assert!(text.contains("offset 0  2026-11-20 09:30:00 KST"), "{text}");
         assert!(!text.contains('\u{1b}'), "an escape sequence must not reach the terminal: {text:?}");
         // Through the API of a daemon over the same stores it is told in the same words.
-        let daemon = web::fixture::Daemon::showing(web::fixture::snapshot());
+        let daemon = daemon::testing::Daemon::showing(daemon::testing::snapshot());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();

@@ -252,7 +252,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use steps::fixtures;
+    use steps::testing::fixtures;
 
     #[derive(Debug, Parser)]
     struct Line {

@@ -337,7 +337,7 @@ fn reason(state: &Value, zone: &Zone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use web::fixture;
+    use daemon::testing;
     use std::time::Duration;
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_run_is_shown_with_its_steps() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let text = shown(&json!(snapshot.runs[0]), &Zone::new("Asia/Seoul"));
         assert!(
             text.starts_with("kis-trading-day@2026-11-20  running  2026-11-20 08:50:00 KST to 2026-11-20 16:00:00 KST\n"),
@@ -377,7 +377,7 @@ mod tests {
             said("flood", "exit code 3", &flood, Some("see the end of its output"), &zone),
             "flood: exit code 3\n    printed more than 64 MiB\n    to do: see the end of its output\n"
         );
-        let mut view = json!(fixture::snapshot().runs[0]);
+        let mut view = json!(testing::snapshot().runs[0]);
         let why = "could not be started: image \"registry.example.com/openbell:1\" is not on the engine; build or load it there";
         view["run"]["steps"]["collector"]["reason"] = why.into();
         view["run"]["steps"]["collector"]["history"][0]["exit"] =
@@ -400,12 +400,12 @@ mod tests {
 
     #[tokio::test]
     async fn commands_reach_a_daemon_and_its_refusals_come_back() {
-        let mut daemon = fixture::Daemon::showing(fixture::snapshot());
+        let mut daemon = testing::Daemon::showing(testing::snapshot());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
         let server =
-            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::sink::fakes::empty(), stop.clone()));
+            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone()));
         let at = || Where::at(&url, false);
 
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;

@@ -188,17 +188,17 @@ pub struct Handle {
 
 impl Handle {
     /// Ties the ends together; the daemon does this once.
-    pub(crate) fn new(commands: mpsc::Sender<Request>, snapshot: watch::Receiver<Arc<Snapshot>>, runs_dir: PathBuf) -> Self {
+    pub fn new(commands: mpsc::Sender<Request>, snapshot: watch::Receiver<Arc<Snapshot>>, runs_dir: PathBuf) -> Self {
         Self { commands, snapshot, runs_dir, store: None, notes: None }
     }
 
     /// Lets it note what people do beside commands.
-    pub(crate) fn with_notes(self, notes: mpsc::Sender<Note>) -> Self {
+    pub fn with_notes(self, notes: mpsc::Sender<Note>) -> Self {
         Self { notes: Some(notes), ..self }
     }
 
     /// Lets it read ended runs that snapshots do not hold.
-    pub(crate) fn with_store(self, store: &Arc<dyn Store>) -> Self {
+    pub fn with_store(self, store: &Arc<dyn Store>) -> Self {
         Self { store: Some(Arc::downgrade(store)), ..self }
     }
 

@@ -35,6 +35,7 @@ pub mod reload;
 mod requests;
 pub mod snapshot;
 pub mod start;
+pub mod testing;
 pub mod trends;
 pub mod truth;
 pub mod views;

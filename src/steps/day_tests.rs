@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::fixtures::{at, context, fast_clock, record, spool, trade};
+use crate::testing::fixtures::{at, context, fast_clock, record, spool, trade};
 use super::{StepError, run};
 use backends::raw::Document;
 use backends::{Backends, address, socket};

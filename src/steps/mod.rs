@@ -13,13 +13,12 @@ pub mod reconcile;
 pub mod replay;
 pub mod sink;
 pub mod spool_tail;
+pub mod testing;
 pub mod topics;
 pub mod vwap;
 
 #[cfg(test)]
 mod day_tests;
-#[cfg(test)]
-pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -220,7 +219,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::sink::fakes::Stores;
+    use crate::testing::fakes::Stores;
+    use crate::testing::fixtures;
 
     #[test]
     fn attempts_share_a_name_and_runs_do_not() {

@@ -213,9 +213,9 @@ mod tests {
 
     use super::*;
     use crate::dead_letter::{Refuser, letter};
-    use crate::fixtures::{at, poison, record, trade, wire};
+    use crate::testing::fixtures::{at, poison, record, trade, wire};
     use crate::letters::{Ledger, groups};
-    use crate::sink::fakes::Stores;
+    use crate::testing::fakes::Stores;
 
     /// A rejected document, a poisoned record, and a frame of two trades that the collector could not read at the time.
     async fn filled() -> (Arc<Stores>, Backends) {

@@ -3,13 +3,13 @@
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use super::fixture::{self, Daemon};
+use daemon::testing::{self, Daemon};
 use super::tests::Site;
 use daemon::Refused;
 use daemon::handle::{Answer, Request};
 use steps::dead_letter::{Refuser, Stage, letter};
-use steps::fixtures::{record, trade};
-use steps::sink::fakes::{Stores, empty};
+use steps::testing::fixtures::{record, trade};
+use steps::testing::fakes::{Stores, empty};
 
 const RUN: &str = "kis-trading-day@2026-11-20";
 
@@ -27,7 +27,7 @@ async fn problem(request: RequestBuilder) -> (u16, String, Value) {
 
 #[tokio::test]
 async fn every_refusal_is_a_problem() {
-    let mut site = Site::up(fixture::snapshot()).await;
+    let mut site = Site::up(testing::snapshot()).await;
     let url = |path: &str| format!("{}/api/v1{path}", site.base);
     let get = |path: &str| site.client.get(url(path));
     let post = |path: &str| site.client.post(url(path)).header("x-openbell", "1");
@@ -94,7 +94,7 @@ async fn command(site: &mut Site, request: RequestBuilder, answer: Result<Answer
 
 #[tokio::test]
 async fn a_key_reaches_the_daemon_and_its_word_reaches_the_program() {
-    let mut site = Site::up(fixture::snapshot()).await;
+    let mut site = Site::up(testing::snapshot()).await;
     let client = site.client.clone();
     let url = format!("{}/api/v1/runs", site.base);
     let trigger = |key: &str, body: Value| client.post(&url).header("idempotency-key", key).json(&body);
@@ -130,11 +130,11 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
         let refusal = steps::dead_letter::Refusal::new(Stage::TaskPut, "rejected", "a reason");
         backends
             .log
-            .append("kis.trades.dlq", vec![letter(&refuser, stored, &refusal, fixture::at("13:00:00"))])
+            .append("kis.trades.dlq", vec![letter(&refuser, stored, &refusal, testing::at("13:00:00"))])
             .await
             .expect("appended");
     }
-    let (daemon, store) = Daemon::keeping(fixture::snapshot());
+    let (daemon, store) = Daemon::keeping(testing::snapshot());
     let site = Site::of(daemon, backends).await;
     let replay = |key: &str, body: Value| {
         site.client.post(format!("{}/api/v1/dead-letters/replay", site.base)).header("idempotency-key", key).json(&body)
@@ -169,7 +169,7 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
 
 #[tokio::test]
 async fn output_is_read_line_by_line_in_parts() {
-    let site = Site::of(Daemon::showing(fixture::snapshot()), empty()).await;
+    let site = Site::of(Daemon::showing(testing::snapshot()), empty()).await;
     let folder = site.daemon.runs.path().join(RUN).join("collector/2");
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("output.log"), "one\n\u{1b}[31mtwo\u{1b}[0m\nthree\nfour").expect("written");
@@ -192,7 +192,7 @@ async fn output_is_read_line_by_line_in_parts() {
 
 #[tokio::test]
 async fn the_limit_of_every_list_is_checked() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let document: Value = serde_json::from_str(super::api::OPENAPI).expect("JSON");
     let mut lists = 0;
     for (path, methods) in document["paths"].as_object().expect("paths") {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::fixture;
+use daemon::testing;
 use super::tests::{Site, read_until};
 use daemon::Snapshot;
 use daemon::handle::Command;
@@ -20,7 +20,7 @@ const RUN: &str = "kis-trading-day@2026-11-20";
 
 fn audited(who: &str, detail: &str, minute: usize) -> Audit {
     Audit {
-        at: fixture::at(&format!("13:{minute:02}:00")),
+        at: testing::at(&format!("13:{minute:02}:00")),
         who: who.into(),
         what: "cancel".into(),
         subject: RUN.into(),
@@ -30,19 +30,19 @@ fn audited(who: &str, detail: &str, minute: usize) -> Audit {
 
 /// A day with something on every page.
 fn full() -> Snapshot {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = testing::snapshot();
     snapshot.audit =
         Arc::new(vec![audited("ann", "done", 9), audited("bob", "refused: it has ended", 8), audited("ann", "done", 7)]);
     snapshot.outbox.push(QueuedMail {
         key: "k".into(),
-        created_at: fixture::at("13:10:00"),
+        created_at: testing::at("13:10:00"),
         tries: 3,
-        next_at: fixture::at("13:12:00"),
+        next_at: testing::at("13:12:00"),
         last_error: Some("connection refused".into()),
         to: vec!["oncall@example.com".into()],
         subject: "[openbell] stalled".into(),
     });
-    let mut older = fixture::ended().runs[0].run.clone();
+    let mut older = testing::ended().runs[0].run.clone();
     (older.id, older.session_date) =
         ("kis-trading-day@2026-11-19".parse().expect("an id"), "2026-11-19".parse().expect("a date"));
     older.created_at = "2026-11-19T08:50:00+09:00".parse().expect("a time");
@@ -159,7 +159,7 @@ async fn a_run_is_started_with_what_the_form_says() {
     assert_eq!(status, StatusCode::SEE_OTHER);
     let Command::Trigger { params, until, date, .. } = command else { panic!("{command:?}") };
     assert_eq!(params, [("a", "1"), ("b", "x=y"), ("venue", "nxt")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-    assert_eq!((until, date), (Some(fixture::at("15:30:00")), Some(jiff::civil::date(2026, 11, 19))));
+    assert_eq!((until, date), (Some(testing::at("15:30:00")), Some(jiff::civil::date(2026, 11, 19))));
     let body = format!("csrf={token}&until=soon");
     let request = site.client.post(format!("{}/dags/kis-trading-day/trigger", site.base));
     let reply = request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.expect("an answer");
@@ -275,7 +275,7 @@ async fn output_is_searched_paged_kept_and_followed() {
         event.contains("event: append") && event.contains(&format!("id: {}-3002", lines.len() + 11)) && !event.contains("half"),
         "{event}"
     );
-    site.daemon.snapshots.send_replace(fixture::ended().into());
+    site.daemon.snapshots.send_replace(testing::ended().into());
     let rest = read_until(&mut followed, "event: over").await;
     assert!(rest.contains("L3002") && rest.contains("half"), "{rest}");
     // Whoever comes back says where it stood, and hears the rest only.
@@ -354,7 +354,7 @@ fn years() -> Snapshot {
             run.finished_at = Some(run.created_at);
             let mut done = StepRun::new(run.created_at);
             (done.state, done.attempt, done.started_at) = (StepState::Succeeded, 1, Some(run.created_at));
-            done.history = fixture::ended().runs[0].run.steps[&"topics".parse().expect("a name")].history.clone();
+            done.history = testing::ended().runs[0].run.steps[&"topics".parse().expect("a name")].history.clone();
             run.steps = plan.steps().iter().map(|s| (s.name.clone(), done.clone())).collect();
             run
         })

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::fixture::{self, at};
+use daemon::testing::{self, at};
 use super::tests::Site;
 use backends::index::{Item, ItemResult, Op};
 use backends::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored, Topic};
@@ -15,7 +15,7 @@ use backends::raw::Document;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use config::Config;
 use steps::dead_letter::{PREFIX, Refusal, Refuser, Stage, letter};
-use steps::fixtures::{record, trade};
+use steps::testing::fixtures::{record, trade};
 use steps::replay::EDITED;
 
 /// What must never reach a browser as markup.
@@ -122,7 +122,7 @@ pub(super) async fn market(folder: &std::path::Path) -> Backends {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_show_offsets_groups_and_records() {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::over(fixture::snapshot(), filled(folder.path()).await).await;
+    let site = Site::over(testing::snapshot(), filled(folder.path()).await).await;
     let (_, page) = site.get("/topics").await;
     for text in ["kis.trades.dlq", "kis-trading-day.sink-index", "2026-11-20 13:00:00 KST", "read at 2026-11-20 13:11:02 KST"] {
         assert!(page.contains(text), "{text} is missing in {page}");
@@ -161,7 +161,7 @@ async fn topics_show_offsets_groups_and_records() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_are_shown_by_cause_and_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::over(fixture::snapshot(), filled(folder.path()).await).await;
+    let site = Site::over(testing::snapshot(), filled(folder.path()).await).await;
     let (_, page) = site.get("/dead-letters").await;
     assert!(page.contains("2 dead letters, 2 not sent again") && page.contains("record stored"), "{page}");
     safe("/dead-letters", &page);
@@ -200,7 +200,7 @@ async fn a_replay_wants_token_and_confirmation_and_says_what_it_did() {
     let folder = tempfile::tempdir().expect("a folder");
     let backends = filled(folder.path()).await;
     let log = Arc::clone(&backends.log);
-    let site = Site::over(fixture::snapshot(), backends).await;
+    let site = Site::over(testing::snapshot(), backends).await;
     let token = site.csrf().await;
     let one = [("topic", "kis.trades"), ("which", "one"), ("partition", "0"), ("offset", "0"), ("sure", "yes")];
     assert_eq!(form(&site, &one).await.0, StatusCode::FORBIDDEN, "no token");
@@ -246,7 +246,7 @@ async fn a_replay_wants_token_and_confirmation_and_says_what_it_did() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_market_shows_symbols_a_day_and_anomalies() {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::over(fixture::snapshot(), market(folder.path()).await).await;
+    let site = Site::over(testing::snapshot(), market(folder.path()).await).await;
     let (_, page) = site.get("/market").await;
     for text in ["71,300", "+300", "+0.42 %", "71,150.50", "71,200", "1,200", "13:10:50", "12 s ago", "times in KST"] {
         assert!(page.contains(text), "{text} is missing in {page}");
@@ -280,7 +280,7 @@ async fn the_market_shows_symbols_a_day_and_anomalies() {
 
 #[tokio::test]
 async fn empty_stores_say_what_to_do() {
-    let site = Site::over(fixture::snapshot(), steps::sink::fakes::empty()).await;
+    let site = Site::over(testing::snapshot(), steps::testing::fakes::empty()).await;
     for (path, text) in [
         ("/topics", "There are no topics yet"),
         ("/dead-letters", "No topic has a place for dead letters"),
@@ -329,8 +329,8 @@ impl Log for Gone {
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_named_on_the_page() {
-    let backends = Backends { log: Arc::new(Gone), ..steps::sink::fakes::empty() };
-    let site = Site::over(fixture::snapshot(), backends).await;
+    let backends = Backends { log: Arc::new(Gone), ..steps::testing::fakes::empty() };
+    let site = Site::over(testing::snapshot(), backends).await;
     for path in ["/topics", "/topics/kis.trades", "/dead-letters", "/dead-letters/kis.trades", "/dead-letters/kis.trades/0/1"] {
         let (status, page) = site.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}");

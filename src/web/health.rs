@@ -217,11 +217,11 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn figures_are_in_the_text_and_labels_are_escaped() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         snapshot.gauges.unreachable.insert("a\"b\\c\nd".into(), "no".into());
         let text = text(&snapshot);
         for line in [
@@ -245,7 +245,7 @@ mod tests {
     }
     #[test]
     fn hops_waiting_mails_and_memory_are_in_the_text() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let labels = "{run=\"kis-trading-day@2026-11-20\",step=\"freshness\",hop=\"raw\"}";
         let result = serde_json::json!({ "hops": [
             { "hop": "raw", "newest": "2026-11-20T04:04:48Z", "stale": true },
@@ -262,7 +262,7 @@ mod tests {
             to: vec!["oncall@example.com".into()],
             subject: "stalled".into(),
         };
-        snapshot.outbox.extend([mail(fixture::at("13:12:00")), mail(fixture::at("13:10:00"))]);
+        snapshot.outbox.extend([mail(testing::at("13:12:00")), mail(testing::at("13:10:00"))]);
         snapshot.gauges.unreachable.insert("log".into(), "connection refused".into());
         let told = text(&snapshot);
         let has = |line: &str| told.lines().any(|l| l == line);
@@ -271,7 +271,7 @@ mod tests {
             format!("openbell_hop_stale{} 0", labels.replace("raw", "index")),
             format!("openbell_hop_newest_timestamp_seconds{labels} 1795147488"),
             "openbell_outbox_mails 2".to_owned(),
-            format!("openbell_outbox_oldest_timestamp_seconds {}", seconds(fixture::at("13:10:00"))),
+            format!("openbell_outbox_oldest_timestamp_seconds {}", seconds(testing::at("13:10:00"))),
             "openbell_store_up{store=\"log\"} 0".to_owned(),
         ] {
             assert!(has(&line), "{line} is missing in\n{told}");
@@ -284,7 +284,7 @@ mod tests {
         assert!(told.contains("\nprocess_resident_memory_bytes "), "{told}");
         assert_eq!(resident("VmPeak:\t  9 kB\nVmRSS:\t  2048 kB\nThreads:\t1\n"), Some(2048 * 1024));
         assert_eq!(resident("VmPeak:\t  9 kB\n"), None);
-        let quiet = text(&fixture::snapshot());
+        let quiet = text(&testing::snapshot());
         assert!(!quiet.contains("openbell_outbox_oldest_timestamp_seconds"), "{quiet}");
     }
 }

@@ -57,8 +57,6 @@ mod control_tests;
 #[cfg(test)]
 mod data_tests;
 #[cfg(test)]
-pub(crate) mod fixture;
-#[cfg(test)]
 mod reader_tests;
 #[cfg(test)]
 mod security_tests;

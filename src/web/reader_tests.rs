@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, COOKIE, LOCATION, SET_C
 use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::data_tests::{filled, market};
-use super::fixture;
+use daemon::testing;
 use super::server::Options;
 use super::tests::Site;
 
@@ -31,12 +31,12 @@ async fn pages(language: &str, base: &str) -> Vec<(String, String)> {
     let (log, figures) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let options = || Options { base: base.parse().expect("a base path"), ..Options::default() };
     let mut found = Vec::new();
-    let mut idle = fixture::snapshot();
+    let mut idle = testing::snapshot();
     (idle.runs, idle.problems, idle.alerts, idle.audit) = (Vec::new(), Vec::new(), Vec::new(), std::sync::Arc::default());
     for (snapshot, stores, paths) in [
-        (fixture::snapshot(), filled(log.path()).await, PAGES.iter().chain(&OF_LOG).collect::<Vec<_>>()),
-        (fixture::ended(), market(figures.path()).await, PAGES.iter().chain(&OF_MARKET).collect()),
-        (idle, steps::sink::fakes::empty(), PAGES.iter().chain(&EMPTY).collect()),
+        (testing::snapshot(), filled(log.path()).await, PAGES.iter().chain(&OF_LOG).collect::<Vec<_>>()),
+        (testing::ended(), market(figures.path()).await, PAGES.iter().chain(&OF_MARKET).collect()),
+        (idle, steps::testing::fakes::empty(), PAGES.iter().chain(&EMPTY).collect()),
     ] {
         let site = Site::with(snapshot, stores, options()).await;
         for path in paths {
@@ -51,7 +51,7 @@ async fn pages(language: &str, base: &str) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_is_answered_in_their_language() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let read = |request: RequestBuilder| async {
         let answer = request.send().await.expect("an answer");
         let (language, vary) = (header(&answer, &CONTENT_LANGUAGE).to_owned(), header(&answer, &VARY).to_owned());
@@ -79,7 +79,7 @@ async fn a_reader_is_answered_in_their_language() {
 
 #[tokio::test]
 async fn a_language_is_chosen_by_a_link_and_leads_nowhere_else() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     for (query, to) in [
         ("to=ko&back=%2Fdags%3Fx%3D1", "/dags?x=1"),
         ("to=en", "/"),
@@ -172,7 +172,7 @@ async fn every_address_of_every_page_is_below_the_base_path() {
 async fn below_a_base_path_every_link_leads_somewhere_and_nothing_is_outside() {
     let folder = tempfile::tempdir().expect("a folder");
     let options = Options { base: "/ob".parse().expect("a path"), ..Options::default() };
-    let mut site = Site::with(fixture::snapshot(), filled(folder.path()).await, options).await;
+    let mut site = Site::with(testing::snapshot(), filled(folder.path()).await, options).await;
     let (mut known, mut left) = (BTreeSet::from(["/ob".to_owned()]), vec!["/ob".to_owned()]);
     while let Some(path) = left.pop() {
         let answer = asked(&site, &path).send().await.expect("an answer");

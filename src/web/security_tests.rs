@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::fixture;
+use daemon::testing;
 use super::tests::Site;
 use backends::index::{Index, Item, ItemResult, Template};
 use backends::log::{Committed, Partition, Polled, Record};
 use backends::{BackendError, Backends, ErrorKind, Result};
 use steps::dead_letter::PREFIX;
-use steps::sink::fakes::{Stores, empty};
+use steps::testing::fakes::{Stores, empty};
 use crate::view::format::part;
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";
@@ -35,7 +35,7 @@ async fn raw(site: &Site, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn no_path_leads_out_of_where_it_belongs() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let runs = site.daemon.runs.path();
     let run = "kis-trading-day@2026-11-20";
     for folder in [format!("{run}/collector/1"), "secret/s/1".to_owned(), format!("{run}/secret/1")] {
@@ -114,7 +114,7 @@ async fn no_path_leads_out_of_where_it_belongs() {
 
 #[tokio::test]
 async fn the_name_of_a_download_is_only_made_of_names() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     // The longest and oddest names there can be.
     let (dag, step) = ("a".repeat(63), format!("0{}", "-_.".repeat(20)));
     let run = format!("{dag}@2026-11-20+manual.1");
@@ -179,7 +179,7 @@ async fn hostile() -> Backends {
             header("exception.message"),
             header("topic"),
         ],
-        timestamp: fixture::at("13:00:00"),
+        timestamp: testing::at("13:00:00"),
     };
     for topic in [HOSTILE, dead.as_str()] {
         log.create_topic(topic, 1).await.expect("created");
@@ -199,7 +199,7 @@ fn safe(path: &str, html: &str) {
 
 #[tokio::test]
 async fn no_text_of_a_store_becomes_markup() {
-    let site = Site::over(fixture::snapshot(), hostile().await).await;
+    let site = Site::over(testing::snapshot(), hostile().await).await;
     let name = part(HOSTILE);
     for path in [
         "/topics".to_owned(),
@@ -252,7 +252,7 @@ async fn no_text_of_a_store_becomes_markup() {
 
 #[tokio::test]
 async fn answers_for_programs_are_never_read_as_pages() {
-    let site = Site::over(fixture::snapshot(), hostile().await).await;
+    let site = Site::over(testing::snapshot(), hostile().await).await;
     let name = part(HOSTILE);
     for path in [
         format!("/api/v1/topics/{name}"),
@@ -274,7 +274,7 @@ async fn answers_for_programs_are_never_read_as_pages() {
 
 #[tokio::test]
 async fn a_body_of_many_shapes_does_no_harm() {
-    let mut site = Site::over(fixture::snapshot(), empty()).await;
+    let mut site = Site::over(testing::snapshot(), empty()).await;
     let deep = "[".repeat(60_000);
     for body in [
         deep.as_str(),

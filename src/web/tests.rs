@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use domain::run::{Exit, StepState};
 
 use super::connections;
-use super::fixture::{self, Daemon};
+use daemon::testing::{self, Daemon};
 use super::routes::{api_routes, router};
 use super::server::{Shared, Site as Served};
 use daemon::Refused;
 use daemon::handle::{Answer, Command};
-use steps::sink::fakes::empty;
+use steps::testing::fakes::empty;
 
 /// Longest a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -123,7 +123,7 @@ impl Site {
 
 #[tokio::test]
 async fn every_page_is_there_with_its_security_headers() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     for (path, text) in [
         ("/", "Ingestion is stalled"),
         ("/dags", "kis-full-session"),
@@ -149,7 +149,7 @@ async fn every_page_is_there_with_its_security_headers() {
 
 #[tokio::test]
 async fn unknown_paths_runs_and_methods_are_named() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     for (path, status, text) in [
         ("/nowhere", 404, "nothing at /nowhere"),
         ("/assets/../secret", 404, "nothing at"),
@@ -177,7 +177,7 @@ async fn unknown_paths_runs_and_methods_are_named() {
 
 #[tokio::test]
 async fn forms_need_the_token_and_become_commands() {
-    let mut site = Site::up(fixture::snapshot()).await;
+    let mut site = Site::up(testing::snapshot()).await;
     let run = "/runs/kis-trading-day@2026-11-20";
     for body in ["", "csrf=", "csrf=0000", "step=collector"] {
         let request =
@@ -220,7 +220,7 @@ async fn forms_need_the_token_and_become_commands() {
 
 #[tokio::test]
 async fn the_api_reads_and_commands() {
-    let mut site = Site::up(fixture::snapshot()).await;
+    let mut site = Site::up(testing::snapshot()).await;
     assert_eq!(site.json("/api/v1/snapshot").await["speed"], 120.0);
     assert_eq!(site.json("/api/v1/dags").await["dags"][1]["name"], "kis-trading-day");
     assert_eq!(site.json("/api/v1/runs").await["runs"][0]["state"], "running");
@@ -266,7 +266,7 @@ async fn the_api_reads_and_commands() {
 
 #[tokio::test]
 async fn a_name_somebody_pointed_here_is_not_answered() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let reply =
         site.client.get(format!("{}/api/v1/snapshot", site.base)).header("host", "evil.example").send().await.expect("an answer");
     assert_eq!(reply.status(), StatusCode::MISDIRECTED_REQUEST);
@@ -291,12 +291,12 @@ pub(super) async fn read_until(reply: &mut reqwest::Response, text: &str) -> Str
 
 #[tokio::test]
 async fn a_live_page_gets_what_changed_and_only_that() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let mut reply = site.client.get(format!("{}/events?page=today", site.base)).send().await.expect("an answer");
     assert_eq!(reply.headers()["content-type"], "text/event-stream");
     read_until(&mut reply, "Ingestion is stalled").await;
-    let mut next = fixture::snapshot();
-    next.now = fixture::at("13:12:40");
+    let mut next = testing::snapshot();
+    next.now = testing::at("13:12:40");
     site.daemon.snapshots.send_replace(next.into());
     let event = read_until(&mut reply, "13:12:40").await;
     assert!(event.contains("\"header\"") && !event.contains("\"alerts\""), "{event}");
@@ -306,7 +306,7 @@ async fn a_live_page_gets_what_changed_and_only_that() {
 
 #[tokio::test]
 async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let folder = site.daemon.runs.path().join("kis-trading-day@2026-11-20/collector/2");
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("output.log");
@@ -324,7 +324,7 @@ async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
     read_until(&mut followed, "second <line>").await;
     std::fs::write(&file, "first line\nsecond <line>\nthird line\n").expect("a file");
     read_until(&mut followed, "third line").await;
-    site.daemon.snapshots.send_replace(fixture::ended().into());
+    site.daemon.snapshots.send_replace(testing::ended().into());
     let rest = tokio::time::timeout(PATIENCE, followed.text()).await.expect("the stream ends with the attempt");
     assert_eq!(rest.expect("text"), "");
     site.down().await;
@@ -332,7 +332,7 @@ async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
 
 #[tokio::test]
 async fn what_never_started_has_no_output_and_says_why() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = testing::snapshot();
     let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
     run.state = StepState::Failed;
     run.history[0].exit = Exit::NotStarted("image \"x:1\" is not on the engine".into());
@@ -349,7 +349,7 @@ async fn what_never_started_has_no_output_and_says_why() {
 
 #[tokio::test]
 async fn readiness_names_what_is_missing() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = testing::snapshot();
     snapshot.gauges.unreachable.insert("raw".into(), "disk full".into());
     let site = Site::up(snapshot).await;
     let (status, body) = site.get("/readyz").await;
@@ -359,7 +359,7 @@ async fn readiness_names_what_is_missing() {
 
 #[tokio::test]
 async fn addresses_others_can_reach_are_refused() {
-    let daemon = Daemon::showing(fixture::snapshot());
+    let daemon = Daemon::showing(testing::snapshot());
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
     let error = super::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new()).await.expect_err("refused");
     assert!(error.to_string().contains("openbell user add"), "{error}");
@@ -431,19 +431,19 @@ fn the_openapi_document_and_the_guide_list_every_kind_of_problem() {
 async fn pages_are_written_out_to_be_looked_at() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/look");
     std::fs::create_dir_all(&folder).expect("a folder");
-    let mut idle = fixture::snapshot();
+    let mut idle = testing::snapshot();
     idle.runs.clear();
     idle.problems.clear();
     let pages = [
-        ("today.html", fixture::snapshot(), "/"),
-        ("ended.html", fixture::ended(), "/"),
+        ("today.html", testing::snapshot(), "/"),
+        ("ended.html", testing::ended(), "/"),
         ("idle.html", idle, "/"),
-        ("dags.html", fixture::snapshot(), "/dags"),
-        ("run.html", fixture::snapshot(), "/runs/kis-trading-day@2026-11-20"),
-        ("missing.html", fixture::snapshot(), "/nowhere"),
-        ("dag.html", fixture::snapshot(), "/dags/kis-trading-day"),
-        ("alerts.html", fixture::snapshot(), "/alerts"),
-        ("audit.html", fixture::snapshot(), "/audit"),
+        ("dags.html", testing::snapshot(), "/dags"),
+        ("run.html", testing::snapshot(), "/runs/kis-trading-day@2026-11-20"),
+        ("missing.html", testing::snapshot(), "/nowhere"),
+        ("dag.html", testing::snapshot(), "/dags/kis-trading-day"),
+        ("alerts.html", testing::snapshot(), "/alerts"),
+        ("audit.html", testing::snapshot(), "/audit"),
     ];
     for (file, snapshot, path) in pages {
         let site = Site::up(snapshot).await;

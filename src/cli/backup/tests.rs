@@ -9,7 +9,7 @@ use super::*;
 use crate::serve::{self, House};
 use daemon::handle::Command;
 use daemon::snapshot::RunView;
-use steps::fixtures;
+use steps::testing::fixtures;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const DAG: &str = "name: day

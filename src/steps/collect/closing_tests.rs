@@ -8,8 +8,8 @@ use super::tests::{Bench, Running, frame};
 use backends::ErrorKind;
 use clock::Clock;
 use crate::StepError;
-use crate::fixtures::at;
-use crate::sink::fakes::Fault;
+use crate::testing::fixtures::at;
+use crate::testing::fakes::Fault;
 
 /// Lets the clock run, a step each few milliseconds, until something is done.
 async fn running<T>(clock: &Clock, step: Duration, done: impl Future<Output = T>) -> T {

@@ -8,7 +8,7 @@ use super::board::Board;
 use super::spooler::{Spooler, WAITING};
 use super::tests::read_all;
 use backends::spool::{self, Kind};
-use crate::fixtures::Heard;
+use crate::testing::fixtures::Heard;
 
 #[test]
 fn a_spool_that_cannot_be_written_is_tried_until_it_can() {

@@ -24,8 +24,8 @@ use backends::spool::{self, Entry, Kind, Reader};
 use clock::Clock;
 use domain::trade::Trade;
 use feed::kis::encode;
-use crate::fixtures::{Heard, context};
-use crate::sink::fakes::{Fault, Stores};
+use crate::testing::fixtures::{Heard, context};
+use crate::testing::fakes::{Fault, Stores};
 use crate::{Context, Secret, StepError};
 
 /// The recorded frame of three trades (2025-07-30).

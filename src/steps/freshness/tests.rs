@@ -3,9 +3,9 @@
 use super::*;
 use backends::spool::Kind;
 use clock::Clock;
-use crate::fixtures::{at, context, record, spool, trade};
+use crate::testing::fixtures::{at, context, record, spool, trade};
 use crate::run;
-use crate::sink::fakes::{Fault, Stores};
+use crate::testing::fakes::{Fault, Stores};
 use std::sync::Arc;
 
 struct Day {

@@ -1,8 +1,8 @@
 use super::*;
 use backends::log::Record;
 use clock::Clock;
-use crate::fixtures::{at, context, poison, record, spool, trade};
-use crate::sink::fakes::Stores;
+use crate::testing::fixtures::{at, context, poison, record, spool, trade};
+use crate::testing::fakes::Stores;
 
 /// A day on which one trade of 000660 (the 7th) was never received and one bad frame arrived.
 async fn day() -> (Arc<Stores>, tempfile::TempDir) {

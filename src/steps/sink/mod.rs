@@ -15,8 +15,6 @@ pub mod objects;
 pub mod raw;
 mod report;
 
-#[cfg(test)]
-pub(crate) mod fakes;
 
 #[cfg(test)]
 mod tests;

@@ -100,7 +100,7 @@ fn alerts(old: &Snapshot, new: &Snapshot, found: &mut Vec<Change>) {
 mod tests {
     use super::*;
     use domain::run::StepState;
-    use crate::fixture;
+    use daemon::testing;
 
     fn kinds(found: &[Change]) -> Vec<&'static str> {
         found.iter().map(|c| c.kind).collect()
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn what_did_not_change_is_not_told() {
-        let (old, mut new) = (fixture::snapshot(), fixture::snapshot());
-        new.now = fixture::at("13:12:40");
+        let (old, mut new) = (testing::snapshot(), testing::snapshot());
+        new.now = testing::at("13:12:40");
         assert_eq!(changes(&old, &new), []);
         let all = changes(&Snapshot::default(), &new);
         for kind in ["dag", "problem", "run", "step", "alert"] {
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn each_change_is_told_with_what_it_is_about() {
-        let (old, mut new) = (fixture::snapshot(), fixture::snapshot());
+        let (old, mut new) = (testing::snapshot(), testing::snapshot());
         new.dags[0].paused = !new.dags[0].paused;
         let file = new.problems.remove(0).file;
         let vwap = "vwap".parse().expect("a name");
@@ -137,6 +137,6 @@ mod tests {
         let mut gone = new.clone();
         let dag = gone.dags.remove(0).name;
         assert_eq!(changes(&new, &gone)[0].data["dag"], json!(dag));
-        assert_eq!(changes(&old, &fixture::ended()).iter().filter(|c| c.kind == "run").count(), 1, "it has ended");
+        assert_eq!(changes(&old, &testing::ended()).iter().filter(|c| c.kind == "run").count(), 1, "it has ended");
     }
 }

@@ -13,7 +13,7 @@ use super::key::{Key, Watched};
 use super::places::PLACES;
 use daemon::Snapshot;
 use domain::run::StepState;
-use crate::fixture::{self, Daemon};
+use daemon::testing::{self, Daemon};
 use crate::reader::{Reader, Tongue};
 use crate::tests::{Site, read_until};
 
@@ -22,8 +22,8 @@ const OUTPUT: &str = "/runs/kis-trading-day@2026-11-20/steps/collector/output/li
 
 /// A snapshot that shows this time.
 fn at(time: &str) -> Snapshot {
-    let mut snapshot = fixture::snapshot();
-    snapshot.now = fixture::at(time);
+    let mut snapshot = testing::snapshot();
+    snapshot.now = testing::at(time);
     snapshot
 }
 
@@ -69,7 +69,7 @@ async fn changed(seen: &mut tokio::sync::watch::Receiver<Seen>) {
 
 #[tokio::test]
 async fn a_page_is_drawn_once_for_all_who_see_the_same() {
-    let daemon = Daemon::showing(fixture::snapshot());
+    let daemon = Daemon::showing(testing::snapshot());
     let stop = tokio_util::sync::CancellationToken::new();
     let channels = Channels::new(daemon.handle.clone(), stop.clone()).expect("channels");
     let key = |acts| Key { watched: Watched::Dags, acts, reader: Reader::default() };
@@ -87,7 +87,7 @@ async fn a_page_is_drawn_once_for_all_who_see_the_same() {
     assert!(!String::from_utf8_lossy(&event(&viewer)).contains("/pause"));
     assert!(String::from_utf8_lossy(&event(&korean)).contains("예정된 운영 시간") && !text.contains("예정된 운영 시간"));
 
-    let mut next = fixture::snapshot();
+    let mut next = testing::snapshot();
     next.dags[0].paused = !next.dags[0].paused;
     daemon.snapshots.send_replace(next.into());
     for one in &mut many {
@@ -127,7 +127,7 @@ async fn whoever_comes_back_gets_what_changed_since_and_nothing_else() {
     assert!(parts(&missed[0]).contains("alerts") && parts(&missed[0]).len() < parts(&first[0]).len(), "{:?}", parts(&missed[0]));
     // Up to date: nothing is said until something changes.
     let mut current = open(&site, "/events?page=today", Some(&missed[0].0)).await;
-    next.now = fixture::at("13:12:43");
+    next.now = testing::at("13:12:43");
     site.daemon.snapshots.send_replace(next.into());
     let after = events(&mut current, "13:12:43").await;
     assert!(after.len() == 1 && !parts(&after[0]).contains("alerts"), "{after:?}");
@@ -175,7 +175,7 @@ async fn a_viewer_who_does_not_read_holds_up_nobody() {
 
 #[tokio::test]
 async fn there_is_room_for_many_and_words_for_one_too_many() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let mut pages = Vec::new();
     for n in 0..200 {
         let page = ["today", "dags", "audit", "alerts"][n % 4];
@@ -199,14 +199,14 @@ async fn there_is_room_for_many_and_words_for_one_too_many() {
 
 #[tokio::test]
 async fn programs_hear_what_happens_and_miss_nothing() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let mut listener = open(&site, "/api/v1/events", None).await;
     assert_eq!(listener.headers()["content-type"], "text/event-stream");
     let start = events(&mut listener, "\n\n").await;
     assert_eq!((start[0].1.as_str(), &start[0].2["read"]), ("start", &json!("/api/v1/snapshot")));
     let vwap = "vwap".parse().expect("a name");
     let now = |state, attempt| {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let step = snapshot.runs[0].run.steps.get_mut(&vwap).expect("a step");
         (step.state, step.attempt) = (state, attempt);
         snapshot
@@ -229,7 +229,7 @@ async fn programs_hear_what_happens_and_miss_nothing() {
     assert_eq!(attempts, (2..40).map(|n| ("step", Some(n))).collect::<Vec<_>>(), "each once, in order");
     let mut odd = open(&site, "/api/v1/events", Some("feedbeef-3")).await;
     assert_eq!(events(&mut odd, "\n\n").await[0].1, "reset");
-    site.daemon.snapshots.send_replace(fixture::ended().into());
+    site.daemon.snapshots.send_replace(testing::ended().into());
     let end = events(&mut odd, "\"state\":\"succeeded\"").await;
     assert!(end.iter().any(|(_, name, _)| name == "run"), "{end:?}");
     site.down().await;
@@ -237,7 +237,7 @@ async fn programs_hear_what_happens_and_miss_nothing() {
 
 #[tokio::test]
 async fn a_followed_output_loses_no_line_and_tells_none_twice() {
-    let site = Site::up(fixture::snapshot()).await;
+    let site = Site::up(testing::snapshot()).await;
     let folder = site.daemon.runs.path().join("kis-trading-day@2026-11-20/collector/2");
     std::fs::create_dir_all(&folder).expect("a folder");
     let mut text = "first\n".to_owned();
@@ -265,7 +265,7 @@ async fn a_followed_output_loses_no_line_and_tells_none_twice() {
         drop(reply);
     }
     assert_eq!(lines, (1..=61).map(|n| n.to_string()).collect::<Vec<_>>());
-    site.daemon.snapshots.send_replace(Arc::new(fixture::ended()));
+    site.daemon.snapshots.send_replace(Arc::new(testing::ended()));
     let end = events(&mut open(&site, &path, last.as_deref()).await, "event: over").await;
     assert!(end[0].2["html"].as_str().is_some_and(|html| html.contains("begun") && html.contains("L62")), "{end:?}");
     site.down().await;

@@ -156,11 +156,11 @@ pub fn page(snapshot: &Snapshot, wanted: &Wanted, csrf: &str, reader: &Reader) -
 mod tests {
     use super::*;
     use daemon::snapshot::QueuedMail;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn alerts_are_filtered_and_waiting_mails_say_why_they_wait() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let all = |snapshot: &Snapshot, wanted: &Wanted| -> String {
             page(snapshot, wanted, "token", &Reader::default()).iter().map(|f| f.html.as_str().to_owned()).collect()
         };
@@ -173,9 +173,9 @@ mod tests {
         assert!(html.contains("No mail waits"));
         snapshot.outbox.push(QueuedMail {
             key: "k".into(),
-            created_at: fixture::at("13:10:00"),
+            created_at: testing::at("13:10:00"),
             tries: 3,
-            next_at: fixture::at("13:12:00"),
+            next_at: testing::at("13:12:00"),
             last_error: Some("connection refused".into()),
             to: vec!["oncall@example.com".into()],
             subject: "[openbell] stalled".into(),

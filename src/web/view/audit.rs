@@ -88,13 +88,13 @@ pub fn page(snapshot: &Snapshot, skip: usize, reader: &Reader) -> Vec<Fragment> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn entries_are_paged_and_lead_to_what_they_are_about() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let entry = |n: usize| Audit {
-            at: fixture::at("13:00:00"),
+            at: testing::at("13:00:00"),
             who: format!("user-{n}"),
             what: "cancel".into(),
             subject: "kis-trading-day@2026-11-20".into(),

@@ -152,13 +152,13 @@ pub fn calendar(dag: &DagView, runs: &[std::sync::Arc<Brief>], now: jiff::Timest
 mod tests {
     use super::*;
     use daemon::ahead;
-    use crate::fixture;
+    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
 
     #[test]
     fn months_begin_on_the_right_weekday_and_say_why_days_differ() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let dag = snapshot.dag("kis-trading-day").expect("a DAG");
         let drawn = calendar(dag, &snapshot.briefs(Some("kis-trading-day")), snapshot.now, "UTC");
         assert_eq!(drawn.months.len(), 3);

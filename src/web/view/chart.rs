@@ -202,7 +202,7 @@ fn ticks(scale: &Scale, zone: &Zone) -> Vec<Tick> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::at;
+    use daemon::testing::at;
 
     fn window(start: &str, price: f64, volume: i64) -> Window {
         let window_start = at(start);

@@ -112,11 +112,11 @@ pub fn page(snapshot: &Snapshot, dag: &DagView, skip: usize, csrf: &str, reader:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn a_plain_schedule_is_told_in_words_and_another_as_it_is_written() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let plan = snapshot.dag("kis-trading-day").and_then(|d| d.dag.clone()).expect("a DAG");
         let mut schedule = plan.schedule.clone().expect("a schedule");
         assert_eq!(in_words(&schedule), "Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx");

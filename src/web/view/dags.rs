@@ -103,11 +103,11 @@ pub fn page(snapshot: &Snapshot, csrf: &str, reader: &Reader) -> Vec<Fragment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn windows_runs_and_broken_files_are_listed() {
-        let fragments = page(&fixture::snapshot(), "token", &Reader::default());
+        let fragments = page(&testing::snapshot(), "token", &Reader::default());
         let html: String = fragments.iter().map(|f| f.html.as_str()).collect();
         for text in ["Mon 23 Nov 08:50–16:00", "kis-trading-day@2026-11-20", "dags/broken.yaml:7:5", "by hand only", "paused"] {
             assert!(html.contains(text), "{text} is missing in {html}");

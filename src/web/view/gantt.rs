@@ -209,13 +209,13 @@ fn bar(scale: &Scale, attempt: u32, (from, to): (Timestamp, Timestamp), class: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
 
     #[test]
     fn attempts_are_bars_with_their_ends_and_rounds_are_ticks() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let drawn = gantt(&snapshot, &snapshot.runs[0]);
         let row = |name: &str| drawn.rows.iter().find(|r| r.name == name).expect("a row");
         let collector = row("collector");
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_service_that_was_asked_to_stop_did_not_fail() {
-        let mut snapshot = fixture::ended();
+        let mut snapshot = testing::ended();
         let step = snapshot.runs[0].run.steps.get_mut(&"vwap".parse().expect("a name")).expect("a step");
         step.history.last_mut().expect("an attempt").exit = Exit::Signal(15);
         let class = |snapshot: &Snapshot| {

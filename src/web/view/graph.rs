@@ -288,7 +288,7 @@ fn node(step: &Step, run: Option<&Run>, x: f64, y: f64, width: f64) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
 
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn nodes_lead_to_their_last_attempt_and_say_kind_and_state_in_words() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let run = &snapshot.runs[0].run;
         let html = Html::of(&graph(&run.dag, Some(run)), &Reader::default()).to_string();
         for text in [

@@ -169,13 +169,13 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
 
     #[test]
     fn states_have_a_sign_and_a_word_and_steps_that_are_gone_keep_their_row() {
-        let snapshot = fixture::ended();
+        let snapshot = testing::ended();
         let mut brief = Brief::of(&snapshot.runs[0].run);
         let older = brief.clone();
         brief.steps.retain(|s| s.name.as_str() != "vwap");

@@ -249,11 +249,11 @@ fn proven(hop: &mut Hop, name: &str, counts: HopCount) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn each_hop_shows_its_own_light() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let drawn = hops(&snapshot, &snapshot.runs[0]);
         let lights: Vec<_> = drawn.hops.iter().map(|h| (h.name, h.light)).collect();
         assert_eq!(lights, [("spool", "bad"), ("log", "good"), ("raw", "good"), ("index", "good"), ("objects", "good")]);
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn an_ended_run_shows_what_reconciliation_found() {
-        let snapshot = fixture::ended();
+        let snapshot = testing::ended();
         let drawn = hops(&snapshot, &snapshot.runs[0]);
         assert!(drawn.hops.iter().all(|h| h.light == "good"), "{drawn:?}");
         assert!(drawn.hops[4].pairs.contains(&Pair::new(say!("missing"), "0")));

@@ -129,7 +129,7 @@ fn summary(lights: &[Light], limit: i64) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     fn name(text: &str) -> domain::ids::StepName {
         text.parse().expect("a name")
@@ -141,10 +141,10 @@ mod tests {
 
     #[test]
     fn each_symbol_shows_whether_it_trades() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let drawn = lights(&snapshot, &snapshot.runs[0]);
         assert_eq!(classes(&drawn), [("000660", "quiet"), ("005930", "quiet"), ("035720", "quiet"), ("373220", "none")]);
-        snapshot.now = fixture::at("13:05:00");
+        snapshot.now = testing::at("13:05:00");
         let check = snapshot.runs[0].run.steps.get_mut(&name("freshness")).expect("a check");
         check.result.as_mut().expect("a finding")["silent_symbols"] =
             serde_json::json!([{ "symbol": "035720" }, { "symbol": "005930" }]);
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn after_the_close_nobody_is_silent() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let check = snapshot.runs[0].run.steps.get_mut(&name("freshness")).expect("a check");
         check.result.as_mut().expect("a finding")["trades_expected"] = false.into();
         let drawn = lights(&snapshot, &snapshot.runs[0]);
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn after_the_day_what_is_missing_is_told() {
-        let mut snapshot = fixture::ended();
-        let told = fixture::snapshot().runs[0].statuses[&name("collector")].facts.clone();
+        let mut snapshot = testing::ended();
+        let told = testing::snapshot().runs[0].statuses[&name("collector")].facts.clone();
         snapshot.runs[0].run.steps.get_mut(&name("collector")).expect("a step").result = Some(told.into());
         let drawn = lights(&snapshot, &snapshot.runs[0]);
         assert_eq!(classes(&drawn), [("000660", "warn"), ("005930", "warn"), ("035720", "over"), ("373220", "none")]);

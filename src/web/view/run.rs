@@ -278,11 +278,11 @@ pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str, reader: &Reader) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn the_header_names_day_window_clock_and_speed() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let header = header(&snapshot, snapshot.today());
         assert_eq!(header.date, "Friday 20 November 2026");
         assert_eq!(header.window, "08:50–16:00 KST");
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_row_shows_attempts_exits_and_reasons() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let table = steps(&snapshot, &snapshot.runs[0], "token");
         let collector = table.rows.iter().find(|r| r.name == "collector").expect("a row");
         assert!(collector.attempt == 2 && collector.exit == "exit code 1");
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_bad_end_is_said_once_with_what_to_do() {
         use domain::run::{Exit, StepState};
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let mut row = |exit: Exit, reason: &str, killed: bool| {
             let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
             (run.state, run.reason, run.killed) = (StepState::Failed, Some(reason.to_owned()), killed);
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_service_that_waits_says_until_when_and_why_once() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let view = &mut snapshot.runs[0];
         let name = "collector".parse().expect("a name");
         let run = view.run.steps.get_mut(&name).expect("a step");

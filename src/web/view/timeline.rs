@@ -421,11 +421,11 @@ fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn the_fixture_day_is_drawn_to_scale() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let drawn = timeline(&snapshot, &snapshot.runs[0]);
         let now = drawn.now.expect("an open run has a now-line");
         // 08:50 to 16:00 is 430 minutes, drawn on 102 % of that; 13:11 is 261 minutes in.
@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn an_attempt_that_could_not_be_started_is_drawn() {
         use domain::run::{AttemptRecord, Exit};
-        let (start, end) = (fixture::at("08:50:00"), fixture::at("08:50:01"));
+        let (start, end) = (testing::at("08:50:00"), testing::at("08:50:01"));
         let mut run = StepRun::new(start);
         (run.state, run.stopped_at) = (StepState::Failed, Some(end));
         run.history.push(AttemptRecord {
@@ -455,13 +455,13 @@ mod tests {
             ended_at: end,
             exit: Exit::NotStarted("no image".into()),
         });
-        assert_eq!(attempts(&run, fixture::at("09:00:00")), [(start, end, "bad")]);
+        assert_eq!(attempts(&run, testing::at("09:00:00")), [(start, end, "bad")]);
     }
 
     #[test]
     fn pieces_of_a_service_never_overlap() {
-        let snapshot = fixture::snapshot();
-        for view in [snapshot.runs[0].clone(), fixture::ended().runs[0].clone()] {
+        let snapshot = testing::snapshot();
+        for view in [snapshot.runs[0].clone(), testing::ended().runs[0].clone()] {
             for step in view.run.dag.steps().iter().filter(|s| s.kind == StepKind::Service) {
                 let pieces = service(&view.run.steps[&step.name], snapshot.now);
                 assert!(pieces.windows(2).all(|w| w[0].1 <= w[1].0), "{}: {pieces:?}", step.name);
@@ -471,12 +471,12 @@ mod tests {
 
     #[test]
     fn a_service_that_recovered_from_trouble_was_ready_before_it() {
-        let mut run = StepRun::new(fixture::at("10:20:00"));
+        let mut run = StepRun::new(testing::at("10:20:00"));
         (run.state, run.attempt) = (StepState::Ready, 1);
-        let (start, ready) = (fixture::at("08:50:00"), fixture::at("08:50:06"));
+        let (start, ready) = (testing::at("08:50:00"), testing::at("08:50:06"));
         (run.started_at, run.attempt_started_at, run.ready_at, run.ready_since) =
             (Some(start), Some(start), Some(ready), Some(ready));
-        let now = fixture::at("12:16:00");
+        let now = testing::at("12:16:00");
         assert_eq!(service(&run, now), [(start, ready, "starting"), (ready, now, "ready")]);
         run.state = StepState::Degraded;
         assert_eq!(service(&run, now), [(start, ready, "starting"), (ready, run.since, "ready"), (run.since, now, "degraded")]);

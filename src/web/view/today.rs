@@ -224,11 +224,11 @@ pub fn page(snapshot: &Snapshot, reader: &Reader) -> Vec<Fragment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn every_text_is_escaped() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let evil = "<script>alert('x')</script>";
         for step in snapshot.runs[0].run.steps.values_mut() {
             step.reason = Some(evil.to_owned());
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_closing_report_lists_gaps() {
-        let snapshot = fixture::ended();
+        let snapshot = testing::ended();
         let report = reconciliation(&snapshot, &snapshot.runs[0]);
         assert!(report.done && report.ok);
         assert_eq!(report.gaps[0].symbol, "005930");

@@ -108,7 +108,7 @@ fn usual(samples: &[&(Timestamp, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{self, at};
+    use daemon::testing::{self, at};
 
     #[test]
     fn growth_and_distance_are_taken_between_equal_times() {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_day_with_a_break_is_two_areas_and_a_calm_one_is_nothing() {
-        let snapshot = fixture::snapshot();
+        let snapshot = testing::snapshot();
         let (scale, zone) = (Scale::of(&snapshot.runs[0], snapshot.now), Zone::new("Asia/Seoul"));
         let drawn = |samples: &Series| draw(say!("behind"), "late", samples, &scale, &zone, |n| format!("{n}"));
         let samples = vec![(at("07:00:00"), 99.0), (at("09:00:00"), 1.0), (at("09:01:00"), 4.0), (at("11:00:00"), 2.0)];

@@ -151,11 +151,11 @@ fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use daemon::testing;
 
     #[test]
     fn a_stall_outranks_everything() {
-        let verdict = verdict(&fixture::snapshot());
+        let verdict = verdict(&testing::snapshot());
         assert!(verdict.level == "bad" && verdict.title == "Ingestion is stalled");
         assert!(verdict.details[0].starts_with("feed: "), "{verdict:?}");
         assert!(verdict.details.iter().any(|d| d.contains("dead letters")));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_day_that_reconciled_says_so_and_one_that_did_not_too() {
-        let mut snapshot = fixture::ended();
+        let mut snapshot = testing::ended();
         assert_eq!(verdict(&snapshot).level, "good");
         let step = snapshot.runs[0]
             .run
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_service_that_waits_is_something_to_look_at() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
         step.state = StepState::Running;
         step.not_before = Some("2026-11-20T13:12:40+09:00".parse().expect("a time"));
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_a_step_noticed_is_something_to_look_at() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
         step.notice = Some("printed more than 64 MiB".into());
         assert!(verdict(&snapshot).details.iter().any(|d| *d == "step collector: printed more than 64 MiB"));
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn no_run_names_the_next_window() {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = testing::snapshot();
         snapshot.runs.clear();
         let judged = verdict(&snapshot);
         assert_eq!(judged.level, "quiet");

@@ -185,7 +185,7 @@ async fn other_machines_are_served_only_when_everybody_has_to_log_in() {
         // With users it serves until it is stopped, which it is at once.
         stop.cancel();
         let ended =
-            crate::serve_with(listener, house.daemon.handle.clone(), steps::sink::fakes::empty(), stop, options)
+            crate::serve_with(listener, house.daemon.handle.clone(), steps::testing::fakes::empty(), stop, options)
                 .await;
         house.down().await;
         ended
@@ -210,8 +210,8 @@ async fn a_site_that_needs_users_does_not_start_without() {
             clock: Clock::manual(Timestamp::UNIX_EPOCH),
         };
         let options = Options { auth: Some(settings), ..Options::default() };
-        let daemon = Daemon::showing(fixture::snapshot());
-        Site::new(daemon.handle, steps::sink::fakes::empty(), CancellationToken::new(), options)
+        let daemon = Daemon::showing(testing::snapshot());
+        Site::new(daemon.handle, steps::testing::fakes::empty(), CancellationToken::new(), options)
             .map(drop)
             .map_err(|error| error.to_string())
     };

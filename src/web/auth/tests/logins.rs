@@ -204,8 +204,8 @@ async fn a_live_page_ends_with_its_session() {
     assert!(live.chunk().await.expect("a stream").is_some());
     let csrf = ann.csrf(&house).await;
     assert_eq!(status(ann.on(house.form("/logout", &[("csrf", &csrf)]))).await, 303);
-    let mut next = fixture::snapshot();
-    next.now = fixture::at("13:12:40");
+    let mut next = testing::snapshot();
+    next.now = testing::at("13:12:40");
     house.daemon.snapshots.send_replace(next.into());
     let mut after = String::new();
     let reading = async {

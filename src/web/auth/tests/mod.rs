@@ -21,7 +21,7 @@ use super::accounts::{Role, Token};
 use super::{Settings, api_token, edit, hash_password, token_digest};
 use clock::Clock;
 use daemon::handle::Note;
-use crate::fixture::{self, Daemon};
+use daemon::testing::{self, Daemon};
 use crate::server::{Options, Shared, Site};
 use crate::{connections, routes};
 
@@ -77,12 +77,12 @@ impl House {
             local: Some(LOCAL.into()),
             clock: clock.clone(),
         };
-        let (daemon, notes) = Daemon::noting(fixture::snapshot());
+        let (daemon, notes) = Daemon::noting(testing::snapshot());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let options = Options { auth: Some(settings), ..options };
-        let site = Site::new(daemon.handle.clone(), steps::sink::fakes::empty(), stop.clone(), options).expect("a site");
+        let site = Site::new(daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone(), options).expect("a site");
         let server = tokio::spawn(connections::serve(listener, routes::router(site.clone()), stop.clone()));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
         Self { daemon, notes, site, base, client, clock, users: path, stop, server, _folder: folder }

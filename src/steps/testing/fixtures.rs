@@ -1,5 +1,7 @@
 //! Contexts and trades for the tests of the steps.
 
+#![expect(missing_docs, reason = "doubles whose names say what they do")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -7,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Reporter};
+use crate::{Context, Reporter};
 use backends::Backends;
 use backends::log::Record;
 use backends::spool::{Kind, NewEntry, Writer};
@@ -23,16 +25,16 @@ use executor::{AttemptSpec, Status};
 
 /// What a step reported.
 #[derive(Default)]
-pub(crate) struct Heard {
-    pub(crate) status: Mutex<Status>,
-    pub(crate) lines: Mutex<Vec<String>>,
+pub struct Heard {
+    pub status: Mutex<Status>,
+    pub lines: Mutex<Vec<String>>,
 }
 
 impl Heard {
-    pub(crate) fn degraded(&self) -> Option<String> {
+    pub fn degraded(&self) -> Option<String> {
         self.status.lock().expect("not poisoned").degraded.clone()
     }
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.lines.lock().expect("not poisoned").join("\n")
     }
 }
@@ -46,16 +48,16 @@ impl Reporter for Heard {
     }
 }
 
-pub(crate) fn at(time: &str) -> Timestamp {
+pub fn at(time: &str) -> Timestamp {
     format!("2026-11-20T{time}+09:00").parse().expect("a time")
 }
 
 /// A clock that runs 600 times as fast from 09:00.
-pub(crate) fn fast_clock() -> Clock {
+pub fn fast_clock() -> Clock {
     Clock::virtual_owner(at("09:00:00"), 600.0, None).expect("a clock")
 }
 
-pub(crate) fn krx() -> Calendar {
+pub fn krx() -> Calendar {
     Calendar {
         name: "krx".into(),
         timezone: "Asia/Seoul".into(),
@@ -65,7 +67,7 @@ pub(crate) fn krx() -> Calendar {
 }
 
 /// A step of the DAG `day` on 2026-11-20.
-pub(crate) fn context(
+pub fn context(
     name: &str,
     with: serde_json::Value,
     backends: Backends,
@@ -104,7 +106,7 @@ pub(crate) fn context(
 }
 
 /// The `n`-th trade of a symbol (from 1): one share each, a second apart from 09:00.
-pub(crate) fn trade(symbol: &str, n: i64) -> Trade {
+pub fn trade(symbol: &str, n: i64) -> Trade {
     let date: jiff::civil::Date = "2026-11-20".parse().expect("a date");
     let time = domain::trade::rfc3339(
         at("09:00:00") + SignedDuration::from_secs(n),
@@ -127,7 +129,7 @@ pub(crate) fn trade(symbol: &str, n: i64) -> Trade {
 }
 
 /// The log record of a trade.
-pub(crate) fn record(trade: &Trade) -> Record {
+pub fn record(trade: &Trade) -> Record {
     Record {
         key: Some(trade.symbol.clone().into_bytes()),
         value: serde_json::to_vec(trade).expect("a trade is JSON"),
@@ -137,12 +139,12 @@ pub(crate) fn record(trade: &Trade) -> Record {
 }
 
 /// The record's value is no trade.
-pub(crate) fn poison(symbol: &str, n: i64) -> Record {
+pub fn poison(symbol: &str, n: i64) -> Record {
     Record { value: b"\xff not json".to_vec(), headers: Vec::new(), ..record(&trade(symbol, n)) }
 }
 
 /// The spool's wire text of a trade.
-pub(crate) fn wire(trade: &Trade) -> String {
+pub fn wire(trade: &Trade) -> String {
     let mut fields = vec!["0".to_owned(); 47];
     let time = trade.traded().expect("a time").to_zoned(jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"));
     for (at, value) in [
@@ -164,8 +166,8 @@ pub(crate) fn wire(trade: &Trade) -> String {
 }
 
 /// Appends trades to the spool of the DAG `day`'s collector.
-pub(crate) fn spool(data: &Path, trades: &[Trade]) {
-    let (mut writer, _) = Writer::open(&super::spool_tail::folder(data, "day", "collector")).expect("a spool");
+pub fn spool(data: &Path, trades: &[Trade]) {
+    let (mut writer, _) = Writer::open(&crate::spool_tail::folder(data, "day", "collector")).expect("a spool");
     let entry =
         |t: &Trade| NewEntry { kind: Kind::Record, received_at: t.received().expect("a time"), body: wire(t).into_bytes() };
     writer.append(&trades.iter().map(entry).collect::<Vec<_>>()).expect("appended");

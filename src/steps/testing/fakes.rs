@@ -1,6 +1,8 @@
 //! Stores in memory that fail on demand, for the tests of the steps: an error before a call, or a call that happened and whose
 //! reply was lost.
 
+#![expect(missing_docs, reason = "doubles whose names say what they do")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use backends::{BackendError, Backends, ErrorKind, Result};
 
 /// A fault of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The call does not happen.
     Before(ErrorKind),
     /// The call happens, its reply is lost.
@@ -47,13 +49,13 @@ impl Faults {
 }
 
 /// Stores with nothing in them.
-pub(crate) fn empty() -> Backends {
+pub fn empty() -> Backends {
     Arc::new(Stores::default()).backends()
 }
 
 /// Everything in memory.
 #[derive(Default)]
-pub(crate) struct Stores {
+pub struct Stores {
     faults: Faults,
     inner: Mutex<Inner>,
     changed: Notify,
@@ -78,7 +80,7 @@ struct Inner {
 }
 
 impl Stores {
-    pub(crate) fn backends(self: &Arc<Self>) -> Backends {
+    pub fn backends(self: &Arc<Self>) -> Backends {
         Backends {
             log: Arc::new(Fake(Arc::clone(self))),
             raw: Arc::new(Fake(Arc::clone(self))),
@@ -92,50 +94,50 @@ impl Stores {
     }
 
     /// The next call of an operation has this fault.
-    pub(crate) fn fail(&self, operation: &'static str, fault: Fault) {
+    pub fn fail(&self, operation: &'static str, fault: Fault) {
         self.faults.0.lock().expect("not poisoned").entry(operation).or_default().push_back(fault);
     }
 
     /// Nothing is left of the faults to come.
-    pub(crate) fn mend(&self, operation: &'static str) {
+    pub fn mend(&self, operation: &'static str) {
         self.faults.0.lock().expect("not poisoned").remove(operation);
     }
 
     /// The next time this document is written, the index answers so instead of storing it.
-    pub(crate) fn answer(&self, id: &str, verdict: ItemResult) {
+    pub fn answer(&self, id: &str, verdict: ItemResult) {
         self.inner().verdicts.entry(id.to_owned()).or_default().push_back(verdict);
     }
 
-    pub(crate) fn committed(&self, group: &str) -> BTreeMap<u32, u64> {
+    pub fn committed(&self, group: &str) -> BTreeMap<u32, u64> {
         self.inner().committed.iter().filter(|((g, _), _)| g == group).map(|((_, p), next)| (p.number, *next)).collect()
     }
 
-    pub(crate) fn records(&self, topic: &str) -> Vec<Stored> {
+    pub fn records(&self, topic: &str) -> Vec<Stored> {
         self.inner().topics.get(topic).map(|ps| ps.concat()).unwrap_or_default()
     }
 
-    pub(crate) fn documents(&self, index: &str) -> BTreeMap<String, Vec<u8>> {
+    pub fn documents(&self, index: &str) -> BTreeMap<String, Vec<u8>> {
         self.inner().index.get(index).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn raw_ids(&self, collection: &str) -> Vec<String> {
+    pub fn raw_ids(&self, collection: &str) -> Vec<String> {
         self.inner().raw.get(collection).map(|c| c.keys().cloned().collect()).unwrap_or_default()
     }
 
-    pub(crate) fn forget_raw(&self, collection: &str, id: &str) {
+    pub fn forget_raw(&self, collection: &str, id: &str) {
         self.inner().raw.get_mut(collection).expect("a collection").remove(id);
     }
 
-    pub(crate) fn objects(&self) -> BTreeMap<String, (Vec<u8>, Metadata)> {
+    pub fn objects(&self) -> BTreeMap<String, (Vec<u8>, Metadata)> {
         self.inner().objects.clone()
     }
 
-    pub(crate) fn put_object(&self, key: &str, body: Vec<u8>, metadata: Metadata) {
+    pub fn put_object(&self, key: &str, body: Vec<u8>, metadata: Metadata) {
         self.inner().objects.insert(key.to_owned(), (body, metadata));
     }
 
     /// Waits until `done` holds, at most ten seconds.
-    pub(crate) async fn wait_until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+    pub async fn wait_until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(10), async {
             while !done(self) {
                 tokio::time::sleep(Duration::from_millis(2)).await;

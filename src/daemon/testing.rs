@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use daemon::ahead::PlannedDay;
-use daemon::handle::{Handle, Note, Request};
-use daemon::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
-use daemon::trends::{Measure, Trends};
+use crate::ahead::PlannedDay;
+use crate::handle::{Handle, Note, Request};
+use crate::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use crate::trends::{Measure, Trends};
 use domain::calendar::Calendar;
 use domain::dag::fixtures::step;
 use domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
@@ -22,7 +22,7 @@ use state::memory::Memory;
 use state::{Answered, Audit, Put, Store};
 
 /// `13:11:02` on the fixture's day, in Seoul.
-pub(crate) fn at(time: &str) -> Timestamp {
+pub fn at(time: &str) -> Timestamp {
     on("2026-11-20", time)
 }
 
@@ -79,7 +79,7 @@ fn days() -> Vec<PlannedDay> {
     let krx = Calendar::parse("krx", include_str!("../../dags/calendars/krx.csv")).expect("a calendar");
     let date = |text: &str| text.parse().expect("a date");
     let schedule = scheduled().schedule.expect("a schedule");
-    daemon::ahead::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
+    crate::ahead::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
 }
 
 fn ended_attempt(attempt: u32, from: &str, to: &str, exit: Exit) -> AttemptRecord {
@@ -219,7 +219,7 @@ fn trends() -> Trends {
 }
 
 /// The day at 13:11:02, in a demo at 120 times real speed.
-pub(crate) fn snapshot() -> Snapshot {
+pub fn snapshot() -> Snapshot {
     let view = RunView {
         run: run(),
         statuses: BTreeMap::from([
@@ -291,7 +291,7 @@ pub(crate) fn snapshot() -> Snapshot {
 }
 
 /// The day after its close, reconciled.
-pub(crate) fn ended() -> Snapshot {
+pub fn ended() -> Snapshot {
     let mut snapshot = snapshot();
     snapshot.now = at("16:00:14");
     snapshot.problems.clear();
@@ -354,20 +354,20 @@ pub(crate) fn ended() -> Snapshot {
 }
 
 /// A daemon that is not there: the test holds its ends.
-pub(crate) struct Daemon {
+pub struct Daemon {
     /// What the site is given.
-    pub(crate) handle: Handle,
+    pub handle: Handle,
     /// Commands the site sent.
-    pub(crate) commands: mpsc::Receiver<Request>,
+    pub commands: mpsc::Receiver<Request>,
     /// Publishes snapshots.
-    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Holds the attempts' outputs.
-    pub(crate) runs: tempfile::TempDir,
+    pub runs: tempfile::TempDir,
 }
 
 impl Daemon {
     /// A daemon that shows `snapshot`.
-    pub(crate) fn showing(snapshot: Snapshot) -> Self {
+    pub fn showing(snapshot: Snapshot) -> Self {
         let (sender, commands) = mpsc::channel(8);
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let runs = tempfile::tempdir().expect("a folder");
@@ -376,7 +376,7 @@ impl Daemon {
     }
 
     /// One whose notes the test reads.
-    pub(crate) fn noting(snapshot: Snapshot) -> (Self, mpsc::Receiver<Note>) {
+    pub fn noting(snapshot: Snapshot) -> (Self, mpsc::Receiver<Note>) {
         let (sender, notes) = mpsc::channel(64);
         let daemon = Self::showing(snapshot);
         let handle = daemon.handle.clone().with_notes(sender);
@@ -384,7 +384,7 @@ impl Daemon {
     }
 
     /// One that writes notes and answers into a journal in memory.
-    pub(crate) fn keeping(snapshot: Snapshot) -> (Self, Arc<dyn Store>) {
+    pub fn keeping(snapshot: Snapshot) -> (Self, Arc<dyn Store>) {
         let now = snapshot.now;
         let (daemon, mut notes) = Self::noting(snapshot);
         let store: Arc<dyn Store> = Arc::new(Memory::new());
