@@ -1,9 +1,10 @@
-//! The rules of the house that a compiler does not know: floors, purity, file sizes, names. Every breach names file and line.
+//! The rules of the house that a compiler does not know: which floor may use which, purity, length of functions, names, places of tests.
+//! Every breach names file and line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Top-level modules and their floors. Imports run down, or sideways inside one module, never up and never to a neighbour.
+/// Crates of `src/` and their floors. A crate depends on those of lower floors only, never on a neighbour; the compiler holds the code to it.
 const FLOORS: [(&str, u8); 15] = [
     ("domain", 0),
     ("clock", 1),
@@ -22,10 +23,10 @@ const FLOORS: [(&str, u8); 15] = [
     ("cli", 4),
 ];
 
-/// The top floor: its modules are doors and may use everything, each other too.
+/// The top floor: its crates are doors and may use everything, each other too.
 const DOORS: u8 = 4;
 
-const LONGEST_FILE: usize = 500;
+const LONGEST_FUNCTION: usize = 70;
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 8] = ["utils", "util", "helpers", "helper", "common", "manager", "misc", "shared"];
@@ -65,12 +66,6 @@ impl Source {
         first.trim_end_matches(".rs").to_owned()
     }
 
-    /// How deep the file's module is: 1 for a top-level one.
-    fn depth(&self) -> usize {
-        let parts = self.path.iter().count();
-        if self.path.file_name().is_some_and(|n| n == "mod.rs") { parts - 1 } else { parts }
-    }
-
     fn breach(&self, line: usize, why: &str) -> String {
         format!("src/{}:{}: {why}", self.path.display(), line + 1)
     }
@@ -96,7 +91,7 @@ fn without_comments(line: &str, in_block: &mut usize) -> String {
         } else if rest.starts_with("/*") {
             *in_block += 1;
             2
-        } else if rest.starts_with("'\"'") {
+        } else if ["'\"'", "'{'", "'}'"].iter().any(|literal| rest.starts_with(literal)) {
             3
         } else {
             in_string = c == '"';
@@ -145,77 +140,38 @@ fn occurrences<'a>(line: &'a str, what: &'a str) -> impl Iterator<Item = usize> 
     })
 }
 
-/// The top-level modules a file refers to, with their lines: `crate::x`, `crate::{x, y}`, and `super::` chains that reach the root.
-fn references(source: &Source) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    let text = source.lines.join("\n");
-    let line_of = |at: usize| text[..at].matches('\n').count();
-    for at in occurrences(&text, "crate::") {
-        let rest = text[at + "crate::".len()..].trim_start();
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            let mut start = true;
-            for (offset, c) in group.char_indices() {
-                match c {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => start = true,
-                    c if start && is_word(c) => {
-                        found.push((
-                            line_of(text.len() - group.len() + offset).min(source.lines.len()),
-                            word(&group[offset..]).to_owned(),
-                        ));
-                        start = false;
-                    }
-                    _ => {}
-                }
-            }
-        } else {
-            found.push((line_of(at), word(rest).to_owned()));
-        }
-    }
-    for at in occurrences(&text, "super::").filter(|at| !text[..*at].ends_with("super::")) {
-        let mut rest = &text[at..];
-        let mut ups = 0;
-        while let Some(further) = rest.strip_prefix("super::") {
-            (rest, ups) = (further, ups + 1);
-        }
-        if ups >= source.depth() && FLOORS.iter().any(|(name, _)| *name == word(rest)) {
-            found.push((line_of(at), word(rest).to_owned()));
-        }
-    }
-    found
-}
-
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
 }
 
-fn check_floors(source: &Source) -> Vec<String> {
-    let module = source.module();
-    if module == "lib" || module == "main" {
-        return Vec::new();
-    }
-    let Some(own) = floor(&module) else {
-        return vec![
-            source.breach(0, &format!("module \"{module}\" has no floor; give it one in tests/architecture.rs and in lib.rs")),
-        ];
+/// What is wrong with a crate's manifest, `text`.
+fn check_floors(module: &str, text: &str) -> Vec<String> {
+    let breach = |line: usize, why: &str| format!("src/{module}/Cargo.toml:{}: {why}", line + 1);
+    let Some(own) = floor(module) else {
+        return vec![breach(0, &format!("crate \"{module}\" has no floor; give it one in tests/architecture.rs and in src/lib.rs"))];
     };
-    let wrong = |(line, other): (usize, String)| {
-        let theirs = floor(&other)?;
-        let allowed = other == module || theirs < own || (own == DOORS && theirs == DOORS);
+    let wrong = |(at, line): (usize, &str)| {
+        let other = line.split_once("path = \"../")?.1.split('"').next()?;
+        let theirs = floor(other)?;
+        let allowed = theirs < own || (own == DOORS && theirs == DOORS);
         let why = if theirs == own { "is a neighbour on the same floor" } else { "is above it" };
-        (!allowed).then(|| {
-            source.breach(
-                line,
-                &format!(
-                    "{module} (floor {own}) uses {other} (floor {theirs}), which {why}; imports run down, never up or across"
-                ),
-            )
-        })
+        let what = format!("{module} (floor {own}) uses {other} (floor {theirs}), which {why}; dependencies run down, never up or across");
+        (!allowed).then(|| breach(at, &what))
     };
-    references(source).into_iter().filter_map(wrong).collect()
+    text.lines().enumerate().filter_map(wrong).collect()
+}
+
+fn manifests() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let folders = fs::read_dir(&root).expect("a folder of crates").map(|e| e.expect("an entry").path());
+    let found: Vec<_> = folders
+        .filter_map(|folder| {
+            let text = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+            Some((folder.file_name()?.to_string_lossy().into_owned(), text))
+        })
+        .collect();
+    assert!(found.len() >= FLOORS.len(), "the crates were not found");
+    found
 }
 
 fn check_purity(source: &Source) -> Vec<String> {
@@ -261,10 +217,43 @@ fn check_names(source: &Source) -> Vec<String> {
     found
 }
 
-fn check_length(source: &Source) -> Vec<String> {
-    let lines = source.lines.len();
-    let why = format!("{lines} lines; a file has at most {LONGEST_FILE}, so split it along what it does");
-    if lines > LONGEST_FILE { vec![source.breach(LONGEST_FILE, &why)] } else { Vec::new() }
+/// Functions that are too long: from the line of `fn` to that of the brace that closes it.
+fn check_functions(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    // Functions whose body is open: name, line of `fn`, depth of braces outside.
+    let mut open: Vec<(String, usize, usize)> = Vec::new();
+    let mut announced: Option<(String, usize)> = None;
+    let mut depth = 0;
+    for (at, line) in source.lines.iter().enumerate() {
+        let starts: Vec<usize> = occurrences(line, "fn").filter(|at| line[at + 2..].starts_with(' ')).collect();
+        for (place, c) in line.char_indices() {
+            if starts.contains(&place) {
+                let name = word(&line[place + 3..]);
+                announced = (!name.is_empty()).then(|| (name.to_owned(), at)).or(announced);
+            }
+            match c {
+                '{' => {
+                    open.extend(announced.take().map(|(name, line)| (name, line, depth)));
+                    depth += 1;
+                }
+                '}' => {
+                    depth = usize::saturating_sub(depth, 1);
+                    if let Some((name, first, _)) = open.pop_if(|(_, _, outside)| *outside == depth)
+                        && at + 1 - first > LONGEST_FUNCTION
+                    {
+                        let why = format!("{name} has {} lines; a function has at most {LONGEST_FUNCTION}", at + 1 - first);
+                        found.push(source.breach(first, &why));
+                    }
+                }
+                // A function of a trait without a body.
+                ';' if announced.as_ref().is_some_and(|_| !line[..place].ends_with(|c: char| c.is_ascii_digit())) => {
+                    announced = None;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 #[track_caller]
@@ -274,8 +263,9 @@ fn assert_none(check: impl Fn(&Source) -> Vec<String>) {
 }
 
 #[test]
-fn imports_run_down() {
-    assert_none(check_floors);
+fn dependencies_run_down() {
+    let breaches: Vec<String> = manifests().iter().flat_map(|(module, text)| check_floors(module, text)).collect();
+    assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
 
 #[test]
@@ -289,52 +279,46 @@ fn names_say_something() {
 }
 
 #[test]
-fn files_stay_readable() {
-    assert_none(check_length);
+fn functions_stay_readable() {
+    assert_none(check_functions);
 }
 
 /// The checks themselves must be able to fail.
 #[test]
 fn breaches_are_found() {
+    let manifest = |path: &str| format!("[dependencies]\nx = {{ path = \"../{path}\", package = \"openbell-{path}\" }}\n");
+    for (module, uses, expected) in [
+        ("domain", "dagfile", "src/domain/Cargo.toml:2: domain (floor 0) uses dagfile (floor 1), which is above it"),
+        ("steps", "daemon", "steps (floor 3) uses daemon (floor 3), which is a neighbour"),
+        ("misplaced", "domain", "has no floor"),
+    ] {
+        let found = check_floors(module, &manifest(uses));
+        assert!(found.len() == 1 && found[0].contains(expected), "{module}: {found:?}");
+    }
+    for (module, uses) in [("steps", "backends"), ("cli", "web"), ("engine", "domain")] {
+        assert_eq!(check_floors(module, &manifest(uses)), Vec::<String>::new(), "{module} on {uses}");
+    }
     let breaches = |path: &str, text: &str| {
         let source = Source::new(path.into(), text);
-        [check_floors(&source), check_purity(&source), check_names(&source), check_length(&source)].concat()
+        [check_purity(&source), check_names(&source), check_functions(&source)].concat()
     };
+    let long = format!("fn f(a: [u8; 4]) {{\n    let c = '}}';\n{}}}", "    let s = \"}\"; // }\n".repeat(69));
     for (path, text, expected) in [
-        (
-            "domain/dag.rs",
-            "\nuse crate::dagfile::parse;",
-            "src/domain/dag.rs:2: domain (floor 0) uses dagfile (floor 1), which is above it",
-        ),
-        ("engine/a.rs", "use crate::{\n    domain::dag,\n    feed::kis,\n};", "src/engine/a.rs:3: engine (floor 1) uses feed"),
-        (
-            "steps/sink/a.rs",
-            "fn f() { crate::daemon::run() }",
-            "src/steps/sink/a.rs:1: steps (floor 3) uses daemon (floor 3), which is a neighbour",
-        ),
-        ("engine/a.rs", "use super::super::clock::Clock;", "src/engine/a.rs:1: engine (floor 1) uses clock"),
         ("domain/a.rs", "use std::fs;", "must not mention std::fs"),
         ("domain/a.rs", "let t = std::time::Instant::now();", "must not mention Instant"),
         ("dagfile/a.rs", "tokio::spawn(x);", "must not mention tokio"),
         ("steps/utils.rs", "", "\"utils\" says nothing"),
         ("steps/a.rs", "pub mod helpers;", "module \"helpers\" says nothing"),
-        ("steps/a.rs", &"\n".repeat(501), "src/steps/a.rs:501: 501 lines"),
-        ("misplaced.rs", "", "has no floor"),
+        ("steps/a.rs", &format!("trait T {{ fn a(&self); }}\nmod m {{\n{long}\n}}"), "src/steps/a.rs:3: f has 72 lines"),
     ] {
         let found = breaches(path, text);
         assert!(found.len() == 1 && found[0].contains(expected), "{path} {text:?}: {found:?}");
     }
     for (path, text) in [
-        ("cli/a.rs", "use crate::web::x; use crate::domain::y;"),
-        ("steps/a.rs", "use crate::backends::log; use crate::steps::b; use super::c;"),
-        (
-            "domain/a.rs",
-            "// like crate::dagfile and tokio\n/* std::fs\n tokio */ let text = \"tokio // std::fs\"; let instantly = 1;",
-        ),
-        ("domain/a.rs", "/// [`crate::dagfile`]\nuse super::ids; use super::calendar::instant;"),
+        ("domain/a.rs", "// like tokio\n/* std::fs\n tokio */ let text = \"tokio // std::fs\"; let instantly = 1;"),
         ("steps/a.rs", "tokio::fs::read(x); let common = 1;"),
         ("feed/kis/tests.rs", "let start = std::time::Instant::now();"),
-        ("main.rs", "openbell::cli::main()"),
+        ("steps/a.rs", &"fn f() {\n    g();\n}\n".repeat(40)),
     ] {
         assert_eq!(breaches(path, text), Vec::<String>::new(), "{path} {text:?}");
     }

@@ -79,16 +79,7 @@ impl Dispatcher {
         let runs = &self.truth.runs;
         let answer = match &command {
             Command::Cancel(id) | Command::Clear(id, _) | Command::Mark(id, _, _) => {
-                match commands::event(runs, id, &command, by, now) {
-                    Ok(event) => {
-                        let answer = format!("run {id}: done");
-                        self.keep(once, &answer, now);
-                        let effects = self.truth.event(id, event, now).await?;
-                        self.act(effects);
-                        Ok(answer)
-                    }
-                    Err(refused) => Err(refused),
-                }
+                self.change_run(id, &command, by, once, now).await?
             }
             Command::Kill(id, step) => commands::living(runs, id, step).map(|attempt| {
                 if let Some(found) = runs.get(id).and_then(|r| r.dag.step(step)).cloned() {
@@ -116,16 +107,7 @@ impl Dispatcher {
                 self.stop.cancel();
                 Ok("going down; process steps live on".into())
             }
-            Command::Down { drain: true } => {
-                self.draining = true;
-                let open: Vec<RunId> =
-                    self.truth.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
-                for id in &open {
-                    let effects = self.truth.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
-                    self.act(effects);
-                }
-                Ok(format!("draining {} open runs, then going down", open.len()))
-            }
+            Command::Down { drain: true } => Ok(self.drain(by, now).await?),
         };
         if matches!(command, Command::Backfill { at_most: 0, .. }) {
             // It only asked.
@@ -137,6 +119,37 @@ impl Dispatcher {
         }
         self.truth.journal_mut().audit(by, &command, &answer, now).await?;
         Ok(answer)
+    }
+
+    /// Cancels, clears or marks.
+    async fn change_run(
+        &mut self,
+        id: &RunId,
+        command: &Command,
+        by: &str,
+        once: Option<&Once>,
+        now: Timestamp,
+    ) -> Result<Result<String, Refused>, JournalError> {
+        let event = match commands::event(&self.truth.runs, id, command, by, now) {
+            Ok(event) => event,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let answer = format!("run {id}: done");
+        self.keep(once, &answer, now);
+        let effects = self.truth.event(id, event, now).await?;
+        self.act(effects);
+        Ok(Ok(answer))
+    }
+
+    /// Cancels every open run; the loop ends once they have ended.
+    async fn drain(&mut self, by: &str, now: Timestamp) -> Result<String, JournalError> {
+        self.draining = true;
+        let open: Vec<RunId> = self.truth.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
+        for id in &open {
+            let effects = self.truth.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
+            self.act(effects);
+        }
+        Ok(format!("draining {} open runs, then going down", open.len()))
     }
 
     async fn trigger(

@@ -126,23 +126,29 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let inputs = Inputs { reports, commands, notes, wake, folder: folder_changes, gauges: gauges_out, queued };
     dispatcher.publish(&inputs);
     let handle = Handle::new(commands_in, snapshot, runs_dir).with_store(&records).with_notes(notes_in);
+    let tasks = [hands, outbox, watching, measuring];
     let task = tokio::spawn(async move {
         let ended = dispatcher.run(inputs).await;
         // Whoever else waits for the daemon's end learns of it, also when the loop failed.
         stop.cancel();
         helpers.cancel();
-        if let Some(cron) = cron {
-            cron.stop().await;
-        }
-        drop(wake_in);
-        for task in [hands, outbox, watching, measuring] {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task of the daemon failed");
-            }
-        }
+        end(cron, wake_in, tasks).await;
         ended.map_err(Failed::from)
     });
     Ok((handle, task))
+}
+
+/// Waits for what works beside the loop. The scheduler keeps a sender to the loop, so that goes last.
+async fn end(cron: Option<Wake>, wake: mpsc::Sender<()>, tasks: [JoinHandle<()>; 4]) {
+    if let Some(cron) = cron {
+        cron.stop().await;
+    }
+    drop(wake);
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task of the daemon failed");
+        }
+    }
 }
 
 async fn measure(backends: Backends, clock: Clock, gauges: watch::Sender<Gauges>, stop: CancellationToken) {

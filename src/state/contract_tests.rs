@@ -132,7 +132,11 @@ async fn contract(store: &dyn Store) {
     assert_eq!(ids(store.finished(None, 2).await.expect("read")), ["day-two@1", "day@11"], "newest first");
     let day = "day".parse().expect("a name");
     assert_eq!(ids(store.finished(Some(&day), 9).await.expect("read")), ["day@11", "day@1"]);
+    pauses_audit_and_alerts_are_kept_and_pruned(store, run, day).await;
+}
 
+/// After [`contract`]'s first half: `run` ended long ago.
+async fn pauses_audit_and_alerts_are_kept_and_pruned(store: &dyn Store, run: RunId, day: DagName) {
     let paused = Paused { by: "ann".into(), at: at("12:00:00") };
     let puts = vec![Put::Pause(day.clone(), paused.clone()), Put::HighWater(day.clone(), at("08:50:00"))];
     store.put(puts).await.expect("put");

@@ -71,6 +71,40 @@ pub(super) struct Settings {
     endpoint: Endpoint,
 }
 
+/// Whether user, mechanism and certificate fit how the connection is secured; else what does not, and what to write instead.
+fn fits(endpoint: &Endpoint, security: Security, mechanism: &str) -> Result<(), (String, &'static str)> {
+    if security.signs_in() && endpoint.user.is_none() {
+        return Err((
+            format!("security={} needs a user", security.name()),
+            "add user=NAME&password=env:VARIABLE to the address",
+        ));
+    }
+    if !security.signs_in() && endpoint.user.is_some() {
+        return Err((
+            format!("security={} does not sign in, but there is a user", security.name()),
+            "write security=sasl_plaintext or security=sasl_ssl, or leave the user out",
+        ));
+    }
+    let needs = match () {
+        () if security.encrypts() => Some(format!("security={}", security.name())),
+        () if security.signs_in() && mechanism != "PLAIN" => Some(format!("mechanism={mechanism}")),
+        () => None,
+    };
+    if let Some(needs) = needs.filter(|_| !cfg!(feature = "kafka-tls")) {
+        return Err((
+            format!("{needs} is not part of this build"),
+            "build openbell with `--features kafka-tls`, or use security=plaintext or sasl_plaintext with mechanism=PLAIN",
+        ));
+    }
+    if endpoint.ca.is_some() && !security.encrypts() {
+        return Err((
+            "\"ca\" is there, but the connection is not encrypted".into(),
+            "write security=ssl or security=sasl_ssl",
+        ));
+    }
+    Ok(())
+}
+
 impl Settings {
     /// Reads an address; nobody is asked.
     ///
@@ -98,34 +132,8 @@ impl Settings {
         if !["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism.as_str()) {
             return refuse("parameter \"mechanism\" is unknown".into(), "write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512");
         }
-        if security.signs_in() && endpoint.user.is_none() {
-            return refuse(
-                format!("security={} needs a user", security.name()),
-                "add user=NAME&password=env:VARIABLE to the address",
-            );
-        }
-        if !security.signs_in() && endpoint.user.is_some() {
-            return refuse(
-                format!("security={} does not sign in, but there is a user", security.name()),
-                "write security=sasl_plaintext or security=sasl_ssl, or leave the user out",
-            );
-        }
-        let needs = match () {
-            () if security.encrypts() => Some(format!("security={}", security.name())),
-            () if security.signs_in() && mechanism != "PLAIN" => Some(format!("mechanism={mechanism}")),
-            () => None,
-        };
-        if let Some(needs) = needs.filter(|_| !cfg!(feature = "kafka-tls")) {
-            return refuse(
-                format!("{needs} is not part of this build"),
-                "build openbell with `--features kafka-tls`, or use security=plaintext or sasl_plaintext with mechanism=PLAIN",
-            );
-        }
-        if endpoint.ca.is_some() && !security.encrypts() {
-            return refuse(
-                "\"ca\" is there, but the connection is not encrypted".into(),
-                "write security=ssl or security=sasl_ssl",
-            );
+        if let Err((message, remedy)) = fits(endpoint, security, &mechanism) {
+            return refuse(message, remedy);
         }
         let number = |name: &str| match endpoint.text(name) {
             None => Ok(None),
