@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use support::{A_DAY, snapshot, until_held};
 
 /// How many days are played at a time: on a machine that has no time left, a day stalls that should not.
 const SEATS: usize = 2;
@@ -62,6 +63,8 @@ impl Day {
     fn command(&self) -> Command {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("demo.out")).expect("an output file");
+        // A day that is held waits until the test lets go of the other end of its standard input.
+        let held = self.arguments.iter().any(|argument| argument == "--hold-at");
         let mut command = Command::new(env!("CARGO_BIN_EXE_openbell"));
         command
             .args(["demo", "--quiet", "--port", "0", "--dags"])
@@ -71,18 +74,23 @@ impl Day {
             .arg("--report")
             .arg(self.report_file())
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            .stdin(if held { Stdio::piped() } else { Stdio::null() })
             .stdout(log.try_clone().expect("the file"))
             .stderr(log);
         command
     }
 
-    /// Waits for the end of the day, within a generous limit, and gives the report.
+    /// Waits until the day is held; gives the address of its page.
+    fn until_held(&self, child: &mut Child) -> String {
+        until_held(child, self.folder(), || self.output())
+    }
+
+    /// Lets the day go on if it is held, waits for its end, and gives the report.
     fn finish(&self, mut child: Child) -> Value {
-        let limit = Duration::from_secs(900);
-        let status = wait(&mut child, limit).unwrap_or_else(|| {
+        drop(child.stdin.take());
+        let status = wait(&mut child, A_DAY).unwrap_or_else(|| {
             child.kill().expect("the process can be killed");
-            panic!("the day did not end within {limit:?}:\n{}", self.output());
+            panic!("the day did not end within {A_DAY:?}:\n{}", self.output());
         });
         let text = std::fs::read_to_string(self.report_file())
             .unwrap_or_else(|e| panic!("no report ({e}), exit {status}:\n{}", self.output()));
@@ -106,14 +114,12 @@ impl Day {
 }
 
 fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
-    let mut waited = Duration::ZERO;
-    let step = Duration::from_millis(20);
-    while waited < limit {
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < limit {
         if let Some(status) = child.try_wait().expect("the process can be waited for") {
             return Some(status);
         }
-        std::thread::park_timeout(step);
-        waited += step;
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     None
 }
@@ -140,6 +146,19 @@ fn a_day_reconciles_with_one_stall_and_one_recovery() {
     let report = day.finish(day.start());
     check_day(&report);
     assert_eq!(day.mails().len(), 2, "{:#?}", day.mails());
+}
+
+#[test]
+fn a_day_that_is_held_waits_and_reconciles_all_the_same() {
+    let day = Day::new(&["--speed", "600", "--seed", "16", "--hold-at", "13:30"]);
+    let mut child = day.start();
+    let url = day.until_held(&mut child);
+    let now = snapshot(&url).expect("an answer")["now"].as_str().expect("a time").to_owned();
+    assert!(now.as_str() >= "2026-11-20T04:30:00", "{now}");
+    support::wait_for("the word that it is held", || day.output().contains("held at 13:").then_some(()));
+    // Whoever goes away lets it go on.
+    check_day(&day.finish(child));
+    assert!(day.output().contains("the day goes on\n"), "{}", day.output());
 }
 
 #[test]

@@ -46,6 +46,14 @@ struct Reading {
 /// day waits instead of skipping minutes that nobody could have worked in.
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
+/// A timeline that stands still and whose owner has not published it for this long, a few hundred times what it should take,
+/// has lost its owner. It goes on at this speed then, as others do without theirs, so that whoever follows it to a deadline ends.
+const ABANDONED: Duration = Duration::from_secs(10);
+const ADRIFT: f64 = 60.0;
+
+/// Least speed that waits are reckoned with; what stands still or nearly so is looked at again before any such wait is over.
+const SLOWEST: f64 = 1e-3;
+
 fn monotonic_ns() -> i128 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec)
@@ -58,7 +66,12 @@ fn scaled(real_ns: i128, speed: f64) -> SignedDuration {
 impl Reading {
     fn at(&self, monotonic: i128) -> Timestamp {
         let passed = (monotonic - self.monotonic).max(0);
-        self.virtual_now.checked_add(scaled(passed, self.speed)).unwrap_or(Timestamp::MAX)
+        let gone = if self.speed > 0.0 {
+            scaled(passed, self.speed)
+        } else {
+            scaled((passed - ABANDONED.as_nanos() as i128).max(0), ADRIFT)
+        };
+        self.virtual_now.checked_add(gone).unwrap_or(Timestamp::MAX)
     }
 
     /// 45 bytes: two fixed-width numbers, the speed, and a checksum over them, so that a torn read is noticed.
@@ -107,12 +120,21 @@ impl Clock {
     /// # Errors
     /// When the file cannot be written, or holds something else.
     pub fn virtual_owner(start: Timestamp, speed: f64, file: Option<PathBuf>) -> io::Result<Self> {
+        Self::virtual_until(start, speed, file, Timestamp::MAX)
+    }
+
+    /// The same for a timeline that is held at `hold`: while it has no owner it does not pass that time.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or holds something else.
+    pub fn virtual_until(start: Timestamp, speed: f64, file: Option<PathBuf>, hold: Timestamp) -> io::Result<Self> {
         let mut reading = Reading { monotonic: monotonic_ns(), virtual_now: start, speed };
         if let Some(path) = &file
             && path.exists()
         {
             reading = Reading::load(path)?;
-            reading.virtual_now = reading.at(monotonic_ns());
+            let left_at = reading.virtual_now;
+            reading.virtual_now = reading.at(monotonic_ns()).min(hold.max(left_at));
             reading.monotonic = monotonic_ns();
             reading.speed = speed;
         }
@@ -147,7 +169,7 @@ impl Clock {
         }
     }
 
-    /// How much faster than real time the clock runs (1 for the system clock).
+    /// How much faster than real time the clock runs (1 for the system clock, 0 while it stands still).
     pub fn speed(&self) -> f64 {
         match &*self.0 {
             Kind::System | Kind::Manual { .. } => 1.0,
@@ -156,7 +178,7 @@ impl Clock {
         }
     }
 
-    /// Changes the speed of a virtual timeline; no other clock has one to change.
+    /// Changes the speed of a virtual timeline, which stands still at 0; no other clock has one to change.
     pub fn set_speed(&self, speed: f64) {
         if let Kind::Virtual(v) = &*self.0 {
             v.look();
@@ -232,7 +254,7 @@ impl Clock {
             if left <= SignedDuration::ZERO {
                 return;
             }
-            let real = left.unsigned_abs().div_f64(self.speed().max(1e-9));
+            let real = left.unsigned_abs().div_f64(self.speed().max(SLOWEST));
             // Looked at again at least every 100 ms of real time: clocks are set, and speeds change. Long waits of the system
             // clock look once a second.
             let most = if self.is_system() { Duration::from_secs(1) } else { Duration::from_millis(100) };
@@ -291,6 +313,54 @@ mod tests {
         drop(owner);
         let continued = Clock::virtual_owner(Timestamp::UNIX_EPOCH, 600.0, Some(file)).expect("continued");
         assert!(continued.now() >= b);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_goes_on_once_its_owner_is_gone() {
+        let second = 1_000_000_000;
+        let held = Reading { monotonic: 0, virtual_now: start(), speed: 0.0 };
+        assert_eq!([0, second, 10 * second].map(|passed| held.at(passed)), [start(); 3]);
+        assert_eq!(held.at(11 * second), start() + SignedDuration::from_secs(60));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_stands_still_keeps_sleepers_and_lets_them_go() {
+        let clock = Clock::virtual_owner(start(), 0.0, None).expect("an owner");
+        let far = clock.sleep_until(Timestamp::MAX);
+        let near = clock.sleep(Duration::from_secs(1));
+        tokio::pin!(far, near);
+        for _ in 0..3 {
+            tokio::select! {
+                biased;
+                () = &mut far => panic!("the end of time"),
+                () = &mut near => panic!("the clock stands still"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        assert_eq!(clock.now(), start());
+        clock.set_speed(600.0);
+        near.await;
+        assert!(clock.now() > start());
+    }
+
+    #[test]
+    fn a_held_timeline_without_an_owner_does_not_pass_its_hold() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("clock");
+        let hour = SignedDuration::from_hours(1);
+        let left = |virtual_now| {
+            let died = Reading { monotonic: monotonic_ns() - 60_000_000_000, virtual_now, speed: 600.0 };
+            fs::write(&file, died.encode()).expect("written");
+        };
+        left(start());
+        let on = Clock::virtual_owner(start(), 0.0, Some(file.clone())).expect("an owner");
+        assert!(on.now() >= start() + 10 * hour, "a minute at 600");
+        left(start());
+        let held = Clock::virtual_until(start(), 0.0, Some(file.clone()), start() + hour).expect("an owner");
+        assert_eq!(held.now(), start() + hour);
+        left(start() + 2 * hour);
+        let late = Clock::virtual_until(start(), 0.0, Some(file.clone()), start() + hour).expect("an owner");
+        assert_eq!(late.now(), start() + 2 * hour, "and does not go back");
     }
 
     #[tokio::test]

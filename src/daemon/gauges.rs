@@ -58,6 +58,10 @@ impl Meter {
 
     fn rate(&mut self, topic: &str, end: u64, now: Timestamp) -> f64 {
         let seen = self.seen.entry(topic.to_owned()).or_default();
+        // A clock that stands still must not make this grow.
+        if seen.back().is_some_and(|(at, _)| *at == now) {
+            seen.pop_back();
+        }
         seen.push_back((now, end));
         while seen.len() > 2 && seen.front().is_some_and(|(at, _)| now.as_second() - at.as_second() > SPAN_SECONDS) {
             seen.pop_front();

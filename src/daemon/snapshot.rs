@@ -22,7 +22,7 @@ use state::{Audit, OutboxMail};
 pub struct Snapshot {
     /// The daemon's clock when the snapshot was taken.
     pub now: Timestamp,
-    /// How much faster than real time that clock runs (1 outside demos).
+    /// How much faster than real time that clock runs (1 outside demos, 0 while one is held).
     pub speed: f64,
     /// IANA zone for showing times: that of the first scheduled DAG, else UTC.
     pub timezone: String,

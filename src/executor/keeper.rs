@@ -310,7 +310,7 @@ impl Keeper {
 /// Real time until the clock should be looked at again, when `left` of its time remains.
 fn look_in(left: SignedDuration, speed: f64) -> Duration {
     let [longest, shortest] = LOOKS;
-    left.unsigned_abs().div_f64(speed.max(1e-9)).clamp(shortest, longest)
+    left.unsigned_abs().div_f64(speed.max(1e-3)).clamp(shortest, longest)
 }
 
 #[cfg(test)]

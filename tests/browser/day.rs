@@ -1,13 +1,13 @@
-//! A demo day to look at: while it is played, and after its end.
-
-use std::time::Duration;
+//! A demo day to look at: held in its afternoon for as long as somebody looks, and after its end.
 
 use serde_json::Value;
 
-use crate::support::{openbell, wait_within};
+use crate::support::{A_DAY, openbell, request, until_held, wait_for, wait_within};
 
 /// The day's run.
 pub const RUN: &str = "kis-trading-day@2026-11-20";
+/// By then the day has had all its incidents: a disconnect, a killed sink, a stall and its recovery, five malformed messages.
+const HELD_AT: &str = "14:40";
 
 /// A demo day, played by a process of its own that ends with this.
 pub struct Day {
@@ -18,7 +18,7 @@ pub struct Day {
 }
 
 impl Day {
-    /// Starts one, and waits until it has gone on for some checks and has a dead letter.
+    /// Starts one, and waits until it is held and has a dead letter.
     pub fn start() -> Self {
         let root = tempfile::Builder::new().prefix("openbell-").tempdir().expect("a folder");
         // Pictures show where the DAG folder is, which should not be somebody's checkout.
@@ -28,33 +28,34 @@ impl Day {
         assert!(copied.success(), "the DAG folder is copied");
         let data = root.path().join("data");
         std::fs::create_dir(&data).expect("a folder");
+        let said = root.path().join("demo.out");
+        let log = std::fs::File::create(&said).expect("an output file");
         let mut command = openbell();
-        command.args(["demo", "--quiet", "--port", "0", "--speed", "240", "--seed", "21", "--dags"]).arg(dags);
-        let child = command.arg("--data").arg(&data).stdout(std::process::Stdio::null()).spawn().expect("the binary starts");
-        let limit = Duration::from_secs(180);
-        let url = wait_within(limit, "the demo's note", || {
-            let note: Value = serde_json::from_str(&std::fs::read_to_string(data.join("daemon.json")).ok()?).ok()?;
-            note["url"].as_str().map(str::to_owned)
-        });
-        let day = Self { child, url, root };
-        let checks = data.join("runs").join(RUN).join("freshness");
-        wait_within(limit, "the day's first checks", || checks.join("4").exists().then_some(()));
-        wait_within(limit, "a dead letter", || day.letter().map(drop));
+        command.args(["demo", "--quiet", "--port", "0", "--speed", "600", "--seed", "21", "--hold-at", HELD_AT]);
+        command.arg("--dags").arg(dags).arg("--data").arg(&data);
+        // The day is held until the other end of its standard input is dropped.
+        command.stdin(std::process::Stdio::piped()).stdout(log.try_clone().expect("the file")).stderr(log);
+        let child = command.spawn().expect("the binary starts");
+        let mut day = Self { child, url: String::new(), root };
+        day.url = until_held(&mut day.child, &data, || std::fs::read_to_string(&said).unwrap_or_default());
+        assert!(data.join("runs").join(RUN).join("freshness/4").exists(), "the day's checks");
+        wait_for("a dead letter", || day.letter().map(drop));
         day
     }
 
     /// The page of a dead letter whose price is no number.
     pub fn letter(&self) -> Option<String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let letters = format!("{}/api/v1/dead-letters/kis.trades", self.url);
-        let found: Value = runtime.block_on(async { reqwest::get(letters).await.ok()?.json().await.ok() })?;
+        let asked = "GET /api/v1/dead-letters/kis.trades HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n";
+        let found: Value = serde_json::from_str(&request(&self.url, asked).ok()?).ok()?;
         let letter = found["letters"].as_array()?.iter().find(|l| l["cause"] == "bad_number")?.clone();
         Some(format!("/dead-letters/kis.trades/{}/{}", letter["partition"].as_u64()?, letter["offset"].as_u64()?))
     }
 
-    /// Waits for the day's end; gives the folder it leaves, with its data in `data`.
+    /// Lets the day go on, and waits for its end; gives the folder it leaves, with its data in `data`.
     pub fn end(mut self) -> tempfile::TempDir {
-        wait_within(Duration::from_secs(300), "the day's end", || self.child.try_wait().expect("a child"));
+        drop(self.child.stdin.take());
+        let status = wait_within(A_DAY, "the day's end", || self.child.try_wait().expect("a child"));
+        assert!(status.success(), "{}", std::fs::read_to_string(self.root.path().join("demo.out")).unwrap_or_default());
         std::mem::replace(&mut self.root, tempfile::tempdir().expect("a folder"))
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
+
 /// What a window looks like.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
@@ -63,8 +65,10 @@ impl Browser {
         ];
         let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
         arguments.push(format!("--user-data-dir={}", browser._profile.path().display()));
+        let limit = u64::try_from(PATIENCE.as_millis()).expect("fits");
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
+            "timeouts": { "script": limit, "pageLoad": limit },
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         } } });
@@ -86,7 +90,7 @@ impl Browser {
             _ => self.client.post(url).json(body),
         };
         let answer: Value = self.runtime.block_on(async {
-            let answer = request.timeout(Duration::from_secs(60)).send().await.map_err(|e| e.to_string())?;
+            let answer = request.timeout(2 * PATIENCE).send().await.map_err(|e| e.to_string())?;
             answer.json().await.map_err(|e| e.to_string())
         })?;
         match answer["value"]["error"].as_str() {
@@ -147,13 +151,20 @@ impl Browser {
         self.try_call("POST", &format!("/element/{id}/click"), &json!({})).map(drop)
     }
 
-    /// Waits for a condition, within half a minute; panics with what the page says instead.
+    /// Waits for a condition; panics with what the page says instead.
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let begin = Instant::now();
         while !holds() {
-            assert!(begin.elapsed() < Duration::from_secs(30), "waited 30 s for {what} on {}:\n{}", self.url(), self.text());
+            assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what} on {}:\n{}", self.url(), self.text());
             std::thread::park_timeout(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until the site tells a page that it is live, which it does also while nothing changes.
+    pub fn until_a_beat(&self) {
+        let beat = "const done = arguments[0]; const events = new EventSource('/events?page=dags'); \
+                    events.addEventListener('beat', () => { events.close(); done(true); });";
+        assert_eq!(self.run_async(beat), json!(true));
     }
 
     /// Waits until the page says something.

@@ -6,11 +6,9 @@ mod pages;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::time::Duration;
-
 use driver::Browser;
 use serde_json::json;
-use support::{Daemon, wait_within};
+use support::{Daemon, wait_for};
 
 const DAG: &str = "name: report
 alerts: { email: [a@example.com] }
@@ -64,9 +62,7 @@ fn a_run_is_started_watched_cleared_and_cancelled() {
     browser.press("Cancel the run");
     browser.until_it_says("cancelled");
     let id = browser.url().rsplit('/').next().expect("an id").to_owned();
-    wait_within(Duration::from_secs(30), "the end", || {
-        daemon.run_view(&id.replace("%40", "@")).filter(|r| r["state"] != "running")
-    });
+    wait_for("the end", || daemon.run_view(&id.replace("%40", "@")).filter(|r| r["state"] != "running"));
     assert!(browser.complaints().is_empty());
 }
 
@@ -96,7 +92,6 @@ fn an_import_error_appears_and_goes() {
     std::fs::write(&file, good).expect("written");
     browser.until("the error to go", || !holds("comand"));
     // A calm page hears that it is live.
-    let beat = "const done = arguments[0]; new EventSource('/events?page=dags').addEventListener('beat', () => done(true));";
-    assert_eq!(browser.run_async(beat), json!(true));
+    browser.until_a_beat();
     assert!(browser.complaints().is_empty());
 }

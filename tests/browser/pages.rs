@@ -109,6 +109,10 @@ fn every_page_fits_and_is_accessible_and_asks_nobody_else() {
         }
         examination.open(look, "letter", &letter);
     }
+    // However long that took: the day waited, and its pages know that they are live.
+    browser.open(&day.url);
+    browser.until_it_says("virtual clock, held");
+    browser.until_a_beat();
     // The same in Korean, whose words have other widths.
     browser.press("한국어");
     browser.until("Korean", || browser.run("return document.documentElement.lang") == json!("ko"));

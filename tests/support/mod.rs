@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// How long is waited for what must come. It is only how long a failure takes, so it is far more than one busy core needs.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+/// The same for a day of the demo, or a stretch of one.
+pub const A_DAY: Duration = Duration::from_secs(1800);
+
 /// The binary under test.
 pub fn openbell() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_openbell"));
@@ -45,9 +50,9 @@ pub fn run(arguments: &[&str]) -> Output {
     openbell().args(arguments).output().expect("the binary starts")
 }
 
-/// Waits until `check` gives something; panics with `what` after half a minute.
+/// Waits until `check` gives something; panics with `what` where it never does.
 pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
-    wait_within(Duration::from_secs(30), what, check)
+    wait_within(PATIENCE, what, check)
 }
 
 /// The same with another limit.
@@ -60,6 +65,42 @@ pub fn wait_within<T>(limit: Duration, what: &str, mut check: impl FnMut() -> Op
         assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
+}
+
+/// Where the process `pid` serves its page, by the note it leaves in its data folder.
+pub fn url_of(data: &Path, pid: u32) -> Option<String> {
+    let note: Value = serde_json::from_str(&std::fs::read_to_string(data.join("daemon.json")).ok()?).ok()?;
+    (note["pid"].as_u64() == Some(pid.into())).then(|| note["url"].as_str().map(str::to_owned))?
+}
+
+/// Sends a request to the address of a page; gives the body of the answer.
+pub fn request(url: &str, request: &str) -> std::io::Result<String> {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(url.trim_start_matches("http://"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok(body.to_owned())
+}
+
+/// A snapshot of the daemon there; `None` while it does not answer.
+pub fn snapshot(url: &str) -> Option<Value> {
+    let text = request(url, "GET /api/v1/snapshot HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Waits until a demo day (`--hold-at`, with a pipe for its standard input) is held; gives the address of its page. It stands still
+/// from then on, until the pipe is dropped.
+pub fn until_held(child: &mut Child, data: &Path, output: impl Fn() -> String) -> String {
+    wait_within(A_DAY, "the day to be held", || {
+        if let Some(status) = child.try_wait().expect("a child") {
+            panic!("the day ended with {status}:\n{}", output());
+        }
+        let url = url_of(data, child.id())?;
+        (snapshot(&url)?["speed"] == 0.0).then_some(url)
+    })
 }
 
 /// A running `openbell up`.
@@ -84,13 +125,11 @@ impl Daemon {
             .spawn()
             .expect("the binary starts");
         let mut daemon = Self { child, url: String::new(), data: data.to_owned() };
-        let pid = u64::from(daemon.child.id());
         daemon.url = wait_for("the daemon's note", || {
             if let Some(status) = daemon.child.try_wait().expect("a child") {
                 panic!("the daemon ended with {status}:\n{}", daemon.output());
             }
-            let note: Value = serde_json::from_str(&std::fs::read_to_string(data.join("daemon.json")).ok()?).ok()?;
-            (note["pid"].as_u64() == Some(pid)).then(|| note["url"].as_str().map(str::to_owned))?
+            url_of(data, daemon.child.id())
         });
         daemon
     }
@@ -121,14 +160,8 @@ impl Daemon {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}:\n{text}"))
     }
 
-    fn request(&self, request: &str) -> String {
-        use std::io::Write;
-        let address = self.url.trim_start_matches("http://");
-        let mut stream = std::net::TcpStream::connect(address).expect("the daemon listens");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
+    fn request(&self, text: &str) -> String {
+        request(&self.url, text).unwrap_or_else(|e| panic!("{}: {e}:\n{text}", self.url))
     }
 
     /// A run by id, from the snapshot.

@@ -1,6 +1,7 @@
 //! `openbell demo`: a whole trading day on a virtual clock against the exchange simulator, with its incidents, and the
 //! proof that it reconciles.
 
+mod hold;
 mod pace;
 mod proof;
 mod report;
@@ -10,9 +11,10 @@ mod view;
 
 use std::path::PathBuf;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 
 use super::exit::{Exit, Failure};
+use report::Report;
 
 /// Arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,6 +23,7 @@ use super::exit::{Exit, Failure};
   openbell demo --speed 60 --seed 7              slower, another market
   openbell demo --executor process               every step in a process of its own
   openbell demo --data DIR --report day.json     keep everything; the same command goes on after a crash
+  openbell demo --hold-at 13:30 --stay           wait in the middle of the day until Enter, and after its end until Ctrl-C
 
 The same day on Kafka, MongoDB, Elasticsearch, S3 and SMTP, from a checkout:
   scripts/services up && eval \"$(scripts/services env)\"
@@ -58,6 +61,13 @@ pub struct Arguments {
     /// each node of the swarm whose manager that is
     #[arg(long, default_value = "embedded", value_parser = ["embedded", "process", "docker", "swarm"], value_name = "WHERE")]
     pub executor: String,
+    /// Hold the day at this time (of the exchange): its clock stands still while the page and all services go on, until standard input
+    /// has a line (Enter) or ends; a program that starts this gives it a pipe
+    #[arg(long, value_parser = hold::time, value_name = "HH:MM")]
+    pub hold_at: Option<Time>,
+    /// Keep the page when the day has ended and its report is out, until Ctrl-C
+    #[arg(long)]
+    pub stay: bool,
     /// No terminal view, only the summary
     #[arg(long)]
     pub quiet: bool,
@@ -76,7 +86,12 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
     let runtime = super::serve::runtime()?;
     let report = runtime.block_on(stage::play(&arguments))?;
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-    let json = serde_json::to_string_pretty(&report).map_err(Failure::fault)?;
+    Ok(if report.ok { Exit::Fine } else { Exit::Fault })
+}
+
+/// Tells what the day came to.
+fn tell(arguments: &Arguments, report: &Report) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(report).map_err(Failure::fault)?;
     match &arguments.report {
         Some(path) if path.as_os_str() == "-" => println!("{json}"),
         Some(path) => {
@@ -85,5 +100,5 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
         }
         None => println!("{}", report.summary()),
     }
-    Ok(if report.ok { Exit::Fine } else { Exit::Fault })
+    Ok(())
 }

@@ -2,9 +2,12 @@
 //!
 //! Starting, draining and tearing down take real time, which does not get shorter when the clock runs faster; and a machine
 //! that is busy with something else may fall behind the feed for a moment. So the clock races only while everything that
-//! should be up is up and keeps up, and it slows down a little ahead of the close.
+//! should be up is up and keeps up, and it slows down a little ahead of the close. It stands still where the day is held.
 
 use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
 
 use clock::Clock;
 use daemon::{Handle, Snapshot};
@@ -29,17 +32,21 @@ impl Speeds {
 
 /// Speed from close on: the bell has rung, the rest is work.
 const CLOSING: f64 = 1.0;
+/// Speed while the day is held.
+pub const HELD: f64 = 0.0;
 /// Records that may wait between two hops before the clock slows down: at the opening burst about a minute of trades.
 const BEHIND: u64 = 250;
 /// How often the clock is looked at, of real time, and how far ahead of an edge it slows down.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const AHEAD: Duration = Duration::from_millis(150);
 
-/// Adjusts the clock until dropped.
-pub async fn keep(clock: Clock, handle: Handle, speed: f64, speeds: Speeds) {
+/// Adjusts the clock until dropped. From the time in `hold` on, if there is one, it stands still.
+pub async fn keep(clock: Clock, handle: Handle, speed: f64, speeds: Speeds, hold: watch::Receiver<Option<Timestamp>>) {
     let mut snapshots = handle.subscribe();
     loop {
-        let wanted = wanted(&snapshots.borrow_and_update(), speed, speeds, clock.now());
+        let (now, hold) = (clock.now(), *hold.borrow());
+        let needed = need(&snapshots.borrow_and_update(), now);
+        let wanted = wanted(needed, speed, speeds, hold.map(|at| seconds(now, at)));
         if (clock.speed() - wanted).abs() > f64::EPSILON {
             clock.set_speed(wanted);
         }
@@ -54,21 +61,35 @@ pub async fn keep(clock: Clock, handle: Handle, speed: f64, speeds: Speeds) {
     }
 }
 
-fn wanted(snapshot: &Snapshot, speed: f64, speeds: Speeds, now: jiff::Timestamp) -> f64 {
-    let Some(view) = snapshot.today() else { return speed.min(speeds.starting) };
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+/// What there is to do, as far as the clock is concerned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Need {
+    /// Services come up, at the beginning or again.
+    Starting,
+    /// A store is behind the feed, or a check asks all of them, this many seconds before the close.
+    CatchingUp(f64),
+    /// The day only passes, this many seconds before the close.
+    Passing(f64),
+    /// Everything stops, drains and is torn down.
+    Closing,
+    /// The run is over.
+    Over,
+}
+
+fn need(snapshot: &Snapshot, now: Timestamp) -> Need {
+    let Some(view) = snapshot.today() else { return Need::Starting };
     match view.run.state {
-        RunState::Closing => return speed.min(CLOSING),
+        RunState::Closing => return Need::Closing,
         RunState::Running => {}
-        RunState::Succeeded | RunState::Failed | RunState::Cancelled => return speed,
+        RunState::Succeeded | RunState::Failed | RunState::Cancelled => return Need::Over,
     }
-    if let Some(close) = view.run.window.close_at {
-        let left = close.duration_since(now).as_secs_f64();
-        if left <= 0.0 {
-            return speed.min(CLOSING);
-        }
-        if left < speed * AHEAD.as_secs_f64() {
-            return speed.min(speeds.starting);
-        }
+    let left = view.run.window.close_at.map_or(f64::INFINITY, |close| seconds(now, close));
+    if left <= 0.0 {
+        return Need::Closing;
     }
     let coming_up = view.run.dag.steps().iter().any(|step| {
         let state = view.run.steps.get(&step.name).map_or(StepState::Pending, |s| s.state);
@@ -81,17 +102,30 @@ fn wanted(snapshot: &Snapshot, speed: f64, speeds: Speeds, now: jiff::Timestamp)
         }
     });
     if coming_up {
-        return speed.min(speeds.starting);
+        return Need::Starting;
     }
     // A check asks every store, and servers take real time to answer.
     let checking = view.run.dag.steps().iter().any(|step| {
         let state = view.run.steps.get(&step.name).map(|s| s.state);
         step.kind == StepKind::Check && state.is_some_and(StepState::is_alive)
     });
-    if checking || behind(snapshot) > BEHIND {
-        return speed.min(speeds.catching_up);
-    }
-    speed
+    if checking || behind(snapshot) > BEHIND { Need::CatchingUp(left) } else { Need::Passing(left) }
+}
+
+/// The clock's speed; `hold` is how many seconds before the time the day is held at, negative after it.
+fn wanted(need: Need, speed: f64, speeds: Speeds, hold: Option<f64>) -> f64 {
+    let held = hold.is_some_and(|left| left <= 0.0);
+    let near = |left: f64| left < speed * AHEAD.as_secs_f64();
+    let most = match need {
+        // What has to start or to stop waits for the clock, and is not kept waiting by a day that is held.
+        Need::Starting => speeds.starting,
+        Need::Closing => CLOSING,
+        Need::Over | Need::CatchingUp(_) | Need::Passing(_) if held => HELD,
+        Need::CatchingUp(close) | Need::Passing(close) if near(close) || hold.is_some_and(near) => speeds.starting,
+        Need::CatchingUp(_) => speeds.catching_up,
+        Need::Passing(_) | Need::Over => speed,
+    };
+    speed.min(most)
 }
 
 /// The longest queue between two hops.
@@ -103,4 +137,38 @@ fn behind(snapshot: &Snapshot) -> u64 {
         Some(at("spool_seq")?.saturating_sub(at("log_seq")?.min(at("raw_seq")?)))
     });
     lag.max(spooled.max().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAR: f64 = 3600.0;
+
+    fn paced(need: Need, hold: Option<f64>) -> f64 {
+        wanted(need, 300.0, Speeds::EMBEDDED, hold)
+    }
+
+    #[test]
+    fn the_clock_races_only_while_the_day_just_passes() {
+        assert_eq!(paced(Need::Passing(FAR), None), 300.0);
+        assert_eq!(paced(Need::Passing(44.0), None), Speeds::EMBEDDED.starting, "just before the close");
+        assert_eq!(paced(Need::Starting, None), Speeds::EMBEDDED.starting);
+        assert_eq!(paced(Need::CatchingUp(FAR), None), Speeds::EMBEDDED.catching_up);
+        assert_eq!(paced(Need::Closing, None), CLOSING);
+        assert_eq!(wanted(Need::Passing(FAR), 1.0, Speeds::EMBEDDED, None), 1.0);
+        assert_eq!(wanted(Need::Starting, 1.0, Speeds::EMBEDDED, None), 1.0);
+    }
+
+    #[test]
+    fn a_day_that_is_held_stands_still_but_for_what_has_to_start_or_to_stop() {
+        for need in [Need::Passing(FAR), Need::CatchingUp(FAR), Need::Over] {
+            assert_eq!(paced(need, Some(0.0)), HELD);
+            assert_eq!(paced(need, Some(-60.0)), HELD, "also later, if it was not kept there in time");
+        }
+        assert_eq!(paced(Need::Starting, Some(0.0)), Speeds::EMBEDDED.starting);
+        assert_eq!(paced(Need::Closing, Some(0.0)), CLOSING);
+        assert_eq!(paced(Need::Passing(FAR), Some(44.0)), Speeds::EMBEDDED.starting, "it comes to rest slowly");
+        assert_eq!(paced(Need::Passing(FAR), Some(46.0)), 300.0);
+    }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
 
 use super::report::Report;
-use super::{Arguments, pace, proof, rig, view};
+use super::{Arguments, hold, pace, proof, rig, view};
 use crate::exit::Failure;
 use crate::serve::{self, House};
 use clock::Clock;
@@ -36,7 +37,7 @@ struct Billing {
     finished: bool,
 }
 
-/// Plays the day.
+/// Plays the day, and tells what it came to.
 ///
 /// # Errors
 /// What keeps it from being played; a day that was played but does not reconcile is a report, not an error.
@@ -50,20 +51,26 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         .ok_or_else(|| Failure::usage(format!("DAG {} has no schedule, so it has no day to play", dag.name)))?;
     let Some(window) = schedule.window_on(arguments.date, calendar.as_ref()) else {
         println!("{} is not a day for {}: no run", arguments.date, dag.name);
-        return Ok(Report::closed(arguments.date, arguments.speed, arguments.seed));
+        let report = Report::closed(arguments.date, arguments.speed, arguments.seed);
+        super::tell(arguments, &report)?;
+        return Ok(report);
     };
     let close = window.close_at.ok_or_else(|| Failure::usage(format!("DAG {} has no close, so its day never ends", dag.name)))?;
     let session = calendar
         .as_ref()
         .and_then(|c| c.session(arguments.date))
         .ok_or_else(|| Failure::usage(format!("DAG {} has no exchange calendar; the demo plays exchange days", dag.name)))?;
+    let zone = schedule.zone().map_err(Failure::usage)?;
+    let held_at = arguments.hold_at.map(|time| hold::instant(time, arguments.date, window, &zone)).transpose()?;
 
     let before = billing(&data)?;
     if let Some(before) = &before {
         check_billing(before, arguments, &data)?;
     }
     let start = window.open_at.checked_sub(Duration::from_secs(5)).unwrap_or(window.open_at);
-    let clock = Clock::virtual_owner(start, arguments.speed.min(10.0), Some(data.join("clock"))).map_err(Failure::unusable)?;
+    let file = Some(data.join("clock"));
+    let clock = Clock::virtual_until(start, arguments.speed.min(10.0), file, held_at.unwrap_or(Timestamp::MAX))
+        .map_err(Failure::unusable)?;
     let symbols = symbols(&dag, &dags)?;
     let simulator = Simulator::start(SimulatorOptions {
         session,
@@ -95,26 +102,47 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
     // Containers need real time to start as well.
     let embedded = arguments.backends != "real" && !matches!(arguments.executor.as_str(), "docker" | "swarm");
     let speeds = if embedded { pace::Speeds::EMBEDDED } else { pace::Speeds::SERVERS };
-    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed, speeds));
-    let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet));
+    let (hold, holds) = watch::channel(held_at);
+    let (say, said) = mpsc::channel(8);
+    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed, speeds, holds));
+    let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet, said));
+    let holding = held_at.map(|at| tokio::spawn(hold::until_told(clock.clone(), at, zone, hold.clone(), say)));
     let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
     let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), house.handle.clone(), kill_at)));
 
     let outcome = wait_for_the_end(&house, &dag.name, close, &clock).await;
+    if arguments.stay && outcome.is_ok() {
+        // The next day is not played.
+        hold.send_replace(Some(clock.now()));
+    }
     let report = match outcome {
         Ok(()) => proof::prove(arguments, &house, &simulator, &dag, &data).await,
         Err(failure) => Err(failure),
     };
-    for task in [Some(pacing), Some(viewing), killing].into_iter().flatten() {
-        task.abort();
+    for task in [Some(viewing), killing, holding].into_iter().flatten() {
+        leave(task).await;
     }
+    let told = report.and_then(|report| super::tell(arguments, &report).map(|()| report));
+    if arguments.stay && told.is_ok() {
+        eprintln!("the day has ended; its page stays until Ctrl-C: {}", house.url);
+        tokio::signal::ctrl_c().await.map_err(Failure::fault)?;
+    }
+    leave(pacing).await;
+    // Whoever has to stop now may wait for the clock.
+    clock.set_speed(clock.speed().max(1.0));
     house.stop().await?;
     simulator.stop().await;
     publishing.abort();
-    let report = report?;
+    let report = told?;
     billing.finished = true;
     bill(&data, &billing)?;
     Ok(report)
+}
+
+/// Ends a task, and waits until it does nothing any more; that it was cancelled is no news.
+async fn leave(task: tokio::task::JoinHandle<()>) {
+    task.abort();
+    task.await.unwrap_or_default();
 }
 
 async fn open_house(

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
+use tokio::sync::mpsc;
 
 use daemon::{Handle, Snapshot};
 use domain::run::StepState;
 
-/// Shows the day until dropped.
-pub async fn show(handle: Handle, quiet: bool) {
+/// Shows the day until dropped. What is `said` is shown in any case: somebody has to act on it.
+pub async fn show(handle: Handle, quiet: bool, mut said: mpsc::Receiver<String>) {
     let bar = if quiet { ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()) } else { ProgressBar::no_length() };
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.progress_chars("=> "));
@@ -27,8 +28,19 @@ pub async fn show(handle: Handle, quiet: bool) {
             }
             draw(&bar, &snapshot);
         }
-        if snapshots.changed().await.is_err() {
-            break;
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+            }
+            Some(words) = said.recv() => {
+                if bar.is_hidden() {
+                    eprintln!("{words}");
+                } else {
+                    bar.println(words);
+                }
+            }
         }
     }
     bar.finish_and_clear();

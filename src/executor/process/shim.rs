@@ -193,7 +193,7 @@ pub(in crate) fn is_due(at: Timestamp, now: Timestamp) -> bool {
 
 /// Real time until the clock should be looked at again, when `left` of its time remains.
 fn look_in(left: SignedDuration, speed: f64) -> Duration {
-    left.unsigned_abs().div_f64(speed.max(1e-9)).clamp(Duration::from_micros(200), LONGEST_LOOK)
+    left.unsigned_abs().div_f64(speed.max(1e-3)).clamp(Duration::from_micros(200), LONGEST_LOOK)
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -36,8 +36,8 @@ pub struct Header {
     pub now: String,
     /// Zone of that time.
     pub zone: String,
-    /// How much faster than real time the clock runs; `None` at real speed.
-    pub speed: Option<String>,
+    /// How much faster than real time the clock runs, or that it is held; `None` at real speed.
+    pub speed: Option<Text>,
     /// More facts.
     pub facts: Vec<Pair>,
 }
@@ -53,8 +53,11 @@ pub fn run_class(state: RunState) -> &'static str {
     }
 }
 
-fn speed_badge(snapshot: &Snapshot) -> Option<String> {
-    (snapshot.speed > 0.0 && (snapshot.speed - 1.0).abs() > 1e-9).then(|| speed(snapshot.speed))
+fn speed_badge(snapshot: &Snapshot) -> Option<Text> {
+    if snapshot.speed == 0.0 {
+        return Some(say!("virtual clock, held"));
+    }
+    ((snapshot.speed - 1.0).abs() > 1e-9).then(|| say!("virtual clock × {}", speed(snapshot.speed)))
 }
 
 /// The header of a run, or of a day without one.
@@ -286,7 +289,10 @@ mod tests {
         let header = header(&snapshot, snapshot.today());
         assert_eq!(header.date, "Friday 20 November 2026");
         assert_eq!(header.window, "08:50–16:00 KST");
-        assert_eq!((header.now.as_str(), header.zone.as_str(), header.speed.as_deref()), ("13:11:02", "KST", Some("120")));
+        assert_eq!((header.now.as_str(), header.zone.as_str()), ("13:11:02", "KST"));
+        assert_eq!(header.speed, Some(say!("virtual clock × {}", "120")));
+        let badge = |speed| speed_badge(&Snapshot { speed, ..fixture::snapshot() });
+        assert_eq!([badge(1.0), badge(0.0)], [None, Some(say!("virtual clock, held"))]);
     }
 
     #[test]
