@@ -219,7 +219,7 @@ mod tests {
         let work = tokio::spawn(async move { main(&arguments).await });
         let old = session("2026-11-18", Ended);
         for (at_most, state) in [(0, Due), (1, Created)] {
-            let asked = tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time");
+            let asked = tokio::time::timeout(Duration::from_secs(120), daemon.commands.recv()).await.expect("in time");
             let asked = asked.expect("a command");
             let Command::Backfill { dag, first, last, params, at_most: most } = asked.command else { panic!("{asked:?}") };
             assert_eq!(
@@ -234,7 +234,7 @@ mod tests {
 
         let arguments = line(&url, &["--json"]);
         let work = tokio::spawn(async move { main(&arguments).await });
-        let asked = tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time");
+        let asked = tokio::time::timeout(Duration::from_secs(120), daemon.commands.recv()).await.expect("in time");
         asked.expect("a command").answer.send(Err(Refused("x has no schedule; trigger it".into()))).expect("awaited");
         assert_eq!(work.await.expect("no panic").map_err(|f| f.message), Err("x has no schedule; trigger it".to_owned()));
         stop.cancel();

@@ -378,6 +378,6 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiter.is_finished());
         drop(held);
-        tokio::time::timeout(Duration::from_secs(20), waiter).await.expect("in time").expect("no panic").expect("free");
+        tokio::time::timeout(Duration::from_secs(120), waiter).await.expect("in time").expect("no panic").expect("free");
     }
 }

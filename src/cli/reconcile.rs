@@ -296,7 +296,7 @@ steps:
         house.handle.command("ann", daemon::handle::Command::Cancel(id.clone())).await.expect("cancelled");
         let mut snapshots = house.handle.subscribe();
         let ended = snapshots.wait_for(|s| s.runs.iter().any(|v| v.run.id == id && v.run.state.is_terminal()));
-        let patience = std::time::Duration::from_secs(30);
+        let patience = std::time::Duration::from_secs(120);
         tokio::time::timeout(patience, ended).await.expect("in time").map(drop).expect("the daemon lives");
 
         let asked = arguments(&[id.as_str(), "--data", folder.join("data").to_str().expect("a plain path")]);

@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(shown.map_err(|f| f.message), Ok(Exit::Fine));
         let cancel = tokio::spawn(carry_out(Command::Cancel { run: "kis-trading-day".into(), at: at() }));
         let asked =
-            tokio::time::timeout(Duration::from_secs(20), daemon.commands.recv()).await.expect("in time").expect("a command");
+            tokio::time::timeout(Duration::from_secs(120), daemon.commands.recv()).await.expect("in time").expect("a command");
         assert_eq!(asked.by, "cli");
         assert_eq!(asked.command, daemon::handle::Command::Cancel("kis-trading-day@2026-11-20".parse().expect("an id")));
         asked.answer.send(Err(daemon::Refused("it is closing already; wait for its end".into()))).expect("awaited");

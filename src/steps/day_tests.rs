@@ -55,7 +55,7 @@ impl Day {
 impl Running {
     async fn drain(self) -> Value {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(30), self.task).await.expect("in time").expect("no panic").expect("drained")
+        tokio::time::timeout(Duration::from_secs(120), self.task).await.expect("in time").expect("no panic").expect("drained")
     }
 }
 

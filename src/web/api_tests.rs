@@ -83,7 +83,7 @@ async fn every_refusal_is_a_problem() {
 /// Sends a request; what reached the daemon, and what came back.
 async fn command(site: &mut Site, request: RequestBuilder, answer: Result<Answer, Refused>) -> (Request, reqwest::Response) {
     let sent = tokio::spawn(request.send());
-    let mut asked = tokio::time::timeout(std::time::Duration::from_secs(20), site.daemon.commands.recv())
+    let mut asked = tokio::time::timeout(std::time::Duration::from_secs(120), site.daemon.commands.recv())
         .await
         .expect("in time")
         .expect("a command");

@@ -121,7 +121,10 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Patience = Patience { headers: Duration::from_millis(100), unread: Duration::from_millis(300) };
+    /// Only how long a failure takes.
+    const LONG: Duration = Duration::from_secs(120);
+    /// Nobody is cut off while a test runs.
+    const ENDLESS: Patience = Patience { headers: Duration::from_secs(3600), unread: Duration::from_secs(3600) };
 
     /// Says when it is dropped.
     struct Told(Option<tokio::sync::oneshot::Sender<()>>);
@@ -152,34 +155,47 @@ mod tests {
         let endless = Arc::new(endless);
         let stop = CancellationToken::new();
         let site = Router::new().route("/", get(move || endless()));
-        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), SHORT));
+        let patience = Patience { unread: Duration::from_millis(300), ..ENDLESS };
+        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), patience));
         let mut idle = TcpStream::connect(address).await.expect("connected");
         idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
-        tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is cut off").expect("its answer ends");
+        tokio::time::timeout(LONG, told).await.expect("it is cut off").expect("its answer ends");
         stop.cancel();
-        tokio::time::timeout(Duration::from_secs(20), server).await.expect("it ends").expect("no panic").expect("a clean end");
+        tokio::time::timeout(LONG, server).await.expect("it ends").expect("no panic").expect("a clean end");
         drop(idle);
     }
 
     #[tokio::test]
-    async fn a_client_that_is_slow_with_its_headers_is_cut_off_and_a_stop_ends_all() {
+    async fn a_client_that_is_slow_with_its_headers_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let site = Router::new().route("/", get(|| async { "here" }));
+        let patience = Patience { headers: Duration::from_millis(100), ..ENDLESS };
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), patience));
+        let mut slow = TcpStream::connect(address).await.expect("connected");
+        slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await.expect("sent");
+        let mut said = Vec::new();
+        tokio::time::timeout(LONG, slow.read_to_end(&mut said)).await.expect("it is cut off").expect("read");
+        assert!(!String::from_utf8_lossy(&said).contains("here"));
+        stop.cancel();
+        tokio::time::timeout(LONG, server).await.expect("it ends").expect("no panic").expect("a clean end");
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_all_who_are_connected() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let site = Router::new().route("/", get(|| async { "here" }));
-        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), SHORT));
-        let patience = Duration::from_secs(20);
-        let mut slow = TcpStream::connect(address).await.expect("connected");
-        slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await.expect("sent");
-        let mut said = Vec::new();
-        tokio::time::timeout(patience, slow.read_to_end(&mut said)).await.expect("it is cut off").expect("read");
-        assert!(!String::from_utf8_lossy(&said).contains("here"));
+        let server = tokio::spawn(serve_patiently(listener, site, stop.clone(), ENDLESS));
+        let _idle = TcpStream::connect(address).await.expect("connected");
         let mut quick = TcpStream::connect(address).await.expect("connected");
         quick.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
-        tokio::time::timeout(patience, quick.read_to_end(&mut said)).await.expect("in time").expect("read");
+        let mut said = Vec::new();
+        tokio::time::timeout(LONG, quick.read_to_end(&mut said)).await.expect("in time").expect("read");
         assert!(String::from_utf8_lossy(&said).ends_with("here"));
-        let _idle = TcpStream::connect(address).await.expect("connected");
         stop.cancel();
-        tokio::time::timeout(patience, server).await.expect("it ends").expect("no panic").expect("a clean end");
+        tokio::time::timeout(LONG, server).await.expect("it ends").expect("no panic").expect("a clean end");
     }
 }

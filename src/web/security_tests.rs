@@ -24,7 +24,7 @@ async fn raw(site: &Site, path: &str) -> (u16, String) {
     let head = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
-    tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut answer))
+    tokio::time::timeout(std::time::Duration::from_secs(120), stream.read_to_end(&mut answer))
         .await
         .expect("in time")
         .expect("read");
@@ -186,7 +186,7 @@ async fn hostile() -> Backends {
         log.append(topic, vec![record.clone()]).await.expect("appended");
     }
     let mut member = log.join(HOSTILE, &[HOSTILE.to_owned()], None).await.expect("joined");
-    while !matches!(member.poll(std::time::Duration::from_secs(20)).await.expect("polled"), Polled::Assigned(_)) {}
+    while !matches!(member.poll(std::time::Duration::from_secs(120)).await.expect("polled"), Polled::Assigned(_)) {}
     let partition = Partition { topic: HOSTILE.to_owned(), number: 0 };
     member.commit(&[Committed { partition, next: 1 }]).await.expect("committed");
     Backends { index: Arc::new(Complaining), ..backends }

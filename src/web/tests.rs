@@ -19,7 +19,7 @@ use daemon::handle::{Answer, Command};
 use steps::testing::fakes::empty;
 
 /// Longest a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) struct Site {
     pub(super) daemon: Daemon,
@@ -322,7 +322,9 @@ async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
 
     let mut followed = site.client.get(format!("{}{address}?follow=1", site.base)).send().await.expect("an answer");
     read_until(&mut followed, "second <line>").await;
-    std::fs::write(&file, "first line\nsecond <line>\nthird line\n").expect("a file");
+    // Added to it, as a step does: a file that is written anew is empty for a moment.
+    use std::io::Write;
+    std::fs::OpenOptions::new().append(true).open(&file).and_then(|mut f| f.write_all(b"third line\n")).expect("written");
     read_until(&mut followed, "third line").await;
     site.daemon.snapshots.send_replace(testing::ended().into());
     let rest = tokio::time::timeout(PATIENCE, followed.text()).await.expect("the stream ends with the attempt");

@@ -11,7 +11,7 @@ use daemon::handle::Command;
 use daemon::snapshot::RunView;
 use steps::testing::fixtures;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const DAG: &str = "name: day
 steps:
   topics: { uses: topics, with: { create: [kis.trades], partitions: 1 } }

@@ -17,7 +17,7 @@ use crate::{Happening, KRX41, Simulator, SimulatorOptions};
 pub(super) const DAY: Date = date(2026, 11, 20);
 
 /// Nothing here takes this long unless it is broken.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(super) fn at(hour: i8, minute: i8) -> Timestamp {
     instant(DAY, time(hour, minute, 0, 0))
@@ -33,6 +33,7 @@ pub(super) fn manual(start: Timestamp) -> SimulatorOptions {
     SimulatorOptions {
         target_trades: 2_000,
         pingpong: Duration::ZERO,
+        patience: DEADLINE,
         ..SimulatorOptions::new(Clock::manual(start), 1, DAY, symbols)
     }
 }

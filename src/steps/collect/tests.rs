@@ -217,7 +217,7 @@ impl Running {
     }
 
     pub(super) async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
-        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        let waited = tokio::time::timeout(Duration::from_secs(120), async {
             while !done(self) && !self.task.is_finished() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -227,7 +227,7 @@ impl Running {
 
     pub(super) async fn stop(self) -> Value {
         self.context.stop.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(20), self.task).await.expect("it stops in time");
+        let ended = tokio::time::timeout(Duration::from_secs(120), self.task).await.expect("it stops in time");
         ended.expect("it does not panic").expect("it ends well")
     }
 
@@ -431,7 +431,7 @@ async fn refused_credentials_end_it_with_the_remedy() {
     let mut bench = Bench::new().await;
     bench.exchange = Exchange::start((403, r#"{"error_description":"invalid AppKey","error_code":"EGW00103"}"#)).await;
     let (context, _) = bench.context();
-    let error = tokio::time::timeout(Duration::from_secs(20), super::run(context)).await.expect("in time").expect_err("refused");
+    let error = tokio::time::timeout(Duration::from_secs(120), super::run(context)).await.expect("in time").expect_err("refused");
     let text = error.to_string();
     assert!(text.contains("EGW00103") && text.contains("app_secret") && !text.contains("s3cret"), "{text}");
     assert_eq!(bench.exchange.connections(), 0);
@@ -442,7 +442,7 @@ async fn the_deadline_ends_it_without_anybody() {
     let bench = Bench::new().await;
     let (mut context, _) = bench.context();
     context.spec.deadline = Some(context.clock.now() + Duration::from_millis(300));
-    let result = tokio::time::timeout(Duration::from_secs(20), super::run(context)).await.expect("in time").expect("ends well");
+    let result = tokio::time::timeout(Duration::from_secs(120), super::run(context)).await.expect("in time").expect("ends well");
     assert_eq!(result["malformed"], 0);
 }
 

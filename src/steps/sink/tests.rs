@@ -64,7 +64,7 @@ fn start(program: &'static str, name: &str, with: serde_json::Value, backends: &
 impl Step {
     async fn drain(self) -> Result<serde_json::Value, StepError> {
         self.context.stop.cancel();
-        tokio::time::timeout(std::time::Duration::from_secs(20), self.task)
+        tokio::time::timeout(std::time::Duration::from_secs(120), self.task)
             .await
             .expect("drains in time")
             .expect("does not panic")
@@ -338,7 +338,7 @@ async fn the_next_attempt_takes_over_and_the_one_before_ends_with_the_reason() {
         stores.wait_until("the first attempt", |_| heard.status.lock().expect("not poisoned").ready).await;
         let next = start(program, name, json!({}), &backends);
         // Nobody stops it, and it does not come back to take its place again.
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ghost.task).await.expect("ends by itself");
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(120), ghost.task).await.expect("ends by itself");
         let error = ended.expect("does not panic").expect_err("replaced").to_string();
         assert!(error.contains(&format!("another attempt of step {name} has taken over")), "{error}");
         next.drain().await.expect("drained");
@@ -369,8 +369,8 @@ async fn a_stop_that_grants_less_than_the_drain_time_ends_in_order_within_it() {
     (0..100_000).for_each(|_| stores.fail("bulk", Fault::Before(ErrorKind::Unavailable)));
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::manual(at("09:00:00"));
-    // Its file says two hours of drain.
-    let (context, heard) = context("sink-index", json!({}), backends.clone(), clock.clone(), folder.path());
+    let (mut context, heard) = context("sink-index", json!({}), backends.clone(), clock.clone(), folder.path());
+    context.spec.step.drain = Some(std::time::Duration::from_secs(7_200));
     assert_eq!(context.end_of_stop(), at("11:00:24"), "without a word, its drain and most of its grace");
     let task = tokio::spawn(run("sink/index", context.clone()));
     stores.wait_until("it waits for the store", |_| heard.degraded().is_some()).await;
@@ -385,7 +385,7 @@ async fn a_stop_that_grants_less_than_the_drain_time_ends_in_order_within_it() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), moving).await.expect("it ends, long before its drain time");
+    tokio::time::timeout(std::time::Duration::from_secs(120), moving).await.expect("it ends, long before its drain time");
     let error = task.await.expect("no panic").expect_err("not drained");
     assert!(error.to_string().contains("the drain time passed"), "{error}");
     assert!(clock.now() < at("11:00:00"), "{}", clock.now());
@@ -449,7 +449,7 @@ async fn averages_survive_kills_and_lost_replies() {
     backends.log.append("kis.trades", vec![record(&jump)]).await.expect("appended");
     let (stop, task) = begin();
     stop.cancel();
-    tokio::time::timeout(std::time::Duration::from_secs(20), task).await.expect("in time").expect("no panic").expect("drained");
+    tokio::time::timeout(std::time::Duration::from_secs(120), task).await.expect("in time").expect("no panic").expect("drained");
     let documents = stores.documents("kis-vwap-2026.11.20");
     let session: serde_json::Value = serde_json::from_slice(&documents["005930|session"]).expect("JSON");
     assert_eq!((&session["volume"], &session["trades"], &session["value"]), (&json!(121), &json!(121), &json!(12_110)));

@@ -77,7 +77,8 @@ pub fn context(
     let heard = Arc::new(Heard::default());
     let mut step = step(name, StepKind::Service, &[]);
     step.with = with.as_object().expect("parameters are a table").clone();
-    step.drain = Some(std::time::Duration::from_secs(7_200));
+    // Also on the fast clock it is longer than any test waits.
+    step.drain = Some(std::time::Duration::from_secs(360_000));
     let run: RunId = "day@2026-11-20".parse().expect("a run");
     let context = Context {
         spec: AttemptSpec {

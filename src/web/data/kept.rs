@@ -208,7 +208,7 @@ mod tests {
         Timestamp::UNIX_EPOCH
     }
 
-    const LONG: Duration = Duration::from_secs(20);
+    const LONG: Duration = Duration::from_secs(120);
 
     #[tokio::test]
     async fn many_who_look_cost_one_read() {

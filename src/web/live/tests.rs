@@ -17,7 +17,7 @@ use daemon::testing::{self, Daemon};
 use crate::reader::{Reader, Tongue};
 use crate::tests::{Site, read_until};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 const OUTPUT: &str = "/runs/kis-trading-day@2026-11-20/steps/collector/output/live";
 
 /// A snapshot that shows this time.

@@ -26,7 +26,7 @@ use crate::server::{Options, Shared, Site};
 use crate::{connections, routes};
 
 /// Longest a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 const ANN: &str = "ann's long password";
 const KIM: &str = "kim's long password";
 const LOCAL: &str = "the token of this machine";

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -62,13 +62,13 @@ async fn a_refused_record_is_named_and_what_comes_after_it_is_not_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_away_is_told_in_time_and_found_again() {
-    let (mock, log) = mock("t");
+    let (mock, _) = mock("t");
+    let log = hasty(&format!("kafka://{}", mock.bootstrap_servers()));
     log.append("t", vec![record("k", "1")]).await.expect("appends");
     mock.broker_down(1).expect("goes down");
-    let begun = Instant::now();
-    let error = log.append("t", vec![record("k", "2"), record("k", "3")]).await.expect_err("nobody there");
+    let appended = tokio::time::timeout(LONG, log.append("t", vec![record("k", "2"), record("k", "3")])).await.expect("in time");
+    let error = appended.expect_err("nobody there");
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     mock.broker_up(1).expect("comes back");
     // What was thrown away stays away.
     let tail = retried(async || log.read(&partition("t", 0), 0, 10).await).await;
@@ -80,12 +80,14 @@ async fn a_broker_that_is_away_is_told_in_time_and_found_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_topic_is_told_at_once() {
     let (_mock, log) = mock("t");
-    let begun = Instant::now();
-    for missing in ["nope", "not a name"] {
-        assert_eq!(log.append(missing, vec![record("k", "v")]).await.expect_err("missing").kind, ErrorKind::NotFound);
-        assert_eq!(log.read(&partition(missing, 0), 0, 1).await.expect_err("missing").kind, ErrorKind::NotFound);
-    }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Long before an append is given up.
+    let told = async {
+        for missing in ["nope", "not a name"] {
+            assert_eq!(log.append(missing, vec![record("k", "v")]).await.expect_err("missing").kind, ErrorKind::NotFound);
+            assert_eq!(log.read(&partition(missing, 0), 0, 1).await.expect_err("missing").kind, ErrorKind::NotFound);
+        }
+    };
+    tokio::time::timeout(LONG, told).await.expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,8 +150,7 @@ async fn a_silent_or_closed_port_is_told_in_time() {
     let ports = [silent.local_addr().expect("bound").port(), closed.local_addr().expect("bound").port()];
     drop(closed);
     for port in ports {
-        let log = at(&format!("kafka://127.0.0.1:{port}"));
-        let limit = Duration::from_secs(16);
+        let log = hasty(&format!("kafka://127.0.0.1:{port}"));
         let kind = |e: crate::BackendError| {
             assert!(!e.remedy.is_empty(), "{e}");
             e.kind
@@ -174,7 +175,7 @@ async fn a_silent_or_closed_port_is_told_in_time() {
                 polls,
             )
         };
-        let all = tokio::time::timeout(limit, all).await.expect("in time");
+        let all = tokio::time::timeout(LONG, all).await.expect("in time");
         assert_eq!([all.0, all.1, all.2, all.3, all.4, all.5], [ErrorKind::Unavailable; 6], "port {port}");
     }
 }

@@ -14,11 +14,21 @@ use crate::Result;
 use crate::endpoint::Endpoint;
 use crate::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored};
 
-const LONG: Duration = Duration::from_secs(30);
+/// Only how long a failure takes.
+const LONG: Duration = Duration::from_secs(300);
 
+fn with(address: &str, stalled: Duration) -> KafkaLog {
+    KafkaLog::connect_with(&Endpoint::parse(address).expect("an address"), stalled).expect("settings")
+}
+
+/// A log whose appends are not given up while a test runs.
 fn at(address: &str) -> KafkaLog {
-    let endpoint = Endpoint::parse(address).expect("an address");
-    KafkaLog::connect_with(&endpoint, Duration::from_secs(3)).expect("settings")
+    with(address, 2 * LONG)
+}
+
+/// One that gives up soon, for tests that wait for that.
+fn hasty(address: &str) -> KafkaLog {
+    with(address, Duration::from_secs(5))
 }
 
 fn record(key: &str, value: impl Into<Vec<u8>>) -> Record {

@@ -86,7 +86,7 @@ async fn an_outage_loses_nothing() {
         println!("skipped: kafka outage (OPENBELL_KAFKA_OWN, OPENBELL_KAFKA_STOP and OPENBELL_KAFKA_START are not set)");
         return;
     };
-    let log = Arc::new(at(&address));
+    let log = Arc::new(hasty(&address));
     let topic = format!("test-{:016x}", fastrand::u64(..));
     log.create_topic(&topic, 1).await.expect("creates");
     const TOTAL: u64 = 20_000;

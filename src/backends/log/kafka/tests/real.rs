@@ -194,7 +194,7 @@ async fn a_storm_of_hand_overs_loses_and_repeats_nothing() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), storm).await.expect("in time");
+    tokio::time::timeout(4 * LONG, storm).await.expect("in time");
     writer.await.expect("no panic");
     let ends: Vec<_> = log.topic(&topic).await.expect("describes").expect("exists").partitions.iter().map(|r| r.end).collect();
     let ledger = ledger.lock().expect("whole").committed.clone();
