@@ -109,19 +109,40 @@ impl Objects for Nothing {
 }
 
 #[derive(Default)]
-struct Output(Mutex<Vec<String>>);
+struct Output {
+    lines: Mutex<Vec<String>>,
+    /// Whether it is ready, by its last status.
+    ready: Mutex<Option<bool>>,
+}
 
 impl Output {
     fn text(&self) -> String {
-        self.0.lock().expect("not poisoned").join("\n")
+        self.lines.lock().expect("not poisoned").join("\n")
+    }
+
+    async fn until(&self, what: impl Fn(Option<bool>) -> bool) {
+        while !what(*self.ready.lock().expect("not poisoned")) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
 impl Reporter for Output {
-    fn status(&self, _: Status) {}
-    fn line(&self, line: &str) {
-        self.0.lock().expect("not poisoned").push(line.to_owned());
+    fn status(&self, status: Status) {
+        *self.ready.lock().expect("not poisoned") = Some(status.ready);
     }
+    fn line(&self, line: &str) {
+        self.lines.lock().expect("not poisoned").push(line.to_owned());
+    }
+}
+
+/// Keeps a fast clock slow while the collector comes up, which takes real time: however busy the machine is, it is there for most of the
+/// day. With its first word it has read how fast the day will be, and for how long it waits for answers.
+async fn slow_start(clock: Clock, output: Arc<Output>, speed: f64) {
+    output.until(|ready| ready.is_some()).await;
+    clock.set_speed(speed.min(10.0));
+    output.until(|ready| ready == Some(true)).await;
+    clock.set_speed(speed);
 }
 
 /// A collector of 41 symbols that ends itself at `deadline`.
@@ -221,15 +242,18 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     let backends = Backends { log: log.clone(), raw: raw.clone(), index: Arc::new(Nothing), objects: Arc::new(Nothing) };
     let output = Arc::new(Output::default());
     let context = context(&clock, &simulator, backends, folder.path(), at(to), output.clone());
-    let result = tokio::time::timeout(Duration::from_secs(300), openbell::steps::run("collect/kis", context)).await;
+    let starting = tokio::spawn(slow_start(clock.clone(), output.clone(), speed));
+    let result = tokio::time::timeout(Duration::from_secs(900), openbell::steps::run("collect/kis", context)).await;
+    starting.abort();
     let result = result.expect("it ends at its deadline").unwrap_or_else(|e| panic!("{e}\n{}", output.text()));
 
-    // What the spool holds, and when a session was up by its own account.
-    let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Timestamp)>) = Default::default();
-    let (mut since, mut malformed, mut records) = (None, 0, 0);
+    // What the spool holds; and of each session since when it was up, by its own account, and the last of the exchange's trades it brought.
+    let place: BTreeMap<String, usize> =
+        simulator.ledger().iter().enumerate().map(|(index, trade)| (trade.id().to_string(), index)).collect();
+    let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Option<usize>)>) = Default::default();
+    let (mut since, mut last, mut malformed, mut records) = (None, None, 0, 0);
     let mut gaps = Ledger::new();
     for entry in spool(folder.path()) {
-        let facts = || serde_json::from_slice::<serde_json::Value>(&entry.body).expect("JSON facts");
         match entry.kind {
             Kind::Record => {
                 records += 1;
@@ -241,14 +265,12 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
                     quantity: trade.quantity,
                     accumulated: trade.accumulated_volume,
                 });
+                last = last.max(place.get(trade.id.as_str()).copied());
                 spooled.insert(trade.id.to_string(), trade);
             }
             Kind::Malformed => malformed += 1,
             Kind::SessionUp => since = Some(entry.received_at),
-            Kind::SessionDown => {
-                let last: Timestamp = facts()["last_message_at"].as_str().expect("a time").parse().expect("a time");
-                up.push((since.take().expect("it was up"), last));
-            }
+            Kind::SessionDown => up.push((since.take().expect("it was up"), last.take())),
         }
     }
     assert_eq!(spooled.len(), records, "the spool holds each trade once");
@@ -256,7 +278,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
 
     // The exchange's own ledger against it.
     let (mut not_received, mut last_received): (BTreeMap<String, Vec<i64>>, BTreeMap<String, i64>) = Default::default();
-    for trade in simulator.ledger().iter() {
+    for (index, trade) in simulator.ledger().iter().enumerate() {
         let symbol = trade.symbol.to_string();
         match spooled.get(trade.id().as_str()) {
             Some(found) => {
@@ -270,9 +292,8 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
             }
             None => {
                 let released = simulator.script().release(trade.at);
-                // A reset throws away what the receiver had not read yet: a few milliseconds of real time before it.
-                let in_flight = Duration::from_millis(10).mul_f64(speed);
-                let lost = up.iter().any(|(since, last)| released > *since && released + in_flight < *last);
+                // The exchange sends in its ledger's order. A reset throws away what the receiver had not read yet, which is the end of it.
+                let lost = up.iter().any(|(since, last)| released > *since && last.is_some_and(|last| index < last));
                 assert!(!lost, "{} released {released} was lost, up {up:?}\n{}", trade.id(), output.text());
                 not_received.entry(symbol).or_default().push(trade.accumulated_volume);
             }

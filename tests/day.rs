@@ -10,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use support::{A_DAY, snapshot, until_held};
+use support::{A_DAY, snapshot, until_held, url_of, wait_for, wait_within};
 
 /// How many days are played at a time: on a machine that has no time left, a day stalls that should not.
 const SEATS: usize = 2;
@@ -36,6 +37,16 @@ impl Drop for Seat {
     }
 }
 
+/// A day that is played, ended with the test.
+struct Playing(Child);
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        // One that has ended is fine.
+        self.0.kill().and_then(|()| self.0.wait()).map(drop).unwrap_or_default();
+    }
+}
+
 struct Day {
     data: tempfile::TempDir,
     arguments: Vec<String>,
@@ -56,8 +67,8 @@ impl Day {
         self.folder().join("report.json")
     }
 
-    fn start(&self) -> Child {
-        self.command().spawn().expect("the binary starts")
+    fn start(&self) -> Playing {
+        Playing(self.command().spawn().expect("the binary starts"))
     }
 
     fn command(&self) -> Command {
@@ -81,17 +92,27 @@ impl Day {
     }
 
     /// Waits until the day is held; gives the address of its page.
-    fn until_held(&self, child: &mut Child) -> String {
-        until_held(child, self.folder(), || self.output())
+    fn until_held(&self, day: &mut Playing) -> String {
+        until_held(&mut day.0, self.folder(), || self.output())
+    }
+
+    /// Waits until the day has come to a moment of its own, or is held.
+    fn until(&self, day: &mut Playing, moment: Timestamp) {
+        wait_within(A_DAY, "a moment of the day", || {
+            if let Some(status) = day.0.try_wait().expect("a child") {
+                panic!("the day ended with {status} before {moment}:\n{}", self.output());
+            }
+            let snapshot = snapshot(&url_of(self.folder(), day.0.id())?)?;
+            let now: Timestamp = snapshot["now"].as_str()?.parse().expect("a time");
+            (now >= moment || snapshot["speed"] == 0.0).then_some(())
+        });
     }
 
     /// Lets the day go on if it is held, waits for its end, and gives the report.
-    fn finish(&self, mut child: Child) -> Value {
-        drop(child.stdin.take());
-        let status = wait(&mut child, A_DAY).unwrap_or_else(|| {
-            child.kill().expect("the process can be killed");
-            panic!("the day did not end within {A_DAY:?}:\n{}", self.output());
-        });
+    fn finish(&self, mut day: Playing) -> Value {
+        drop(day.0.stdin.take());
+        let ended = wait(&mut day.0, A_DAY);
+        let status = ended.unwrap_or_else(|| panic!("the day did not end within {A_DAY:?}:\n{}", self.output()));
         let text = std::fs::read_to_string(self.report_file())
             .unwrap_or_else(|e| panic!("no report ({e}), exit {status}:\n{}", self.output()));
         let report: Value = serde_json::from_str(&text).expect("the report is JSON");
@@ -142,7 +163,7 @@ fn gap_shares(report: &Value) -> i64 {
 
 #[test]
 fn a_day_reconciles_with_one_stall_and_one_recovery() {
-    let day = Day::new(&["--speed", "600", "--seed", "11"]);
+    let day = Day::new(&["--speed", "300", "--seed", "11"]);
     let report = day.finish(day.start());
     check_day(&report);
     assert_eq!(day.mails().len(), 2, "{:#?}", day.mails());
@@ -150,14 +171,14 @@ fn a_day_reconciles_with_one_stall_and_one_recovery() {
 
 #[test]
 fn a_day_that_is_held_waits_and_reconciles_all_the_same() {
-    let day = Day::new(&["--speed", "600", "--seed", "16", "--hold-at", "13:30"]);
-    let mut child = day.start();
-    let url = day.until_held(&mut child);
+    let day = Day::new(&["--speed", "300", "--seed", "16", "--hold-at", "13:30"]);
+    let mut playing = day.start();
+    let url = day.until_held(&mut playing);
     let now = snapshot(&url).expect("an answer")["now"].as_str().expect("a time").to_owned();
     assert!(now.as_str() >= "2026-11-20T04:30:00", "{now}");
     support::wait_for("the word that it is held", || day.output().contains("held at 13:").then_some(()));
     // Whoever goes away lets it go on.
-    check_day(&day.finish(child));
+    check_day(&day.finish(playing));
     assert!(day.output().contains("the day goes on\n"), "{}", day.output());
 }
 
@@ -205,28 +226,20 @@ fn a_day_on_two_engines_survives_the_loss_of_one() {
         println!("skipped: {name} (OPENBELL_SWARM is not set; scripts/swarm up)");
         return;
     };
-    let day = Day::new(&["--speed", "120", "--seed", "15", "--backends", "real", "--executor", "swarm"]);
-    let child = day.command().env("DOCKER_HOST", manager).spawn().expect("the binary starts");
+    // However long it takes until a step has moved, the day is still there.
+    let day = Day::new(&["--speed", "120", "--seed", "15", "--backends", "real", "--executor", "swarm", "--hold-at", "15:00"]);
+    let playing = Playing(day.command().env("DOCKER_HOST", manager).spawn().expect("the binary starts"));
     let steps = ["collector", "sink-index", "sink-objects", "vwap"];
-    until("the day has gone on for a while", || attempts(day.folder(), "freshness").len() >= 5);
+    wait_within(A_DAY, "some checks", || (attempts(day.folder(), "freshness").len() >= 5).then_some(()));
     // Which of them the worker has is the swarm's choice.
     let worker = swarm(&["at", "b", "ps", "--format", "{{.Names}}"]);
     assert!(steps.iter().any(|step| worker.contains(&format!("-{step}-"))), "the worker has nothing to lose: {worker}");
     swarm(&["kill", "b"]);
-    until("a step has moved", || steps.iter().any(|step| moved(day.folder(), step)));
+    wait_within(A_DAY, "a step that moves", || steps.iter().any(|step| moved(day.folder(), step)).then_some(()));
     swarm(&["start", "b"]);
-    check_day(&day.finish(child));
+    check_day(&day.finish(playing));
     let left = swarm(&["at", "a", "service", "ls", "--quiet"]);
     assert_eq!(left.trim(), "", "services are left");
-}
-
-/// Waits for a condition for five minutes: a swarm alone takes twenty seconds to call a node down.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let started = std::time::Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(300), "not in time: {what}");
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
 }
 
 fn swarm(arguments: &[&str]) -> String {
@@ -304,11 +317,13 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-/// Moments of a day of `open..last` minutes, sorted, in real milliseconds at `speed`.
-fn moments(count: u64, speed: u64, random: &mut impl FnMut(u64) -> u64) -> Vec<u64> {
-    // From one minute after the open to 15:48: every symbol has a print after that, so no loss stays invisible.
-    let day_ms = 417 * 60_000 / speed;
-    let mut all: Vec<_> = (0..count).map(|_| 60_000 / speed + random(day_ms)).collect();
+/// Where the day is held until all kills are done: every symbol has a print after that, so no loss stays invisible.
+const LAST_KILL: &str = "15:48";
+
+/// Moments of the day's own clock, sorted: from a minute after the open to the last.
+fn moments(count: u64, random: &mut impl FnMut(u64) -> u64) -> Vec<Timestamp> {
+    let open: Timestamp = "2026-11-20T08:50:00+09:00".parse().expect("a time");
+    let mut all: Vec<_> = (0..count).map(|_| open + SignedDuration::from_secs(60 + random(417 * 60) as i64)).collect();
     all.sort_unstable();
     all
 }
@@ -317,20 +332,16 @@ fn moments(count: u64, speed: u64, random: &mut impl FnMut(u64) -> u64) -> Vec<u
 fn the_daemon_killed_at_random_moments_loses_nothing_it_accepted() {
     let (kills, speed, seed) =
         (setting("OPENBELL_KILLS", 3), setting("OPENBELL_KILL_SPEED", 300), setting("OPENBELL_KILL_SEED", 20261120));
-    let mut random = random(seed);
-    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "12"]);
-    let mut child = day.start();
-    let mut last = 0;
-    for (n, moment) in moments(kills, speed, &mut random).into_iter().enumerate() {
-        if wait(&mut child, Duration::from_millis(moment - last)).is_some() {
-            panic!("the day ended before kill {n} (seed {seed}):\n{}", day.output());
-        }
-        last = moment;
-        child.kill().expect("kill -9");
-        child.wait().expect("reaped");
-        child = day.start();
+    println!("seed {seed}");
+    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "12", "--hold-at", LAST_KILL]);
+    let mut playing = day.start();
+    for moment in moments(kills, &mut random(seed)) {
+        day.until(&mut playing, moment);
+        playing.0.kill().expect("kill -9");
+        playing.0.wait().expect("reaped");
+        playing = day.start();
     }
-    let report = day.finish(child);
+    let report = day.finish(playing);
     check_hops(&report);
     assert_eq!(gap_shares(&report), report["undelivered_shares"].as_i64().expect("shares"), "seed {seed}");
 }
@@ -339,23 +350,17 @@ fn the_daemon_killed_at_random_moments_loses_nothing_it_accepted() {
 fn the_collector_killed_as_a_process_loses_nothing_it_accepted() {
     let (kills, speed, seed) =
         (setting("OPENBELL_KILLS", 3), setting("OPENBELL_KILL_SPEED", 300), setting("OPENBELL_KILL_SEED", 20261120));
-    let mut random = random(seed ^ 1);
-    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "13", "--executor", "process"]);
-    let mut child = day.start();
-    let mut last = 0;
+    println!("seed {seed}");
+    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "13", "--executor", "process", "--hold-at", LAST_KILL]);
+    let mut playing = day.start();
     let mut killed = BTreeMap::new();
-    for moment in moments(kills, speed, &mut random) {
-        if wait(&mut child, Duration::from_millis(moment - last)).is_some() {
-            panic!("the day ended before the kills (seed {seed}):\n{}", day.output());
-        }
-        last = moment;
-        if let Some(pid) = newest_collector(day.folder()) {
-            Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
-            *killed.entry(pid).or_insert(0) += 1;
-        }
+    for moment in moments(kills, &mut random(seed ^ 1)) {
+        day.until(&mut playing, moment);
+        let pid = wait_for("a collector", || newest_collector(day.folder()));
+        Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
+        *killed.entry(pid).or_insert(0) += 1;
     }
-    assert!(!killed.is_empty(), "no collector was found to kill");
-    let report = day.finish(child);
+    let report = day.finish(playing);
     check_hops(&report);
     let collector = report["steps"].as_array().expect("steps").iter().find(|s| s["name"] == "collector").expect("the collector");
     assert!(collector["attempts"].as_u64().expect("a count") > killed.len() as u64, "{collector} after killing {killed:?}");

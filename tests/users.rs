@@ -98,6 +98,6 @@ fn a_daemon_with_users_asks_who_it_is_and_its_own_machine_goes_on() {
 
     let down = run(&[&["down"], &at[..]].concat());
     assert!(down.status.success(), "{}", text(&down.stderr));
-    daemon.child.wait().expect("it ended");
+    support::wait_for("its end", || daemon.child.try_wait().expect("a child"));
     assert!(!data.path().join("daemon.token").exists());
 }

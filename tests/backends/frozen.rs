@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use crate::servers::variable;
 
-/// No call may take longer; each store's own limits are below.
-const BOUND: Duration = Duration::from_secs(40);
+/// A call that does not end by then never ends: each store's own limits are far below, and only how long a failure takes is above.
+const BOUND: Duration = Duration::from_secs(300);
 
 /// Passes bytes on to a server, unless it is frozen: then connections stay open, new ones too, and nothing moves.
 struct Between {
@@ -60,19 +60,13 @@ async fn pass(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + 
 async fn survives<T: std::fmt::Debug>(between: &Between, call: impl AsyncFn(usize) -> Result<T, BackendError>) {
     call(0).await.expect("works");
     between.frozen.send_replace(true);
-    let before = Instant::now();
-    let error = call(1).await.expect_err("frozen");
-    assert!(before.elapsed() < BOUND, "{:?}: {error}", before.elapsed());
+    let error = tokio::time::timeout(BOUND, call(1)).await.expect("it ends").expect_err("frozen");
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     between.frozen.send_replace(false);
-    let mut last = None;
-    for _ in 0..10 {
-        match call(1).await {
-            Ok(_) => return,
-            Err(error) => last = Some(error),
-        }
+    let thawed = Instant::now();
+    while let Err(error) = call(1).await {
+        assert!(thawed.elapsed() < BOUND, "not again: {error}");
     }
-    panic!("not again: {last:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,18 +2,23 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openbell::backends::ErrorKind;
 use openbell::backends::log::Committed;
 
 use crate::log::{LONG, assigned, fill, partition, records};
-use crate::log_names::assigned_soon;
+use crate::log_names::assigned_in_order;
 use crate::places::Kafka;
 
 /// Where the process's member joins; without it the test that plays the process does nothing.
 const PREFIX: &str = "OPENBELL_TEST_PREFIX";
 const JOINED: &str = "the member has its partitions";
+
+/// Well below the ten seconds after which a cluster gives a silent member up, and how often that may take longer because the machine
+/// is busy with something else. A successor that had to wait for it would take longer each time.
+const SOON: Duration = Duration::from_secs(6);
+const TRIES: u32 = 5;
 
 /// Is the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,16 +62,25 @@ async fn a_killed_member_holds_nobody_up_and_one_that_lives_on_ends_kafka() {
     log.create_topic("t", 2).await.expect("creates");
     fill(&*log, "t", 20).await;
     let starts = [(0, 1), (1, 0)].map(|(number, next)| Committed { partition: partition("t", number), next });
-    let (mut killed, _output) = start(&place);
-    killed.kill().expect("kill -9");
-    killed.wait().expect("reaped");
-    let mut next = log.join("g", &["t".into()], Some("n")).await.expect("joins");
-    assert_eq!(assigned_soon(&mut *next).await, starts);
-    next.leave().await.expect("leaves");
+    let mut took = Duration::MAX;
+    for _ in 0..TRIES {
+        let (mut killed, _output) = start(&place);
+        killed.kill().expect("kill -9");
+        killed.wait().expect("reaped");
+        let begun = Instant::now();
+        let mut next = log.join("g", &["t".into()], Some("n")).await.expect("joins");
+        assert_eq!(assigned_in_order(&mut *next).await, starts);
+        took = begun.elapsed();
+        next.leave().await.expect("leaves");
+        if took < SOON {
+            break;
+        }
+    }
+    assert!(took < SOON, "{took:?} and more, {TRIES} times: the dead one was waited for");
     // The other way round: the process is the one that takes over, and a member here the one that is told.
     let (mut ghost, output) = start(&place);
     let mut next = log.join("g", &["t".into()], Some("n")).await.expect("joins");
-    assert_eq!(assigned_soon(&mut *next).await, starts);
+    assert_eq!(assigned_in_order(&mut *next).await, starts);
     let ended = tokio::task::spawn_blocking(move || {
         let said: Vec<String> = output.map(|line| line.expect("text")).collect();
         (ghost.wait().expect("reaped"), said)

@@ -23,6 +23,8 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::log::LONG;
+
 /// A set of stores that can be opened, closed and opened again with their contents.
 #[async_trait]
 pub trait Place: Send + Sync {
@@ -31,6 +33,9 @@ pub trait Place: Send + Sync {
     async fn index(&self) -> Arc<dyn Index>;
     async fn objects(&self) -> Arc<dyn Objects>;
 }
+
+/// How long a member of the embedded log may be silent: longer than any test waits.
+const SILENT: Duration = Duration::from_secs(3600);
 
 /// The embedded stores in this process.
 pub struct Embedded(tempfile::TempDir);
@@ -44,7 +49,7 @@ impl Embedded {
 #[async_trait]
 impl Place for Embedded {
     async fn log(&self) -> Arc<dyn Log> {
-        reopened(|| EmbeddedLog::open(&self.0.path().join("log"))).await
+        reopened(|| EmbeddedLog::open_with(&self.0.path().join("log"), SILENT)).await
     }
 
     async fn raw(&self) -> Arc<dyn Raw> {
@@ -191,15 +196,17 @@ async fn reopened<T>(open: impl Fn() -> openbell::backends::Result<T>) -> Arc<T>
     .await
 }
 
-/// Looks every few milliseconds, for half a minute.
+/// Looks every few milliseconds.
 pub async fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..6000 {
-        if let Some(found) = look() {
-            return found;
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("waited in vain");
+    };
+    tokio::time::timeout(LONG, found).await.expect("waited in vain")
 }
 
 /// Writes one test a contract function and place.

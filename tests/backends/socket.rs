@@ -1,7 +1,5 @@
 //! What only the socket can get wrong: lost connections, a daemon that is away, garbage.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use openbell::backends::log::{Committed, Partition, Polled, Record};
 use openbell::backends::socket::connect;
@@ -9,9 +7,9 @@ use openbell::backends::{BackendError, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::log::LONG;
 use crate::places::Daemon;
 
-const LONG: Duration = Duration::from_secs(20);
 const HELLO: &[u8; 16] = b"openbell stores\x02";
 
 fn record(value: &str) -> Record {

@@ -31,7 +31,7 @@ impl Day {
         let said = root.path().join("demo.out");
         let log = std::fs::File::create(&said).expect("an output file");
         let mut command = openbell();
-        command.args(["demo", "--quiet", "--port", "0", "--speed", "600", "--seed", "21", "--hold-at", HELD_AT]);
+        command.args(["demo", "--quiet", "--port", "0", "--speed", "300", "--seed", "21", "--hold-at", HELD_AT]);
         command.arg("--dags").arg(dags).arg("--data").arg(&data);
         // The day is held until the other end of its standard input is dropped.
         command.stdin(std::process::Stdio::piped()).stdout(log.try_clone().expect("the file")).stderr(log);

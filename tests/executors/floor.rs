@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 pub const LONG: Duration = Duration::from_secs(3600);
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Only how long a failure takes: a hundred containers may start at a time, and a flood of output takes its time to be carried.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn start_of_day() -> Timestamp {
     "2026-11-20T08:50:00+09:00".parse().expect("a time")

@@ -6,7 +6,6 @@ mod swarm;
 
 use std::time::Duration;
 
-use openbell::clock::Clock;
 use openbell::domain::dag::{ExecutorKind, Program, SecretRef, StopSignal};
 use openbell::domain::run::Exit;
 use openbell::executor::process::Pids;
@@ -280,14 +279,15 @@ async fn a_killed_shim_is_a_loss_and_takes_its_program_along() {
 #[tokio::test]
 async fn the_shim_holds_the_deadline_with_nobody_watching() {
     let floor = Floor::new();
-    let file = floor.file("clock");
-    // The owner of the timeline is gone at once, as a dead daemon is.
-    drop(Clock::virtual_owner(start_of_day(), 600.0, Some(file.clone())).expect("a timeline"));
-    let executor = floor.process_with(vec![("OPENBELL_CLOCK".into(), file.display().to_string())]);
+    left_running(&floor, 1.0);
+    let executor = floor.process_with(vec![("OPENBELL_CLOCK".into(), floor.file("clock").display().to_string())]);
     let mut spec = floor.spec(&cast(ExecutorKind::Process).stubborn);
-    spec.deadline = Some(start_of_day() + Duration::from_secs(300));
+    spec.deadline = Some(start_of_day() + LONG);
     start(&executor, &spec).await.started().await;
+    wait_until("it is deaf", || output(&spec).contains("deaf")).await;
     drop(executor);
+    // From now on an hour takes a second.
+    left_running(&floor, 3600.0);
     wait_until("the deadline is held", || spec.folder.join("exit.json").exists()).await;
     let found = floor.process().find().await;
     wait_until("the shim ended", || !pids(&spec).shim.is_alive()).await;
