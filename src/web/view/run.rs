@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(header.window, "08:50–16:00 KST");
         assert_eq!((header.now.as_str(), header.zone.as_str()), ("13:11:02", "KST"));
         assert_eq!(header.speed, Some(say!("virtual clock × {}", "120")));
-        let badge = |speed| speed_badge(&Snapshot { speed, ..fixture::snapshot() });
+        let badge = |speed| speed_badge(&Snapshot { speed, ..testing::snapshot() });
         assert_eq!([badge(1.0), badge(0.0)], [None, Some(say!("virtual clock, held"))]);
     }
 
