@@ -167,7 +167,8 @@ fn manifests() -> Vec<(String, String)> {
     let found: Vec<_> = folders
         .filter_map(|folder| {
             let text = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
-            Some((folder.file_name()?.to_string_lossy().into_owned(), text))
+            let name = folder.file_name()?.to_string_lossy().into_owned();
+            (name != "workspace-hack").then_some((name, text))
         })
         .collect();
     assert!(found.len() >= FLOORS.len(), "the crates were not found");
