@@ -20,10 +20,9 @@ use daemon::lock::{Lock, Note};
 use daemon::{self, Handle};
 use domain::dag::ExecutorKind;
 use domain::ids::DagName;
-use executor::docker::{self, Docker};
+use executor::container::{Installation, docker, swarm};
 use executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
 use executor::process::Process;
-use executor::swarm::Swarm;
 use executor::{AttemptSpec, Executor, Status};
 use steps::launch::Surroundings;
 use steps::{Reporter, Secret};
@@ -117,7 +116,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     let runs = data.join("runs");
     let environment = step_environment(&config, &data, &dags, &clock, &stand_ins)?;
     let owner = std::fs::metadata(&data).map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
-    let around = docker::Surroundings {
+    let installation = Installation {
         data: data.clone(),
         dags: dags.clone(),
         environment: environment.clone(),
@@ -126,8 +125,8 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     let executors: Vec<Arc<dyn Executor>> = vec![
         Arc::new(Embedded::new(clock.clone(), launcher(surroundings))),
         Arc::new(Process::new(clock.clone(), runs.clone(), environment)),
-        Arc::new(Docker::new(clock.clone(), runs.clone(), config.docker.clone(), around.clone())),
-        Arc::new(Swarm::new(clock.clone(), runs.clone(), &config, around)),
+        Arc::new(docker::executor(clock.clone(), runs.clone(), config.docker.clone(), installation.clone())),
+        Arc::new(swarm::executor(clock.clone(), runs.clone(), &config, installation)),
     ];
     serve_socket(&data, &backends, &stop)?;
     let default = match config.executor.as_str() {

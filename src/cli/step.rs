@@ -13,8 +13,8 @@ use super::exit::{Exit, Failure};
 use clock::Clock;
 use config::Config;
 use executor::folder::{RESULT, read_spec, write_result, write_status};
-use executor::swarm::folder_of;
-use executor::swarm::guard::{self, Gone};
+use executor::container::replica_folder;
+use executor::container::swarm::watchdog::{self, TaskEnd};
 use executor::{AttemptSpec, Status};
 use steps::launch::Surroundings;
 use steps::{Reporter, Secret};
@@ -56,7 +56,7 @@ async fn run(folder: &Path) -> super::exit::Result {
     let spec = AttemptSpec { folder: folder.to_owned(), replica, ..read_spec(folder).map_err(Failure::unusable)? };
     let surroundings = surroundings()?;
     let clock = surroundings.clock.clone();
-    let own = folder_of(folder, replica);
+    let own = replica_folder(folder, replica);
     let reporter = Arc::new(FileReporter { folder: own.clone(), clock: clock.clone(), replica, last: Mutex::new(None) });
     if replica > 0 {
         // The status of a copy that was here before is not this one's.
@@ -64,11 +64,11 @@ async fn run(folder: &Path) -> super::exit::Result {
     }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    let task = std::env::var(guard::TASK).ok();
+    let task = std::env::var(watchdog::TASK).ok();
     if let Some(task) = &task {
         let stop = stop.clone();
-        guard::keep(folder, task.clone(), clock, move || stop.cancel())
-            .map_err(|e| Failure::unusable(format!("cannot guard the step: {e}")))?;
+        watchdog::start(folder, task.clone(), clock, move || stop.cancel())
+            .map_err(|e| Failure::unusable(format!("cannot watch over the step: {e}")))?;
     }
     let outcome = surroundings.run(spec, stop, reporter.clone()).await;
     let (value, exit) = match outcome {
@@ -81,7 +81,7 @@ async fn run(folder: &Path) -> super::exit::Result {
     write_result(&own, &value).map_err(|e| Failure::unusable(format!("{}: {e}", own.join(RESULT).display())))?;
     if let Some(task) = task {
         // Only missed if the task's node is lost just now; it then counts as lost.
-        if let Err(error) = guard::say_gone(folder, &task, &Gone::Code(exit.code().into())) {
+        if let Err(error) = watchdog::write_end(folder, &task, &TaskEnd::Code(exit.code().into())) {
             reporter.line(&format!("cannot say how it ended: {error}"));
         }
     }
@@ -90,8 +90,8 @@ async fn run(folder: &Path) -> super::exit::Result {
 
 /// Which of several copies this is; 0: the only one.
 fn replica() -> Result<u32, Failure> {
-    let Ok(text) = std::env::var(guard::REPLICA) else { return Ok(0) };
-    text.parse().map_err(|_| Failure::usage(format!("{}: \"{text}\" is not a number", guard::REPLICA)))
+    let Ok(text) = std::env::var(watchdog::REPLICA) else { return Ok(0) };
+    text.parse().map_err(|_| Failure::usage(format!("{}: \"{text}\" is not a number", watchdog::REPLICA)))
 }
 
 fn surroundings() -> Result<Surroundings, Failure> {

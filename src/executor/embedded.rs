@@ -4,9 +4,7 @@
 //! computes without end cannot be killed, which is what processes are for.
 
 use std::any::Any;
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,9 +12,11 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::attempts::{Attempt, Attempts};
 use super::folder::{self, Durability, Output, StopOrder};
-use super::{AttemptSpec, Executor, Found, News, Report, Reports, StartError, Status};
+use super::{AttemptSpec, Executor, Found, News, Reports, StartError, Status};
 use clock::Clock;
 use domain::dag::{ExecutorKind, StopSignal};
 use domain::ids::AttemptId;
@@ -60,57 +60,37 @@ pub trait StatusSink: Send + Sync {
 pub struct Embedded {
     clock: Clock,
     launch: Launch,
-    living: Arc<Mutex<HashMap<AttemptId, Arc<Living>>>>,
+    attempts: Attempts<Task>,
 }
 
 /// The exit code of a task that panicked, as of any Rust program that does.
 const PANICKED: i32 = 101;
 
-struct Living {
-    attempt: AttemptId,
-    folder: PathBuf,
-    /// Asks the task to stop.
+/// The task that an attempt is.
+#[derive(Default)]
+struct Task {
+    /// Asks it to stop.
     stop: CancellationToken,
-    /// Cancelled once the task has ended.
-    ended: CancellationToken,
-    /// `None` once the last report is out.
-    reports: Mutex<Option<Reports>>,
-    abort: Mutex<Option<AbortHandle>>,
+    /// Set once it was spawned.
+    abort: OnceLock<AbortHandle>,
 }
 
-struct Sink {
-    living: Arc<Living>,
-    output: Arc<Output>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Living {
-    fn report(&self, news: News) {
-        let mut reports = lock(&self.reports);
-        let last = matches!(news, News::Exited { .. });
-        if let Some(to) = &*reports
-            && to.send(Report { attempt: self.attempt.clone(), news }).is_err()
-        {
-            tracing::debug!(attempt = %self.attempt, "nobody listens to an attempt's reports");
-        }
-        if last {
-            *reports = None;
-        }
-    }
-
+impl Task {
     fn kill(&self) {
-        if let Some(task) = &*lock(&self.abort) {
+        if let Some(task) = self.abort.get() {
             task.abort();
         }
     }
 }
 
+struct Sink {
+    attempt: Arc<Attempt<Task>>,
+    output: Arc<Output>,
+}
+
 impl StatusSink for Sink {
     fn status(&self, status: Status) {
-        self.living.report(News::Status(status));
+        self.attempt.report(News::Status(status));
     }
     fn line(&self, line: &str) {
         self.output.line(line);
@@ -120,11 +100,7 @@ impl StatusSink for Sink {
 impl Embedded {
     /// An executor whose attempts are the futures that `launch` makes.
     pub fn new(clock: Clock, launch: Launch) -> Self {
-        Self { clock, launch, living: Arc::default() }
-    }
-
-    fn find_living(&self, attempt: &AttemptId) -> Option<Arc<Living>> {
-        lock(&self.living).get(attempt).cloned()
+        Self { clock, launch, attempts: Attempts::default() }
     }
 
     async fn prepare(&self, spec: &AttemptSpec) -> Result<Output, StartError> {
@@ -171,72 +147,42 @@ impl Executor for Embedded {
     }
 
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError> {
-        let living = Arc::new(Living {
-            attempt: spec.id.clone(),
-            folder: spec.folder.clone(),
-            stop: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            reports: Mutex::new(Some(reports.clone())),
-            abort: Mutex::new(None),
-        });
-        // Decided under one lock, so that of two starts one adopts.
-        let adopted = {
-            let mut all = lock(&self.living);
-            let found = all.get(&spec.id).cloned();
-            if found.is_none() {
-                all.insert(spec.id.clone(), living.clone());
-            }
-            found
-        };
-        if let Some(adopted) = adopted {
-            let mut current = lock(&adopted.reports);
-            if current.is_some() {
-                *current = Some(reports);
-            }
-            drop(current);
-            adopted.report(News::Started);
+        let Ok(attempt) = self.attempts.add(&spec.id, spec.folder.clone(), Task::default(), Some(reports)) else {
             return Ok(());
-        }
+        };
         let output = match self.prepare(&spec).await {
             Ok(output) => Arc::new(output),
             Err(error) => {
-                lock(&self.living).remove(&spec.id);
+                self.attempts.remove(&attempt);
                 return Err(error);
             }
         };
-        living.report(News::Started);
-        let sink = Arc::new(Sink { living: living.clone(), output: output.clone() });
-        let (launch, stop) = (self.launch.clone(), living.stop.clone());
+        attempt.started();
+        let sink = Arc::new(Sink { attempt: attempt.clone(), output: output.clone() });
+        let (launch, stop) = (self.launch.clone(), attempt.detail.stop.clone());
         // The launch itself runs inside the task: its panics are the attempt's.
-        let work = tokio::spawn(async move { launch(spec, stop, sink).await });
-        *lock(&living.abort) = Some(work.abort_handle());
-        let all = self.living.clone();
-        tokio::spawn(async move {
-            let (exit, result) = outcome(work.await, &output);
-            lock(&all).remove(&living.attempt);
-            living.ended.cancel();
-            living.report(News::Exited { exit, result });
-        });
+        let work = AbortOnDropHandle::new(tokio::spawn(async move { launch(spec, stop, sink).await }));
+        attempt.detail.abort.get_or_init(|| work.abort_handle());
+        self.attempts.watch(attempt, async move { outcome(work.await, &output) });
         Ok(())
     }
 
     async fn stop(&self, attempt: &AttemptId, _signal: StopSignal, kill_after: Duration) {
-        let Some(living) = self.find_living(attempt) else { return };
+        let Some(attempt) = self.attempts.get(attempt) else { return };
         let clock = self.clock.clone();
         let order = StopOrder::now(&clock, kill_after);
-        tokio::spawn(async move {
-            order.leave(living.folder.clone()).await;
-            living.stop.cancel();
-            tokio::select! {
-                () = living.ended.cancelled() => {}
-                () = clock.sleep(kill_after) => living.kill(),
+        self.attempts.spawn(async move {
+            order.leave(&attempt.folder).await;
+            attempt.detail.stop.cancel();
+            if !attempt.ends_by(&clock, order.kill_at).await {
+                attempt.detail.kill();
             }
         });
     }
 
     async fn kill(&self, attempt: &AttemptId) {
-        if let Some(living) = self.find_living(attempt) {
-            living.kill();
+        if let Some(attempt) = self.attempts.get(attempt) {
+            attempt.detail.kill();
         }
     }
 
@@ -250,14 +196,5 @@ impl Executor for Embedded {
 
     async fn forget(&self, _attempt: &AttemptId) {
         // Nothing is kept of an ended attempt.
-    }
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        for living in lock(&self.living).values() {
-            *lock(&living.reports) = None;
-            living.kill();
-        }
     }
 }

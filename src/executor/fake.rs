@@ -2,10 +2,11 @@
 //! programs through its [`Script`].
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{AttemptSpec, Executor, Found, News, Report, Reports, StartError, Status};
@@ -74,7 +75,7 @@ struct Living {
 
 impl Script {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Everything asked so far, in order.

@@ -13,15 +13,17 @@
 //! | `exit.json` | shim, when the program ended | [`ExitRecord`] |
 //! | `done` | executor, once nobody needs the attempt any more | nothing |
 //!
+//! Those of containers and services are listed in [`container`](super::container).
+//!
 //! JSON files are replaced by a rename, so a reader finds the old text or the new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,12 @@ pub(super) const SHIM_LOG: &str = "shim.log";
 pub(super) const KEEPER_LOCK: &str = "keeper.lock";
 /// File name of a keeper's own trouble.
 pub(super) const KEEPER_LOG: &str = "keeper.log";
+/// File name of a container's name.
+pub(super) const CONTAINER: &str = "container";
+/// File name of a service's name.
+pub(super) const SERVICE: &str = "service";
+/// File name of the reason why an executor killed a container or a service.
+pub(super) const KILLED: &str = "killed";
 /// File name of the mark of an attempt that nobody needs any more.
 pub(super) const DONE: &str = "done";
 
@@ -81,9 +89,9 @@ impl StopOrder {
     }
 
     /// Leaves the order where the attempt looks for it. The stop itself does not depend on it.
-    pub(super) async fn leave(self, folder: PathBuf) {
-        let place = folder.clone();
-        let written = tokio::task::spawn_blocking(move || write_stop(&place, &self)).await;
+    pub(super) async fn leave(&self, folder: &Path) {
+        let (place, order) = (folder.to_owned(), self.clone());
+        let written = tokio::task::spawn_blocking(move || write_stop(&place, &order)).await;
         if let Err(error) = written.map_err(io::Error::other).flatten() {
             tracing::warn!(%error, folder = %folder.display(), "an attempt cannot be told how much time it has to stop; it takes its own");
         }
@@ -94,6 +102,19 @@ impl StopOrder {
 pub(super) fn read_end(folder: &Path) -> Option<(Exit, Option<serde_json::Value>)> {
     let record: ExitRecord = read_or_warn(&folder.join(EXIT))?;
     Some((record.exit, read_or_warn(&folder.join(RESULT))))
+}
+
+/// The status of the attempt in `folder`, as far as it can be read: half a file of a program that does not rename is
+/// whole at the next read.
+pub(super) fn read_status(folder: &Path) -> Option<Status> {
+    read(&folder.join(STATUS)).ok().flatten()
+}
+
+/// Marks an attempt as one that nobody needs any more.
+pub(super) fn mark_done(folder: &Path) {
+    if let Err(error) = fs::write(folder.join(DONE), b"") {
+        tracing::warn!(folder = %folder.display(), %error, "cannot mark an attempt as done; it will be found again");
+    }
 }
 
 /// The folders of all attempts below `runs`: `{run}/{step}/{attempt}`.
@@ -216,7 +237,7 @@ impl Output {
     /// Appends one line, in one write: readers see whole lines, and nothing waits in a buffer that a crash would lose.
     pub fn line(&self, line: &str) {
         let text = format!("{} {line}\n", self.clock.now());
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = self.file.lock();
         if let Err(error) = file.write_all(text.as_bytes()) {
             tracing::warn!(%error, line, "cannot write a step's output");
         }

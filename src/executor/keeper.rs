@@ -1,102 +1,40 @@
 //! The keeper of a command in a container: a small process beside the daemon, which outlives it and holds the attempt's deadline.
 //!
-//! Built-in programs end themselves and local processes have a shim. A command in a container has neither, and an engine knows no deadlines.
-//! So the executor starts a keeper before it starts the container, and again when it adopts one whose keeper is gone. It acts as the
-//! daemon does, through the same code, but only [`LAG`] after a daemon would have: where one lives there is nothing left to do. It ends
-//! with its attempt. Signals that end other processes do not end it, as with the shim.
-//!
-//! | file | holds |
-//! |---|---|
-//! | `keeper.lock` | locked by a living keeper; its process id |
-//! | `keeper.log` | its own trouble |
+//! Built-in programs end themselves and local processes have a shim. A command in a container has neither, and an engine
+//! knows no deadlines. So the executors of containers start a keeper before they start the container, and again when they
+//! adopt one whose keeper is gone. It acts as the daemon does, through the same code, but only [`LAG`] after a daemon would
+//! have: where one lives there is nothing left to do. It ends with its attempt. Signals that end other processes do not end
+//! it, as with the shim.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::process::Command;
-use tokio::sync::mpsc;
+use jiff::Timestamp;
 
-use super::docker::engine::Engine;
-use super::docker::executor::CONTAINER;
-use super::docker::watch::{KILLED, PASSED};
-use super::folder::{self, KEEPER_LOCK, KEEPER_LOG, StopOrder};
-use super::process::shim::{ignore_signals, is_due};
-use super::swarm::launch::SERVICE;
-use super::swarm::watch::Terms;
-use super::{AttemptSpec, docker, swarm};
+use super::AttemptSpec;
+use super::attempts::Attempt;
+use super::container::docker::Container;
+use super::container::swarm::Service;
+use super::container::{Contained, Engine, PASSED, Terms, Workload};
+use super::deadline::{is_due, pause};
+use super::folder::{self, KEEPER_LOCK, KILLED, StopOrder};
+use super::process::shim::ignore_signals;
 use clock::Clock;
-use domain::dag::Program;
 
 /// Real time by which a keeper acts later than a daemon.
 const LAG: Duration = Duration::from_secs(3);
-/// Longest and shortest real time between looks at the clock and the attempt's folder.
-const LOOKS: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(50)];
-/// Real time that an act gets beyond a stop's own; after that the folder is looked at again.
+/// Shortest and longest real time between reads of the clock and the attempt's folder.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// Real time that an act gets beyond a stop's own; after that the folder is read again.
 const LONGEST_ACT: Duration = Duration::from_secs(30);
-
-/// Starts keepers.
-#[derive(Debug, Clone)]
-pub(super) struct Keepers {
-    /// The program whose `keep` is a keeper.
-    pub(super) binary: PathBuf,
-    /// Address of the engine.
-    pub(super) host: String,
-    pub(super) clock: Clock,
-}
-
-impl Keepers {
-    /// Sees to it that the attempt in `folder` has a living keeper, if it needs one.
-    pub(super) async fn ensure(&self, folder: &Path) {
-        // Of a clock that no other process can read it would know nothing.
-        if !self.clock.is_system() && self.clock.file().is_none() {
-            return;
-        }
-        let (keepers, place) = (self.clone(), folder.to_owned());
-        let started = tokio::task::spawn_blocking(move || keepers.start(&place)).await.map_err(io::Error::other).flatten();
-        if let Err(error) = started {
-            let folder = folder.display();
-            tracing::warn!(%folder, %error, "an attempt has no keeper; its deadline is held only while this daemon lives");
-        }
-    }
-
-    fn start(&self, folder: &Path) -> io::Result<()> {
-        if folder.join(folder::EXIT).exists() || !folder::read_spec(folder).is_ok_and(|spec| needs_one(&spec)) {
-            return Ok(());
-        }
-        let lock = File::options().create(true).truncate(false).write(true).open(folder.join(KEEPER_LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(()),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        let log = File::options().create(true).append(true).open(folder.join(KEEPER_LOG))?;
-        let mut command = Command::new(&self.binary);
-        command.arg0("openbell").arg("keep").arg("--folder").arg(folder).arg("--host").arg(&self.host);
-        command.env_remove("OPENBELL_CLOCK");
-        if let Some(file) = self.clock.file() {
-            command.arg("--clock").arg(file);
-        }
-        // The lock travels as standard input: held without a gap, and let go by the kernel when the keeper ends.
-        command.stdin(Stdio::from(lock)).stdout(Stdio::null()).stderr(log).process_group(0);
-        // The runtime takes its status when it ends.
-        command.spawn().map(drop)
-    }
-}
-
-/// Built-in programs end themselves.
-fn needs_one(spec: &AttemptSpec) -> bool {
-    spec.deadline.is_some() && matches!(spec.step.program, Program::Command { .. })
-}
 
 /// What is known of an attempt.
 #[derive(Debug, Clone, Default)]
-struct Seen {
+struct Known {
     /// Its end is written down, or it was never started.
     ended: bool,
     /// Its folder is gone: nobody will ask for it any more.
@@ -123,17 +61,17 @@ enum Next {
     End,
 }
 
-fn next(now: Timestamp, deadline: Timestamp, stop_time: Duration, seen: &Seen) -> Next {
-    if seen.ended {
+fn next(now: Timestamp, deadline: Timestamp, stop_time: Duration, known: &Known) -> Next {
+    if known.ended {
         return Next::End;
     }
-    if seen.vanished {
+    if known.vanished {
         return Next::Abandon;
     }
-    if seen.killed {
+    if known.killed {
         return Next::KillAgain;
     }
-    let Some(order) = &seen.asked else {
+    let Some(order) = &known.asked else {
         return if is_due(deadline, now) { Next::Stop } else { Next::Wait(deadline) };
     };
     // A stop that was asked for before the deadline grants no more time than the deadline does.
@@ -142,22 +80,15 @@ fn next(now: Timestamp, deadline: Timestamp, stop_time: Duration, seen: &Seen) -
     if is_due(kill_at, now) { Next::Kill } else { Next::Wait(kill_at) }
 }
 
-/// The attempt as the executor knows it.
-enum Hand {
-    Container(docker::watch::Watched),
-    Service(swarm::watch::Watched),
-}
-
 /// One keeper.
-struct Keeper {
-    hand: Hand,
-    spec: AttemptSpec,
-    folder: PathBuf,
+struct Keeper<W> {
+    attempt: Attempt<Contained<W>>,
     deadline: Timestamp,
     clock: Clock,
 }
 
-/// Keeps the attempt in `folder`, which is on the engine at `host`, until it has ended. `clock_file` is the virtual clock of a demo.
+/// Keeps the attempt in `folder`, which is on the engine at `host`, until it has ended. `clock_file` is the virtual clock of
+/// a demo.
 ///
 /// # Errors
 /// When the folder or the clock cannot be read, or the machine has no room for a runtime.
@@ -167,87 +98,48 @@ pub fn run(folder: &Path, host: &str, clock_file: Option<&Path>) -> io::Result<(
     let Some(deadline) = spec.deadline else { return Ok(()) };
     fs::write(folder.join(KEEPER_LOCK), format!("{}\n", std::process::id()))?;
     let clock = clock_file.map_or_else(|| Ok(Clock::system()), Clock::follow)?;
-    let hand = Hand::of(&spec, folder, host, clock.clone())?;
-    let keeper = Keeper { hand, spec, folder: folder.to_owned(), deadline, clock };
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(keeper.keep());
+    let engine = Arc::new(Engine::new(Some(host)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if folder.join(Container::NAME_FILE).exists() {
+        runtime.block_on(Keeper::of(&spec, folder, deadline, engine, clock, Container)?.keep());
+    } else {
+        let service = Service::unwatched(&engine);
+        runtime.block_on(Keeper::of(&spec, folder, deadline, engine, clock, service)?.keep());
+    }
     Ok(())
 }
 
-impl Hand {
-    fn of(spec: &AttemptSpec, folder: &Path, host: &str, clock: Clock) -> io::Result<Self> {
-        let note = |name| fs::read_to_string(folder.join(name)).map(|text| text.trim_end().to_owned());
-        let (nobody, _) = mpsc::unbounded_channel();
-        let (id, place, engine) = (spec.id.clone(), folder.to_owned(), Arc::new(Engine::new(Some(host))));
-        match note(CONTAINER) {
-            Ok(name) => Ok(Self::Container(docker::watch::Watched::new(id, name, place, engine, clock, nobody))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (name, terms) = (note(SERVICE)?, Terms::of(spec));
-                Ok(Self::Service(swarm::watch::Watched::new(id, name, place, terms, engine, clock, nobody)))
-            }
-            Err(error) => Err(error),
-        }
+impl<W: Workload> Keeper<W> {
+    fn of(
+        spec: &AttemptSpec,
+        folder: &Path,
+        deadline: Timestamp,
+        engine: Arc<Engine>,
+        clock: Clock,
+        workload: W,
+    ) -> io::Result<Self> {
+        let name = fs::read_to_string(folder.join(W::NAME_FILE))?.trim_end().to_owned();
+        let contained = Contained { name, terms: Terms::of(spec), engine, clock: clock.clone(), workload };
+        let attempt = Attempt::new(spec.id.clone(), folder.to_owned(), contained, None);
+        Ok(Self { attempt, deadline, clock })
     }
 
-    /// The file that names it; taken away from an attempt that was not started.
-    fn note(&self) -> &'static str {
-        match self {
-            Self::Container(_) => CONTAINER,
-            Self::Service(_) => SERVICE,
-        }
-    }
-
-    fn line(&self, text: &str) {
-        match self {
-            Self::Container(watched) => watched.line(text),
-            Self::Service(watched) => watched.line(text),
-        }
-    }
-
-    async fn until_gone(&self) {
-        match self {
-            Self::Container(watched) => watched.until_gone().await,
-            Self::Service(watched) => watched.until_gone().await,
-        }
-    }
-
-    async fn ask(&self, spec: &AttemptSpec, order: &StopOrder) {
-        match self {
-            Self::Container(watched) => watched.ask(spec.step.stop.signal, order).await,
-            Self::Service(watched) => watched.ask(order).await,
-        }
-    }
-
-    async fn kill(&self, why: &str) {
-        match self {
-            Self::Container(watched) => watched.kill(why).await,
-            Self::Service(watched) => watched.kill(why).await,
-        }
-    }
-
-    async fn kill_again(&self) {
-        match self {
-            Self::Container(watched) => watched.signal("SIGKILL").await,
-            Self::Service(watched) => watched.evict().await,
-        }
-    }
-}
-
-impl Keeper {
     async fn keep(&self) {
-        let mut gone = pin!(self.hand.until_gone());
+        let mut gone = pin!(W::until_gone(&self.attempt));
         // What it did itself, even if that cannot be written down.
-        let mut did = Seen::default();
+        let mut did = Known::default();
         let mut due: Option<(Next, Instant)> = None;
-        let patience = LONGEST_ACT.saturating_add(self.spec.step.stop_time());
+        let stop_time = self.attempt.detail.terms.stop_time;
+        let patience = LONGEST_ACT.saturating_add(stop_time);
         loop {
-            let seen = self.look(&did);
+            let known = self.look(&did);
             let now = self.clock.now();
-            let next = next(now, self.deadline, self.spec.step.stop_time(), &seen);
+            let next = next(now, self.deadline, stop_time, &known);
             let pause = match next {
                 Next::End => return,
                 Next::Wait(at) => {
                     due = None;
-                    look_in(at.duration_since(now), self.clock.speed())
+                    pause(at.duration_since(now), self.clock.speed(), PAUSES)
                 }
                 _ => {
                     let since = due.filter(|(before, _)| *before == next).map_or_else(Instant::now, |(_, since)| since);
@@ -257,14 +149,13 @@ impl Keeper {
             };
             tokio::select! {
                 () = &mut gone => return,
-                () = tokio::time::sleep(pause.min(LOOKS[0])) => {}
+                () = tokio::time::sleep(pause.min(PAUSES[1])) => {}
             }
             if pause.is_zero() && due.is_some() {
                 tokio::select! {
                     () = &mut gone => return,
-                    done = tokio::time::timeout(patience, self.act(next, &seen, &mut did)) => {
-                        // One that is told to go does so by the swarm's own doing.
-                        if next == Next::Abandon || (done.is_ok() && matches!(self.hand, Hand::Service(_))) {
+                    done = tokio::time::timeout(patience, self.act(next, &known, &mut did)) => {
+                        if next == Next::Abandon || (done.is_ok() && W::KILLS_BY_ITSELF) {
                             return;
                         }
                     }
@@ -274,43 +165,42 @@ impl Keeper {
         }
     }
 
-    fn look(&self, did: &Seen) -> Seen {
+    /// What the folder shows, and what this keeper did.
+    fn look(&self, did: &Known) -> Known {
+        let folder = &self.attempt.folder;
         let is_gone = |path: &Path| matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        if is_gone(&self.folder) {
-            return Seen { vanished: true, ..did.clone() };
+        if is_gone(folder) {
+            return Known { vanished: true, ..did.clone() };
         }
-        Seen {
-            ended: self.folder.join(folder::EXIT).exists() || is_gone(&self.folder.join(self.hand.note())),
+        Known {
+            // Without its name it was not started.
+            ended: folder.join(folder::EXIT).exists() || is_gone(&folder.join(W::NAME_FILE)),
             vanished: false,
-            asked: folder::read_stop(&self.folder).or_else(|| did.asked.clone()),
-            killed: did.killed || self.folder.join(KILLED).exists(),
+            asked: folder::read_stop(folder).or_else(|| did.asked.clone()),
+            killed: did.killed || folder.join(KILLED).exists(),
         }
     }
 
-    async fn act(&self, next: Next, seen: &Seen, did: &mut Seen) {
+    async fn act(&self, next: Next, known: &Known, did: &mut Known) {
+        let attempt = &self.attempt;
         match next {
             Next::Stop => {
-                self.hand.line(&format!("the attempt's deadline {} has passed", self.deadline));
-                let order = StopOrder::now(&self.clock, self.spec.step.stop_time());
+                let Terms { signal, stop_time, .. } = attempt.detail.terms;
+                attempt.line(&format!("the attempt's deadline {} has passed", self.deadline));
+                let order = StopOrder::now(&self.clock, stop_time);
                 did.asked = Some(order.clone());
-                self.hand.ask(&self.spec, &order).await;
+                attempt.ask(signal, &order).await;
             }
             Next::Kill => {
                 did.killed = true;
-                let late = seen.asked.as_ref().is_none_or(|order| is_due(self.deadline, order.asked_at));
+                let late = known.asked.as_ref().is_none_or(|order| is_due(self.deadline, order.asked_at));
                 let why = if late { PASSED } else { "it was asked to stop" };
-                self.hand.kill(&format!("{why}, and it did not stop in time")).await;
+                attempt.kill(&format!("{why}, and it did not stop in time")).await;
             }
-            Next::KillAgain | Next::Abandon => self.hand.kill_again().await,
+            Next::KillAgain | Next::Abandon => W::kill(attempt).await,
             Next::Wait(_) | Next::End => {}
         }
     }
-}
-
-/// Real time until the clock should be looked at again, when `left` of its time remains.
-fn look_in(left: SignedDuration, speed: f64) -> Duration {
-    let [longest, shortest] = LOOKS;
-    left.unsigned_abs().div_f64(speed.max(1e-3)).clamp(shortest, longest)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-//! Floor 2: where attempts run, one trait with one file per implementation.
+//! Floor 2: where attempts run: inside the daemon, as processes, as containers of an engine, as services of a swarm. Each kind
+//! implements one trait; what it watches it keeps in the same kind of map (`attempts`).
 //!
 //! Starting is idempotent (the attempt id names the process or container), the end of every attempt is reported with its
 //! exit, and after a restart of the daemon what still lives is listed and adopted, with exit code and output.
 
-pub mod docker;
+mod attempts;
+pub mod container;
+mod deadline;
 pub mod embedded;
 pub mod fake;
 pub mod folder;
@@ -11,7 +14,6 @@ mod follow;
 pub mod keeper;
 pub mod process;
 mod secrets;
-pub mod swarm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

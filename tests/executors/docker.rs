@@ -4,7 +4,7 @@
 
 use openbell::config::{DockerSettings, Pull};
 use openbell::domain::dag::container::{Health, User};
-use openbell::executor::docker::{Docker, Surroundings};
+use openbell::executor::container::{self, Installation};
 
 use super::floor::*;
 use super::*;
@@ -24,11 +24,11 @@ fn settings() -> DockerSettings {
     DockerSettings { network: "none".into(), pull: Pull::Missing, ..DockerSettings::default() }
 }
 
-fn with(floor: &Floor, settings: DockerSettings) -> Docker {
+fn with(floor: &Floor, settings: DockerSettings) -> impl Executor + use<> {
     let data = floor.dir.path().to_owned();
-    let around = Surroundings { dags: data.join("dags"), data, environment: vec![], owner: owner(floor) };
+    let installation = Installation { dags: data.join("dags"), data, environment: vec![], owner: owner(floor) };
     let binary = env!("CARGO_BIN_EXE_openbell").into();
-    Docker::with_binary(floor.clock.clone(), floor.runs(), settings, around, binary)
+    container::docker::executor_with(floor.clock.clone(), floor.runs(), settings, installation, binary)
 }
 
 pub fn owner(floor: &Floor) -> (u32, u32) {
@@ -38,7 +38,7 @@ pub fn owner(floor: &Floor) -> (u32, u32) {
 }
 
 /// An executor on the engine.
-pub fn executor(floor: &Floor) -> Docker {
+pub fn executor(floor: &Floor) -> impl Executor + use<> {
     with(floor, settings())
 }
 
@@ -49,7 +49,7 @@ fn spec(floor: &Floor, attempt: u32, script: &str) -> AttemptSpec {
 /// The containers of a floor's installation, running or not.
 fn containers(floor: &Floor) -> Vec<String> {
     let data = floor.dir.path().to_owned();
-    let installation = Surroundings { dags: data.clone(), data, environment: vec![], owner: (0, 0) }.installation();
+    let installation = Installation { dags: data.clone(), data, environment: vec![], owner: (0, 0) }.id();
     let filter = format!("label=openbell.installation={installation}");
     let listed = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().expect("a docker client");
     String::from_utf8_lossy(&listed.stdout).split_whitespace().map(str::to_owned).collect()

@@ -3,8 +3,7 @@
 
 use openbell::config::{Config, DockerSettings, Pull};
 use openbell::domain::dag::{SecretRef, StepKind};
-use openbell::executor::docker::Surroundings;
-use openbell::executor::swarm::Swarm;
+use openbell::executor::container::{self, Installation};
 
 use super::floor::*;
 use super::*;
@@ -25,19 +24,19 @@ fn settings() -> DockerSettings {
     DockerSettings { host: manager("a swarm"), network: "host".into(), pull: Pull::Never, ..DockerSettings::default() }
 }
 
-fn around(floor: &Floor) -> Surroundings {
+fn installation(floor: &Floor) -> Installation {
     let data = floor.dir.path().to_owned();
-    Surroundings { dags: data.join("dags"), data, environment: vec![], owner: docker::owner(floor) }
+    Installation { dags: data.join("dags"), data, environment: vec![], owner: docker::owner(floor) }
 }
 
-fn with(floor: &Floor, settings: DockerSettings) -> Swarm {
+fn with(floor: &Floor, settings: DockerSettings) -> impl Executor + use<> {
     let config = Config { docker: settings, ..Config::default() };
     let binary = env!("CARGO_BIN_EXE_openbell").into();
-    Swarm::with_binary(floor.clock.clone(), floor.runs(), &config, around(floor), binary)
+    container::swarm::executor_with(floor.clock.clone(), floor.runs(), &config, installation(floor), binary)
 }
 
 /// An executor on the swarm.
-pub fn executor(floor: &Floor) -> Swarm {
+pub fn executor(floor: &Floor) -> impl Executor + use<> {
     with(floor, settings())
 }
 
@@ -66,7 +65,7 @@ fn client(arguments: &[&str]) -> String {
 
 /// What a floor's installation has on the swarm: services and secrets.
 fn left(floor: &Floor) -> Vec<(&'static str, String)> {
-    let filter = format!("label=openbell.installation={}", around(floor).installation());
+    let filter = format!("label=openbell.installation={}", installation(floor).id());
     let of = |kind: &'static str| {
         let listed = client(&[kind, "ls", "--quiet", "--filter", &filter]);
         listed.split_whitespace().map(|id| (kind, id.to_owned())).collect::<Vec<_>>()

@@ -2,41 +2,33 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::process::Child;
-use tokio::sync::watch;
 
 use super::identity::{Identity, Pids, boot, kill_marked, mark};
 use super::shim::STARTED;
-use domain::ids::AttemptId;
-use domain::run::Exit;
+use crate::News;
+use crate::attempts::{Attempt, Phase};
 use crate::folder;
-use crate::follow::{Follower, READY_LOOK};
-use crate::{News, Report, Reports};
+use crate::follow::{self, Follower};
+use domain::run::Exit;
 
-/// Real time between looks for a `pid` file. Only needed when a daemon died within the milliseconds in which a program starts.
+/// Real time between reads of a `pid` file. Only needed when a daemon died within the milliseconds in which a program starts.
 const PID_LOOK: Duration = Duration::from_millis(2);
 /// Real time a killed program of a dead shim gets to vanish.
 const VANISH: Duration = Duration::from_secs(5);
 
-/// Where an attempt stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Its program was not seen yet.
-    Starting,
-    /// Its program was started.
-    Running(Identity),
-    /// Its last report is out.
-    Ended,
-}
+/// The program that an attempt is, once it was started.
+pub(super) type Program = OnceLock<Identity>;
 
 /// Who watches the shim.
 pub(super) enum Shim {
@@ -46,86 +38,39 @@ pub(super) enum Shim {
     Other,
 }
 
-/// An attempt that is being watched.
-pub(super) struct Attempt {
-    id: AttemptId,
-    folder: PathBuf,
-    phase: watch::Sender<Phase>,
-    reports: Mutex<Reports>,
-}
-
-impl Attempt {
-    pub(super) fn new(id: AttemptId, folder: PathBuf, reports: Reports) -> Self {
-        Self { id, folder, phase: watch::Sender::new(Phase::Starting), reports: Mutex::new(reports) }
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        *self.phase.borrow() == Phase::Ended
-    }
-
-    pub(super) fn id(&self) -> &AttemptId {
-        &self.id
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Sends later reports elsewhere, beginning with its start if that has been seen.
-    pub(super) fn redirect(&self, reports: Reports) {
-        *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = reports;
-        if matches!(*self.phase.borrow(), Phase::Running(_)) {
-            self.report(News::Started);
-        }
-    }
-
-    fn report(&self, news: News) {
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if reports.send(Report { attempt: self.id.clone(), news }).is_err() {
-            tracing::debug!(attempt = %self.id, "nobody listens to an attempt's reports");
-        }
-    }
-
+impl Attempt<Program> {
     /// Signals the program's group, as soon as there is one.
     pub(super) async fn signal(&self, signal: Signal) {
-        let mut phase = self.phase.subscribe();
-        // The sender lives in self, so the wait cannot fail.
-        if let Ok(phase) = phase.wait_for(|phase| *phase != Phase::Starting).await
-            && let Phase::Running(program) = *phase
+        if self.until(|phase| phase != Phase::Starting).await == Phase::Running
+            && let Some(program) = self.detail.get()
         {
             program.signal_group(signal);
         }
     }
 
-    /// Waits for the end.
-    pub(super) async fn ended(&self) {
-        // The sender lives in self, so the wait cannot fail.
-        self.phase.subscribe().wait_for(|phase| *phase == Phase::Ended).await.map(drop).unwrap_or_default();
-    }
-
-    /// Watches to the end and reports on the way.
-    pub(super) async fn watch(&self, shim: Shim) {
-        let mut follower = Follower::new(self.folder.clone());
-        let report = |status| self.report(News::Status(status));
-        let shim_end = match shim {
-            Shim::Own(mut child) => {
-                self.hear_start(&mut child).await;
-                tokio::select! {
-                    end = child.wait() => end.map_or_else(|error| error.to_string(), |end| end.to_string()),
-                    () = follower.follow(report) => unreachable_end(),
-                }
-            }
-            Shim::Other => {
-                tokio::select! {
-                    () = self.other_end() => String::new(),
-                    () = follower.follow(report) => unreachable_end(),
+    /// Watches to the end and reports on the way: how it ended, and what it returned.
+    pub(super) async fn watch(&self, mut shim: Shim) -> (Exit, Option<Value>) {
+        let mut follower = Follower::default();
+        let read = || folder::read_status(&self.folder);
+        let tell = |status| self.report(News::Status(status));
+        if let Shim::Own(child) = &mut shim {
+            self.hear_start(child).await;
+        }
+        let end = async {
+            match &mut shim {
+                Shim::Own(child) => child.wait().await.map_or_else(|error| error.to_string(), |end| end.to_string()),
+                Shim::Other => {
+                    self.other_end().await;
+                    String::new()
                 }
             }
         };
-        follower.look(report);
-        let (exit, result) = self.outcome(&shim_end).await;
-        self.phase.send_replace(Phase::Ended);
-        self.report(News::Exited { exit, result });
+        let shim_end = tokio::select! {
+            end = end => end,
+            never = follower.follow(read, tell) => match never {},
+        };
+        follower.check(read(), tell);
+        self.outcome(&shim_end).await
     }
 
     /// Reads the shim's word that the program was started; at the end of the pipe, there was none or the shim has ended.
@@ -138,14 +83,14 @@ impl Attempt {
             tracing::warn!(attempt = %self.id, %error, "cannot hear from a shim");
         }
         match read_pids(&self.folder) {
-            Some(Pids { child: Some(program), .. }) => self.started(program),
+            Some(Pids { child: Some(program), .. }) => self.runs(program),
             _ => tracing::debug!(attempt = %self.id, "the program was not started"),
         }
     }
 
-    fn started(&self, program: Identity) {
-        self.phase.send_replace(Phase::Running(program));
-        self.report(News::Started);
+    fn runs(&self, program: Identity) {
+        self.detail.get_or_init(|| program);
+        self.started();
     }
 
     /// Waits for the end of a shim that is not this process's child.
@@ -158,7 +103,7 @@ impl Attempt {
             }
         };
         if let Some(program) = pids.child {
-            self.started(program);
+            self.runs(program);
         }
         let Some(pidfd) = pids.shim.open() else { return };
         #[expect(
@@ -175,7 +120,7 @@ impl Attempt {
         }
         // Out of descriptors, most likely. Looking now and then is slower, but the end is not missed.
         while pids.shim.is_alive() {
-            tokio::time::sleep(READY_LOOK).await;
+            tokio::time::sleep(follow::READY).await;
         }
     }
 
@@ -204,11 +149,6 @@ pub(super) fn kill_leftovers(folder: &Path) -> usize {
     kill_marked(&mark(folder))
 }
 
-/// The status loop does not end; if it did, an empty text would be as good as any.
-fn unreachable_end() -> String {
-    String::new()
-}
-
 pub(super) fn lost_text(shim_end: &str) -> String {
     match shim_end {
         "" => "its shim vanished without recording an exit (killed, or the machine went down)".into(),
@@ -221,19 +161,19 @@ pub(super) fn read_pids(folder: &Path) -> Option<Pids> {
     folder::read_or_warn::<Pids>(&folder.join(folder::PID)).filter(|pids| pids.boot == boot())
 }
 
-/// To look whether a lock is held is to hold it for a moment; of this process, one at a time looks or takes.
-static LOOKING: Mutex<()> = Mutex::new(());
+/// To try whether a lock is held is to hold it for a moment; of this process, one at a time tries or takes.
+static TRYING: Mutex<()> = Mutex::new(());
 
 /// Whether a shim lives in `folder`.
 pub(super) fn is_locked(folder: &Path) -> bool {
-    let _one = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = TRYING.lock();
     let Ok(lock) = File::open(folder.join(folder::LOCK)) else { return false };
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Takes the lock of `folder` for a shim to inherit; `None` if a shim lives there.
 pub(super) fn take_lock(folder: &Path) -> io::Result<Option<Stdio>> {
-    let _one = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = TRYING.lock();
     let lock = File::options().create(true).truncate(false).write(true).open(folder.join(folder::LOCK))?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock.into())),

@@ -1,28 +1,26 @@
 //! The executor: starts shims, finds those of earlier daemons, passes on stops and kills.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, Shim, is_locked, kill_leftovers, lost_text, take_lock};
+use super::attempt::{Program, Shim, is_locked, kill_leftovers, lost_text, take_lock};
 use super::identity::signal_of;
 use super::shim::SELF;
+use crate::attempts::{Attempt, Attempts};
+use crate::folder::{self, Durability, StopOrder};
+use crate::{AttemptSpec, Executor, Found, Reports, StartError};
 use clock::Clock;
 use domain::dag::{ExecutorKind, StopSignal};
 use domain::ids::AttemptId;
 use domain::run::Exit;
-use crate::folder::{self, Durability, StopOrder};
-use crate::{AttemptSpec, Executor, Found, Reports, StartError};
 
 /// Runs attempts as local processes. Dropping it stops watching; the attempts run on and can be found again.
 pub struct Process {
@@ -30,9 +28,7 @@ pub struct Process {
     runs: PathBuf,
     environment: Vec<(String, String)>,
     binary: PathBuf,
-    living: Arc<Mutex<HashMap<AttemptId, Arc<Attempt>>>>,
-    /// Ends what was spawned for this executor.
-    closed: CancellationToken,
+    attempts: Attempts<Program>,
 }
 
 /// What a folder was when a start came to it.
@@ -51,59 +47,27 @@ impl Process {
 
     /// The same with another binary than the running one as shim and for built-in programs.
     pub fn with_binary(clock: Clock, runs_dir: PathBuf, environment: Vec<(String, String)>, binary: PathBuf) -> Self {
-        Self { clock, runs: runs_dir, environment, binary, living: Arc::default(), closed: CancellationToken::new() }
+        Self { clock, runs: runs_dir, environment, binary, attempts: Attempts::default() }
     }
 
-    fn living(&self) -> MutexGuard<'_, HashMap<AttemptId, Arc<Attempt>>> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Registers an attempt, unless it is being watched: then that one is given back as the error.
-    fn register(&self, id: &AttemptId, folder: PathBuf, reports: &Reports) -> Result<Arc<Attempt>, Arc<Attempt>> {
-        let mut living = self.living();
-        if let Some(attempt) = living.get(id).filter(|attempt| !attempt.has_ended()) {
-            return Err(attempt.clone());
-        }
-        let attempt = Arc::new(Attempt::new(id.clone(), folder, reports.clone()));
-        living.insert(id.clone(), attempt.clone());
-        Ok(attempt)
-    }
-
-    fn watch(&self, attempt: Arc<Attempt>, shim: Shim) {
-        let (living, closed) = (self.living.clone(), self.closed.clone());
-        tokio::spawn(async move {
-            if closed.run_until_cancelled(attempt.watch(shim)).await.is_some() {
-                let mut living = living.lock().unwrap_or_else(PoisonError::into_inner);
-                // A start after the end has put another watch in its place.
-                if living.get(attempt.id()).is_some_and(|current| Arc::ptr_eq(current, &attempt)) {
-                    living.remove(attempt.id());
-                }
-            }
-        });
+    fn watch(&self, attempt: Arc<Attempt<Program>>, shim: Shim) {
+        let watched = attempt.clone();
+        self.attempts.watch(attempt, async move { watched.watch(shim).await });
     }
 
     /// The attempt if it lives. One that nobody asked to adopt (an orphan that is only to be stopped) is watched from now on.
-    fn find_living(&self, id: &AttemptId) -> Option<Arc<Attempt>> {
-        if let Some(attempt) = self.living().get(id) {
-            return Some(attempt.clone());
-        }
+    fn find_living(&self, id: &AttemptId) -> Option<Arc<Attempt<Program>>> {
         let folder = self.runs.join(id.path());
-        if !is_locked(&folder) {
-            return None;
+        if self.attempts.get(id).is_none() && is_locked(&folder) {
+            self.adopt_for(id, None);
         }
-        let (nobody, _) = mpsc::unbounded_channel();
-        match self.register(id, folder, &nobody) {
-            Ok(attempt) => {
-                self.watch(attempt.clone(), Shim::Other);
-                Some(attempt)
-            }
-            Err(attempt) => Some(attempt),
-        }
+        self.attempts.get(id)
     }
 
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let closed = self.closed.clone();
-        tokio::spawn(async move { closed.run_until_cancelled(work).await });
+    fn adopt_for(&self, id: &AttemptId, reports: Option<Reports>) {
+        if let Ok(attempt) = self.attempts.add(id, self.runs.join(id.path()), Program::new(), reports) {
+            self.watch(attempt, Shim::Other);
+        }
     }
 }
 
@@ -150,19 +114,14 @@ impl Executor for Process {
     }
 
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError> {
-        let attempt = match self.register(&spec.id, spec.folder.clone(), &reports) {
-            Ok(attempt) => attempt,
-            Err(living) => {
-                living.redirect(reports);
-                return Ok(());
-            }
+        let Ok(attempt) = self.attempts.add(&spec.id, spec.folder.clone(), Program::new(), Some(reports)) else {
+            return Ok(());
         };
         let (binary, environment) = (self.binary.clone(), self.environment.clone());
-        let id = spec.id.clone();
         let prepared = tokio::task::spawn_blocking(move || prepare(&spec, &binary, &environment)).await;
         let prepared = prepared.unwrap_or_else(|error| {
             Err(StartError {
-                attempt: id.to_string(),
+                attempt: attempt.id.to_string(),
                 reason: format!("its start was cut short: {error}"),
                 remedy: String::new(),
                 infrastructure: true,
@@ -172,7 +131,7 @@ impl Executor for Process {
             Ok(Prepared::Fresh(child)) => self.watch(attempt, Shim::Own(child)),
             Ok(Prepared::Known) => self.watch(attempt, Shim::Other),
             Err(error) => {
-                self.living().remove(&id);
+                self.attempts.remove(&attempt);
                 return Err(error);
             }
         }
@@ -183,19 +142,18 @@ impl Executor for Process {
         let Some(attempt) = self.find_living(attempt) else { return };
         let clock = self.clock.clone();
         let order = StopOrder::now(&clock, kill_after);
-        self.spawn(async move {
-            order.leave(attempt.folder().to_owned()).await;
+        self.attempts.spawn(async move {
+            order.leave(&attempt.folder).await;
             attempt.signal(signal_of(signal)).await;
-            tokio::select! {
-                () = attempt.ended() => {}
-                () = clock.sleep(kill_after) => attempt.signal(Signal::KILL).await,
+            if !attempt.ends_by(&clock, order.kill_at).await {
+                attempt.signal(Signal::KILL).await;
             }
         });
     }
 
     async fn kill(&self, attempt: &AttemptId) {
         let Some(attempt) = self.find_living(attempt) else { return };
-        self.spawn(async move { attempt.signal(Signal::KILL).await });
+        self.attempts.spawn(async move { attempt.signal(Signal::KILL).await });
     }
 
     async fn find(&self) -> Vec<Found> {
@@ -207,26 +165,14 @@ impl Executor for Process {
     }
 
     async fn adopt(&self, attempt: &AttemptId, reports: Reports) {
-        match self.register(attempt, self.runs.join(attempt.path()), &reports) {
-            Ok(attempt) => self.watch(attempt, Shim::Other),
-            Err(living) => living.redirect(reports),
-        }
+        self.adopt_for(attempt, Some(reports));
     }
 
     async fn forget(&self, attempt: &AttemptId) {
         let folder = self.runs.join(attempt.path());
-        if !folder.is_dir() {
-            return;
+        if folder.is_dir() {
+            folder::mark_done(&folder);
         }
-        if let Err(error) = fs::write(folder.join(folder::DONE), b"") {
-            tracing::warn!(%attempt, %error, "cannot mark an attempt as done; it will be found again");
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.closed.cancel();
     }
 }
 

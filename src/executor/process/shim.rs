@@ -14,26 +14,27 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::{FOLDER_VARIABLE, Identity, Pids, boot, signal_of};
+use crate::deadline::{is_due, pause};
+use crate::folder::{self, Durability, ExitRecord, Output};
+use crate::{AttemptSpec, secrets};
 use clock::Clock;
 use domain::dag::Program;
 use domain::run::Exit;
-use crate::folder::{self, Durability, ExitRecord, Output};
-use crate::{AttemptSpec, secrets};
 
 /// This program, also after its file was replaced by a newer version: the kernel keeps the running one.
-pub(in crate) const SELF: &str = "/proc/self/exe";
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// What the shim says on its standard output once the `pid` file is there.
 pub(super) const STARTED: &str = "started\n";
 
-/// A clock that is set, or changes its speed, is noticed within this much real time.
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
+/// Shortest and longest real time between reads of the clock: one that is set, or changes its speed, is noticed.
+const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(500)];
 
 /// Runs the attempt in `folder` to its end. `clock_file` is the virtual clock of a demo.
 ///
@@ -56,7 +57,7 @@ pub fn run(folder: &Path, clock_file: Option<&Path>) -> io::Result<()> {
 }
 
 /// Replaces the default action of the signals that end a process. They are set back to it in the program that is started.
-pub(in crate) fn ignore_signals() -> io::Result<()> {
+pub(crate) fn ignore_signals() -> io::Result<()> {
     // The handlers stay for the life of the process (tokio documents that); their runtime is not needed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
@@ -175,7 +176,7 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
             _ => {}
         }
         let timeout = match alarm {
-            Alarm::Stop(at) | Alarm::Kill(at) => Some(timespec(look_in(at.duration_since(now), clock.speed()))),
+            Alarm::Stop(at) | Alarm::Kill(at) => Some(timespec(pause(at.duration_since(now), clock.speed(), PAUSES))),
             Alarm::Never => None,
         };
         match poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], timeout.as_ref()) {
@@ -186,18 +187,8 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
     }
 }
 
-/// The epoch is what a virtual clock reads once its file is gone: the day it belonged to is over.
-pub(in crate) fn is_due(at: Timestamp, now: Timestamp) -> bool {
-    now >= at || now == Timestamp::UNIX_EPOCH
-}
-
-/// Real time until the clock should be looked at again, when `left` of its time remains.
-fn look_in(left: SignedDuration, speed: f64) -> Duration {
-    left.unsigned_abs().div_f64(speed.max(1e-3)).clamp(Duration::from_micros(200), LONGEST_LOOK)
-}
-
 fn timespec(duration: Duration) -> Timespec {
-    // At most LONGEST_LOOK, so that both numbers fit.
+    // Half a second at most, so that both numbers fit.
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) as _ }
 }
 
@@ -221,24 +212,5 @@ fn record(folder: &Path, record: &ExitRecord) -> io::Result<()> {
             }
             done => return done,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_follow_the_speed_of_the_clock() {
-        assert_eq!(look_in(SignedDuration::from_secs(3600), 1.0), LONGEST_LOOK);
-        assert_eq!(look_in(SignedDuration::from_secs(60), 600.0), Duration::from_millis(100));
-        assert_eq!(look_in(SignedDuration::ZERO, 1.0), Duration::from_micros(200));
-    }
-
-    #[test]
-    fn a_day_without_its_clock_is_over() {
-        let at: Timestamp = "2026-11-20T16:00:00+09:00".parse().expect("a time");
-        assert!(is_due(at, at) && is_due(at, Timestamp::UNIX_EPOCH));
-        assert!(!is_due(at, at - SignedDuration::from_secs(1)));
     }
 }

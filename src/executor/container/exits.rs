@@ -1,7 +1,10 @@
-//! How a container ended, from what the engine says of it: pure.
+//! How a container ended, from what the engine says of it.
+
+use std::path::Path;
 
 use bollard::models::ContainerState;
 
+use super::output;
 use domain::run::Exit;
 
 /// Exit codes above this stand for signals.
@@ -10,24 +13,29 @@ const SIGKILL: i64 = 9;
 
 /// What the executor knows that the engine does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate) struct Known {
+pub(crate) struct Known {
     /// It asked the program to stop with this signal.
-    pub(in crate) asked: Option<i64>,
+    pub(crate) asked: Option<i64>,
     /// It killed the program.
-    pub(in crate) killed: bool,
+    pub(crate) killed: bool,
     /// The engine was away while it ended, and the program left no result.
-    pub(in crate) unseen: bool,
+    pub(crate) unseen: bool,
 }
 
 /// Whether a container has come to its end.
-pub(in crate) fn has_ended(state: &ContainerState) -> bool {
+pub(crate) fn has_ended(state: &ContainerState) -> bool {
     use bollard::models::ContainerStateStatusEnum::{DEAD, EXITED};
     matches!(state.status, Some(EXITED | DEAD))
 }
 
-/// What the engine's init printed, if it could not execute the program: containers of commands have it as their first process, and its code is
-/// one that a program may have too. `output` is the end of the container's output.
-pub(in crate) fn not_executed(state: &ContainerState, output: &str) -> Option<Exit> {
+/// How the container of the attempt in `folder` ended.
+pub(crate) fn of(folder: &Path, state: &ContainerState, known: Known) -> Exit {
+    not_executed(state, &output::tail(folder)).unwrap_or_else(|| exit_of(state, known))
+}
+
+/// What the engine's init printed, if it could not execute the program: containers of commands have it as their first
+/// process, and its code is one that a program may have too. `output` is the end of the container's output.
+fn not_executed(state: &ContainerState, output: &str) -> Option<Exit> {
     if !matches!(state.exit_code, Some(126 | 127)) {
         return None;
     }
@@ -37,7 +45,7 @@ pub(in crate) fn not_executed(state: &ContainerState, output: &str) -> Option<Ex
 }
 
 /// How it ended. A code above 128 is a signal's only if somebody sent that signal: a program may end with any code by itself.
-pub(in crate) fn exit_of(state: &ContainerState, known: Known) -> Exit {
+fn exit_of(state: &ContainerState, known: Known) -> Exit {
     let code = state.exit_code.unwrap_or(-1);
     let error = state.error.as_deref().unwrap_or_default();
     if state.oom_killed == Some(true) {

@@ -1,4 +1,4 @@
-//! What the manager says of all services, tasks and nodes, looked at for every attempt at once.
+//! What the manager says of all services, tasks and nodes, asked for every attempt at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,14 +9,12 @@ use bollard::query_parameters::{ListServicesOptions, ListTasksOptions};
 use tokio::sync::{Notify, watch};
 
 use super::service;
-use super::verdict::{NodeView, TaskView};
-use crate::docker::container::label;
-use crate::docker::engine::{Engine, explain};
+use super::tasks::{NodeView, TaskView};
+use crate::container::definition;
+use crate::container::engine::{ASK_AGAIN, Engine, explain};
 
-/// Real time between looks.
-const LOOK: Duration = Duration::from_millis(250);
-/// Real time between looks at a manager that does not answer.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Real time between polls.
+const POLL: Duration = Duration::from_millis(250);
 
 /// A service of this installation.
 #[derive(Debug, Clone, Default)]
@@ -27,9 +25,9 @@ pub(super) struct ServiceView {
     pub(super) tasks: Vec<TaskView>,
 }
 
-/// One look.
+/// What one poll showed.
 #[derive(Debug, Clone)]
-pub(super) struct Sight {
+pub(super) struct Snapshot {
     /// When it began: what was made after that it does not show.
     pub(super) began: Instant,
     /// By name.
@@ -37,45 +35,45 @@ pub(super) struct Sight {
     pub(super) nodes: HashMap<String, NodeView>,
 }
 
-/// Looks while somebody watches.
-pub(super) struct Eyes {
+/// Polls the manager while somebody has subscribed.
+pub(crate) struct Poller {
     engine: Arc<Engine>,
     installation: String,
-    sight: watch::Sender<Option<Arc<Sight>>>,
+    latest: watch::Sender<Option<Arc<Snapshot>>>,
     wanted: Notify,
 }
 
-impl Eyes {
+impl Poller {
     pub(super) fn new(engine: Arc<Engine>, installation: String) -> Self {
-        Self { engine, installation, sight: watch::Sender::new(None), wanted: Notify::new() }
+        Self { engine, installation, latest: watch::Sender::new(None), wanted: Notify::new() }
     }
 
-    /// Looks for as long as somebody holds what this gives.
-    pub(super) fn open(&self) -> watch::Receiver<Option<Arc<Sight>>> {
-        let receiver = self.sight.subscribe();
+    /// The newest snapshot, renewed for as long as somebody holds what this gives.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        let receiver = self.latest.subscribe();
         self.wanted.notify_one();
         receiver
     }
 
-    /// Looks at the manager again and again; never ends.
-    pub(super) async fn keep_open(&self) {
+    /// Polls again and again; never ends.
+    pub(super) async fn run(&self) {
         let mut silent = false;
         loop {
-            if self.sight.receiver_count() == 0 {
+            if self.latest.receiver_count() == 0 {
                 self.wanted.notified().await;
                 continue;
             }
-            match self.look().await {
-                Ok(sight) => {
+            match self.poll().await {
+                Ok(snapshot) => {
                     if std::mem::take(&mut silent) {
-                        tracing::info!(engine = self.engine.place(), "the swarm's manager answers again");
+                        tracing::info!(engine = self.engine.host(), "the swarm's manager answers again");
                     }
-                    self.sight.send_replace(Some(Arc::new(sight)));
-                    tokio::time::sleep(LOOK).await;
+                    self.latest.send_replace(Some(Arc::new(snapshot)));
+                    tokio::time::sleep(POLL).await;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut silent, true) {
-                        let (engine, error) = (self.engine.place(), explain(&error));
+                        let (engine, error) = (self.engine.host(), explain(&error));
                         tracing::warn!(engine, error, "the swarm's manager does not answer; what runs is taken to run on");
                     }
                     tokio::time::sleep(ASK_AGAIN).await;
@@ -84,14 +82,14 @@ impl Eyes {
         }
     }
 
-    /// One look, now.
+    /// Polls once, now.
     ///
     /// # Errors
     /// When the manager does not answer, or is none.
-    pub(super) async fn look(&self) -> Result<Sight, Error> {
+    pub(super) async fn poll(&self) -> Result<Snapshot, Error> {
         let began = Instant::now();
         let client = self.engine.client().await?;
-        let ours = || Some(HashMap::from([("label".to_owned(), vec![format!("{}={}", label::INSTALLATION, self.installation)])]));
+        let ours = || definition::filter(&self.installation);
         let listed =
             client.list_services(Some(ListServicesOptions { filters: ours(), ..ListServicesOptions::default() })).await?;
         let mut tasks: HashMap<String, Vec<TaskView>> = HashMap::new();
@@ -110,6 +108,6 @@ impl Eyes {
         });
         let services = services.collect();
         let nodes = nodes.into_iter().filter_map(|node| Some((node.id.clone()?, node.into()))).collect();
-        Ok(Sight { began, services, nodes })
+        Ok(Snapshot { began, services, nodes })
     }
 }

@@ -1,7 +1,8 @@
-//! The engine's copy of an attempt's output, carried over into `output.log`, also across restarts of the daemon.
+//! The output that an engine keeps of an attempt, copied into `output.log`, also across restarts of the daemon.
 //!
-//! How far it came is noted as the time stamp that the engine gave the last line and the length of the file then. A daemon that takes over
-//! cuts the file to that length and goes on after that line, so that nothing is there twice. Of a flood the beginning and the end are kept.
+//! How far it came is noted as the time stamp that the engine gave the last line and the length of the file then. A daemon
+//! that takes over cuts the file to that length and goes on after that line, so that nothing is there twice. Of a flood the
+//! beginning and the end are kept.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -15,10 +16,11 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use clock::Clock;
-use domain::dag::AlertKind;
+use super::engine::{Engine, http_status};
 use crate::Notice;
 use crate::folder::{self, Durability};
+use clock::Clock;
+use domain::dag::AlertKind;
 
 /// File name of the note.
 const POSITION: &str = "output.position";
@@ -39,7 +41,7 @@ const TAIL: u64 = 4096;
 /// Width of the engine's time stamps.
 const STAMP: usize = "2026-11-20T09:00:00.000000000Z".len();
 
-/// How far the output was carried over.
+/// How far the output was copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Position {
     /// Length of `output.log` then.
@@ -55,7 +57,7 @@ struct Position {
 
 /// Whose output it is, and by which name the engine knows it.
 #[derive(Debug, Clone)]
-pub(in crate) enum Source {
+pub(crate) enum Source {
     /// A container's.
     Container(String),
     /// That of all containers of a service.
@@ -75,9 +77,9 @@ impl Source {
     }
 }
 
-/// Why the carrying broke off.
+/// Why the copying broke off.
 #[derive(Debug, thiserror::Error)]
-pub(in crate) enum Broken {
+pub(crate) enum CopyError {
     /// The engine did not go on.
     #[error("{0}")]
     Engine(#[from] bollard::errors::Error),
@@ -86,58 +88,65 @@ pub(in crate) enum Broken {
     File(#[from] io::Error),
 }
 
-/// Carries one attempt's output.
-pub(in crate) struct Carrier {
+impl CopyError {
+    /// Whether the engine has given what it has: of a task on a lost node it says so.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Engine(bollard::errors::Error::DockerStreamError { .. }))
+    }
+}
+
+/// Copies one attempt's output.
+pub(crate) struct Copier {
     folder: PathBuf,
     source: Source,
     log: File,
     position: Position,
-    /// Lines up to this stamp were carried over before.
+    /// Lines up to this stamp were copied before.
     before: String,
     noted: Instant,
 }
 
-impl Carrier {
+impl Copier {
     /// Goes on where an earlier one stopped.
-    pub(in crate) fn open(folder: &Path, source: Source) -> io::Result<Self> {
+    fn open(folder: &Path, source: Source) -> io::Result<Self> {
         let position: Option<Position> = folder::read_or_warn(&folder.join(POSITION));
         let mut log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT))?;
         let known = position.is_some();
         let position = position.unwrap_or_default();
-        // After the cut nothing is carried, and others may have written.
+        // After the cut nothing is copied, and others may have written.
         if known && !position.full && log.metadata()?.len() > position.length {
             cut(folder, &mut log, position.length)?;
         }
         let (folder, before) = (folder.to_owned(), position.newest.clone());
-        let mut carrier = Self { folder, source, log, position, before, noted: Instant::now() };
+        let mut copier = Self { folder, source, log, position, before, noted: Instant::now() };
         if !known {
-            // So that whoever takes over knows that nothing was carried before.
-            carrier.note()?;
+            // So that whoever takes over knows that nothing was copied before.
+            copier.note()?;
         }
-        Ok(carrier)
+        Ok(copier)
     }
 
-    /// Carries over until the container has ended and everything is here.
-    pub(in crate) async fn run(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
-        self.read(client, true).await?;
-        // An engine ends the stream with the container, however far behind its reader is.
-        self.rest(client).await
+    /// Copies what comes until the container ends. An engine ends the stream with it, however far behind its reader is:
+    /// what is left comes with [`Copier::rest`].
+    async fn follow(&mut self, client: &bollard::Docker) -> Result<(), CopyError> {
+        self.read(client, true).await
     }
 
-    /// Carries over what there is.
-    pub(in crate) async fn rest(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
-        self.read(client, false).await
+    /// Copies what there is once the container has ended.
+    async fn rest(&mut self, client: &bollard::Docker) -> Result<(), CopyError> {
+        self.read(client, false).await?;
+        self.end(client).await
     }
 
     /// What people should hear of an output that was cut. The same output gives the same notice.
-    pub(in crate) fn notice(&self) -> Option<Notice> {
+    fn notice(&self) -> Option<Notice> {
         let at = self.position.newest.parse().ok().filter(|_| self.position.full)?;
         let text = format!("printed more than {} MiB; the rest of its output is not kept, except its end", MOST >> 20);
         Some(Notice { at, kind: AlertKind::OutputCut, text })
     }
 
-    /// Carries over the end of an output that was cut, once the container has ended.
-    pub(in crate) async fn end(&mut self, client: &bollard::Docker) -> Result<(), Broken> {
+    /// Copies the end of an output that was cut.
+    async fn end(&mut self, client: &bollard::Docker) -> Result<(), CopyError> {
         if !self.position.full || self.position.ended {
             return Ok(());
         }
@@ -162,7 +171,7 @@ impl Carrier {
         self.note()
     }
 
-    async fn read(&mut self, client: &bollard::Docker, follow: bool) -> Result<(), Broken> {
+    async fn read(&mut self, client: &bollard::Docker, follow: bool) -> Result<(), CopyError> {
         if self.position.full {
             return Ok(());
         }
@@ -175,10 +184,10 @@ impl Carrier {
         let outcome = loop {
             match lines.next().await {
                 None => break Ok(()),
-                Some(Err(error)) => break Err(Broken::Engine(error)),
+                Some(Err(error)) => break Err(CopyError::Engine(error)),
                 Some(Ok(line)) => {
                     if let Err(error) = self.take(line.as_ref()) {
-                        break Err(Broken::File(error));
+                        break Err(CopyError::File(error));
                     }
                     if self.position.full {
                         break Ok(());
@@ -218,8 +227,32 @@ impl Carrier {
     }
 }
 
+/// What is to be copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What comes while it runs.
+    Live,
+    /// What is left after its end.
+    Rest,
+}
+
+/// Copies an attempt's output from the engine; gives what people should hear of it. An output that the engine does not have
+/// any more is copied.
+pub(crate) async fn copy(engine: &Engine, folder: &Path, source: Source, part: Part) -> Result<Option<Notice>, CopyError> {
+    let mut copier = Copier::open(folder, source)?;
+    let client = engine.client().await?;
+    let copied = match part {
+        Part::Live => copier.follow(client).await,
+        Part::Rest => copier.rest(client).await,
+    };
+    match copied {
+        Err(CopyError::Engine(error)) if http_status(&error) == Some(404) => Ok(copier.notice()),
+        copied => copied.map(|()| copier.notice()),
+    }
+}
+
 /// Waits for the rest of an output; `None` when no more of it has come for [`SILENCE`]. A machine under load needs its time for a flood.
-pub(in crate) async fn while_it_grows<T>(folder: &Path, rest: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn while_it_grows<T>(folder: &Path, rest: impl Future<Output = T>) -> Option<T> {
     let path = folder.join(folder::OUTPUT);
     let length = || std::fs::metadata(&path).map_or(0, |m| m.len());
     let mut rest = std::pin::pin!(rest);
@@ -244,10 +277,10 @@ struct Tail {
 }
 
 impl Tail {
-    /// Takes a line behind its stamp, if it is newer than what was carried over.
-    fn take(&mut self, line: &[u8], carried: &str) {
+    /// Takes a line behind its stamp, if it is newer than what was copied.
+    fn take(&mut self, line: &[u8], copied: &str) {
         let text = match stamped(line) {
-            Some((stamp, _)) if stamp <= carried => return,
+            Some((stamp, _)) if stamp <= copied => return,
             Some((_, text)) => text,
             None => line,
         };
@@ -266,8 +299,9 @@ fn stamped(line: &[u8]) -> Option<(&str, &[u8])> {
     Some((stamp, rest.strip_prefix(b" ")?))
 }
 
-/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is carried over anew.
-pub(in crate) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
+/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is copied
+/// anew.
+pub(crate) fn append(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
     let line = format!("{} {text}\n", clock.now());
     for name in [SAID, folder::OUTPUT] {
         let mut file = OpenOptions::new().create(true).append(true).open(folder.join(name))?;
@@ -277,7 +311,7 @@ pub(in crate) fn say(folder: &Path, clock: &Clock, text: &str) -> io::Result<()>
     Ok(())
 }
 
-/// Cuts off what was carried over and not noted; the executor's own lines in it stay.
+/// Cuts off what was copied and not noted; the executor's own lines in it stay.
 fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
     let said = match std::fs::read(folder.join(SAID)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -295,7 +329,7 @@ fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
 }
 
 /// The end of an attempt's output; empty if it cannot be read.
-pub(in crate) fn tail(folder: &Path) -> String {
+pub(crate) fn tail(folder: &Path) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(folder.join(folder::OUTPUT))?;
         let length = file.metadata()?.len();
@@ -319,13 +353,13 @@ mod tests {
     fn output_goes_on_where_it_was_and_holds_nothing_twice() {
         let dir = tempfile::tempdir().expect("a folder");
         let all: Vec<_> = (1..=6).map(|n| line(n, &format!("line {n}\n"))).collect();
-        let mut first = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        let mut first = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
         all[..3].iter().for_each(|l| first.take(l).expect("taken"));
         first.note().expect("noted");
-        // Carried over, and not noted before the daemon died.
+        // Copied, and not noted before the daemon died.
         first.take(&all[3]).expect("taken");
         drop(first);
-        let mut second = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        let mut second = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
         // The engine begins at the whole second again.
         all.iter().for_each(|l| second.take(l).expect("taken"));
         let text = std::fs::read_to_string(dir.path().join(folder::OUTPUT)).expect("output");
@@ -333,19 +367,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_executor_said_stays_when_the_output_is_carried_over_anew() {
+    fn what_the_executor_said_stays_when_the_output_is_copied_anew() {
         let dir = tempfile::tempdir().expect("a folder");
         let clock = Clock::manual("2026-11-20T16:00:00+09:00".parse().expect("a time"));
-        let mut first = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        let mut first = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
         first.take(&line(1, "line 1\n")).expect("taken");
         first.note().expect("noted");
         first.take(&line(2, "line 2\n")).expect("taken");
         drop(first);
-        say(dir.path(), &clock, "the deadline has passed").expect("said");
-        let mut second = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        append(dir.path(), &clock, "the deadline has passed").expect("written");
+        let mut second = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
         second.take(&line(2, "line 2\n")).expect("taken");
         second.note().expect("noted");
-        drop(Carrier::open(dir.path(), Source::Container("c".into())).expect("opened"));
+        drop(Copier::open(dir.path(), Source::Container("c".into())).expect("opened"));
         let text = std::fs::read_to_string(dir.path().join(folder::OUTPUT)).expect("output");
         assert_eq!(text, "line 1\n2026-11-20T07:00:00Z the deadline has passed\nline 2\n");
     }
@@ -353,17 +387,17 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_says_so() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut carrier = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        let mut copier = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
         let text = "x".repeat(1 << 20);
         let mut n = 0;
-        while !carrier.position.full {
+        while !copier.position.full {
             n += 1;
-            carrier.take(&line(n, &text)).expect("taken");
+            copier.take(&line(n, &text)).expect("taken");
             assert!(n < 100, "it ends");
         }
         let log = std::fs::read(dir.path().join(folder::OUTPUT)).expect("output");
         assert!(log.len() as u64 <= MOST + 200 && log.ends_with(b"cut here, after 64 MiB\n"));
-        let notice = carrier.notice().expect("people hear of it");
+        let notice = copier.notice().expect("people hear of it");
         assert_eq!((notice.kind, notice.text.contains("64 MiB")), (AlertKind::OutputCut, true));
         std::fs::OpenOptions::new()
             .append(true)
@@ -371,7 +405,7 @@ mod tests {
             .expect("opened")
             .write_all(b"killed\n")
             .expect("written");
-        let again = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        let again = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
         assert!(again.position.full, "nothing more is taken by the next daemon either");
         assert_eq!(again.notice(), Some(notice), "and it tells the same");
         assert!(std::fs::read(dir.path().join(folder::OUTPUT)).expect("output").ends_with(b"killed\n"));
@@ -380,14 +414,14 @@ mod tests {
     #[test]
     fn the_end_of_a_flood_is_kept() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut carrier = Carrier::open(dir.path(), Source::Container("c".into())).expect("opened");
-        carrier.take(&line(1, "first\n")).expect("taken");
+        let mut copier = Copier::open(dir.path(), Source::Container("c".into())).expect("opened");
+        copier.take(&line(1, "first\n")).expect("taken");
         let mut end = Tail::default();
-        end.take(&line(1, "first\n"), &carrier.position.newest);
+        end.take(&line(1, "first\n"), &copier.position.newest);
         assert!(end.lines.is_empty(), "what is there already");
-        (2..9000).for_each(|n| end.take(&line(n, "and so on and on\n"), &carrier.position.newest));
-        end.take(&line(9000, "error: no such table\n"), &carrier.position.newest);
-        carrier.close(&end).expect("written");
+        (2..9000).for_each(|n| end.take(&line(n, "and so on and on\n"), &copier.position.newest));
+        end.take(&line(9000, "error: no such table\n"), &copier.position.newest);
+        copier.close(&end).expect("written");
         let log = std::fs::read(dir.path().join(folder::OUTPUT)).expect("output");
         assert!(log.starts_with("first\n… and this is its end:\nand so".as_bytes()) && log.ends_with(b"error: no such table\n"));
         assert!(log.len() < END_BYTES + 200, "{}", log.len());

@@ -6,7 +6,7 @@ use bollard::models::{ContainerState, ContainerStateStatusEnum, Node, NodeState,
 
 /// A task, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct TaskView {
+pub(crate) struct TaskView {
     pub(super) id: String,
     /// From 1 on.
     pub(super) slot: i64,
@@ -23,7 +23,7 @@ pub(super) struct TaskView {
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// It does not run yet.
     #[default]
     Before,
@@ -98,11 +98,11 @@ impl TaskView {
     }
 }
 
-/// What is to be thought of an attempt.
+/// What an attempt is, by its tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum State {
     /// It does not run yet; perhaps for a reason that people should know.
-    Waiting(Option<String>),
+    Pending(Option<String>),
     /// So many of its copies run, on these nodes.
     Running { copies: usize, nodes: Vec<String> },
     /// It has ended.
@@ -110,31 +110,31 @@ pub(super) enum Verdict {
     /// It was told to end, and the swarm has forgotten how it did.
     Forgotten,
     /// Its node is lost to the swarm.
-    Ghost { task: String, node: String },
+    NodeLost { task: String, node: String },
 }
 
-/// The verdict on a step of one copy. `evicted`: the service was given nowhere to run, so that whatever was running there ends.
-pub(super) fn of_one(tasks: &[TaskView], nodes: &HashMap<String, NodeView>, evicted: bool) -> Verdict {
+/// The state of a step of one copy. `evicted`: the service was given nowhere to run, so that whatever was running there ends.
+pub(super) fn of_one(tasks: &[TaskView], nodes: &HashMap<String, NodeView>, evicted: bool) -> State {
     // What an eviction or an update makes anew never runs.
     let placed = tasks.iter().filter(|t| !t.node.is_empty() || t.is_over()).min_by(|a, b| a.made.cmp(&b.made));
     let Some(task) = placed else {
         if evicted {
-            return Verdict::Forgotten;
+            return State::Forgotten;
         }
-        return Verdict::Waiting(tasks.iter().find_map(|t| t.trouble.clone()));
+        return State::Pending(tasks.iter().find_map(|t| t.trouble.clone()));
     };
     if task.is_over() {
-        return Verdict::Ended(task.clone());
+        return State::Ended(task.clone());
     }
     match lost(task, nodes) {
-        Some(node) => Verdict::Ghost { task: task.id.clone(), node },
-        None if task.phase == Phase::Running => Verdict::Running { copies: 1, nodes: vec![name(task, nodes)] },
-        None => Verdict::Waiting(task.trouble.clone()),
+        Some(node) => State::NodeLost { task: task.id.clone(), node },
+        None if task.phase == Phase::Running => State::Running { copies: 1, nodes: vec![name(task, nodes)] },
+        None => State::Pending(task.trouble.clone()),
     }
 }
 
-/// The verdict on a step of several copies, which the swarm restarts by itself.
-pub(super) fn of_several(tasks: &[TaskView], nodes: &HashMap<String, NodeView>, evicted: bool) -> Verdict {
+/// The state of a step of several copies, which the swarm restarts by itself.
+pub(super) fn of_several(tasks: &[TaskView], nodes: &HashMap<String, NodeView>, evicted: bool) -> State {
     let mut newest: HashMap<i64, &TaskView> = HashMap::new();
     for task in tasks.iter().filter(|t| !evicted || !t.node.is_empty() || t.is_over()) {
         let of_slot = newest.entry(task.slot).or_insert(task);
@@ -143,22 +143,22 @@ pub(super) fn of_several(tasks: &[TaskView], nodes: &HashMap<String, NodeView>, 
         }
     }
     if newest.is_empty() {
-        return if evicted { Verdict::Forgotten } else { Verdict::Waiting(None) };
+        return if evicted { State::Forgotten } else { State::Pending(None) };
     }
     let ends: Vec<&TaskView> =
         newest.values().copied().filter(|t| t.is_over() || (evicted && lost(t, nodes).is_some())).collect();
     if ends.len() == newest.len() {
         // The worst end speaks for all.
         let worst = ends.into_iter().max_by_key(|t| (t.code.unwrap_or_default() != 0, t.slot));
-        return worst.map_or(Verdict::Forgotten, |task| Verdict::Ended(task.clone()));
+        return worst.map_or(State::Forgotten, |task| State::Ended(task.clone()));
     }
     let mut running: Vec<&TaskView> =
         newest.values().copied().filter(|t| t.phase == Phase::Running && lost(t, nodes).is_none()).collect();
     if running.is_empty() {
-        return Verdict::Waiting(newest.values().find_map(|t| t.trouble.clone()));
+        return State::Pending(newest.values().find_map(|t| t.trouble.clone()));
     }
     running.sort_by_key(|t| t.slot);
-    Verdict::Running { copies: running.len(), nodes: running.into_iter().map(|t| name(t, nodes)).collect() }
+    State::Running { copies: running.len(), nodes: running.into_iter().map(|t| name(t, nodes)).collect() }
 }
 
 /// The name of a task's node, if that is lost to the swarm.
@@ -188,41 +188,41 @@ mod tests {
     }
 
     #[test]
-    fn one_copy_is_judged_by_the_task_that_was_placed() {
+    fn one_copy_is_what_its_placed_task_is() {
         let one = |tasks: &[TaskView], evicted| of_one(tasks, &nodes(), evicted);
         let full = TaskView { trouble: Some("no suitable node".into()), ..task(1, "1", "", Phase::Before) };
-        assert_eq!(one(&[full], false), Verdict::Waiting(Some("no suitable node".into())));
-        assert_eq!(one(&[], false), Verdict::Waiting(None), "not there yet");
+        assert_eq!(one(&[full], false), State::Pending(Some("no suitable node".into())));
+        assert_eq!(one(&[], false), State::Pending(None), "not there yet");
         let running = task(1, "1", "a", Phase::Running);
-        assert_eq!(one(std::slice::from_ref(&running), false), Verdict::Running { copies: 1, nodes: vec!["engine-a".into()] });
+        assert_eq!(one(std::slice::from_ref(&running), false), State::Running { copies: 1, nodes: vec!["engine-a".into()] });
         let successor = task(1, "2", "", Phase::Before);
-        assert!(matches!(one(&[successor.clone(), running], true), Verdict::Running { .. }), "it is being stopped");
+        assert!(matches!(one(&[successor.clone(), running], true), State::Running { .. }), "it is being stopped");
         let ended = TaskView { code: Some(7), ..task(1, "1", "a", Phase::Ended) };
-        assert_eq!(one(&[successor.clone(), ended.clone()], true), Verdict::Ended(ended));
-        assert_eq!(one(&[successor], true), Verdict::Forgotten);
+        assert_eq!(one(&[successor.clone(), ended.clone()], true), State::Ended(ended));
+        assert_eq!(one(&[successor], true), State::Forgotten);
     }
 
     #[test]
-    fn a_task_whose_node_is_lost_is_a_ghost() {
-        let ghost = |name: &str| Verdict::Ghost { task: "1/1".into(), node: name.into() };
+    fn a_task_whose_node_is_lost_may_run_on() {
+        let lost = |name: &str| State::NodeLost { task: "1/1".into(), node: name.into() };
         for phase in [Phase::Running, Phase::Before] {
-            assert_eq!(of_one(&[task(1, "1", "b", phase)], &nodes(), false), ghost("engine-b"));
+            assert_eq!(of_one(&[task(1, "1", "b", phase)], &nodes(), false), lost("engine-b"));
         }
-        assert_eq!(of_one(&[task(1, "1", "gone", Phase::Running)], &nodes(), false), ghost("gone"), "a node that left");
-        assert!(matches!(of_one(&[task(1, "1", "b", Phase::Ended)], &nodes(), false), Verdict::Ended(_)), "it said so before");
+        assert_eq!(of_one(&[task(1, "1", "gone", Phase::Running)], &nodes(), false), lost("gone"), "a node that left");
+        assert!(matches!(of_one(&[task(1, "1", "b", Phase::Ended)], &nodes(), false), State::Ended(_)), "it said so before");
     }
 
     #[test]
     fn several_copies_run_while_one_of_them_does() {
         let several = |tasks: &[TaskView], evicted| of_several(tasks, &nodes(), evicted);
         let (first, second) = (task(1, "1", "a", Phase::Running), task(2, "1", "b", Phase::Running));
-        let on_a = |copies| Verdict::Running { copies, nodes: vec!["engine-a".into(); copies] };
+        let on_a = |copies| State::Running { copies, nodes: vec!["engine-a".into(); copies] };
         assert_eq!(several(&[first.clone(), second.clone()], false), on_a(1));
         let moved = task(2, "2", "a", Phase::Running);
         assert_eq!(several(&[first.clone(), second.clone(), moved], false), on_a(2));
         let (bad, fine) = (TaskView { code: Some(1), ..task(1, "1", "a", Phase::Ended) }, task(2, "1", "a", Phase::Ended));
-        assert_eq!(several(&[bad.clone(), fine], false), Verdict::Ended(bad.clone()));
-        assert_eq!(several(&[bad.clone(), second], true), Verdict::Ended(bad), "the swarm hears no more of the other");
+        assert_eq!(several(&[bad.clone(), fine], false), State::Ended(bad.clone()));
+        assert_eq!(several(&[bad.clone(), second], true), State::Ended(bad), "the swarm hears no more of the other");
     }
 
     #[test]

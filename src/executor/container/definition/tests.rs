@@ -30,9 +30,9 @@ fn spec(program: Program) -> AttemptSpec {
     }
 }
 
-fn around() -> Surroundings {
+fn installation() -> Installation {
     let config = r#"{"raw":"mongodb://h/db?password=env:MONGO_PASSWORD&x=1","log":"kafka://h?password=file:/etc/kafka.pw"}"#;
-    Surroundings {
+    Installation {
         data: "/data".into(),
         dags: "/dags".into(),
         environment: vec![("OPENBELL_STEP_CONFIG".into(), config.into())],
@@ -44,7 +44,7 @@ fn around() -> Surroundings {
 fn a_built_in_step_has_its_folders_and_secrets_and_no_powers() {
     let settings = DockerSettings::default();
     let variable = |name: &str| (name != "AWS_SESSION_TOKEN").then(|| format!("value of {name}"));
-    let body = body(&spec(Program::Uses("sink/index".into())), &settings, &around(), variable).expect("a body");
+    let body = body(&spec(Program::Uses("sink/index".into())), &settings, &installation(), variable).expect("a body");
     let environment = body.env.expect("an environment");
     for wanted in ["KIS_APP_KEY=value of KIS_APP_KEY", "MONGO_PASSWORD=value of MONGO_PASSWORD", "OPENBELL_ATTEMPT=2"] {
         assert!(environment.iter().any(|e| e == wanted), "{wanted} in {environment:?}");
@@ -67,7 +67,7 @@ fn a_built_in_step_has_its_folders_and_secrets_and_no_powers() {
 #[test]
 fn a_command_sees_its_own_folder_only() {
     let program = Program::Command { argv: vec!["python".into(), "main.py".into()], image: Some("report:1".into()) };
-    let body = body(&spec(program), &DockerSettings::default(), &around(), |_| Some("secret".into())).expect("a body");
+    let body = body(&spec(program), &DockerSettings::default(), &installation(), |_| Some("secret".into())).expect("a body");
     assert_eq!(
         (body.image.as_deref(), body.entrypoint, body.cmd),
         (Some("report:1"), Some(vec!["python".into()]), Some(vec!["main.py".into()]))
@@ -76,7 +76,7 @@ fn a_command_sees_its_own_folder_only() {
     let mounts = body.host_config.expect("a host configuration").mounts.expect("mounts");
     assert_eq!(mounts.into_iter().filter_map(|m| m.source).collect::<Vec<_>>(), ["/data/runs/day@2026-11-20/sink-index/2"]);
     let bare = spec(Program::Command { argv: vec!["x".into()], image: None });
-    let refused = super::body(&bare, &DockerSettings::default(), &around(), |_| None).expect_err("no image");
+    let refused = super::body(&bare, &DockerSettings::default(), &installation(), |_| None).expect_err("no image");
     assert!(refused.contains("image: NAME:TAG"), "{refused}");
 }
 
@@ -98,7 +98,7 @@ fn a_step_has_the_mounts_and_the_health_check_that_it_asks_for() {
         ..Container::default()
     };
     let settings = DockerSettings::default().of(&spec.step);
-    let made = body(&spec, &settings, &around(), |_| None).expect("a body");
+    let made = body(&spec, &settings, &installation(), |_| None).expect("a body");
     let health = made.healthcheck.expect("a health check");
     assert_eq!(health.test.expect("a test"), ["CMD", "curl", "-f", "localhost"]);
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_step_has_the_mounts_and_the_health_check_that_it_asks_for() {
         ]
     );
     spec.step.container.mounts = vec!["scratch:/tmp:rw".parse().expect("a mount")];
-    let host = body(&spec, &settings, &around(), |_| None).expect("a body").host_config.expect("a host configuration");
+    let host = body(&spec, &settings, &installation(), |_| None).expect("a body").host_config.expect("a host configuration");
     assert_eq!(host.tmpfs, None, "an engine refuses two mounts at one place");
 }
 
@@ -139,7 +139,7 @@ fn a_mount_over_what_the_step_is_given_is_refused() {
     ] {
         let mut spec = spec(program);
         spec.step.container.mounts = vec![format!("/srv/x:{target}").parse().expect("a mount")];
-        let made = body(&spec, &DockerSettings::default(), &around(), |_| None).map(drop);
+        let made = body(&spec, &DockerSettings::default(), &installation(), |_| None).map(drop);
         let said = made.clone().err().unwrap_or_default();
         match taken {
             Some(taken) => assert!(said.contains(&format!("/srv/x:{target}:ro is over {taken},")), "{said}"),
@@ -151,8 +151,8 @@ fn a_mount_over_what_the_step_is_given_is_refused() {
 #[test]
 fn labels_give_the_attempt_back_and_names_are_allowed() {
     let spec = spec(Program::Uses("topics".into()));
-    let body = body(&spec, &DockerSettings::default(), &around(), |_| None).expect("a body");
-    let (labels, installation) = (body.labels.expect("labels"), around().installation());
+    let body = body(&spec, &DockerSettings::default(), &installation(), |_| None).expect("a body");
+    let (labels, installation) = (body.labels.expect("labels"), installation().id());
     assert_eq!(attempt_of(&installation, &labels), Some(spec.id.clone()));
     assert_eq!(attempt_of("another", &labels), None);
     let name = name(&installation, &spec.id);

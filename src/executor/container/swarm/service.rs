@@ -1,17 +1,17 @@
 //! What a service is made of: pure. A container as the Docker executor makes it, said in the words of a swarm.
 
 use bollard::models::{
-    ContainerCreateBody, Limit, Mount, MountTmpfsOptions, MountType, NetworkAttachmentConfig, ServiceSpec, ServiceSpecMode,
-    ServiceSpecModeReplicated, ServiceSpecUpdateConfig, TaskSpec, TaskSpecContainerSpec, TaskSpecContainerSpecPrivileges,
-    TaskSpecContainerSpecSecrets, TaskSpecLogDriver, TaskSpecPlacement, TaskSpecResources, TaskSpecRestartPolicy,
-    TaskSpecRestartPolicyConditionEnum,
+    ContainerCreateBody, HostConfig, Limit, Mount, MountTmpfsOptions, MountType, NetworkAttachmentConfig, ServiceSpec,
+    ServiceSpecMode, ServiceSpecModeReplicated, ServiceSpecUpdateConfig, TaskSpec, TaskSpecContainerSpec,
+    TaskSpecContainerSpecPrivileges, TaskSpecContainerSpecSecrets, TaskSpecLogDriver, TaskSpecPlacement, TaskSpecResources,
+    TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
 };
 
-use super::guard;
-use domain::dag::StepKind;
-use domain::ids::AttemptId;
+use super::watchdog;
 use crate::AttemptSpec;
-use crate::docker::container::{self, label};
+use crate::container::definition::{self, label, nanoseconds};
+use domain::dag::{Step, StepKind};
+use domain::ids::AttemptId;
 
 /// A placement that no node satisfies: a service that gets it loses its tasks, and keeps what is known of them.
 pub(super) const NOWHERE: &str = "node.id==nowhere";
@@ -37,7 +37,7 @@ pub(super) struct Particulars {
 
 /// The name of an attempt's service: letters, digits and single signs between them, 63 at most. The labels have the exact words.
 pub(super) fn name(installation: &str, attempt: &AttemptId) -> String {
-    let long = container::name(installation, attempt).replace('.', "-");
+    let long = definition::name(installation, attempt).replace('.', "-");
     if long.len() <= LONGEST_NAME {
         return long;
     }
@@ -47,16 +47,52 @@ pub(super) fn name(installation: &str, attempt: &AttemptId) -> String {
 }
 
 /// The service of an attempt, whose container would be `body`.
-pub(super) fn spec(attempt: &AttemptSpec, name: String, body: ContainerCreateBody, given: Particulars) -> ServiceSpec {
+pub(super) fn spec(attempt: &AttemptSpec, name: String, mut body: ContainerCreateBody, given: Particulars) -> ServiceSpec {
     let step = &attempt.step;
-    let host = body.host_config.unwrap_or_default();
-    let several = step.replicas > 1;
-    let labels = body.labels.unwrap_or_default();
+    let host = body.host_config.take().unwrap_or_default();
+    let limits = Limit { nano_cpus: host.nano_cpus, memory_bytes: host.memory, pids: host.pids_limit };
+    // Also what comes to its end by itself: engines before 24.0 leave containers and tasks of removed jobs behind for ever
+    // (moby/moby#44312), and some of them running.
+    let replicas = if step.kind == StepKind::Service { step.replicas.max(1) } else { 1 };
+    let mode = ServiceSpecMode {
+        replicated: Some(ServiceSpecModeReplicated { replicas: Some(i64::from(replicas)) }),
+        ..ServiceSpecMode::default()
+    };
+    let attach = |id| vec![NetworkAttachmentConfig { target: Some(id), ..NetworkAttachmentConfig::default() }];
+    let labels = body.labels.clone();
+    let log = host.log_config.clone();
+    ServiceSpec {
+        name: Some(name),
+        labels,
+        task_template: Some(TaskSpec {
+            container_spec: Some(container(step, body, host, given.image, given.secrets)),
+            resources: Some(TaskSpecResources { limits: Some(limits), ..TaskSpecResources::default() }),
+            restart_policy: Some(restart(step)),
+            placement: Some(TaskSpecPlacement { constraints: Some(given.constraints), ..TaskSpecPlacement::default() }),
+            networks: given.network.map(attach),
+            log_driver: log.map(|log| TaskSpecLogDriver { name: log.typ, options: log.config }),
+            ..TaskSpec::default()
+        }),
+        mode: Some(mode),
+        // An eviction is for all copies at once.
+        update_config: Some(ServiceSpecUpdateConfig { parallelism: Some(0), ..ServiceSpecUpdateConfig::default() }),
+        ..ServiceSpec::default()
+    }
+}
+
+/// The container of each task.
+fn container(
+    step: &Step,
+    body: ContainerCreateBody,
+    host: HostConfig,
+    image: String,
+    secrets: Vec<TaskSpecContainerSpecSecrets>,
+) -> TaskSpecContainerSpec {
     let mut environment: Vec<String> = body.env.unwrap_or_default().iter().map(|line| literal(line)).collect();
-    environment.push(format!("{}={{{{.Task.ID}}}}", guard::TASK));
+    environment.push(format!("{}={{{{.Task.ID}}}}", watchdog::TASK));
     environment.push(format!("{}={SECRETS}", config::SECRETS_FOLDER));
-    if several {
-        environment.push(format!("{}={{{{.Task.Slot}}}}", guard::REPLICA));
+    if step.replicas > 1 {
+        environment.push(format!("{}={{{{.Task.Slot}}}}", watchdog::REPLICA));
     }
     let mut mounts = host.mounts.unwrap_or_default();
     mounts.extend(host.tmpfs.unwrap_or_default().into_keys().map(|target| Mount {
@@ -69,12 +105,11 @@ pub(super) fn spec(attempt: &AttemptSpec, name: String, body: ContainerCreateBod
         }),
         ..Mount::default()
     }));
-    let container = TaskSpecContainerSpec {
-        image: Some(given.image),
-        // Not the installation's: containers of that label are the Docker executor's.
-        labels: Some(
-            labels.iter().filter(|(name, _)| *name != label::INSTALLATION).map(|(k, v)| (k.clone(), v.clone())).collect(),
-        ),
+    // Not the installation's: containers of that label are the Docker executor's.
+    let labels = body.labels.unwrap_or_default().into_iter().filter(|(name, _)| name != label::INSTALLATION);
+    TaskSpecContainerSpec {
+        image: Some(image),
+        labels: Some(labels.collect()),
         command: body.entrypoint,
         args: body.cmd,
         env: Some(environment),
@@ -83,45 +118,24 @@ pub(super) fn spec(attempt: &AttemptSpec, name: String, body: ContainerCreateBod
         read_only: host.readonly_rootfs,
         mounts: Some(mounts),
         stop_signal: Some(step.stop.signal.name().to_owned()),
-        stop_grace_period: Some(i64::try_from(step.stop_time().as_nanos()).unwrap_or(i64::MAX)),
+        stop_grace_period: Some(nanoseconds(step.stop_time())),
         health_check: body.healthcheck,
-        secrets: Some(given.secrets),
+        secrets: Some(secrets),
         init: host.init,
         capability_drop: host.cap_drop,
         ..TaskSpecContainerSpec::default()
-    };
-    let restart = TaskSpecRestartPolicy {
-        condition: Some(if several { TaskSpecRestartPolicyConditionEnum::ANY } else { TaskSpecRestartPolicyConditionEnum::NONE }),
-        delay: several.then(|| i64::try_from(step.restart.backoff.initial.as_nanos()).unwrap_or(i64::MAX)),
+    }
+}
+
+/// Only one of several copies is started again.
+fn restart(step: &Step) -> TaskSpecRestartPolicy {
+    use TaskSpecRestartPolicyConditionEnum::{ANY, NONE};
+    let several = step.replicas > 1;
+    TaskSpecRestartPolicy {
+        condition: Some(if several { ANY } else { NONE }),
+        delay: several.then(|| nanoseconds(step.restart.backoff.initial)),
         max_attempts: step.restart.max.filter(|_| several).map(i64::from),
         ..TaskSpecRestartPolicy::default()
-    };
-    let limits = Limit { nano_cpus: host.nano_cpus, memory_bytes: host.memory, pids: host.pids_limit };
-    // Also what comes to its end by itself: engines before 24.0 leave containers and tasks of removed jobs behind for ever
-    // (moby/moby#44312), and some of them running.
-    let replicas = if step.kind == StepKind::Service { step.replicas.max(1) } else { 1 };
-    let mode = ServiceSpecMode {
-        replicated: Some(ServiceSpecModeReplicated { replicas: Some(i64::from(replicas)) }),
-        ..ServiceSpecMode::default()
-    };
-    ServiceSpec {
-        name: Some(name),
-        labels: Some(labels),
-        task_template: Some(TaskSpec {
-            container_spec: Some(container),
-            resources: Some(TaskSpecResources { limits: Some(limits), ..TaskSpecResources::default() }),
-            restart_policy: Some(restart),
-            placement: Some(TaskSpecPlacement { constraints: Some(given.constraints), ..TaskSpecPlacement::default() }),
-            networks: given
-                .network
-                .map(|id| vec![NetworkAttachmentConfig { target: Some(id), ..NetworkAttachmentConfig::default() }]),
-            log_driver: host.log_config.map(|log| TaskSpecLogDriver { name: log.typ, options: log.config }),
-            ..TaskSpec::default()
-        }),
-        mode: Some(mode),
-        // An eviction is for all copies at once.
-        update_config: Some(ServiceSpecUpdateConfig { parallelism: Some(0), ..ServiceSpecUpdateConfig::default() }),
-        ..ServiceSpec::default()
     }
 }
 

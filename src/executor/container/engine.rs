@@ -11,25 +11,27 @@ use tokio::sync::OnceCell;
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Longest real wait for the beginning of an answer. Containers are made and started within it, on a busy machine too.
 const PATIENCE_SECONDS: u64 = 120;
+/// Real time between tries at an engine that does not answer.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest real wait for the first answer of an engine.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// An engine that is connected to when it is first needed.
-pub(in crate) struct Engine {
+pub(crate) struct Engine {
     host: String,
     client: OnceCell<bollard::Docker>,
 }
 
 impl Engine {
     /// The engine at `host` (`unix://PATH`, `tcp://HOST:PORT`); without one, where `DOCKER_HOST` says, or the usual socket.
-    pub(in crate) fn new(host: Option<&str>) -> Self {
+    pub(crate) fn new(host: Option<&str>) -> Self {
         let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
         let host = host.map(str::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
         Self { host, client: OnceCell::new() }
     }
 
-    /// For messages.
-    pub(in crate) fn place(&self) -> &str {
+    /// Its address.
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
@@ -37,7 +39,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub(in crate) async fn client(&self) -> Result<&bollard::Docker, Error> {
+    pub(crate) async fn client(&self) -> Result<&bollard::Docker, Error> {
         self.client
             .get_or_try_init(|| async {
                 let client = self.connect()?.with_timeout(Duration::from_secs(PATIENCE_SECONDS));
@@ -50,10 +52,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub(in crate) async fn look(&self, name: &str) -> Result<Option<ContainerState>, Error> {
+    pub(crate) async fn inspect(&self, name: &str) -> Result<Option<ContainerState>, Error> {
         match self.client().await?.inspect_container(name, None).await {
             Ok(found) => Ok(Some(found.state.unwrap_or_default())),
-            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) if http_status(&error) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -62,10 +64,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not answer, or refuses.
-    pub(in crate) async fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), Error> {
         let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
         match self.client().await?.remove_container(name, Some(options)).await {
-            Err(error) if status(&error) == Some(404) => Ok(()),
+            Err(error) if http_status(&error) == Some(404) => Ok(()),
             outcome => outcome,
         }
     }
@@ -80,7 +82,7 @@ impl Engine {
 }
 
 /// What went wrong, in a few words for people.
-pub(in crate) fn explain(error: &Error) -> String {
+pub(crate) fn explain(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::RequestTimeoutError => "it does not answer".into(),
@@ -98,8 +100,8 @@ pub(in crate) fn explain(error: &Error) -> String {
     }
 }
 
-/// The engine's answer to a request, if it gave one: a status of HTTP.
-pub(in crate) fn status(error: &Error) -> Option<u16> {
+/// The HTTP status of the engine's answer, if it gave one.
+pub(crate) fn http_status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,

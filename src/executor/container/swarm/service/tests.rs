@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::*;
+use crate::container::Installation;
+use crate::container::swarm::secrets::needed;
 use config::DockerSettings;
 use domain::dag::fixtures::step;
 use domain::dag::{Program, SecretRef};
 use domain::schedule::Window;
-use crate::docker::Surroundings;
-use crate::swarm::secrets::needed;
 
 fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
     let mut step = step("sink-index", kind, &[]);
@@ -34,13 +34,13 @@ fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
     }
 }
 
-fn around() -> Surroundings {
-    Surroundings { data: "/data".into(), dags: "/dags".into(), environment: Vec::new(), owner: (1000, 1001) }
+fn installation() -> Installation {
+    Installation { data: "/data".into(), dags: "/dags".into(), environment: Vec::new(), owner: (1000, 1001) }
 }
 
 fn service(kind: StepKind, replicas: u32) -> ServiceSpec {
     let attempt = attempt(kind, replicas);
-    let body = container::body(&attempt, &DockerSettings::default(), &around(), |_| None).expect("a body");
+    let body = definition::body(&attempt, &DockerSettings::default(), &installation(), |_| None).expect("a body");
     let given = Particulars { image: "sha256:1".into(), constraints: vec!["node.labels.x==y".into()], ..Particulars::default() };
     spec(&attempt, name("i", &attempt.id), body, given)
 }
@@ -62,11 +62,11 @@ fn only_several_copies_are_restarted_by_the_swarm() {
 #[test]
 fn a_task_has_no_powers_and_is_not_taken_for_a_container() {
     let spec = service(StepKind::Service, 2);
-    let installation = around().installation();
+    let installation = installation().id();
     let labels = spec.labels.clone().expect("labels");
-    assert_eq!(container::attempt_of(&installation, &labels).map(|a| a.attempt), Some(2));
+    assert_eq!(definition::attempt_of(&installation, &labels).map(|a| a.attempt), Some(2));
     let task = spec.task_template.expect("a task").container_spec.expect("a container");
-    assert_eq!(container::attempt_of(&installation, &task.labels.expect("labels")), None);
+    assert_eq!(definition::attempt_of(&installation, &task.labels.expect("labels")), None);
     assert_eq!((task.read_only, task.capability_drop), (Some(true), Some(vec!["ALL".to_owned()])));
     let environment = task.env.expect("an environment");
     for wanted in ["OPENBELL_TASK={{.Task.ID}}", "OPENBELL_REPLICA={{.Task.Slot}}", "PATTERN={{\"{{\"}}.Node.ID}}"] {
@@ -98,7 +98,7 @@ fn names_are_short_and_allowed() {
 fn secrets_become_files_that_only_the_task_reads() {
     let variable = |name: &str| (name == "KIS_APP_KEY").then(|| "k".to_owned());
     let read = |path: &std::path::Path| path.ends_with("kis").then(|| b"s".to_vec());
-    let all = needed(&attempt(StepKind::Service, 1), &around(), variable, read).expect("what is there");
+    let all = needed(&attempt(StepKind::Service, 1), &installation(), variable, read).expect("what is there");
     assert_eq!(all.iter().map(|n| n.target.as_str()).collect::<Vec<_>>(), ["env.KIS_APP_KEY", "/etc/kis"]);
     let spec = all[0].spec(HashMap::new());
     assert_eq!(spec.data.as_deref(), Some("aw=="));
@@ -113,10 +113,10 @@ fn a_command_finds_its_secrets_by_name_or_does_not_start() {
     spec.step.program = Program::Command { argv: vec!["fetch".into()], image: Some("fetch:1".into()) };
     let variable = |name: &str| (name == "KIS_APP_KEY").then(|| "k".to_owned());
     let read = |_: &std::path::Path| Some(b"s".to_vec());
-    let all = needed(&spec, &around(), variable, read).expect("all there");
+    let all = needed(&spec, &installation(), variable, read).expect("all there");
     assert_eq!(all.iter().map(|n| n.target.as_str()).collect::<Vec<_>>(), ["key", "secret"]);
-    let why = needed(&spec, &around(), |_| None, read).err().expect("a variable is not set");
+    let why = needed(&spec, &installation(), |_| None, read).err().expect("a variable is not set");
     assert!(why.contains("\"key\" (env:KIS_APP_KEY)") && why.contains("set it where openbell is started"), "{why}");
-    let why = needed(&spec, &around(), variable, |_| Some(Vec::new())).err().expect("a file is empty");
+    let why = needed(&spec, &installation(), variable, |_| Some(Vec::new())).err().expect("a file is empty");
     assert!(why.contains("\"secret\" (file:/etc/kis)") && why.contains("it is empty"), "{why}");
 }

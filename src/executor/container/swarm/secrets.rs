@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bollard::models::{SecretSpec, TaskSpecContainerSpecFile, TaskSpecContainerSpecSecrets};
 
+use crate::AttemptSpec;
+use crate::container::Installation;
+use crate::container::definition::references;
+use crate::secrets::missing;
 use domain::dag::{Program, SecretRef};
 use domain::ids::AttemptId;
-use crate::AttemptSpec;
-use crate::docker::container::{Surroundings, label, references};
-use crate::secrets::missing;
 
 /// A secret that a task needs.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,14 +33,14 @@ pub(super) struct Needed {
 /// A secret of a command that is not there, or empty, with place and remedy.
 pub(super) fn needed(
     spec: &AttemptSpec,
-    around: &Surroundings,
+    installation: &Installation,
     variable: impl Fn(&str) -> Option<String>,
     read: impl Fn(&Path) -> Option<Vec<u8>>,
 ) -> Result<Vec<Needed>, String> {
     let of_variable = |name: &str| variable(name).map(String::into_bytes);
     let values: Vec<(String, Vec<u8>)> = match &spec.step.program {
         Program::Uses(_) => {
-            let (variables, files) = references(spec, around);
+            let (variables, files) = references(spec, installation);
             let variables = variables.into_iter().filter_map(|name| Some((format!("env.{name}"), of_variable(&name)?)));
             let files = files.into_iter().filter_map(|file| read(Path::new(&file)).map(|value| (file, value)));
             variables.chain(files).collect()
@@ -60,7 +61,7 @@ pub(super) fn needed(
             spec.step.secrets.iter().map(named).collect::<Result<_, _>>()?
         }
     };
-    let stem = stem(&around.installation(), &spec.id);
+    let stem = stem(&installation.id(), &spec.id);
     let named = values.into_iter().filter(|(_, value)| !value.is_empty()).enumerate();
     Ok(named.map(|(n, (target, value))| Needed { name: format!("{stem}-{n}"), target, value }).collect())
 }
@@ -96,14 +97,4 @@ impl Needed {
             secret_name: Some(self.name.clone()),
         }
     }
-}
-
-/// Labels of an attempt's secrets.
-pub(super) fn labels(installation: &str, attempt: &AttemptId) -> HashMap<String, String> {
-    HashMap::from([
-        (label::INSTALLATION.to_owned(), installation.to_owned()),
-        (label::RUN.to_owned(), attempt.run.to_string()),
-        (label::STEP.to_owned(), attempt.step.to_string()),
-        (label::ATTEMPT.to_owned(), attempt.attempt.to_string()),
-    ])
 }

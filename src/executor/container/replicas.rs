@@ -1,20 +1,19 @@
-//! The status of an attempt's copies as one: pure, but for reading the files.
+//! What the copies of a step say and return, as one attempt. A step of one copy uses the attempt's own folder.
 
 use std::path::{Path, PathBuf};
 
 use crate::Status;
-use crate::folder;
+use crate::folder::{RESULT, read_or_warn, read_status};
 
-/// The folder in which a copy of a step keeps what is its own; a single one uses the attempt's.
-pub fn folder_of(attempt: &Path, replica: u32) -> PathBuf {
+/// The folder in which a copy of a step keeps what is its own. 0 is the number of a single one.
+pub fn folder(attempt: &Path, replica: u32) -> PathBuf {
     if replica == 0 { attempt.to_owned() } else { attempt.join(format!("replica-{replica}")) }
 }
 
 /// Reads what the copies say of themselves.
-pub(super) fn read(attempt: &Path, replicas: u32) -> Vec<Option<Status>> {
-    let numbers = if replicas > 1 { 1..=replicas } else { 0..=0 };
-    // Half a file of a program that does not rename is whole at the next look.
-    numbers.map(|n| folder::read(&folder_of(attempt, n).join(folder::STATUS)).ok().flatten()).collect()
+pub(super) fn read(attempt: &Path, copies: u32) -> Vec<Option<Status>> {
+    let numbers = if copies > 1 { 1..=copies } else { 0..=0 };
+    numbers.map(|number| read_status(&folder(attempt, number))).collect()
 }
 
 /// One status for all: ready when every copy is, with the trouble of the first that has any and the sums of their numbers.
@@ -50,12 +49,12 @@ pub(super) fn merge(all: &[Option<Status>], nodes: &[String]) -> Option<Status> 
 }
 
 /// What the copies returned: a single one's result, or all of them.
-pub(super) fn result(attempt: &Path, replicas: u32) -> Option<serde_json::Value> {
-    if replicas <= 1 {
-        return folder::read_or_warn(&attempt.join(folder::RESULT));
+pub(super) fn result(attempt: &Path, copies: u32) -> Option<serde_json::Value> {
+    if copies <= 1 {
+        return read_or_warn(&attempt.join(RESULT));
     }
     let all: Vec<serde_json::Value> =
-        (1..=replicas).map(|n| folder::read_or_warn(&folder_of(attempt, n).join(folder::RESULT)).unwrap_or_default()).collect();
+        (1..=copies).map(|n| read_or_warn(&folder(attempt, n).join(RESULT)).unwrap_or_default()).collect();
     all.iter().any(|r| !r.is_null()).then(|| serde_json::json!({ "replicas": all }))
 }
 
@@ -87,11 +86,11 @@ mod tests {
     fn results_of_copies_stand_side_by_side() {
         let dir = tempfile::tempdir().expect("a folder");
         assert_eq!(result(dir.path(), 2), None);
-        let second = folder_of(dir.path(), 2);
+        let second = folder(dir.path(), 2);
         std::fs::create_dir_all(&second).expect("made");
-        folder::write_result(&second, &serde_json::json!({"written": 3})).expect("written");
+        crate::folder::write_result(&second, &serde_json::json!({"written": 3})).expect("written");
         assert_eq!(result(dir.path(), 2), Some(serde_json::json!({"replicas": [null, {"written": 3}]})));
-        folder::write_result(dir.path(), &serde_json::json!(1)).expect("written");
+        crate::folder::write_result(dir.path(), &serde_json::json!(1)).expect("written");
         assert_eq!(result(dir.path(), 1), Some(serde_json::json!(1)));
     }
 }
