@@ -101,7 +101,12 @@ impl Browser {
 
     /// Opens a page.
     pub fn open(&self, url: &str) {
-        self.call("POST", "/url", &json!({ "url": url }));
+        // The browser gives up what it loads when a network interface comes or goes, as those of containers do, and shows a page of its own.
+        self.until(url, || match self.try_call("POST", "/url", &json!({ "url": url })) {
+            Ok(_) => self.run("return location.protocol !== 'chrome-error:'") == json!(true),
+            Err(error) if error.contains("ERR_NETWORK_CHANGED") => false,
+            Err(error) => panic!("{url}: {error}"),
+        });
     }
 
     /// Where it is now.
