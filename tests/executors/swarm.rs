@@ -1,5 +1,5 @@
 //! Services on a real swarm of two engines: `OPENBELL_SWARM` is its manager's address (`scripts/swarm up`), and the image
-//! `OPENBELL_TEST_IMAGE` is on both. `a_ghost_is_fenced_before_its_successor_starts` kills the worker's engine, and starts it again.
+//! `OPENBELL_TEST_IMAGE` is on both.
 
 use openbell::config::{Config, DockerSettings, Pull};
 use openbell::domain::dag::{SecretRef, StepKind};
@@ -207,9 +207,10 @@ async fn copies_run_side_by_side_and_end_together() {
     let swarm = executor(&floor);
     let spec = service(&floor, 1, 3);
     let mut ear = start(&swarm, &spec).await;
-    let status = facts(&mut ear, |s| s.ready && s.facts["copies"] == 3 && s.facts.contains_key("node")).await;
+    // A swarm spreads copies. They may say that they are ready before it says where they are.
+    let nodes = |s: &Status| s.facts.get("node").is_some_and(|nodes| nodes == "openbell-a, openbell-b");
+    let status = facts(&mut ear, |s| s.ready && s.facts["copies"] == 3 && nodes(s)).await;
     assert_eq!(status.facts["replicas"], "3 of 3 ready");
-    assert_eq!(status.facts["node"], "openbell-a, openbell-b", "a swarm spreads copies");
     swarm.stop(&spec.id, StopSignal::Term, LONG).await;
     assert_eq!(ear.exit().await.0, Exit::Code(0));
     swarm.forget(&spec.id).await;
