@@ -262,8 +262,8 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
                 gaps.see(Fill {
                     symbol: &trade.symbol,
                     traded_at: &trade.trade_time,
-                    quantity: trade.quantity,
-                    accumulated: trade.accumulated_volume,
+                    quantity: trade.quantity.to_string().parse().expect("shares"),
+                    accumulated: trade.accumulated_volume.expect("a volume"),
                 });
                 last = last.max(place.get(trade.id.as_str()).copied());
                 spooled.insert(trade.id.to_string(), trade);
@@ -284,7 +284,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
             Some(found) => {
                 assert_eq!(
                     (found.quantity, found.accumulated_value),
-                    (trade.quantity, trade.accumulated_value),
+                    (trade.quantity.into(), Some(trade.accumulated_value)),
                     "{}",
                     trade.id()
                 );

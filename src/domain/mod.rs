@@ -12,6 +12,7 @@ pub mod freshness;
 pub mod gaps;
 pub mod ids;
 pub mod ledger;
+pub mod program;
 pub mod recent;
 pub mod retry;
 pub mod run;

@@ -1,4 +1,4 @@
-//! A trade as it travels from the spool to every store.
+//! A trade as it travels from the spool to every store, whatever feed it came from, and what an exchange says was traded in all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +10,16 @@ use serde::{Deserialize, Serialize};
 
 /// A trade's identity, fixed at receipt. Replays, reconnects and two collectors side by side fold into one id.
 ///
-/// KIS: `kis:{YYYY-MM-DD}:{symbol}:{ACML_VOL}` (venue feeds `kis-un`, `kis-nx`): accumulated volume rises with each trade.
+/// `{feed}:{YYYY-MM-DD}:{symbol}:{number}`. The feed is its name, or `{name}-{venue}` (`kis`, `kis-un`, `kis-nx`); the date is the session's;
+/// the number is what tells this trade from the others of the symbol's day: the accumulated volume on KIS, `sequential_id` on Upbit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(String);
 
 impl EventId {
-    /// Id of a KIS trade. `feed` is `kis`, `kis-un` or `kis-nx`.
-    pub fn kis(feed: &str, date: Date, symbol: &str, accumulated_volume: i64) -> Self {
-        Self(format!("{feed}:{date}:{symbol}:{accumulated_volume}"))
+    /// The id of a trade.
+    pub fn new(feed: &str, session_date: Date, symbol: &str, number: impl fmt::Display) -> Self {
+        Self(format!("{feed}:{session_date}:{symbol}:{number}"))
     }
     /// The id as text.
     pub fn as_str(&self) -> &str {
@@ -42,33 +43,50 @@ impl fmt::Display for EventId {
     }
 }
 
+/// Who took the price that somebody else offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The buyer did.
+    Buy,
+    /// The seller did.
+    Sell,
+}
+
 /// The value of a record on the trade topic, of a raw document, of an index document and of an object line: one JSON
 /// object with the same fields everywhere, so that stores can be compared field by field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trade {
     /// Identity.
     pub id: EventId,
-    /// Feed prefix (`kis`).
+    /// First part of the identity: the feed's name, or `{name}-{venue}`.
     pub feed: String,
-    /// Message type on the feed (`H0STCNT0`).
-    pub tr_id: String,
-    /// Instrument (`005930`).
+    /// What the feed calls the stream of messages it came in (`H0STCNT0`, `trade`). Older versions wrote it as `tr_id`.
+    #[serde(alias = "tr_id")]
+    pub channel: String,
+    /// Instrument, as the exchange writes it (`005930`, `KRW-BTC`).
     pub symbol: String,
-    /// Exchange's business date.
+    /// The day it belongs to: the exchange's business date, or, where it never closes, the date of the trade time in the feed's zone.
     pub session_date: Date,
-    /// Exchange's trade time (one-second resolution on KIS), RFC 3339 with the exchange's offset.
+    /// Exchange's trade time as fine as it is told, RFC 3339 with the exchange's offset.
     pub trade_time: String,
-    /// When the collector's socket task received the frame, RFC 3339 with the exchange's offset, nanoseconds.
+    /// When the collector received the message, RFC 3339 with the exchange's offset, nanoseconds.
     pub received_at: String,
-    /// Price, KRW.
+    /// Price, in the market's currency.
     pub price: Decimal,
-    /// Quantity, shares.
-    pub quantity: i64,
-    /// Volume of the day up to and including this trade, shares.
-    pub accumulated_volume: i64,
-    /// Traded value of the day up to and including this trade, KRW.
-    pub accumulated_value: i64,
-    /// Every field of the wire, upper-case names, text exactly as sent.
+    /// Quantity, in shares or units. A feed gives all its quantities one scale, so that a store sees one type.
+    #[serde(with = "quantity")]
+    pub quantity: Decimal,
+    /// Which side took the price, where the feed says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// Volume of the day up to and including this trade, shares, where the feed says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulated_volume: Option<i64>,
+    /// Traded value of the day up to and including this trade, in the market's currency, where the feed says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulated_value: Option<i64>,
+    /// Every field of the wire under the exchange's own name, text exactly as sent (numbers as their text).
     pub fields: BTreeMap<String, String>,
 }
 
@@ -86,6 +104,82 @@ impl Trade {
     /// When the text is not RFC 3339.
     pub fn traded(&self) -> Result<Timestamp, jiff::Error> {
         self.trade_time.parse()
+    }
+}
+
+/// What the exchange says was traded of a symbol in some time: the other side of a sum over received trades.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    /// As in [`Trade::feed`].
+    pub feed: String,
+    /// Instrument.
+    pub symbol: String,
+    /// The day it belongs to, as in [`Trade::session_date`].
+    pub session_date: Date,
+    /// First instant of the time.
+    pub from: Timestamp,
+    /// First instant after it.
+    pub to: Timestamp,
+    /// Shares or units traded.
+    #[serde(with = "quantity")]
+    pub volume: Decimal,
+    /// Traded value, in the market's currency, where the exchange says it exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Decimal>,
+    /// Number of trades, where the exchange says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trades: Option<u64>,
+}
+
+/// A quantity in JSON: a whole one without decimals is a number (shares), any other a text (`"0.00009372"`), so that no reader makes a
+/// rounded binary number of it.
+pub mod quantity {
+    use std::fmt;
+
+    use rust_decimal::Decimal;
+    use rust_decimal::prelude::ToPrimitive;
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The serialiser's own.
+    pub fn serialize<S: Serializer>(quantity: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+        match quantity.to_i64().filter(|_| quantity.scale() == 0) {
+            Some(whole) => serializer.serialize_i64(whole),
+            None => serializer.collect_str(quantity),
+        }
+    }
+
+    /// Reads either form.
+    ///
+    /// # Errors
+    /// A text that is not a decimal, and a number with a fraction, which is rounded before anybody can look at it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+        deserializer.deserialize_any(Either)
+    }
+
+    struct Either;
+
+    impl Visitor<'_> for Either {
+        type Value = Decimal;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number, or a decimal as text")
+        }
+
+        fn visit_i64<E: Error>(self, whole: i64) -> Result<Decimal, E> {
+            Ok(whole.into())
+        }
+
+        fn visit_u64<E: Error>(self, whole: u64) -> Result<Decimal, E> {
+            Ok(whole.into())
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Decimal, E> {
+            Decimal::from_str_exact(text).map_err(|e| E::custom(format!("\"{text}\" is not a quantity: {e}")))
+        }
     }
 }
 

@@ -123,13 +123,13 @@ pub enum Refused {
         /// The price.
         price: Decimal,
     },
-    /// The quantity is negative.
-    #[error("trade {id}: quantity {quantity} is negative")]
+    /// The quantity is negative, or not whole.
+    #[error("trade {id}: quantity {quantity} is not usable")]
     Quantity {
         /// Event id.
         id: String,
         /// The quantity.
-        quantity: i64,
+        quantity: Decimal,
     },
     /// The trade time is not a time.
     #[error("trade {id}: trade time \"{text}\" is not RFC 3339")]
@@ -232,9 +232,9 @@ impl Book {
     pub fn fold(&mut self, trade: &Trade) -> Result<Folded, Refused> {
         let id = || trade.id.to_string();
         let price = hundredths(trade.price).filter(|p| *p > 0).ok_or_else(|| Refused::Price { id: id(), price: trade.price })?;
-        if trade.quantity < 0 {
-            return Err(Refused::Quantity { id: id(), quantity: trade.quantity });
-        }
+        let whole = trade.quantity.is_integer().then(|| trade.quantity.to_i64()).flatten();
+        let quantity =
+            whole.filter(|q| *q >= 0).ok_or_else(|| Refused::Quantity { id: id(), quantity: trade.quantity })?;
         let time = trade.traded().map_err(|_| Refused::Time { id: id(), text: trade.trade_time.clone() })?.as_second();
         if !self.recent.insert(trade.id.as_str()) {
             return Ok(Folded::Duplicate);
@@ -250,9 +250,11 @@ impl Book {
             windows: Vec::new(),
             too_late: 0,
         });
-        symbol.session.add(price, trade.quantity);
-        if trade.accumulated_volume > symbol.exchange.0 {
-            symbol.exchange = (trade.accumulated_volume, trade.accumulated_value);
+        symbol.session.add(price, quantity);
+        if let Some(volume) = trade.accumulated_volume
+            && volume > symbol.exchange.0
+        {
+            symbol.exchange = (volume, trade.accumulated_value.unwrap_or_default());
         }
         self.changed.insert(Changed::Session(key.clone()));
         let start = time.div_euclid(self.length) * self.length;
@@ -272,7 +274,7 @@ impl Book {
             }
         };
         let window = &mut symbol.windows[at];
-        window.sums.add(price, trade.quantity);
+        window.sums.add(price, quantity);
         if !window.told && window.ids.len() < Window::IDS {
             window.ids.push(trade.id.to_string());
         }

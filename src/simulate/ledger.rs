@@ -144,7 +144,7 @@ pub struct LedgerTrade {
 impl LedgerTrade {
     /// The id that a collector gives this trade.
     pub fn id(&self) -> EventId {
-        EventId::kis("kis", self.instrument.date, &self.symbol, self.accumulated_volume)
+        EventId::new("kis", self.instrument.date, &self.symbol, self.accumulated_volume)
     }
 
     /// The fields of the H0STCNT0 record, in wire order. `width` is 47, or 46 for the layout before 2026-09-14.

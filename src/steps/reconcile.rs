@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Value, json};
 
 use super::asking::ask_again;
@@ -140,16 +141,18 @@ impl Received {
         self.gaps.entry(trade.feed.clone()).or_default().see(Fill {
             symbol: &trade.symbol,
             traded_at: &trade.trade_time,
-            quantity: trade.quantity,
-            accumulated: trade.accumulated_volume,
+            quantity: trade.quantity.to_i64().unwrap_or_default(),
+            accumulated: trade.accumulated_volume.unwrap_or(-1),
         });
         let day = self.symbols.entry((trade.feed.clone(), trade.symbol.clone())).or_default();
         match hundredths(trade.price) {
-            Some(price) => day.sums.add(price, trade.quantity),
+            Some(price) => day.sums.add(price, trade.quantity.to_i64().unwrap_or_default()),
             None => day.unpriced += 1,
         }
-        if trade.accumulated_volume > day.exchange.0 {
-            day.exchange = (trade.accumulated_volume, trade.accumulated_value);
+        if let Some(volume) = trade.accumulated_volume
+            && volume > day.exchange.0
+        {
+            day.exchange = (volume, trade.accumulated_value.unwrap_or_default());
         }
     }
 }

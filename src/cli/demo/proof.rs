@@ -145,7 +145,7 @@ fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
                     let trade = feed::kis::trade(&wire, entry.received_at)
                         .map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
                     all.ids.push((session, trade.id.to_string()));
-                    all.fills.push((trade.symbol, trade.trade_time, trade.quantity, trade.accumulated_volume));
+                    all.fills.push((trade.symbol, trade.trade_time, i64::try_from(trade.quantity.trunc().mantissa()).unwrap_or_default(), trade.accumulated_volume.unwrap_or(-1)));
                 }
                 Kind::Malformed => {
                     let frame = entry.body.splitn(3, |b| *b == b'\n').nth(2).unwrap_or_default().to_vec();

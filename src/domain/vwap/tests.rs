@@ -9,17 +9,18 @@ fn trade(symbol: &str, at_second: i64, price: &str, quantity: i64, accumulated: 
     let date: Date = "2026-11-20".parse().expect("a date");
     let at = "2026-11-20T09:00:00+09:00".parse::<Timestamp>().expect("a time") + SignedDuration::from_secs(at_second);
     Trade {
-        id: EventId::kis("kis", date, symbol, accumulated),
+        id: EventId::new("kis", date, symbol, accumulated),
         feed: "kis".into(),
-        tr_id: "H0STCNT0".into(),
+        channel: "H0STCNT0".into(),
         symbol: symbol.into(),
         session_date: date,
         trade_time: at.to_string(),
         received_at: at.to_string(),
         price: price.parse().expect("a price"),
-        quantity,
-        accumulated_volume: accumulated,
-        accumulated_value: accumulated * 100,
+        quantity: quantity.into(),
+        side: None,
+        accumulated_volume: Some(accumulated),
+        accumulated_value: Some(accumulated * 100),
         fields: BTreeMap::new(),
     }
 }
@@ -161,7 +162,7 @@ proptest! {
         let sums = |b: &Book| b.symbols().map(|s| (s.symbol.clone(), s.session, s.exchange,
             s.windows.iter().map(|w| (w.start, w.sums)).collect::<Vec<_>>())).collect::<Vec<_>>();
         prop_assert_eq!(sums(&plain), sums(&shuffled));
-        let value: i128 = trades.iter().map(|t| i128::from(hundredths(t.price).expect("exact")) * i128::from(t.quantity)).sum();
+        let value: i128 = trades.iter().map(|t| i128::from(hundredths(t.price).expect("exact")) * i128::from(t.quantity.to_i64().expect("whole"))).sum();
         prop_assert_eq!(value, plain.symbols().map(|s| s.session.value).sum::<i128>());
     }
 }

@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 
 use super::samples::*;
 use super::*;
+use domain::trade::Trade;
 
 fn received() -> Timestamp {
     "2026-09-22T14:06:10.25+09:00".parse().expect("a timestamp")
@@ -39,13 +40,14 @@ fn the_recorded_47_field_trade_has_its_values() {
     assert_eq!(record.fields().count(), 47);
     let trade = trade(&record.wire(), received()).expect("a trade");
     assert_eq!(trade.id.as_str(), "kis:2026-09-22:005930:11955000");
-    assert_eq!((trade.feed.as_str(), trade.tr_id.as_str(), trade.symbol.as_str()), ("kis", "H0STCNT0", "005930"));
+    assert_eq!((trade.feed.as_str(), trade.channel.as_str(), trade.symbol.as_str()), ("kis", "H0STCNT0", "005930"));
     assert_eq!(trade.session_date, date(2026, 9, 22));
     assert_eq!(trade.trade_time, "2026-09-22T14:06:10+09:00");
     assert_eq!(trade.received_at, "2026-09-22T14:06:10.25+09:00");
     // A mid-point trade: half a tick off the 500 KRW grid.
     assert_eq!(trade.price, Decimal::from(277_750));
-    assert_eq!((trade.quantity, trade.accumulated_volume, trade.accumulated_value), (5, 11_955_000, 3_352_130_122_500));
+    assert_eq!(trade.quantity, Decimal::from(5));
+    assert_eq!((trade.accumulated_volume, trade.accumulated_value), (Some(11_955_000), Some(3_352_130_122_500)));
     assert_eq!(trade.fields.len(), 47);
     assert_eq!(trade.fields["WGHN_AVRG_STCK_PRC"], "280395.69");
     assert_eq!(trade.fields["OPRC_VRSS_PRPR"], "-5250");
@@ -55,13 +57,14 @@ fn the_recorded_47_field_trade_has_its_values() {
 fn all_records_of_a_frame_are_kept_and_their_volumes_chain() {
     let frame = frame(TRADES_46);
     let trades: Vec<_> = frame.records().map(|r| trade(&r.wire(), received()).expect("a trade")).collect();
-    assert_eq!(trades.iter().map(|t| t.accumulated_volume).collect::<Vec<_>>(), [8_305_216, 8_305_218, 8_305_293]);
-    assert_eq!(trades.iter().map(|t| t.quantity).collect::<Vec<_>>(), [1, 2, 75]);
+    assert_eq!(trades.iter().map(|t| t.accumulated_volume).collect::<Vec<_>>(), [8_305_216, 8_305_218, 8_305_293].map(Some));
+    assert_eq!(trades.iter().map(|t| t.quantity).collect::<Vec<_>>(), [1, 2, 75].map(Decimal::from));
     assert_eq!(trades.iter().map(|t| t.price).collect::<Vec<_>>(), [71_950, 71_900, 72_000].map(Decimal::from));
     assert_eq!(trades.iter().map(|t| t.fields["CCLD_DVSN"].as_str()).collect::<Vec<_>>(), ["5", "5", "1"]);
     assert!(trades.iter().all(|t| t.fields.len() == 46 && !t.fields.contains_key("MARKET_CLS_CODE")));
     for pair in trades.windows(2) {
-        assert_eq!(pair[1].accumulated_volume, pair[0].accumulated_volume + pair[1].quantity);
+        let volume = |trade: &Trade| Decimal::from(trade.accumulated_volume.expect("a volume"));
+        assert_eq!(volume(&pair[1]), volume(&pair[0]) + pair[1].quantity);
     }
     let old = trade(&self::frame(TRADE_46).records().next().expect("one").wire(), received()).expect("a trade");
     assert_eq!(old.id.as_str(), "kis:2023-06-12:005930:3052507");

@@ -87,7 +87,7 @@ impl<'f> Essence<'f> {
 
     /// The trade's identity.
     pub fn id(&self) -> EventId {
-        EventId::kis(self.feed, self.date, self.symbol, self.accumulated_volume)
+        EventId::new(self.feed, self.date, self.symbol, self.accumulated_volume)
     }
 
     /// The trade's time as RFC 3339 with Korea's offset.
@@ -154,15 +154,16 @@ pub fn trade(wire: &str, received_at: Timestamp) -> Result<Trade, FrameError> {
     Ok(Trade {
         id: essence.id(),
         feed: essence.feed.to_owned(),
-        tr_id: record.tr_id().to_owned(),
+        channel: record.tr_id().to_owned(),
         symbol: essence.symbol.to_owned(),
         session_date: essence.date,
         trade_time: essence.trade_time(),
         received_at: rfc3339(received_at, &TimeZone::fixed(KOREA)),
         price: essence.price,
-        quantity: essence.quantity,
-        accumulated_volume: essence.accumulated_volume,
-        accumulated_value: essence.accumulated_value,
+        quantity: essence.quantity.into(),
+        side: None,
+        accumulated_volume: Some(essence.accumulated_volume),
+        accumulated_value: Some(essence.accumulated_value),
         fields,
     })
 }

@@ -283,7 +283,7 @@ async fn recorded_and_broken_frames_reach_every_store() {
     let last = &trades["kis:2025-07-30:005930:8305293"];
     assert_eq!(
         (last.quantity, last.accumulated_value, last.trade_time.as_str()),
-        (75, 595_409_543_150, "2025-07-30T09:47:51+09:00")
+        (75.into(), Some(595_409_543_150), "2025-07-30T09:47:51+09:00")
     );
     assert_eq!(last.fields["SHNU_CNTG_CSNU"], "28171");
     assert_eq!(trades.len(), 4);

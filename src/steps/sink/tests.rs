@@ -445,7 +445,7 @@ async fn averages_survive_kills_and_lost_replies() {
     // A jump of 10 % inside one window.
     let mut jump = trade("005930", 121);
     jump.price = "110".parse().expect("a price");
-    jump.accumulated_value = 100 * 120 + 110;
+    jump.accumulated_value = Some(100 * 120 + 110);
     backends.log.append("kis.trades", vec![record(&jump)]).await.expect("appended");
     let (stop, task) = begin();
     stop.cancel();

@@ -215,7 +215,7 @@ impl Quotes {
         day: Date,
         symbols: &mut [SymbolFacts],
     ) -> Result<()> {
-        let id = |s: &Session| EventId::kis(&s.feed, day, &s.symbol, s.exchange_volume).to_string();
+        let id = |s: &Session| EventId::new(&s.feed, day, &s.symbol, s.exchange_volume).to_string();
         let wanted: Vec<String> = symbols.iter().map(|s| id(&s.session)).filter(|id| !self.last.contains_key(id)).collect();
         let mut last = BTreeMap::new();
         for some in wanted.chunks(AT_ONCE) {
