@@ -18,7 +18,7 @@ use openbell::backends::raw::{Document, Inserted, Raw};
 use openbell::backends::spool::{Entry, Kind, Reader};
 use openbell::backends::{BackendError, Backends, ErrorKind, Result};
 use openbell::clock::Clock;
-use openbell::config::{Feeds, Kis};
+use openbell::config::Feeds;
 use openbell::domain::dag::{Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule};
 use openbell::domain::gaps::{Fill, Ledger};
 use openbell::domain::ids::{AttemptId, RunId};
@@ -26,9 +26,8 @@ use openbell::domain::retry::Backoff;
 use openbell::domain::schedule::Window;
 use openbell::domain::trade::Trade;
 use openbell::executor::{AttemptSpec, Status};
-use openbell::feed::kis;
 use openbell::simulate::{Fault, Happening, KRX41, Script, Simulator, SimulatorOptions};
-use openbell::steps::{Context, Reporter, Secret};
+use openbell::steps::{Context, Reporter, Secret, spooled};
 
 const DAY: Date = jiff::civil::date(2026, 11, 20);
 
@@ -193,7 +192,10 @@ fn context(
         },
         clock: clock.clone(),
         backends,
-        feeds: Feeds { kis: Kis { rest: simulator.rest_url(), websocket: simulator.websocket_url() } },
+        feeds: Feeds::from([(
+            "kis".to_owned(),
+            [("rest", simulator.rest_url()), ("websocket", simulator.websocket_url())].map(|(key, url)| (key.to_owned(), url)).into(),
+        )]),
         calendar: None,
         secrets: ["app_key", "app_secret"].map(|n| (n.to_owned(), Secret::new(format!("the-{n}")))).into(),
         data: data.to_owned(),
@@ -255,10 +257,9 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     let mut gaps = Ledger::new();
     for entry in spool(folder.path()) {
         match entry.kind {
-            Kind::Record => {
+            Kind::Trade => {
                 records += 1;
-                let wire = std::str::from_utf8(&entry.body).expect("text");
-                let trade = kis::trade(wire, entry.received_at).expect("a trade");
+                let trade = spooled::trade(&entry).expect("its kind").expect("a trade");
                 gaps.see(Fill {
                     symbol: &trade.symbol,
                     traded_at: &trade.trade_time,
@@ -269,6 +270,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
                 spooled.insert(trade.id.to_string(), trade);
             }
             Kind::Malformed => malformed += 1,
+            Kind::Record | Kind::Total => panic!("the feed sends none: {entry:?}"),
             Kind::SessionUp => since = Some(entry.received_at),
             Kind::SessionDown => up.push((since.take().expect("it was up"), last.take())),
         }
@@ -306,8 +308,8 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
             .filter(|t| *t.symbol == **symbol && t.accumulated_volume < *last && !spooled.contains_key(t.id().as_str()))
             .map(|t| t.quantity)
             .sum();
-        let explained: i64 = gaps.gaps().iter().filter(|g| g.symbol == *symbol).map(|g| g.shares).sum();
-        assert_eq!(explained, missing, "gaps of {symbol}");
+        let explained = gaps.gaps().into_iter().filter(|g| g.symbol == *symbol).map(|g| g.quantity).reduce(|a, b| a + b);
+        assert_eq!(explained.unwrap_or_default(), missing.into(), "gaps of {symbol}");
     }
 
     // Every store holds what the spool holds, once.

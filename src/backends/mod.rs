@@ -61,7 +61,7 @@ pub enum ErrorKind {
 pub struct BackendError {
     /// What the caller can do.
     pub kind: ErrorKind,
-    /// The store and the part of it, for example `log data/log topic kis.trades partition 1`.
+    /// The store and the part of it, for example `log data/log topic NAME partition 1`.
     pub place: String,
     /// What happened, a lower-case fragment.
     pub message: String,

@@ -45,7 +45,7 @@ pub struct Where {
     #[arg(long, value_name = "DIR", default_value = "dags")]
     dags: PathBuf,
     /// Topic the records were on
-    #[arg(long, value_name = "TOPIC", default_value = "kis.trades")]
+    #[arg(long, value_name = "TOPIC", default_value = steps::default_topic())]
     topic: String,
     /// Only letters of this cause
     #[arg(long, value_name = "CAUSE")]

@@ -4,6 +4,7 @@ mod days;
 mod machine;
 mod network;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -58,7 +59,7 @@ impl fmt::Display for Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was looked at.
-    pub check: &'static str,
+    pub check: Cow<'static, str>,
     /// How it is.
     pub level: Level,
     /// What was found.
@@ -68,14 +69,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, message: message.into(), remedy: String::new() }
+    fn ok(check: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { check: check.into(), level: Level::Ok, message: message.into(), remedy: String::new() }
     }
-    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { check, level: Level::Warn, message: message.into(), remedy: remedy.into() }
+    fn warn(check: impl Into<Cow<'static, str>>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check: check.into(), level: Level::Warn, message: message.into(), remedy: remedy.into() }
     }
-    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { check, level: Level::Fail, message: message.into(), remedy: remedy.into() }
+    fn fail(check: impl Into<Cow<'static, str>>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check: check.into(), level: Level::Fail, message: message.into(), remedy: remedy.into() }
     }
 }
 
@@ -93,7 +94,7 @@ fn configuration(path: Option<&Path>) -> (Config, Option<Finding>) {
     let Some(path) = path else { return (Config::default(), None) };
     let read = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}", path.display()))
-        .and_then(|text| Config::parse(&path.display().to_string(), &text).map_err(|error| error.to_string()));
+        .and_then(|text| super::serve::parse(path, &text));
     match read {
         Ok(config) => (config, Some(Finding::ok("configuration", format!("{} is fine", path.display())))),
         Err(error) => (
@@ -115,14 +116,20 @@ async fn examine(arguments: &Arguments, clock: &Clock) -> Vec<Finding> {
     findings.push(network::port(&config.listen, running.as_deref()));
     findings.extend(days::dags(&arguments.dags, now));
     findings.push(machine::clock(now));
-    let (servers, rest, socket, docker) = tokio::join!(
+    let addresses: Vec<_> = feed::FEEDS
+        .iter()
+        .flat_map(|feed| {
+            feed::addresses(*feed, &config.feeds).into_iter().map(|(key, url)| (format!("{} {key}", feed.name()), url))
+        })
+        .collect();
+    let (servers, endpoints, docker) = tokio::join!(
         network::servers(&config, &arguments.data),
-        network::endpoint("KIS REST", &config.feeds.kis.rest),
-        network::endpoint("KIS WebSocket", &config.feeds.kis.websocket),
+        futures_util::future::join_all(addresses.iter().map(|(name, url)| network::endpoint(name, url))),
         network::docker(&config)
     );
     findings.extend(servers);
-    findings.extend([rest, socket, docker]);
+    findings.extend(endpoints);
+    findings.push(docker);
     findings
 }
 
@@ -169,9 +176,14 @@ mod tests {
     async fn every_part_is_looked_at() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("c.yaml");
-        // A feed on this machine where nobody listens, so that no test reaches out.
-        std::fs::write(&file, "feeds: { kis: { rest: \"http://127.0.0.1:1\", websocket: \"ws://127.0.0.1:1/x\" } }\n")
-            .expect("written");
+        // Feeds on this machine where nobody listens, so that no test reaches out.
+        let url = |scheme: &str| if scheme.starts_with("ws") { "ws://127.0.0.1:1/x" } else { "http://127.0.0.1:1" };
+        let of = |feed: &&dyn feed::Feed| {
+            let keys = feed.addresses().iter().map(|a| (a.key, url(a.default))).collect::<std::collections::BTreeMap<_, _>>();
+            (feed.name(), keys)
+        };
+        let feeds: std::collections::BTreeMap<_, _> = feed::FEEDS.iter().map(of).collect();
+        std::fs::write(&file, serde_json::json!({ "feeds": feeds }).to_string()).expect("written");
         let arguments = Arguments {
             config: Some(file),
             data: folder.path().join("data").into(),
@@ -192,8 +204,8 @@ mod tests {
             "port",
             "DAG files",
             "clock",
-            "KIS REST",
-            "KIS WebSocket",
+            "kis rest",
+            "kis websocket",
             "Docker",
         ] {
             assert!(findings.iter().any(|f| f.check == check), "{check} is missing in {findings:?}");

@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use feed::kis::{Content, Control, Essence, Frame, FrameError, Message, Record, Seal, parse};
+use feed::Refused;
+use feed::kis::{Content, Control, Essence, Frame, Message, Record, Seal, parse};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -81,7 +82,7 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn line(&mut self, line: &[u8], out: &mut impl Write) -> io::Result<Vec<FrameError>> {
+    fn line(&mut self, line: &[u8], out: &mut impl Write) -> io::Result<Vec<Refused>> {
         if line.is_empty() {
             return Ok(Vec::new());
         }
@@ -90,7 +91,7 @@ impl Decoder {
             Ok(Message::Sealed(sealed)) => {
                 let Some(seal) = self.seals.get(sealed.tr_id) else {
                     let message = "the frame is encrypted, and no reply with its key came before".to_owned();
-                    return Ok(vec![FrameError { cause: "no_key", message }]);
+                    return Ok(vec![Refused { cause: "no_key", message }]);
                 };
                 let plain = match sealed.open(seal) {
                     Ok(plain) => plain,
@@ -133,14 +134,14 @@ impl Decoder {
     }
 }
 
-fn records(frame: &Frame<'_>, out: &mut impl Write) -> io::Result<Vec<FrameError>> {
+fn records(frame: &Frame<'_>, out: &mut impl Write) -> io::Result<Vec<Refused>> {
     let mut faults = Vec::new();
     for (n, record) in frame.records().enumerate() {
         let (id, trade_time) = match record.content() {
             Content::Trade { .. } => match Essence::of(&record) {
                 Ok(essence) => (Some(essence.id().to_string()), Some(essence.trade_time())),
                 Err(error) if frame.len() > 1 => {
-                    faults.push(FrameError { message: format!("record {}: {}", n + 1, error.message), ..error });
+                    faults.push(Refused { message: format!("record {}: {}", n + 1, error.message), ..error });
                     continue;
                 }
                 Err(error) => {

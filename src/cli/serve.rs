@@ -77,7 +77,17 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
     let Some(path) = path else { return Ok(Config::default()) };
     let text = std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
-    Config::parse(&path.display().to_string(), &text).map_err(Failure::usage)
+    parse(path, &text).map_err(Failure::usage)
+}
+
+/// The configuration that a file's text is.
+///
+/// # Errors
+/// What is wrong in it, with the file.
+pub fn parse(path: &Path, text: &str) -> Result<Config, String> {
+    let config = Config::parse(&path.display().to_string(), text).map_err(|error| error.to_string())?;
+    feed::check_addresses(&config.feeds).map_err(|why| format!("{}: {why}", path.display()))?;
+    Ok(config)
 }
 
 /// Starts everything.

@@ -5,6 +5,8 @@ mod base;
 mod docker;
 mod variable;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthSettings, MetricsAccess, Network};
@@ -159,32 +161,9 @@ impl Default for Config {
     }
 }
 
-/// Where the feeds are.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Feeds {
-    /// Korea Investment & Securities.
-    pub kis: Kis,
-}
-
-/// Addresses of KIS; the defaults are its real servers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Kis {
-    /// REST base, for the approval key.
-    pub rest: String,
-    /// WebSocket address, path included.
-    pub websocket: String,
-}
-
-impl Default for Kis {
-    fn default() -> Self {
-        Self {
-            rest: "https://openapi.koreainvestment.com:9443".into(),
-            websocket: "ws://ops.koreainvestment.com:21000/tryitout".into(),
-        }
-    }
-}
+/// Where the feeds are: name of the feed → key of the address → URL. What is not given is the feed's own server. Which names and keys
+/// there are, the feeds know.
+pub type Feeds = BTreeMap<String, BTreeMap<String, String>>;
 
 #[cfg(test)]
 mod tests {

@@ -1,24 +1,28 @@
-//! The gap ledger: which shares the exchange traded that were never received, computed from what was received alone.
+//! Gaps: what the exchange traded that was never received; and the ledger that finds them where each trade says the day's volume so far.
 //!
-//! Each trade carries the day's accumulated volume up to and including itself, so it covers the shares
+//! Each such trade carries the day's accumulated volume up to and including itself, so it covers the shares
 //! `accumulated - quantity .. accumulated` of its symbol's day. Shares below the highest accumulated volume that no trade covers are a
 //! gap. This holds whatever the order of receipt: a late trade covers its shares and the gap shrinks, splits or goes away.
 
 use std::collections::BTreeMap;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-/// Shares of a symbol that were traded and not received.
+use crate::trade::quantity;
+
+/// Shares or units of a symbol that were traded and not received.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {
     /// Instrument.
     pub symbol: String,
-    /// Trade time (RFC 3339) of the last good trade before; `None` from the start of the session.
+    /// Since when (RFC 3339): trade time of the last good trade before; `None` from the start of the session.
     pub from: Option<String>,
-    /// Trade time of the first good trade after.
+    /// Until when: trade time of the first good trade after.
     pub to: String,
-    /// How many shares.
-    pub shares: i64,
+    /// How many.
+    #[serde(rename = "shares", with = "quantity")]
+    pub quantity: Decimal,
 }
 
 /// One received trade, as far as the ledger cares.
@@ -144,7 +148,7 @@ impl Ledger {
                 symbol: symbol.clone(),
                 from: hole.from.clone(),
                 to: hole.to.clone(),
-                shares: hole.end - hole.start,
+                quantity: (hole.end - hole.start).into(),
             }));
         }
         gaps
@@ -229,9 +233,13 @@ mod tests {
         assert_eq!(ledger.see(fill("A", "t2", 5, 20)), Seen::Next);
         assert_eq!(ledger.see(fill("A", "t3", 1, 28)), Seen::Opened { shares: 7 });
         assert_eq!(ledger.see(fill("B", "t3", 3, 3)), Seen::Next);
-        let gap =
-            |from: Option<&str>, to: &str, shares| Gap { symbol: "A".into(), from: from.map(Into::into), to: to.into(), shares };
-        assert_eq!(ledger.gaps(), [gap(None, "t1", 10), gap(Some("t2"), "t3", 7)]);
+        let gap = |from: Option<&str>, to: &str, shares| Gap {
+            symbol: "A".into(),
+            from: from.map(Into::into),
+            to: to.into(),
+            quantity: shares,
+        };
+        assert_eq!(ledger.gaps(), [gap(None, "t1", 10.into()), gap(Some("t2"), "t3", 7.into())]);
         assert_eq!((ledger.missing_shares(), ledger.count()), (17, 2));
     }
 
@@ -241,8 +249,9 @@ mod tests {
         ledger.see(fill("A", "t1", 10, 10));
         ledger.see(fill("A", "t9", 5, 45));
         assert_eq!(ledger.see(fill("A", "t5", 10, 30)), Seen::Filled { shares: 10 });
-        let parts: Vec<_> = ledger.gaps().into_iter().map(|g| (g.from, g.to, g.shares)).collect();
-        assert_eq!(parts, [(Some("t1".into()), "t5".into(), 10), (Some("t5".into()), "t9".into(), 10)]);
+        let parts: Vec<_> = ledger.gaps().into_iter().map(|g| (g.from, g.to, g.quantity)).collect();
+        let ten = Decimal::TEN;
+        assert_eq!(parts, [(Some("t1".into()), "t5".into(), ten), (Some("t5".into()), "t9".into(), ten)]);
         assert_eq!(ledger.see(fill("A", "t5", 10, 30)), Seen::Duplicate);
         ledger.see(fill("A", "t3", 10, 20));
         ledger.see(fill("A", "t7", 10, 40));
@@ -300,8 +309,8 @@ mod tests {
                 }
             }
             for (at, name) in names.iter().enumerate() {
-                let sum: i64 = ledger.gaps().iter().filter(|g| g.symbol == *name).map(|g| g.shares).sum();
-                prop_assert_eq!(sum, dropped[at]);
+                let sum: Decimal = ledger.gaps().iter().filter(|g| g.symbol == *name).map(|g| g.quantity).sum();
+                prop_assert_eq!(sum, Decimal::from(dropped[at]));
             }
             prop_assert_eq!(ledger.missing_shares(), dropped.iter().sum::<i64>());
         }
@@ -337,8 +346,8 @@ mod tests {
                 ledger.see(fill("A", "t", quantity, accumulated));
                 ledger.start_after(fill("B", "t", quantity, accumulated));
             }
-            let sum: i128 = ledger.gaps().iter().map(|g| i128::from(g.shares)).sum();
-            prop_assert_eq!(i128::from(ledger.missing_shares()), sum);
+            let sum: Decimal = ledger.gaps().iter().map(|g| g.quantity).sum();
+            prop_assert_eq!(Decimal::from(ledger.missing_shares()), sum);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod cron;
 pub mod dag;
 pub mod event;
+pub mod exact;
 pub mod freshness;
 pub mod gaps;
 pub mod ids;

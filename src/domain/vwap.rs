@@ -1,4 +1,4 @@
-//! Volume-weighted average prices, exact: sums of price × quantity in 1/100 KRW, divided only to be shown.
+//! Volume-weighted average prices, exact for any decimals: sums of price × quantity, divided only to be shown.
 //!
 //! Trades are folded by event id and by their own trade time, so any order and any repetition of the same trades gives the
 //! same sums. Windows tumble (`[start, start + length)`); a late trade corrects its window as long as the window is kept.
@@ -8,61 +8,74 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
-use rust_decimal::prelude::ToPrimitive;
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use super::exact::Exact;
 use super::recent::RecentIds;
 use super::trade::Trade;
 
-/// A price in 1/100 KRW; `None` when it is finer than that or does not fit.
-pub fn hundredths(price: Decimal) -> Option<i64> {
-    let scaled = price.checked_mul(Decimal::ONE_HUNDRED)?;
-    scaled.is_integer().then(|| scaled.to_i64()).flatten()
-}
-
-/// Sums over some trades.
+/// Sums over some trades; prices in the market's currency, quantities in shares or units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sums {
-    /// Σ price × quantity, in 1/100 KRW.
-    pub value: i128,
-    /// Σ quantity, shares.
-    pub volume: i128,
+    /// Σ price × quantity.
+    pub value: Exact,
+    /// Σ quantity.
+    pub volume: Exact,
     /// Number of trades.
     pub trades: u64,
-    /// Σ price, in 1/100 KRW.
-    pub prices: i128,
-    /// Lowest price, in 1/100 KRW; 0 without trades.
-    pub low: i64,
-    /// Highest price, in 1/100 KRW; 0 without trades.
-    pub high: i64,
+    /// Σ price.
+    pub prices: Exact,
+    /// Lowest price; 0 without trades.
+    pub low: Exact,
+    /// Highest price; 0 without trades.
+    pub high: Exact,
 }
 
+/// Decimal places of an average, unless prices have more than two of their own.
+const PLACES: u32 = 4;
+
 impl Sums {
-    /// Adds a trade: price in 1/100 KRW, quantity in shares.
-    pub fn add(&mut self, price: i64, quantity: i64) {
-        self.value += i128::from(price) * i128::from(quantity);
-        self.volume += i128::from(quantity);
-        self.prices += i128::from(price);
-        (self.low, self.high) = if self.trades == 0 { (price, price) } else { (self.low.min(price), self.high.max(price)) };
-        self.trades += 1;
+    /// The sums with a trade more; `None` when they would not fit.
+    #[must_use]
+    pub fn with(self, price: Decimal, quantity: Decimal) -> Option<Self> {
+        let exact = Exact::from(price);
+        let (low, high) = if self.trades == 0 { (exact, exact) } else { (self.low.min(exact), self.high.max(exact)) };
+        Some(Self {
+            value: self.value.checked_add(Exact::product(price, quantity)?)?,
+            volume: self.volume.checked_add(quantity.into())?,
+            trades: self.trades + 1,
+            prices: self.prices.checked_add(exact)?,
+            low,
+            high,
+        })
     }
 
-    /// Σ price·quantity / Σ quantity in KRW, rounded half up to 4 places; `None` without volume.
+    /// Σ price·quantity / Σ quantity, rounded half up to 4 places, or to two more than the prices have; `None` without volume.
     pub fn vwap(&self) -> Option<Decimal> {
-        let value = Decimal::try_from_i128_with_scale(self.value, 2).ok()?;
-        let volume = Decimal::try_from_i128_with_scale(self.volume, 0).ok()?;
-        value.checked_div(volume).map(|v| v.round_dp_with_strategy(4, RoundingStrategy::MidpointAwayFromZero))
+        self.value.divide(self.volume, PLACES.max(self.prices.scale() + 2))
+    }
+
+    /// The average of the trades' prices, to be shown; `None` without trades.
+    pub fn average(&self) -> Option<f64> {
+        (self.trades > 0).then(|| self.prices.to_f64() / self.trades as f64)
     }
 
     /// The range rule: the price span is at least 5 % of the lowest price, and the highest price at least 3 % above the
     /// average of the trades' prices.
     pub fn is_anomalous(&self) -> bool {
-        if self.trades == 0 || self.low <= 0 {
+        let scale = self.prices.scale().max(self.low.scale()).max(self.high.scale());
+        let (Some(low), Some(high), Some(prices)) = (self.low.at(scale), self.high.at(scale), self.prices.at(scale)) else {
+            return false;
+        };
+        if self.trades == 0 || low <= 0 {
             return false;
         }
-        let (low, high, n) = (i128::from(self.low), i128::from(self.high), i128::from(self.trades));
-        (high - low) * 100 >= 5 * low && (high * n - self.prices) * 100 >= 3 * self.prices
+        let n = i128::from(self.trades);
+        let least = |part: i128, of: i128, percent: i128| {
+            part.checked_mul(100).zip(of.checked_mul(percent)).is_some_and(|(part, of)| part >= of)
+        };
+        least(high - low, low, 5) && high.checked_mul(n).is_some_and(|sum| least(sum - prices, prices, 3))
     }
 }
 
@@ -102,20 +115,42 @@ pub struct Symbol {
     pub symbol: String,
     /// Sums of the session.
     pub session: Sums,
-    /// The exchange's own totals at the trade with the highest accumulated volume: (volume in shares, value in KRW).
-    pub exchange: (i64, i64),
+    /// The exchange's own totals at the trade with the highest accumulated volume, volume and value, where its feed says them.
+    pub exchange: Option<(i64, i64)>,
     /// Trade time of the newest trade, seconds since 1970.
     pub newest: i64,
+    /// The last trade: that of the highest accumulated volume, or else of the newest time and the highest number.
+    pub last: Last,
     /// Kept windows, by start.
     pub windows: Vec<Window>,
     /// Trades that came after their window was dropped; they count in the session only.
     pub too_late: u64,
 }
 
+/// A symbol's last trade.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Last {
+    /// Accumulated volume, where its feed says it.
+    accumulated: Option<i64>,
+    /// Trade time, nanoseconds since 1970.
+    at: i64,
+    /// Length of the id: of two numbers in it the longer one is higher.
+    length: usize,
+    /// Its event id.
+    pub id: String,
+}
+
+impl Last {
+    fn of(trade: &Trade, at: Timestamp) -> Self {
+        let (id, at) = (trade.id.to_string(), i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX));
+        Self { accumulated: trade.accumulated_volume, at, length: id.len(), id }
+    }
+}
+
 /// What was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The price is not positive, or finer than 1/100 KRW.
+    /// The price is not positive.
     #[error("trade {id}: price {price} is not usable")]
     Price {
         /// Event id.
@@ -123,11 +158,21 @@ pub enum Refused {
         /// The price.
         price: Decimal,
     },
-    /// The quantity is negative, or not whole.
-    #[error("trade {id}: quantity {quantity} is not usable")]
+    /// The quantity is negative.
+    #[error("trade {id}: quantity {quantity} is negative")]
     Quantity {
         /// Event id.
         id: String,
+        /// The quantity.
+        quantity: Decimal,
+    },
+    /// With it, a sum would need more than 128 bits.
+    #[error("trade {id}: {quantity} at {price} is more than the sums can hold")]
+    Size {
+        /// Event id.
+        id: String,
+        /// The price.
+        price: Decimal,
         /// The quantity.
         quantity: Decimal,
     },
@@ -231,50 +276,67 @@ impl Book {
     /// When it has no usable price, quantity or time; nothing changed then.
     pub fn fold(&mut self, trade: &Trade) -> Result<Folded, Refused> {
         let id = || trade.id.to_string();
-        let price = hundredths(trade.price).filter(|p| *p > 0).ok_or_else(|| Refused::Price { id: id(), price: trade.price })?;
-        let whole = trade.quantity.is_integer().then(|| trade.quantity.to_i64()).flatten();
-        let quantity =
-            whole.filter(|q| *q >= 0).ok_or_else(|| Refused::Quantity { id: id(), quantity: trade.quantity })?;
-        let time = trade.traded().map_err(|_| Refused::Time { id: id(), text: trade.trade_time.clone() })?.as_second();
-        if !self.recent.insert(trade.id.as_str()) {
+        if trade.price <= Decimal::ZERO {
+            return Err(Refused::Price { id: id(), price: trade.price });
+        }
+        if trade.quantity < Decimal::ZERO {
+            return Err(Refused::Quantity { id: id(), quantity: trade.quantity });
+        }
+        let size = || Refused::Size { id: id(), price: trade.price, quantity: trade.quantity };
+        let at = trade.traded().map_err(|_| Refused::Time { id: id(), text: trade.trade_time.clone() })?;
+        if self.recent.contains(trade.id.as_str()) {
             return Ok(Folded::Duplicate);
         }
         let key: Key = (trade.session_date, trade.feed.clone(), trade.symbol.clone());
+        let start = at.as_second().div_euclid(self.length) * self.length;
+        // A window's sums are part of the session's, or begin anew: they fit where the session's do.
+        let session = self.symbols.get(&key).map_or_else(Sums::default, |s| s.session);
+        let session = session.with(trade.price, trade.quantity).ok_or_else(size)?;
+        let window = self.window(&key, start).map_or_else(Sums::default, |w| w.sums);
+        let window = window.with(trade.price, trade.quantity).ok_or_else(size)?;
+        self.recent.insert(trade.id.as_str());
+        let last = Last::of(trade, at);
         let symbol = self.symbols.entry(key.clone()).or_insert_with(|| Symbol {
             date: trade.session_date,
             feed: trade.feed.clone(),
             symbol: trade.symbol.clone(),
             session: Sums::default(),
-            exchange: (-1, 0),
+            exchange: None,
             newest: i64::MIN,
+            last: last.clone(),
             windows: Vec::new(),
             too_late: 0,
         });
-        symbol.session.add(price, quantity);
-        if let Some(volume) = trade.accumulated_volume
-            && volume > symbol.exchange.0
-        {
-            symbol.exchange = (volume, trade.accumulated_value.unwrap_or_default());
+        symbol.session = session;
+        symbol.newest = symbol.newest.max(at.as_second());
+        if last > symbol.last {
+            symbol.last = last;
         }
+        if let Some(volume) = trade.accumulated_volume
+            && symbol.exchange.is_none_or(|(highest, _)| volume > highest)
+        {
+            symbol.exchange = Some((volume, trade.accumulated_value.unwrap_or_default()));
+        }
+        self.watermark = self.watermark.max(at.as_second());
         self.changed.insert(Changed::Session(key.clone()));
-        let start = time.div_euclid(self.length) * self.length;
-        symbol.newest = symbol.newest.max(time);
-        self.watermark = self.watermark.max(time);
+        Ok(self.fold_window(&key, start, window, trade))
+    }
+
+    /// Counts a trade in its window, whose sums it makes `sums`.
+    fn fold_window(&mut self, key: &Key, start: i64, sums: Sums, trade: &Trade) -> Folded {
+        let Some(symbol) = self.symbols.get_mut(key) else { return Folded::TooLate };
         let oldest = symbol.newest.saturating_sub(self.lateness);
         let at = symbol.windows.binary_search_by_key(&start, |w| w.start);
         if start + self.length <= oldest && at.is_err() && !self.retelling {
             symbol.too_late += 1;
-            return Ok(Folded::TooLate);
+            return Folded::TooLate;
         }
-        let at = match at {
-            Ok(at) => at,
-            Err(at) => {
-                symbol.windows.insert(at, Window { start, sums: Sums::default(), ids: Vec::new(), told: false, judged: false });
-                at
-            }
-        };
+        let at = at.unwrap_or_else(|at| {
+            symbol.windows.insert(at, Window { start, sums: Sums::default(), ids: Vec::new(), told: false, judged: false });
+            at
+        });
         let window = &mut symbol.windows[at];
-        window.sums.add(price, quantity);
+        window.sums = sums;
         if !window.told && window.ids.len() < Window::IDS {
             window.ids.push(trade.id.to_string());
         }
@@ -282,8 +344,8 @@ impl Book {
             window.judged = false;
             self.unjudged.insert((start, key.clone()));
         }
-        self.changed.insert(Changed::Window(key, start));
-        Ok(Folded::Counted)
+        self.changed.insert(Changed::Window(key.clone(), start));
+        Folded::Counted
     }
 
     /// What changed since [`Book::settled`].

@@ -20,7 +20,7 @@ use rust_decimal::Decimal;
 pub use completeness::{Completeness, Received};
 pub use domain::program::{Parameter, SecretName, Shape};
 pub use session::{Answer, Connect, Data, Input, Malformed, Method, Outgoing, Output, Request, Session};
-pub use setup::{Address, Parameters, Setup, SetupError};
+pub use setup::{Address, Configured, Parameters, Setup, SetupError, addresses, check_addresses};
 
 use domain::trade::Trade;
 
@@ -68,13 +68,11 @@ pub trait Feed: Send + Sync {
     /// What is wrong with it; also when it holds no trades by its kind.
     fn trades(&self, message: &[u8], received_at: Timestamp) -> Result<Vec<Trade>, Refused>;
 
-    /// The trade of a record that a spool of an older version holds as wire text. Only feeds that such a version knew have any.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn decode(&self, wire: &[u8], received_at: Timestamp) -> Result<Trade, Refused> {
+    /// The trade of a record that a spool of an older version holds as wire text, or what is wrong with it. `None` from feeds that such a
+    /// version did not know.
+    fn decode(&self, wire: &[u8], received_at: Timestamp) -> Option<Result<Trade, Refused>> {
         let _ = (wire, received_at);
-        Err(Refused { cause: "unknown_record", message: format!("{} never spooled wire texts", self.title()) })
+        None
     }
 
     /// A fresh rule of completeness for one session date (of one venue: of the trades with the same [`Trade::feed`]).
@@ -98,7 +96,7 @@ pub struct Refused {
 }
 
 /// The feeds: the one list of them.
-pub const FEEDS: &[&dyn Feed] = &[];
+pub const FEEDS: &[&dyn Feed] = &[&kis::Kis];
 
 /// The feed of this name.
 pub fn find(name: &str) -> Option<&'static dyn Feed> {
@@ -108,6 +106,15 @@ pub fn find(name: &str) -> Option<&'static dyn Feed> {
 /// The feed of a trade, by [`Trade::feed`]: `{name}` or `{name}-{venue}`.
 pub fn of_trade(feed: &str) -> Option<&'static dyn Feed> {
     FEEDS.iter().copied().find(|f| feed.strip_prefix(f.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+}
+
+/// The trade of a record that a spool of an older version holds as wire text; whose it is, the text says.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(wire: &[u8], received_at: Timestamp) -> Result<Trade, Refused> {
+    let none = || Err(Refused { cause: "unknown_record", message: "no feed knows such a record".into() });
+    FEEDS.iter().find_map(|feed| feed.decode(wire, received_at)).unwrap_or_else(none)
 }
 
 /// The names of all feeds, for people.

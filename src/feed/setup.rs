@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::SecretName;
+use super::{FEEDS, Feed, SecretName};
 use domain::units;
 
 /// Where a feed is reached.
@@ -18,6 +18,35 @@ pub struct Address {
     pub default: &'static str,
     /// What it is for, in one line.
     pub help: &'static str,
+}
+
+/// Addresses of feeds as the configuration gives them: name → key → URL.
+pub type Configured = BTreeMap<String, BTreeMap<String, String>>;
+
+/// A feed's addresses by key: the configuration's, or else its own.
+pub fn addresses(feed: &dyn Feed, configured: &Configured) -> BTreeMap<String, String> {
+    let given = |key: &str| configured.get(feed.name()).and_then(|keys| keys.get(key));
+    let url = |address: &Address| given(address.key).map_or(address.default, String::as_str).to_owned();
+    feed.addresses().iter().map(|address| (address.key.to_owned(), url(address))).collect()
+}
+
+/// Refuses feeds and keys that there are not.
+///
+/// # Errors
+/// The first of them, and what to write instead.
+pub fn check_addresses(configured: &Configured) -> Result<(), String> {
+    let listed = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(", ");
+    for (name, keys) in configured {
+        let Some(feed) = FEEDS.iter().find(|feed| feed.name() == name) else {
+            let there = listed(&mut FEEDS.iter().map(|feed| feed.name()));
+            return Err(format!("feeds.{name}: there is no feed \"{name}\"; there are {there}"));
+        };
+        if let Some(key) = keys.keys().find(|key| feed.addresses().iter().all(|a| a.key != **key)) {
+            let there = listed(&mut feed.addresses().iter().map(|a| a.key));
+            return Err(format!("feeds.{name}.{key}: the feed has no such address; write {there}"));
+        }
+    }
+    Ok(())
 }
 
 /// What a session is made from.

@@ -41,7 +41,7 @@ const AUCTION: SignedDuration = SignedDuration::from_mins(10);
 /// A wrong parameter. A stalled hop or an unreachable store is a finding, not an error.
 pub async fn run(context: Context) -> Result<Value, StepError> {
     let p = Parameters::new("freshness", &context.spec.step.with);
-    let topic = p.text_or("topic", "kis.trades")?;
+    let topic = p.text_or("topic", super::default_topic())?;
     let timezone = p.text_or("timezone", &context.spec.timezone)?;
     let look = Look {
         limits: Limits {
@@ -51,7 +51,7 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
         },
         spool: spool_tail::folder(&context.data, context.spec.id.run.dag(), &p.text_or("collector", "collector")?),
         collection: p.text_or("collection", &topic)?,
-        index: format!("{}-", p.text_or("index", "kis-trades")?),
+        index: format!("{}-", p.text_or("index", &super::default_name(&topic, "trades"))?),
         prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
         object_zone: TimeZone::get(&timezone)
             .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,

@@ -159,7 +159,7 @@ async fn known(log: &dyn Log, topic: &str) -> Result<Topic> {
     let name = topic_of(topic);
     log.topic(&name).await?.ok_or_else(|| {
         BackendError::new(ErrorKind::NotFound, format!("log topic {name}"), "there is no such dead-letter topic")
-            .remedy("name the topic the records were on with --topic, for example --topic kis.trades")
+            .remedy(format!("name the topic the records were on with --topic, for example --topic {}", super::default_topic()))
     })
 }
 

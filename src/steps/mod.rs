@@ -13,6 +13,7 @@ pub mod reconcile;
 pub mod replay;
 pub mod sink;
 pub mod spool_tail;
+pub mod spooled;
 pub mod testing;
 pub mod topics;
 pub mod vwap;
@@ -34,6 +35,7 @@ use config::Feeds;
 use domain::calendar::Calendar;
 use executor::folder::read_stop;
 use executor::{AttemptSpec, Status};
+use feed::Feed;
 
 /// What a step program works with.
 #[derive(Clone)]
@@ -164,15 +166,35 @@ impl StepError {
 pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, StepError> {
     match program {
         "topics" => topics::run(context).await,
-        "collect/kis" => collect::run(context).await,
         "sink/raw" => sink::raw::run(context).await,
         "sink/index" => sink::index::run(context).await,
         "sink/objects" => sink::objects::run(context).await,
         "vwap" => vwap::run(context).await,
         "freshness" => freshness::run(context).await,
         "reconcile" => reconcile::run(context).await,
-        other => Err(StepError::Failed(format!("there is no built-in program \"{other}\"; there are {}", PROGRAMS.join(", ")))),
+        other => match collected(other) {
+            Some(feed) => collect::run(feed, context).await,
+            None => {
+                Err(StepError::Failed(format!("there is no built-in program \"{other}\"; there are {}", PROGRAMS.join(", "))))
+            }
+        },
     }
+}
+
+/// The feed that a program collects.
+pub fn collected(program: &str) -> Option<&'static dyn Feed> {
+    feed::find(program.strip_prefix("collect/")?)
+}
+
+/// The topic of a step that names none: that of the first feed.
+pub fn default_topic() -> &'static str {
+    feed::FEEDS[0].default_topic()
+}
+
+/// Name of what a step keeps of a topic and gives no name itself: `{feed}-{what}`. A topic that is no feed's own counts as the first one's.
+pub fn default_name(topic: &str, what: &str) -> String {
+    let feed = feed::FEEDS.iter().find(|feed| feed.default_topic() == topic).unwrap_or(&feed::FEEDS[0]);
+    format!("{}-{what}", feed.name())
 }
 
 /// The built-in programs.

@@ -67,7 +67,7 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// When it is missing, empty or something else.
     pub fn names(&self, name: &str) -> Result<Vec<String>, StepError> {
-        let example = format!("write {name}: [kis.trades]");
+        let example = format!("write {name}: [{}]", super::default_topic());
         let names = match self.get(name) {
             None => return Err(self.wrong(name, format!("it is missing; {example}"))),
             Some(Value::String(one)) => vec![one.clone()],

@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rust_decimal::prelude::ToPrimitive;
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::asking::ask_again;
 use super::parameters::Parameters;
 use super::sink::folder;
 use super::sink::index::daily;
-use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail};
+use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail, spooled};
 use backends::log::Partition;
-use backends::spool::{Entry, Kind};
+use backends::spool::Entry;
 use backends::{BackendError, ErrorKind, Result};
-use domain::gaps::{self, Fill};
+use domain::gaps::Gap;
 use domain::ledger::{Account, Hop, Ledger};
-use domain::trade::{EventId, Trade};
-use domain::vwap::{Sums, hundredths};
-use feed::kis;
+use domain::trade::{EventId, Trade, quantity};
+use domain::vwap::Sums;
+use feed::{Completeness, Received as Came};
 
 /// Waits before a store is asked again.
 const PAUSES: [Duration; 5] = [
@@ -46,12 +46,12 @@ const PAGE: usize = 5_000;
 /// look, so the run fails and says so.
 pub async fn run(context: Context) -> std::result::Result<Value, StepError> {
     let p = Parameters::new("reconcile", &context.spec.step.with);
-    let topic = p.text_or("topic", "kis.trades")?;
+    let topic = p.text_or("topic", super::default_topic())?;
     let timezone = p.text_or("timezone", &context.spec.timezone)?;
     let day = Day {
         collector: p.text_or("collector", "collector")?,
         collection: p.text_or("collection", &topic)?,
-        index: p.text_or("index", "kis-trades")?,
+        index: p.text_or("index", &super::default_name(&topic, "trades"))?,
         prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
         object_zone: TimeZone::get(&timezone)
             .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
@@ -106,7 +106,7 @@ struct Received {
     ledger: Ledger,
     /// Feeds that sent something.
     feeds: BTreeSet<String>,
-    gaps: BTreeMap<String, gaps::Ledger>,
+    gaps: BTreeMap<String, Box<dyn Completeness>>,
     symbols: BTreeMap<(String, String), SymbolDay>,
     /// Records that the codec refuses; the collector keeps them as dead letters.
     undecodable: u64,
@@ -115,21 +115,35 @@ struct Received {
 #[derive(Default)]
 struct SymbolDay {
     sums: Sums,
-    /// Highest accumulated volume, and the value that came with it.
-    exchange: (i64, i64),
+    /// Highest accumulated volume, and the value that came with it, where the feed says them.
+    exchange: Option<(i64, i64)>,
+    /// Trades beyond what the sums can hold.
     unpriced: u64,
 }
 
 impl Received {
     fn entry(&mut self, entry: &Entry, date: jiff::civil::Date) {
-        if entry.kind != Kind::Record {
-            return;
+        match spooled::trade(entry) {
+            Some(Ok(trade)) if trade.session_date == date => self.trade(&trade),
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.undecodable += 1,
+            None => {
+                if let Some(total) = spooled::total(entry).filter(|total| total.session_date == date) {
+                    self.came(&total.feed, Came::Total(&total));
+                }
+            }
         }
-        let trade = std::str::from_utf8(&entry.body).ok().and_then(|wire| kis::trade(wire, entry.received_at).ok());
-        match trade {
-            Some(trade) if trade.session_date == date => self.trade(&trade),
-            Some(_) => {}
-            None => self.undecodable += 1,
+    }
+
+    /// Tells the feed's rule of completeness.
+    fn came(&mut self, feed: &str, came: Came<'_>) {
+        if !self.gaps.contains_key(feed)
+            && let Some(its) = feed::of_trade(feed)
+        {
+            self.gaps.insert(feed.to_owned(), its.completeness());
+        }
+        if let Some(rule) = self.gaps.get_mut(feed) {
+            rule.see(came);
         }
     }
 
@@ -138,21 +152,16 @@ impl Received {
         if !self.ledger.see(Hop::Spool, trade.id.as_str()) {
             return;
         }
-        self.gaps.entry(trade.feed.clone()).or_default().see(Fill {
-            symbol: &trade.symbol,
-            traded_at: &trade.trade_time,
-            quantity: trade.quantity.to_i64().unwrap_or_default(),
-            accumulated: trade.accumulated_volume.unwrap_or(-1),
-        });
+        self.came(&trade.feed, Came::Trade(trade));
         let day = self.symbols.entry((trade.feed.clone(), trade.symbol.clone())).or_default();
-        match hundredths(trade.price) {
-            Some(price) => day.sums.add(price, trade.quantity.to_i64().unwrap_or_default()),
+        match day.sums.with(trade.price, trade.quantity) {
+            Some(sums) => day.sums = sums,
             None => day.unpriced += 1,
         }
         if let Some(volume) = trade.accumulated_volume
-            && volume > day.exchange.0
+            && day.exchange.is_none_or(|(highest, _)| volume > highest)
         {
-            day.exchange = (volume, trade.accumulated_value.unwrap_or_default());
+            day.exchange = Some((volume, trade.accumulated_value.unwrap_or_default()));
         }
     }
 }
@@ -164,7 +173,9 @@ impl Day {
         let (total, by_cause) = self.dead_letters(&received).await?;
         let feeds: Vec<String> = {
             let received = lock(&received);
-            if received.feeds.is_empty() { vec!["kis".to_owned()] } else { received.feeds.iter().cloned().collect() }
+            // A store may hold what another collector received.
+            let none = received.feeds.is_empty();
+            if none { vec![feed::FEEDS[0].name().to_owned()] } else { received.feeds.iter().cloned().collect() }
         };
         for feed in &feeds {
             self.pages(&received, Hop::Raw, &EventId::date_prefix(feed, self.context.spec.session_date)).await?;
@@ -311,31 +322,28 @@ impl Day {
                 }),
             );
         }
-        let gaps: Vec<_> = received.gaps.values().flat_map(gaps::Ledger::gaps).collect();
-        let gap_shares: i128 = gaps.iter().map(|g| i128::from(g.shares)).sum();
-        let with_gaps: BTreeSet<(&str, &str)> = received
-            .gaps
-            .iter()
-            .flat_map(|(feed, l)| l.gaps().into_iter().map(move |g| (feed.as_str(), g.symbol)))
-            .fold(BTreeSet::new(), |mut set, (feed, symbol)| {
-                if let Some((key, _)) = received.symbols.get_key_value(&(feed.to_owned(), symbol)) {
-                    set.insert((key.0.as_str(), key.1.as_str()));
-                }
-                set
-            });
+        let mut gaps: Vec<Gap> = Vec::new();
+        let mut with_gaps: BTreeSet<(&str, String)> = BTreeSet::new();
+        for (feed, rule) in &received.gaps {
+            let its = rule.gaps();
+            with_gaps.extend(its.iter().map(|gap| (feed.as_str(), gap.symbol.clone())));
+            gaps.extend(its);
+        }
+        let gap_shares = gaps.iter().fold(Decimal::ZERO, |sum, gap| sum.saturating_add(gap.quantity));
         let (mut checked, mut equal, mut different) = (0u64, 0u64, Vec::new());
         for ((feed, symbol), day) in &received.symbols {
-            if with_gaps.contains(&(feed.as_str(), symbol.as_str())) {
+            // Where the feed tells no totals with its trades, its rule of completeness has compared them.
+            let Some((volume, value)) = day.exchange else { continue };
+            if with_gaps.contains(&(feed.as_str(), symbol.clone())) {
                 continue;
             }
             checked += 1;
-            let (volume, value) = day.exchange;
-            if day.unpriced == 0 && day.sums.volume == i128::from(volume) && day.sums.value == i128::from(value) * 100 {
+            if day.unpriced == 0 && day.sums.volume == volume.into() && day.sums.value == value.into() {
                 equal += 1;
             } else {
                 different.push(json!({
                     "feed": feed, "symbol": symbol, "volume": day.sums.volume.to_string(), "exchange_volume": volume,
-                    "value": format!("{}.{:02}", day.sums.value / 100, day.sums.value % 100), "exchange_value": value, "unpriced": day.unpriced,
+                    "value": day.sums.value.to_string(), "exchange_value": value, "unpriced": day.unpriced,
                 }));
             }
         }
@@ -348,7 +356,7 @@ impl Day {
                 gap.symbol,
                 gap.from.as_deref().unwrap_or("the open"),
                 gap.to,
-                gap.shares
+                gap.quantity
             ));
         }
         line(format!("session averages: {equal} of {checked} symbols without gaps equal the exchange's own"));
@@ -366,7 +374,7 @@ impl Day {
             "hops": hops,
             "dead_letters": { "total": dead_total, "by_cause": by_cause },
             "gaps": gaps,
-            "gap_shares": i64::try_from(gap_shares).unwrap_or(i64::MAX),
+            "gap_shares": quantity::value(&gap_shares),
             "vwap": { "checked": checked, "equal": equal, "different": different },
             "undecodable": received.undecodable,
         })

@@ -9,14 +9,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dead_letter::{PREFIX, REPLAY, Refusal, Stage, cause, topic_of};
+use super::collected;
+use super::dead_letter::{PREFIX, REPLAY, Refusal, Stage, cause, error_header, topic_of};
 use super::envelope::Envelope;
 use super::letters::{Letter, letters, place};
+use super::spooled::to_json;
 use backends::log::{Committed, Log, Polled, Record, Stored};
 use backends::raw::Document;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use domain::trade::Trade;
-use feed::kis;
+use feed::{FEEDS, Feed, Refused};
 
 /// Consumer group whose commits say which dead letters have been replayed.
 pub const GROUP: &str = "dlq-replay";
@@ -134,11 +136,11 @@ fn again(letter: &Stored, edited: Option<&[u8]>, now: Timestamp) -> std::result:
             record.timestamp = now;
             return Ok((vec![record], Vec::new()));
         }
-        return frame(&letter.record.value, letter.record.timestamp, &marks, now);
+        return message(letter, &letter.record.value, &marks, now);
     };
     marks.push((EDITED.to_owned(), b"1".to_vec()));
     if !bytes.trim_ascii_start().starts_with(b"{") {
-        return frame(bytes, letter.record.timestamp, &marks, now);
+        return message(letter, bytes, &marks, now);
     }
     // Sent under the key and the id that the edited trade says.
     let trade: Trade =
@@ -153,23 +155,18 @@ fn again(letter: &Stored, edited: Option<&[u8]>, now: Timestamp) -> std::result:
     Ok((vec![record], vec![Document { id, body: bytes.to_vec(), received_at }]))
 }
 
-/// The trades of a frame, as records that carry `marks`, and as raw documents.
-fn frame(
+/// The trades of a feed's message, as records that carry `marks`, and as raw documents.
+fn message(
+    letter: &Stored,
     bytes: &[u8],
-    received_at: Timestamp,
     marks: &[(String, Vec<u8>)],
     now: Timestamp,
 ) -> std::result::Result<(Vec<Record>, Vec<Document>), Refusal> {
-    let refusal = |cause: &str, message: &str| Refusal::new(Stage::ValueConverter, cause, message);
-    let frame = match kis::parse(bytes).map_err(|e| refusal(e.cause, &e.message))? {
-        kis::Message::Data(frame) => frame,
-        kis::Message::Sealed(_) => return Err(refusal("sealed", "the frame is encrypted, and its key is gone")),
-        kis::Message::Control(_) => return Err(refusal("control", "the frame is a control message, which holds no trade")),
-    };
+    let refusal = |refused: Refused| Refusal::new(Stage::ValueConverter, refused.cause, refused.message);
+    let received_at = letter.record.timestamp;
     let (mut records, mut documents) = (Vec::new(), Vec::new());
-    for wire in frame.records() {
-        let trade = kis::trade(&wire.wire(), received_at).map_err(|e| refusal(e.cause, &e.message))?;
-        let value = serde_json::to_vec(&trade).map_err(|e| refusal("bad_json", &e.to_string()))?;
+    for trade in trades(letter, bytes).map_err(refusal)? {
+        let value = to_json(&trade).map_err(refusal)?;
         let id = trade.id.as_str().to_owned();
         let mut headers = vec![("openbell.id".to_owned(), id.clone().into_bytes())];
         headers.extend_from_slice(marks);
@@ -177,6 +174,17 @@ fn frame(
         documents.push(Document { id, body: value, received_at });
     }
     Ok((records, documents))
+}
+
+/// The trades of a message, as the feed that received it reads it now. A letter that does not say which that was is read by the first feed
+/// that can.
+fn trades(letter: &Stored, bytes: &[u8]) -> std::result::Result<Vec<Trade>, Refused> {
+    let received_at = letter.record.timestamp;
+    if let Some(feed) = error_header(&letter.record, "class.name").and_then(collected) {
+        return feed.trades(bytes, received_at);
+    }
+    let read = |feed: &&dyn Feed| feed.trades(bytes, received_at);
+    FEEDS.iter().find_map(|feed| read(feed).ok()).map_or_else(|| read(&FEEDS[0]), Ok)
 }
 
 /// Commits, per partition of the dead-letter topic, up to the first letter that was not replayed.
@@ -213,9 +221,9 @@ mod tests {
 
     use super::*;
     use crate::dead_letter::{Refuser, letter};
-    use crate::testing::fixtures::{at, poison, record, trade, wire};
     use crate::letters::{Ledger, groups};
     use crate::testing::fakes::Stores;
+    use crate::testing::fixtures::{at, poison, record, trade, wire};
 
     /// A rejected document, a poisoned record, and a frame of two trades that the collector could not read at the time.
     async fn filled() -> (Arc<Stores>, Backends) {

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::spooled::{self, Spooled};
 use backends::spool::{self, Kind, Reader};
 use backends::{BackendError, Result};
 use domain::freshness::Activity;
@@ -37,12 +38,6 @@ pub fn for_each(dir: &Path, seq: u64, mut visit: impl FnMut(spool::Entry) -> boo
             }
         }
     }
-}
-
-/// The symbol of a record's wire text `{tr_id}|{symbol^…}`.
-pub fn symbol_of(wire: &[u8]) -> Option<&str> {
-    let fields = wire.split(|b| *b == b'|').nth(1)?;
-    std::str::from_utf8(fields.split(|b| *b == b'^').next()?).ok().filter(|s| !s.is_empty())
 }
 
 /// What is known of a spool on a day.
@@ -85,10 +80,13 @@ impl Tail {
         for_each(dir, tail.next, |entry| {
             tail.next = entry.seq + 1;
             match entry.kind {
-                Kind::Record => tail.record(entry.seq, entry.received_at, symbol_of(&entry.body), midnight),
+                Kind::Trade | Kind::Record => {
+                    let symbol = Spooled::of(&entry).and_then(Result::ok).map(|trade| trade.symbol);
+                    tail.record(entry.seq, entry.received_at, symbol.as_deref(), midnight);
+                }
                 Kind::SessionUp => tail.session = Some((true, entry.received_at)),
                 Kind::SessionDown => tail.session = Some((false, entry.received_at)),
-                Kind::Malformed => {}
+                Kind::Malformed | Kind::Total => {}
             }
             true
         })?;
@@ -123,7 +121,7 @@ impl Tail {
         let Some((_, seq)) = before else { return Ok(None) };
         let mut found = None;
         for_each(dir, *seq, |entry| {
-            if entry.kind == Kind::Record && after.is_none_or(|a| entry.received_at > a) {
+            if spooled::is_trade(&entry) && after.is_none_or(|a| entry.received_at > a) {
                 found = Some(entry.received_at);
             }
             found.is_none() && entry.seq < self.next

@@ -25,21 +25,22 @@ use backends::index::{Index, Item, ItemResult, Op, Template};
 use backends::log::{Log, Partition, Record, Stored};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
+use domain::exact::Exact;
 use domain::trade::{Trade, rfc3339};
 use domain::vwap::{Book, Changed, Folded, Key, Sums, Symbol, Window};
 
 /// Documents of one bulk call.
 const DOCUMENTS: usize = 2_000;
 
-/// Runs the step until it is stopped; parameters `topic`, `group`, `window` (`30s`), `index` (prefix, `kis-vwap`), `anomalies`
-/// (topic; none: not told), `anomaly_index` (prefix, `kis-anomalies`), `lateness` (`1h`: how long windows can be corrected), `emit`
+/// Runs the step until it is stopped; parameters `topic`, `group`, `window` (`30s`), `index` (prefix, `{feed}-vwap`), `anomalies`
+/// (topic; none: not told), `anomaly_index` (prefix, `{feed}-anomalies`), `lateness` (`1h`: how long windows can be corrected), `emit`
 /// (`5s`), `checkpoint` (`1m`), `remember` (ids, 200,000).
 ///
 /// # Errors
 /// See [`core::run`].
 pub async fn run(context: Context) -> std::result::Result<serde_json::Value, StepError> {
     let p = Parameters::new("vwap", &context.spec.step.with);
-    let topic = p.text_or("topic", "kis.trades")?;
+    let topic = p.text_or("topic", super::default_topic())?;
     let window = p.duration("window", Duration::from_secs(30))?;
     if window.subsec_nanos() != 0 {
         return Err(p.wrong("window", "it must be whole seconds"));
@@ -51,9 +52,9 @@ pub async fn run(context: Context) -> std::result::Result<serde_json::Value, Ste
         zone: super::zone(&context.spec),
         session_date: context.spec.session_date,
         folder: context.data.join("steps").join(context.spec.id.run.dag()).join(context.spec.id.step.as_str()),
-        prefix: p.text_or("index", "kis-vwap")?,
+        prefix: p.text_or("index", &super::default_name(&topic, "vwap"))?,
         anomalies: p.text("anomalies")?.map(str::to_owned),
-        anomaly_prefix: p.text_or("anomaly_index", "kis-anomalies")?,
+        anomaly_prefix: p.text_or("anomaly_index", &super::default_name(&topic, "anomalies"))?,
         window,
         lateness: p.duration("lateness", Duration::from_secs(3_600))?,
         emit: p.duration("emit", Duration::from_secs(5))?,
@@ -101,7 +102,8 @@ struct Checkpoint<S> {
     symbols: Vec<S>,
 }
 
-const VERSION: u32 = 1;
+/// 1 held sums in 1/100 KRW.
+const VERSION: u32 = 2;
 
 #[async_trait]
 impl Target for VwapTarget {
@@ -250,12 +252,14 @@ impl VwapLane {
 
     fn session_document(&self, key: &Key, symbol: &Symbol) -> Item {
         let mut source = sums(&symbol.session);
-        let exact =
-            symbol.session.value == i128::from(symbol.exchange.1) * 100 && symbol.session.volume == i128::from(symbol.exchange.0);
         source.insert("kind".into(), "session".into());
-        source.insert("exchange_volume".into(), symbol.exchange.0.into());
-        source.insert("exchange_value".into(), symbol.exchange.1.into());
-        source.insert("exchange_equal".into(), exact.into());
+        source.insert("last_id".into(), symbol.last.id.clone().into());
+        if let Some((volume, value)) = symbol.exchange {
+            let equal = symbol.session.value == value.into() && symbol.session.volume == volume.into();
+            source.insert("exchange_volume".into(), volume.into());
+            source.insert("exchange_value".into(), value.into());
+            source.insert("exchange_equal".into(), equal.into());
+        }
         source.insert("too_late".into(), symbol.too_late.into());
         if let Ok(newest) = Timestamp::from_second(symbol.newest) {
             source.insert("trade_time".into(), rfc3339(newest, &self.zone).into());
@@ -378,8 +382,20 @@ async fn load(path: &std::path::Path) -> Result<Option<Checkpoint<Symbol>>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(BackendError::io(format!("checkpoint {}", path.display()), &error)),
     };
-    match serde_json::from_slice(&bytes) {
-        Ok(checkpoint) => Ok(Some(checkpoint)),
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let read = serde_json::from_slice::<Head>(&bytes).and_then(|head| {
+        let known = head.version == VERSION;
+        if known { serde_json::from_slice(&bytes).map(Some) } else { Ok(None) }
+    });
+    match read {
+        Ok(Some(checkpoint)) => Ok(Some(checkpoint)),
+        Ok(None) => {
+            tracing::info!(path = %path.display(), "a checkpoint is another version's; the day is folded again from the log");
+            Ok(None)
+        }
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; the day is folded again from the log");
             Ok(None)
@@ -387,17 +403,19 @@ async fn load(path: &std::path::Path) -> Result<Option<Checkpoint<Symbol>>> {
     }
 }
 
-/// `005930`, or `kis-nx:005930` for a feed of another venue.
+/// `005930`, or `{feed}:{symbol}`: symbols of the first feed stand alone, as they did when there was no other.
 fn prefixed(key: &Key) -> String {
-    if key.1 == "kis" { key.2.clone() } else { format!("{}:{}", key.1, key.2) }
+    if key.1 == feed::FEEDS[0].name() { key.2.clone() } else { format!("{}:{}", key.1, key.2) }
 }
 
-/// A sum in 1/100 as a JSON number: whole when it is whole.
-fn krw(hundredths: i128) -> serde_json::Value {
-    match i64::try_from(hundredths / 100) {
-        Ok(whole) if hundredths % 100 == 0 => whole.into(),
-        _ => (hundredths as f64 / 100.0).into(),
-    }
+/// An amount as a JSON number: whole when it is whole.
+fn amount(exact: Exact) -> serde_json::Value {
+    exact.whole().map_or_else(|| exact.to_f64().into(), Into::into)
+}
+
+/// A quantity in JSON: a whole one is a number, any other a text, since no reader is to round it.
+fn shares(exact: Exact) -> serde_json::Value {
+    exact.whole().map_or_else(|| exact.to_string().into(), Into::into)
 }
 
 fn sums(sums: &Sums) -> serde_json::Map<String, serde_json::Value> {
@@ -405,12 +423,12 @@ fn sums(sums: &Sums) -> serde_json::Map<String, serde_json::Value> {
     let vwap = sums.vwap().and_then(|v| v.to_string().parse::<f64>().ok());
     for (name, value) in [
         ("vwap", json!(vwap)),
-        ("volume", json!(i64::try_from(sums.volume).unwrap_or(i64::MAX))),
-        ("value", krw(sums.value)),
+        ("volume", shares(sums.volume)),
+        ("value", amount(sums.value)),
         ("trades", json!(sums.trades)),
-        ("min_price", krw(sums.low.into())),
-        ("max_price", krw(sums.high.into())),
-        ("avg_price", json!(if sums.trades == 0 { None } else { Some(sums.prices as f64 / 100.0 / sums.trades as f64) })),
+        ("min_price", amount(sums.low)),
+        ("max_price", amount(sums.high)),
+        ("avg_price", json!(sums.average())),
     ] {
         map.insert(name.to_owned(), value);
     }
@@ -431,7 +449,7 @@ fn template(prefix: &str) -> Template {
         ("trade_time", "date"),
         ("vwap", "double"),
         ("value", "double"),
-        ("volume", "long"),
+        ("volume", "double"),
         ("trades", "long"),
         ("min_price", "double"),
         ("max_price", "double"),
@@ -439,6 +457,7 @@ fn template(prefix: &str) -> Template {
         ("exchange_volume", "long"),
         ("exchange_value", "long"),
         ("exchange_equal", "boolean"),
+        ("last_id", "keyword"),
         ("too_late", "long"),
         ("event_ids", "keyword"),
     ];

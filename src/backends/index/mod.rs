@@ -14,7 +14,7 @@ use super::Result;
 pub struct Template {
     /// Template name.
     pub name: String,
-    /// Index name prefix it applies to (`kis-trades-` for `kis-trades-*`).
+    /// Index name prefix it applies to (`trades-` for `trades-*`).
     pub prefix: String,
     /// Field name → Elasticsearch type (`date`, `keyword`, `long`, `double`, `object`).
     pub fields: Vec<(String, String)>,

@@ -1,5 +1,7 @@
 //! What a spool holds.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{BackendError, ErrorKind, Result};
@@ -7,14 +9,70 @@ use crate::{BackendError, ErrorKind, Result};
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A trade record's wire text, `{tr_id}|{field^field^…}`.
+    /// A trade's wire text as older versions kept it; only a feed can read it.
     Record,
-    /// A frame that could not be decoded, as received. The body is `{cause}\n{message}\n{frame bytes}`.
+    /// A message that could not be read, as received: a [`MalformedBody`].
     Malformed,
     /// The feed's session came up (body: JSON facts).
     SessionUp,
     /// The feed's session went down (body: JSON facts).
     SessionDown,
+    /// A trade, judged at receipt: a [`TradeBody`].
+    Trade,
+    /// What the exchange says was traded: a `domain::trade::Total` as JSON.
+    Total,
+}
+
+/// The body of a [`Kind::Trade`]: `{id}\n{symbol}\n{JSON}`. Whoever hands it on needs not read the JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TradeBody<'a> {
+    /// Event id.
+    pub id: &'a str,
+    /// Instrument.
+    pub symbol: &'a str,
+    /// The `domain::trade::Trade` as JSON, as every store holds it.
+    pub json: &'a [u8],
+}
+
+impl<'a> TradeBody<'a> {
+    /// Its bytes. Id and symbol hold no line break.
+    pub fn encode(&self) -> Vec<u8> {
+        [self.id.as_bytes(), self.symbol.as_bytes(), self.json].join(&b'\n')
+    }
+
+    /// Reads it; `None` for other bytes.
+    pub fn parse(body: &'a [u8]) -> Option<Self> {
+        let mut parts = body.splitn(3, |b| *b == b'\n');
+        let mut text = || std::str::from_utf8(parts.next()?).ok().filter(|text| !text.is_empty());
+        let (id, symbol) = (text()?, text()?);
+        Some(Self { id, symbol, json: parts.next()? })
+    }
+}
+
+/// The body of a [`Kind::Malformed`]: `{cause}\n{message}\n{bytes}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MalformedBody<'a> {
+    /// The stable word.
+    pub cause: Cow<'a, str>,
+    /// What is wrong, in one line.
+    pub message: Cow<'a, str>,
+    /// The message as received.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> MalformedBody<'a> {
+    /// Its bytes; line breaks in the words become spaces.
+    pub fn encode(&self) -> Vec<u8> {
+        let line = |text: &str| text.replace('\n', " ").into_bytes();
+        [line(&self.cause).as_slice(), line(&self.message).as_slice(), self.bytes].join(&b'\n')
+    }
+
+    /// Reads it; what is not there is empty.
+    pub fn parse(body: &'a [u8]) -> Self {
+        let mut parts = body.splitn(3, |b| *b == b'\n');
+        let mut line = || parts.next().map(String::from_utf8_lossy).unwrap_or_default();
+        Self { cause: line(), message: line(), bytes: parts.next().unwrap_or_default() }
+    }
 }
 
 /// An entry to append.
@@ -48,6 +106,8 @@ impl NewEntry {
             Kind::Malformed => 2,
             Kind::SessionUp => 3,
             Kind::SessionDown => 4,
+            Kind::Trade => 5,
+            Kind::Total => 6,
         });
         out.extend_from_slice(&self.received_at.as_second().to_le_bytes());
         out.extend_from_slice(&self.received_at.subsec_nanosecond().to_le_bytes());
@@ -69,6 +129,8 @@ fn parse(seq: u64, payload: &[u8]) -> Option<Entry> {
         2 => Kind::Malformed,
         3 => Kind::SessionUp,
         4 => Kind::SessionDown,
+        5 => Kind::Trade,
+        6 => Kind::Total,
         _ => return None,
     };
     let seconds = i64::from_le_bytes(head[1..9].try_into().ok()?);

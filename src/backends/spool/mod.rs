@@ -27,7 +27,7 @@ mod writer;
 mod tests;
 
 pub use cursor::{id, load_cursor, store_cursor};
-pub use entry::{Entry, Kind, NewEntry};
+pub use entry::{Entry, Kind, MalformedBody, NewEntry, TradeBody};
 pub use reader::{Reader, prune};
 pub use writer::{Recovered, Writer};
 

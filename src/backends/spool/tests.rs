@@ -19,7 +19,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn entry(n: u64, size: usize) -> NewEntry {
-    let kind = [Kind::Record, Kind::Malformed, Kind::SessionUp, Kind::SessionDown][n as usize % 4];
+    use Kind::*;
+    let kind = [Record, Malformed, SessionUp, SessionDown, Trade, Total][n as usize % 6];
     let mut body = format!("entry {n} ").into_bytes();
     body.resize(body.len().max(size), b'.');
     NewEntry { kind, received_at: at(n as i64), body }
@@ -426,4 +427,30 @@ fn too_large_an_entry_is_refused_alone() {
     assert_eq!(writer.append(&[entry(1, 15 << 20)]).expect("fits"), 1);
     writer.sync().expect("syncs");
     assert_eq!(read_all(dir.path()).len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn bodies_come_back_as_written(
+        id in "[ -~]{1,60}",
+        symbol in "[ -~]{1,20}",
+        cause in "[a-z_]{0,20}",
+        message in "[^\\n]{0,60}",
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let trade = TradeBody { id: &id, symbol: &symbol, json: &bytes };
+        let encoded = trade.encode();
+        prop_assert_eq!(TradeBody::parse(&encoded), Some(trade));
+        let malformed = MalformedBody { cause: cause.as_str().into(), message: message.as_str().into(), bytes: &bytes };
+        let encoded = malformed.encode();
+        prop_assert_eq!(MalformedBody::parse(&encoded), malformed);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _read = MalformedBody::parse(&bytes);
+        if let Some(trade) = TradeBody::parse(&bytes) {
+            prop_assert_eq!(trade.encode(), bytes);
+        }
+    }
 }

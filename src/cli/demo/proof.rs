@@ -10,10 +10,10 @@ use jiff::tz::TimeZone;
 
 use super::Arguments;
 use super::report::{Alert, DeadLetters, Gap, Hop, Report, Step};
-use backends::log::Partition;
-use backends::spool::{self, Kind};
 use crate::exit::Failure;
 use crate::serve::House;
+use backends::log::Partition;
+use backends::spool::{self, Kind, MalformedBody};
 use domain::dag::{AlertKind, Dag};
 use domain::gaps;
 use domain::run::Run;
@@ -140,17 +140,19 @@ fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
                     session += 1;
                     continue;
                 }
-                Kind::Record => {
-                    let wire = String::from_utf8_lossy(&entry.body);
-                    let trade = feed::kis::trade(&wire, entry.received_at)
-                        .map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
+                Kind::Trade | Kind::Record => {
+                    let Some(read) = steps::spooled::trade(&entry) else { continue };
+                    let trade = read.map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
                     all.ids.push((session, trade.id.to_string()));
-                    all.fills.push((trade.symbol, trade.trade_time, i64::try_from(trade.quantity.trunc().mantissa()).unwrap_or_default(), trade.accumulated_volume.unwrap_or(-1)));
+                    all.fills.push((
+                        trade.symbol,
+                        trade.trade_time,
+                        i64::try_from(trade.quantity.trunc().mantissa()).unwrap_or_default(),
+                        trade.accumulated_volume.unwrap_or(-1),
+                    ));
                 }
-                Kind::Malformed => {
-                    let frame = entry.body.splitn(3, |b| *b == b'\n').nth(2).unwrap_or_default().to_vec();
-                    all.malformed.push((session, frame));
-                }
+                Kind::Malformed => all.malformed.push((session, MalformedBody::parse(&entry.body).bytes.to_vec())),
+                Kind::Total => continue,
             }
             let span = all.spans.entry(session).or_insert((entry.received_at, entry.received_at));
             span.1 = entry.received_at;
@@ -205,7 +207,8 @@ fn gap_ledger(spooled: &Spooled) -> Vec<Gap> {
     for (symbol, traded_at, quantity, accumulated) in &spooled.fills {
         ledger.see(gaps::Fill { symbol, traded_at, quantity: *quantity, accumulated: *accumulated });
     }
-    ledger.gaps().into_iter().map(|g| Gap { symbol: g.symbol, from: g.from, to: g.to, shares: g.shares }).collect()
+    let shares = |gap: &gaps::Gap| i64::try_from(gap.quantity.trunc().mantissa()).unwrap_or(i64::MAX);
+    ledger.gaps().into_iter().map(|g| Gap { shares: shares(&g), symbol: g.symbol, from: g.from, to: g.to }).collect()
 }
 
 async fn log_ids(house: &House) -> Result<Vec<String>, backends::BackendError> {

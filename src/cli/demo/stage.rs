@@ -16,7 +16,7 @@ use super::{Arguments, hold, pace, proof, rig, view};
 use crate::exit::Failure;
 use crate::serve::{self, House};
 use clock::Clock;
-use config::{Config, DockerSettings, Feeds, Kis, Pull};
+use config::{Config, DockerSettings, Feeds, Pull};
 use daemon::handle::Command;
 use domain::dag::Dag;
 use domain::ids::DagName;
@@ -165,7 +165,12 @@ async fn open_house(
             pull: Pull::Never,
             ..DockerSettings::default()
         },
-        feeds: Feeds { kis: Kis { rest: simulator.rest_url(), websocket: simulator.websocket_url() } },
+        feeds: Feeds::from([(
+            "kis".to_owned(),
+            [("rest", simulator.rest_url()), ("websocket", simulator.websocket_url())]
+                .map(|(key, url)| (key.to_owned(), url))
+                .into(),
+        )]),
         ..Config::default()
     };
     if arguments.backends == "real" {
@@ -317,5 +322,5 @@ fn symbols(dag: &Dag, dags: &Path) -> Result<Vec<String>, Failure> {
         .iter()
         .find(|s| matches!(&s.program, domain::dag::Program::Uses(p) if p == "collect/kis"))
         .ok_or_else(|| Failure::usage(format!("DAG {} has no collect/kis step for the simulator to serve", dag.name)))?;
-    steps::collect::symbols(&collector.with, dags).map_err(Failure::usage)
+    steps::collect::symbols(&feed::kis::Kis, &collector.with, dags).map_err(Failure::usage)
 }

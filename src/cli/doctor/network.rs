@@ -113,7 +113,8 @@ fn host_and_port(url: &str) -> Option<(&str, u16)> {
 }
 
 /// Whether a server of the feed takes connections. Only a warning: a laptop may well be offline.
-pub(super) async fn endpoint(check: &'static str, url: &str) -> Finding {
+pub(super) async fn endpoint(check: &str, url: &str) -> Finding {
+    let check = check.to_owned();
     let Some((host, port)) = host_and_port(url) else {
         return Finding::fail(
             check,

@@ -25,21 +25,39 @@ fn trade(symbol: &str, at_second: i64, price: &str, quantity: i64, accumulated: 
     }
 }
 
+fn sum(trades: &[(&str, &str)]) -> Sums {
+    let decimal = |text: &str| text.parse::<Decimal>().expect("a decimal");
+    trades.iter().fold(Sums::default(), |sums, (price, quantity)| sums.with(decimal(price), decimal(quantity)).expect("fits"))
+}
+
+#[test]
+fn the_last_trade_is_told_by_volume_or_else_by_time_and_number() {
+    let mut kis = book();
+    for (second, accumulated) in [(5, 10), (4, 30), (6, 20)] {
+        kis.fold(&trade("A", second, "100", 1, accumulated)).expect("counted");
+    }
+    assert!(kis.symbols().all(|s| s.last.id == "kis:2026-11-20:A:30"), "the exchange counts, not the clock");
+    let mut coin = book();
+    for (second, number) in [(5, 9_999), (5, 10_001), (5, 10_000), (4, 99_999)] {
+        let plain = trade("A", second, "100", 1, number);
+        coin.fold(&Trade { accumulated_volume: None, accumulated_value: None, ..plain }).expect("counted");
+    }
+    assert!(coin.symbols().all(|s| s.last.id == "kis:2026-11-20:A:10001" && s.exchange.is_none()));
+}
+
 fn book() -> Book {
     Book::new(Duration::from_secs(30), Duration::from_secs(86_400), 100_000)
 }
 
 #[test]
-fn prices_are_exact_or_refused() {
-    for (text, expected) in
-        [("277750", Some(27_775_000)), ("0.5", Some(50)), ("10.25", Some(1_025)), ("10.250", Some(1_025)), ("0.001", None)]
-    {
-        assert_eq!(hundredths(text.parse().expect("a decimal")), expected, "{text}");
-    }
+fn prices_quantities_and_sums_that_cannot_be_are_refused() {
     let mut book = book();
-    for bad in ["0", "-5", "1.005"] {
-        assert!(book.fold(&trade("A", 0, bad, 1, 1)).is_err(), "{bad}");
+    for bad in ["0", "-5"] {
+        assert!(matches!(book.fold(&trade("A", 0, bad, 1, 1)), Err(Refused::Price { .. })), "{bad}");
     }
+    assert!(matches!(book.fold(&trade("A", 0, "5", -1, 1)), Err(Refused::Quantity { .. })));
+    let huge = Trade { price: Decimal::MAX, quantity: Decimal::MAX, ..trade("A", 0, "5", 1, 1) };
+    assert!(matches!(book.fold(&huge), Err(Refused::Size { .. })));
     assert_eq!(book.fold(&trade("A", 0, "5", 1, 1)), Ok(Folded::Counted), "a refusal must not mark the id as seen");
 }
 
@@ -53,17 +71,19 @@ fn windows_tumble_on_trade_time_and_late_trades_correct_them() {
     let sums: Vec<_> =
         symbol.windows.iter().map(|w| (w.sums.vwap().expect("volume").normalize().to_string(), w.sums.trades)).collect();
     assert_eq!(sums, [("287.5".to_owned(), 3), ("300".to_owned(), 1)]);
-    assert_eq!(symbol.session.volume, 9);
-    assert_eq!(symbol.exchange, (9, 900));
+    assert_eq!(symbol.session.volume, 9.into());
+    assert_eq!((symbol.exchange, symbol.last.id.as_str()), (Some((9, 900)), "kis:2026-11-20:A:9"));
 }
 
 #[test]
 fn vwap_rounds_half_up() {
-    let mut sums = Sums::default();
-    sums.add(10_000, 1);
-    sums.add(10_001, 2);
+    let sums = sum(&[("100", "1"), ("100.01", "2")]);
     assert_eq!(sums.vwap().expect("volume").to_string(), "100.0067");
     assert_eq!(Sums::default().vwap(), None);
+    // Two places more than the prices have: 0.00000100, 0.00000101 and 0.00000102 at 1, 2 and 1.
+    let coin = sum(&[("0.00000100", "0.5"), ("0.00000101", "1"), ("0.00000102", "0.50000001")]);
+    assert_eq!(coin.vwap().expect("volume").to_string(), "0.0000010100");
+    assert_eq!((coin.volume.to_string(), coin.value.to_string()), ("2.00000001".into(), "0.0000020200000102".into()));
 }
 
 #[test]
@@ -123,9 +143,8 @@ fn an_anomaly_is_told_once_after_the_window_passed() {
     book.fold(&trade("A", 4, "107", 1, 5)).expect("counted");
     assert!(book.anomalies(true).is_empty());
     // 4.9 % is no anomaly.
-    let mut calm = Sums::default();
-    [10_000, 10_000, 10_490].into_iter().for_each(|p| calm.add(p, 1));
-    assert!(!calm.is_anomalous());
+    assert!(!sum(&[("100", "1"), ("100", "1"), ("104.90", "1")]).is_anomalous());
+    assert!(sum(&[("0.000100", "1"), ("0.000100", "1"), ("0.000105", "0.1")]).is_anomalous());
 }
 
 #[test]
@@ -146,13 +165,14 @@ fn a_restored_book_goes_on_where_it_was() {
 proptest! {
     #[test]
     fn any_order_and_repetition_gives_the_same_sums(
-        steps in prop::collection::vec((0..3usize, 0..600i64, 1..50i64, 1..1000i64), 1..80),
+        steps in prop::collection::vec((0..3usize, 0..600i64, 1..50i64, 1..1_000_000i64, (0..9u32, 0..9u32)), 1..80),
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
     ) {
         let mut accumulated = [0i64; 3];
-        let trades: Vec<_> = steps.iter().map(|(s, at, quantity, price)| {
+        let trades: Vec<_> = steps.iter().map(|(s, at, quantity, price, (fine, finer))| {
             accumulated[*s] += quantity;
-            trade(["A", "B", "C"][*s], *at, &format!("{price}.5"), *quantity, accumulated[*s])
+            let plain = trade(["A", "B", "C"][*s], *at, "1", *quantity, accumulated[*s]);
+            Trade { price: Decimal::new(*price, *fine), quantity: Decimal::new(*quantity, *finer), ..plain }
         }).collect();
         let mut plain = book();
         for t in &trades { prop_assert_eq!(plain.fold(t), Ok(Folded::Counted)); }
@@ -162,7 +182,10 @@ proptest! {
         let sums = |b: &Book| b.symbols().map(|s| (s.symbol.clone(), s.session, s.exchange,
             s.windows.iter().map(|w| (w.start, w.sums)).collect::<Vec<_>>())).collect::<Vec<_>>();
         prop_assert_eq!(sums(&plain), sums(&shuffled));
-        let value: i128 = trades.iter().map(|t| i128::from(hundredths(t.price).expect("exact")) * i128::from(t.quantity.to_i64().expect("whole"))).sum();
-        prop_assert_eq!(value, plain.symbols().map(|s| s.session.value).sum::<i128>());
+        let at = |exact: Exact, scale| exact.at(scale).expect("no finer");
+        let value: i128 = trades.iter().map(|t| at(t.price.into(), 8) * at(t.quantity.into(), 8)).sum();
+        prop_assert_eq!(value, plain.symbols().map(|s| at(s.session.value, 16)).sum::<i128>());
+        let low = plain.symbols().map(|s| s.session.low).min();
+        prop_assert_eq!(low, trades.iter().map(|t| Exact::from(t.price)).min());
     }
 }

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockDecryptMut, BlockEncryptMut, KeyIvInit};
 
-use super::FrameError;
 use super::frame::Sealed;
+use crate::Refused;
 
 /// What opens the sealed frames of one message type; never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,16 +41,16 @@ impl Sealed<'_> {
     ///
     /// # Errors
     /// `bad_base64`, `bad_cipher`, `bad_utf8`.
-    pub fn open(&self, seal: &Seal) -> Result<String, FrameError> {
+    pub fn open(&self, seal: &Seal) -> Result<String, Refused> {
         let sealed = STANDARD
             .decode(self.payload.trim_end())
-            .map_err(|_| FrameError { cause: "bad_base64", message: "the encrypted payload is not base64".into() })?;
+            .map_err(|_| Refused { cause: "bad_base64", message: "the encrypted payload is not base64".into() })?;
         let cipher = cbc::Decryptor::<Aes256>::new(&seal.key.into(), &seal.iv.into());
-        let plain = cipher.decrypt_padded_vec_mut::<Pkcs7>(&sealed).map_err(|_| FrameError {
+        let plain = cipher.decrypt_padded_vec_mut::<Pkcs7>(&sealed).map_err(|_| Refused {
             cause: "bad_cipher",
             message: "the payload does not decrypt with the key of this session's reply".into(),
         })?;
-        String::from_utf8(plain).map_err(|e| FrameError {
+        String::from_utf8(plain).map_err(|e| Refused {
             cause: "bad_utf8",
             message: format!("byte {} of the decrypted payload is not UTF-8", e.utf8_error().valid_up_to()),
         })

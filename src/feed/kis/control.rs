@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::FrameError;
 use super::cipher::Seal;
+use crate::Refused;
 
 /// A control message.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,14 +164,14 @@ pub enum Action {
 ///
 /// # Errors
 /// `bad_json`, `bad_control`. The message repeats nothing of the input: it may hold keys.
-pub fn parse(text: &str) -> Result<Control, FrameError> {
-    let value: Value = serde_json::from_str(text).map_err(|e| FrameError {
+pub fn parse(text: &str) -> Result<Control, Refused> {
+    let value: Value = serde_json::from_str(text).map_err(|e| Refused {
         cause: "bad_json",
         message: format!("the control message is not JSON (line {}, column {})", e.line(), e.column()),
     })?;
     let header = &value["header"];
     if !header.is_object() {
-        return Err(FrameError { cause: "bad_control", message: "the control message has no header".into() });
+        return Err(Refused { cause: "bad_control", message: "the control message has no header".into() });
     }
     let tr_id = word(&header["tr_id"]);
     if tr_id.as_deref() == Some("PINGPONG") {
@@ -179,7 +179,7 @@ pub fn parse(text: &str) -> Result<Control, FrameError> {
     }
     let body = &value["body"];
     let (Some(rt_cd), message) = (word(&body["rt_cd"]), word(&body["msg1"]).unwrap_or_default()) else {
-        return Err(FrameError { cause: "bad_control", message: "the control message has no body.rt_cd".into() });
+        return Err(Refused { cause: "bad_control", message: "the control message has no body.rt_cd".into() });
     };
     let msg_cd = word(&body["msg_cd"]).unwrap_or_default();
     let code = Code::known(&msg_cd).unwrap_or_else(|| match rt_cd.as_str() {

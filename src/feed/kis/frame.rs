@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::FrameError;
 use super::control::{self, Control};
 use super::layout::{Content, Field, Layout};
+use crate::Refused;
 
 /// What came over the socket.
 #[derive(Debug, PartialEq)]
@@ -50,26 +50,26 @@ pub struct Record<'f> {
 /// # Errors
 /// `empty`, `bad_utf8`, `truncated`, `bad_flag`, `bad_count`, `unknown_tr_id`, `wrong_width`, `too_long` for data frames; see
 /// [`control::parse`] for control messages. Messages never repeat more of the input than names and numbers.
-pub fn parse(bytes: &[u8]) -> Result<Message<'_>, FrameError> {
+pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Refused> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => {
             let message = format!("byte {} is not UTF-8", e.valid_up_to());
-            return Err(FrameError { cause: "bad_utf8", message });
+            return Err(Refused { cause: "bad_utf8", message });
         }
     };
     match bytes.first() {
-        None => Err(FrameError { cause: "empty", message: "the frame is empty".into() }),
+        None => Err(Refused { cause: "empty", message: "the frame is empty".into() }),
         Some(b'{') => control::parse(text).map(Message::Control),
         Some(_) => data(text),
     }
 }
 
-fn data(text: &str) -> Result<Message<'_>, FrameError> {
+fn data(text: &str) -> Result<Message<'_>, Refused> {
     let mut parts = text.splitn(4, '|');
     let (Some(flag), Some(tr_id), Some(count), Some(payload)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         let found = text.split('|').count();
-        return Err(FrameError {
+        return Err(Refused {
             cause: "truncated",
             message: format!("a data frame has four parts (flag|tr_id|count|payload), this one has {found}"),
         });
@@ -78,14 +78,14 @@ fn data(text: &str) -> Result<Message<'_>, FrameError> {
         "0" => false,
         "1" => true,
         other => {
-            return Err(FrameError { cause: "bad_flag", message: format!("the flag is \"{}\", expected 0 or 1", short(other)) });
+            return Err(Refused { cause: "bad_flag", message: format!("the flag is \"{}\", expected 0 or 1", short(other)) });
         }
     };
     let count = match count.parse::<u16>() {
         Ok(n) if (1..=999).contains(&n) && count.bytes().all(|b| b.is_ascii_digit()) => usize::from(n),
         _ => {
             let message = format!("the record count is \"{}\", expected three digits from 001", short(count));
-            return Err(FrameError { cause: "bad_count", message });
+            return Err(Refused { cause: "bad_count", message });
         }
     };
     if sealed {
@@ -109,12 +109,9 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// `unknown_tr_id`, `wrong_width`, `too_long`.
-    pub fn new(tr_id: &str, count: usize, payload: &'a str) -> Result<Self, FrameError> {
+    pub fn new(tr_id: &str, count: usize, payload: &'a str) -> Result<Self, Refused> {
         let Some(layout) = Layout::of(tr_id) else {
-            return Err(FrameError {
-                cause: "unknown_tr_id",
-                message: format!("message type \"{}\" is not known", short(tr_id)),
-            });
+            return Err(Refused { cause: "unknown_tr_id", message: format!("message type \"{}\" is not known", short(tr_id)) });
         };
         let starts = field_starts(payload)?;
         let fields = starts.len() - 1;
@@ -122,7 +119,7 @@ impl<'a> Frame<'a> {
         let Some(shape) = shape else {
             let message =
                 format!("{fields} fields in {count} record(s) of {tr_id}, expected {} fields a record", layout.widths());
-            return Err(FrameError { cause: "wrong_width", message });
+            return Err(Refused { cause: "wrong_width", message });
         };
         Ok(Self { layout, shape, payload, starts })
     }
@@ -158,12 +155,12 @@ impl<'a> Frame<'a> {
 }
 
 /// Positions after each `^`, eight bytes at a time: this scan is most of the cost of a frame.
-fn field_starts(payload: &str) -> Result<Vec<u32>, FrameError> {
+fn field_starts(payload: &str) -> Result<Vec<u32>, Refused> {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     const CARET: u64 = LOW * b'^' as u64;
     if payload.len() >= u32::MAX as usize {
-        return Err(FrameError { cause: "too_long", message: format!("the payload has {} bytes", payload.len()) });
+        return Err(Refused { cause: "too_long", message: format!("the payload has {} bytes", payload.len()) });
     }
     let bytes = payload.as_bytes();
     let mut starts = Vec::with_capacity(bytes.len() / 5 + 8);

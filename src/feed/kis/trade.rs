@@ -7,15 +7,15 @@ use jiff::civil::{Date, Time};
 use jiff::tz::{Offset, TimeZone};
 use rust_decimal::Decimal;
 
-use super::FrameError;
 use super::frame::{Frame, Record, short};
 use super::layout::{Content, Field, Kind, trade_at};
+use crate::Refused;
 use domain::trade::{EventId, Trade, rfc3339};
 
 /// Korea has had one offset, all year, since 1988.
-const KOREA: Offset = jiff::tz::offset(9);
+pub(super) const KOREA: Offset = jiff::tz::offset(9);
 
-/// What identifies a trade and says how much was traded, without the rest: what the collector needs for each record it keeps.
+/// What identifies a trade and says how much was traded, without the rest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Essence<'f> {
     /// Feed prefix: `kis`, `kis-un`, `kis-nx`.
@@ -42,9 +42,9 @@ impl<'f> Essence<'f> {
     ///
     /// # Errors
     /// `not_a_trade`, `missing_field`, `bad_number`, `bad_date`, `bad_time`, each with number and name of the field.
-    pub fn of(record: &Record<'f>) -> Result<Self, FrameError> {
+    pub fn of(record: &Record<'f>) -> Result<Self, Refused> {
         let Content::Trade { feed } = record.content() else {
-            return Err(FrameError { cause: "not_a_trade", message: format!("{} records are not trades", record.tr_id()) });
+            return Err(Refused { cause: "not_a_trade", message: format!("{} records are not trades", record.tr_id()) });
         };
         for (at, field) in record.shape().iter().enumerate() {
             let text = record.field(at);
@@ -98,12 +98,12 @@ impl<'f> Essence<'f> {
     }
 }
 
-fn fault(cause: &'static str, at: usize, field: &Field, what: &str) -> FrameError {
-    FrameError { cause, message: format!("field {at} {} {what}", field.name) }
+fn fault(cause: &'static str, at: usize, field: &Field, what: &str) -> Refused {
+    Refused { cause, message: format!("field {at} {} {what}", field.name) }
 }
 
 /// Whether a text that is there is of its field's kind.
-fn check(at: usize, field: &Field, text: &str) -> Result<(), FrameError> {
+fn check(at: usize, field: &Field, text: &str) -> Result<(), Refused> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (good, cause, expected) = match field.kind {
@@ -143,13 +143,21 @@ fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn trade(wire: &str, received_at: Timestamp) -> Result<Trade, FrameError> {
+pub fn trade(wire: &str, received_at: Timestamp) -> Result<Trade, Refused> {
     let Some((tr_id, payload)) = wire.split_once('|') else {
-        return Err(FrameError { cause: "truncated", message: "a record starts with its message type and a '|'".into() });
+        return Err(Refused { cause: "truncated", message: "a record starts with its message type and a '|'".into() });
     };
     let frame = Frame::new(tr_id, 1, payload)?;
     let record = frame.records().next().expect("a frame of one record has one");
-    let essence = Essence::of(&record)?;
+    trade_of(&record, received_at)
+}
+
+/// The trade of a record.
+///
+/// # Errors
+/// As [`Essence::of`].
+pub fn trade_of(record: &Record<'_>, received_at: Timestamp) -> Result<Trade, Refused> {
+    let essence = Essence::of(record)?;
     let fields: BTreeMap<String, String> = record.fields().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
     Ok(Trade {
         id: essence.id(),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Facts};
+use super::status::{CollectorStatus, Facts};
 use backends::spool::{self, Entry, Reader};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
@@ -61,7 +61,7 @@ pub(super) struct Forwarder<T> {
     pub(super) dir: PathBuf,
     /// Rises with each sync; its end means that nothing more comes.
     pub(super) synced: watch::Receiver<u64>,
-    pub(super) board: Arc<Board>,
+    pub(super) status: Arc<CollectorStatus>,
     pub(super) clock: Clock,
     pub(super) abandon: CancellationToken,
 }
@@ -76,7 +76,7 @@ impl<T: Target> Forwarder<T> {
             match self.forward(&mut next, &mut failures).await {
                 Ok(()) => return next,
                 Err(error) => {
-                    self.board.trouble(self.target.name(), Some(error.to_string()));
+                    self.status.trouble(self.target.name(), Some(error.to_string()));
                     failures = failures.saturating_add(1);
                     let spread = next.wrapping_add(u64::from(failures));
                     let wait = backoff.delay(failures, spread).max(LEAST_WAIT.mul_f64(self.clock.speed().max(1.0)));
@@ -98,7 +98,7 @@ impl<T: Target> Forwarder<T> {
         let dir = self.dir.clone();
         let from = *next;
         let mut reader = Some(blocking(move || Reader::open(&dir, from)).await?);
-        self.board.update(|f| T::note(f, from - 1));
+        self.status.update(|f| T::note(f, from - 1));
         let mut stored = (Instant::now(), from);
         let mut verified = Instant::now();
         loop {
@@ -133,8 +133,8 @@ impl<T: Target> Forwarder<T> {
             }
             *next = last + 1;
             *failures = 0;
-            self.board.trouble(name, None);
-            self.board.update(|f| T::note(f, last));
+            self.status.trouble(name, None);
+            self.status.update(|f| T::note(f, last));
             if stored.0.elapsed() >= STORE_CURSOR {
                 self.store(&mut stored, *next).await;
             }
@@ -159,7 +159,7 @@ impl<T: Target> Forwarder<T> {
         if stored.1 != next {
             let (dir, name) = (self.dir.clone(), self.target.name());
             if let Err(error) = blocking(move || spool::store_cursor(&dir, name, next)).await {
-                self.board.line(&format!("{name}: the cursor file cannot be written: {error}"));
+                self.status.line(&format!("{name}: the cursor file cannot be written: {error}"));
             }
         }
         *stored = (Instant::now(), next);

@@ -1,27 +1,25 @@
-//! `collect/kis`: the KIS feed into the spool, and from there into the log and the raw store.
+//! `collect/{feed}`: a feed into the spool, and from there into the log and the raw store. One collector for all feeds.
 //!
 //! ```text
 //! socket task ──batches──▶ spool thread (append, one fsync a group) ──▶ log forwarder ──▶ log, dead letters
-//!  session machine, codec                                          └──▶ raw forwarder ──▶ raw documents
+//!  the feed's session                                              └──▶ raw forwarder ──▶ raw documents
 //! ```
+//!
+//! What came is judged once, by the feed's session at receipt; the spool holds trades as every store does.
 //!
 //! The parts share nothing but the spool: an outage of one store never stops the other, and neither stops the socket. What the socket gave is
 //! durable before anybody forwards it. A full disk stops the reading of the socket instead of filling memory.
 
-mod board;
-#[cfg(test)]
-mod closing_tests;
+mod dedup;
 mod forward;
-mod intake;
 mod parameters;
-mod relaxed;
-mod seen;
+mod recorder;
 mod socket;
 mod spooler;
-#[cfg(test)]
-mod spooler_tests;
+mod status;
 #[cfg(test)]
 mod tests;
+mod text_as_binary;
 mod to_log;
 mod to_raw;
 
@@ -34,19 +32,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, StepError};
-use backends::spool::{self, Kind, NewEntry, Reader, Recovered, Writer};
+use super::{Context, StepError, spooled};
+use backends::spool::{self, Entry, Kind, NewEntry, Reader, Recovered, Writer};
 use backends::{BackendError, ErrorKind};
+use clock::Clock;
 use domain::retry::hash;
-use feed::kis::session::Session;
-use board::Board;
+use feed::Feed;
 use forward::{Forwarder, blocking};
-use intake::Intake;
 use parameters::Plan;
+use recorder::Recorder;
 use socket::Socket;
 use spooler::Spooler;
+use status::CollectorStatus;
 use to_log::ToLog;
 use to_raw::ToRaw;
+
+pub use parameters::symbols;
 
 /// Entries of the spool's end that are read on start, to know what was received before.
 const REMEMBERED: u64 = 50_000;
@@ -63,33 +64,25 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An earlier attempt may need a moment to let go of the spool.
 const LOCK_TRIES: u32 = 20;
 
-/// The symbols a collector step asks for, as its parameters name them.
-///
-/// # Errors
-/// When the parameter is missing or wrong, or its file cannot be read.
-pub fn symbols(with: &serde_json::Map<String, Value>, dags: &Path) -> Result<Vec<String>, StepError> {
-    parameters::symbols(&super::parameters::Parameters::new("collect/kis", with), with.get("symbols"), dags)
-}
-
 /// Runs the step.
 ///
 /// # Errors
-/// A wrong parameter or secret, a spool that cannot be opened, credentials that KIS refuses.
-pub async fn run(context: Context) -> Result<Value, StepError> {
-    let plan = Plan::read(&context)?;
+/// A wrong parameter or secret, a spool that cannot be opened, credentials that the feed refuses.
+pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, StepError> {
     let connector = format!("{}/{}", context.spec.id.run.dag(), context.spec.id.step);
+    let plan = Plan::read(feed, &context, hash(&format!("{connector}/{}", context.clock.now())))?;
     let dir = context.data.join("spool").join(context.spec.id.run.dag()).join(context.spec.id.step.as_str());
-    let board = Arc::new(Board::new(super::zone(&context.spec), Arc::clone(&context.reporter)));
+    let status = Arc::new(CollectorStatus::new(super::zone(&context.spec), Arc::clone(&context.reporter)));
     let (writer, recovered) = open(&dir).await?;
     if recovered.set_aside_bytes > 0 {
         let place = recovered.set_aside.as_deref().unwrap_or(&dir);
-        board.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
+        status.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
     }
-    prune(&context, &dir, &board).await;
-    let mut intake = remember(&dir, recovered.last_seq).await?;
-    intake.expect(&plan.session.symbols);
-    let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &board).await?;
-    board.update(|f| f.spool_seq = last_seq);
+    prune(&context, &dir, &status).await;
+    let mut recorder = remember(feed, &dir, recovered.last_seq).await?;
+    recorder.expect(plan.session.symbols());
+    let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &status).await?;
+    status.update(|f| f.spool_seq = last_seq);
 
     let http =
         reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))?;
@@ -99,66 +92,29 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     let stop = context.stop.child_token();
     let (spool, batches) = mpsc::channel(spooler::WAITING);
     let (synced, forwarded) = watch::channel(last_seq);
-    let spool_id = writer.id().to_owned();
+    let source = to_log::Source { connector, program: plan.program, spool: writer.id().to_owned(), dir: dir.clone() };
+    let shared = Shared { dir: dir.clone(), status: Arc::clone(&status), clock: context.clock.clone(), abandon: abandon.clone() };
 
     let mut parts = JoinSet::new();
     parts.spawn(end_in_time(context.clone(), stop.clone(), abandon.clone()));
     parts.spawn({
-        let (board, clock) = (Arc::clone(&board), context.clock.clone());
-        async move { board.keep_reported(&clock).await }
+        let (status, clock) = (Arc::clone(&status), context.clock.clone());
+        async move { status.keep_reported(&clock).await }
     });
+    let log = Arc::clone(&context.backends.log);
+    let to_log = ToLog::new(log, &plan.topic, source, context.clock.clone(), Arc::clone(&status));
+    let to_raw = ToRaw { raw: Arc::clone(&context.backends.raw), collection: plan.collection };
     let mut forwarders = JoinSet::new();
-    forwarders.spawn(
-        Forwarder {
-            target: ToLog::new(
-                Arc::clone(&context.backends.log),
-                &plan.topic,
-                to_log::Source { connector: connector.clone(), spool: spool_id, dir: dir.clone() },
-                context.clock.clone(),
-                Arc::clone(&board),
-            ),
-            dir: dir.clone(),
-            synced: forwarded.clone(),
-            board: Arc::clone(&board),
-            clock: context.clock.clone(),
-            abandon: abandon.clone(),
-        }
-        .run(),
-    );
-    forwarders.spawn(
-        Forwarder {
-            target: ToRaw { raw: Arc::clone(&context.backends.raw), collection: plan.collection.clone() },
-            dir: dir.clone(),
-            synced: forwarded,
-            board: Arc::clone(&board),
-            clock: context.clock.clone(),
-            abandon: abandon.clone(),
-        }
-        .run(),
-    );
-    let spooler =
-        Spooler { dir: dir.clone(), writer: Some(writer), batches, synced, board: Arc::clone(&board), abandon: abandon.clone() };
-    let (ended, unwritten) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("spool".into())
-        .spawn(move || {
-            if ended.send(spooler.run()).is_err() {
-                tracing::debug!("the spool's thread outlived its step");
-            }
-        })
-        .map_err(|e| StepError::Failed(format!("the spool's thread cannot be started: {e}")))?;
-
-    let seed = hash(&format!("{connector}/{}", context.clock.now()));
+    forwarders.spawn(shared.forwarder(to_log, forwarded.clone()).run());
+    forwarders.spawn(shared.forwarder(to_raw, forwarded).run());
+    let unwritten = shared.spool(writer, batches, synced)?;
     let socket = Socket {
-        session: Session::new(plan.session, seed, context.clock.now()),
+        session: plan.session,
         clock: context.clock.clone(),
-        kis: context.feeds.kis.clone(),
         http,
-        app_key: plan.app_key,
-        app_secret: plan.app_secret,
-        intake,
+        recorder,
         spool,
-        board: Arc::clone(&board),
+        status: Arc::clone(&status),
         stop: stop.clone(),
         abandon: abandon.clone(),
     };
@@ -169,7 +125,7 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
         unwritten.await.map_err(|_| StepError::Failed("the spool's thread broke off; see the log of the daemon".into()))?;
     join(forwarders, &abandon).await?;
     parts.abort_all();
-    board.report();
+    status.report();
     if let Err(fatal) = result {
         return Err(StepError::Failed(fatal.0));
     }
@@ -178,12 +134,49 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
             "{unwritten} received entries could not be written to the spool before the time to stop was over"
         )));
     }
-    leave(&board, dir).await
+    leave(&status, dir).await
+}
+
+/// What the parts behind the spool have in common.
+struct Shared {
+    dir: PathBuf,
+    status: Arc<CollectorStatus>,
+    clock: Clock,
+    abandon: CancellationToken,
+}
+
+impl Shared {
+    fn forwarder<T: forward::Target>(&self, target: T, synced: watch::Receiver<u64>) -> Forwarder<T> {
+        let Self { dir, status, clock, abandon } = self;
+        let (dir, status, clock, abandon) = (dir.clone(), Arc::clone(status), clock.clone(), abandon.clone());
+        Forwarder { target, dir, synced, status, clock, abandon }
+    }
+
+    /// Starts the spool's thread. It answers with the number of entries it could not write.
+    fn spool(
+        &self,
+        writer: Writer,
+        batches: mpsc::Receiver<Vec<NewEntry>>,
+        synced: watch::Sender<u64>,
+    ) -> Result<oneshot::Receiver<usize>, StepError> {
+        let (dir, status, abandon) = (self.dir.clone(), Arc::clone(&self.status), self.abandon.clone());
+        let spooler = Spooler { dir, writer: Some(writer), batches, synced, status, abandon };
+        let (ended, unwritten) = oneshot::channel();
+        let work = move || {
+            if ended.send(spooler.run()).is_err() {
+                tracing::debug!("the spool's thread outlived its step");
+            }
+        };
+        match std::thread::Builder::new().name("spool".into()).spawn(work) {
+            Ok(_) => Ok(unwritten),
+            Err(error) => Err(StepError::Failed(format!("the spool's thread cannot be started: {error}"))),
+        }
+    }
 }
 
 /// What the step returns. Trades that are in the spool alone fail it: somebody has to know that the day is not complete.
-async fn leave(board: &Board, dir: PathBuf) -> Result<Value, StepError> {
-    let (mut facts, f) = (board.object(), board.facts());
+async fn leave(status: &CollectorStatus, dir: PathBuf) -> Result<Value, StepError> {
+    let (mut facts, f) = (status.object(), status.facts());
     facts.insert("last_seq".into(), f.spool_seq.into());
     let mut left = Vec::new();
     for (name, done) in [("log", f.log_seq), ("raw", f.raw_seq)] {
@@ -195,7 +188,7 @@ async fn leave(board: &Board, dir: PathBuf) -> Result<Value, StepError> {
         facts.insert(format!("{name}_unforwarded"), waiting.into());
         let why = f.troubles.get(name).map(|trouble| format!(" ({trouble})")).unwrap_or_default();
         let what = format!("{name}: {waiting} records from entry {first} of the spool on are not there");
-        board.line(&format!("{what}{why}"));
+        status.line(&format!("{what}{why}"));
         left.push(format!("{what}{why}"));
     }
     if left.is_empty() {
@@ -216,8 +209,8 @@ fn waiting(dir: &Path, name: &str, done: u64) -> Result<(u64, u64), BackendError
         if entries.is_empty() {
             return Ok((first, waiting));
         }
-        let counts = |kind| kind == Kind::Record || kind == Kind::Malformed && name == "log";
-        waiting += entries.iter().filter(|e| counts(e.kind)).count() as u64;
+        let counts = |e: &&Entry| spooled::is_trade(e) || e.kind == Kind::Malformed && name == "log";
+        waiting += entries.iter().filter(counts).count() as u64;
     }
 }
 
@@ -286,7 +279,7 @@ async fn close_old_session(
     mut writer: Writer,
     last_seq: u64,
     now: jiff::Timestamp,
-    board: &Board,
+    status: &CollectorStatus,
 ) -> Result<(Writer, u64), BackendError> {
     if last_seq == 0 {
         return Ok((writer, 0));
@@ -301,35 +294,35 @@ async fn close_old_session(
     match written {
         Ok(seq) => Ok((writer, seq)),
         Err(error) if error.kind == ErrorKind::Full => {
-            board.line(&format!("the start could not be noted in the spool: {error}"));
+            status.line(&format!("the start could not be noted in the spool: {error}"));
             Ok((writer, last_seq))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Reads the spool's end into a fresh intake.
-async fn remember(dir: &Path, last_seq: u64) -> Result<Intake, BackendError> {
+/// Reads the spool's end into a fresh recorder.
+async fn remember(feed: &'static dyn Feed, dir: &Path, last_seq: u64) -> Result<Recorder, BackendError> {
     let dir = dir.to_owned();
     blocking(move || {
-        let mut intake = Intake::default();
+        let mut recorder = Recorder::new(feed);
         let from = last_seq.saturating_sub(REMEMBERED).max(1);
         let mut reader = Reader::open(&dir, from)?;
         let mut whole = None;
         loop {
             let entries = reader.next(1000)?;
             if entries.is_empty() {
-                return Ok(intake);
+                return Ok(recorder);
             }
             let whole = *whole.get_or_insert(entries[0].seq == 1);
-            intake.remember(&entries, whole);
+            recorder.remember(&entries, whole);
         }
     })
     .await
 }
 
 /// Removes what both stores have and nobody asks for any more; a failure costs only room.
-async fn prune(context: &Context, dir: &Path, board: &Board) {
+async fn prune(context: &Context, dir: &Path, status: &CollectorStatus) {
     let (folder, before) = (dir.to_owned(), context.clock.now() - KEPT);
     let pruned = blocking(move || {
         let cursor = |name| spool::load_cursor(&folder, name).map(|c| c.unwrap_or(1));
@@ -339,7 +332,7 @@ async fn prune(context: &Context, dir: &Path, board: &Board) {
     .await;
     match pruned {
         Ok(0) => {}
-        Ok(files) => board.line(&format!("{files} old files of the spool were removed")),
-        Err(error) => board.line(&format!("old files of the spool cannot be removed: {error}")),
+        Ok(files) => status.line(&format!("{files} old files of the spool were removed")),
+        Err(error) => status.line(&format!("old files of the spool cannot be removed: {error}")),
     }
 }

@@ -1,11 +1,11 @@
-//! The socket task: carries out what the session machine says, stamps what comes in, and hands it to the spool. Nothing else.
+//! The socket task: carries out what the feed's session says, stamps what comes in, and hands it to the spool. Nothing else.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use jiff::Timestamp;
 use serde_json::json;
@@ -13,57 +13,47 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message as Ws};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
-use super::intake::Intake;
-use super::relaxed::Relaxed;
+use super::recorder::Recorder;
+use super::status::CollectorStatus;
+use super::text_as_binary::TextAsBinary;
 use backends::spool::{Kind, NewEntry};
 use clock::Clock;
-use config;
 use executor::Wait;
-use feed::kis::approval::{self, Refusal};
-use feed::kis::session::{Input, Output, Session};
-use feed::kis::{Control, FrameError, Message, parse};
-use crate::Secret;
+use feed::{Answer, Connect, Data, Input, Malformed, Method, Outgoing, Output, Refused, Request, Session};
 
-/// A connection, a handshake or a call takes at most this long, in real time.
+/// A connection and its handshake take at most this long, in real time.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A text that cannot be sent within this, in real time, means that the connection is gone.
+/// A message that cannot be sent within this, in real time, means that the connection is gone.
 const SEND: Duration = Duration::from_secs(5);
 
 /// How long a polite close may take, in real time.
 const CLOSE: Duration = Duration::from_millis(250);
 
-/// Largest message taken; KIS's are a few hundred bytes a record.
+/// Largest message or answer taken; a trade is a few hundred bytes.
 const LARGEST: usize = 4 << 20;
 
 /// Messages and bytes taken from the socket in one go.
 const GO: (usize, usize) = (128, 1 << 20);
 
-type Connection = WebSocketStream<MaybeTlsStream<Relaxed<TcpStream>>>;
+type Connection = WebSocketStream<MaybeTlsStream<TextAsBinary<TcpStream>>>;
 type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Why the socket task ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fatal(pub(super) String);
 
-/// What the session machine waits for.
-enum Pending {
-    Nothing,
-    Key(Call<Result<String, Refusal>>),
-    Open(Call<Result<Box<Connection>, String>>),
-}
-
 /// What woke the task.
 enum Event {
     Stop,
-    Wake,
-    Key(Result<String, Refusal>),
+    Tick,
+    Answer(Result<Answer, String>),
     Opened(Result<Box<Connection>, String>),
     Came(Option<Result<Ws, tungstenite::Error>>),
 }
@@ -71,14 +61,11 @@ enum Event {
 /// See the module.
 pub(super) struct Socket {
     pub(super) clock: Clock,
-    pub(super) kis: config::Kis,
     pub(super) http: reqwest::Client,
-    pub(super) app_key: Secret,
-    pub(super) app_secret: Secret,
-    pub(super) session: Session,
-    pub(super) intake: Intake,
+    pub(super) session: Box<dyn Session>,
+    pub(super) recorder: Recorder,
     pub(super) spool: mpsc::Sender<Vec<NewEntry>>,
-    pub(super) board: Arc<Board>,
+    pub(super) status: Arc<CollectorStatus>,
     pub(super) stop: CancellationToken,
     pub(super) abandon: CancellationToken,
 }
@@ -86,8 +73,11 @@ pub(super) struct Socket {
 /// The task's moving parts.
 struct State {
     connection: Option<Box<Connection>>,
-    pending: Pending,
-    /// The polite end of the connection before; the next one is opened after it, or its slot would still be taken.
+    /// A connection that is being opened.
+    opening: Option<Call<Result<Box<Connection>, String>>>,
+    /// HTTP calls on their way, in the order of asking.
+    calls: FuturesOrdered<Call<Result<Answer, String>>>,
+    /// The polite end of the connection before; the next one is opened after it, or its place would still be taken.
     closing: Option<JoinHandle<()>>,
     /// What the spool gets next.
     batch: Vec<NewEntry>,
@@ -101,27 +91,27 @@ impl Socket {
     pub(super) async fn run(mut self) -> Result<(), Fatal> {
         let mut state = State {
             connection: None,
-            pending: Pending::Nothing,
+            opening: None,
+            calls: FuturesOrdered::new(),
             closing: None,
             batch: Vec::new(),
             last_stamp: Timestamp::MIN,
             fatal: None,
         };
-        self.feed(&mut state, Input::Wake).await;
+        self.tell(&mut state, Input::Tick).await;
         while !self.session.has_ended() {
-            let event = self.wait(&mut state).await;
-            match event {
+            match self.wait(&mut state).await {
                 Event::Stop => {
                     self.take_ready(&mut state).await;
-                    self.feed(&mut state, Input::Stop).await;
+                    self.tell(&mut state, Input::Stop).await;
                 }
-                Event::Wake => self.feed(&mut state, Input::Wake).await,
-                Event::Key(result) => self.feed(&mut state, Input::Key(result)).await,
+                Event::Tick => self.tell(&mut state, Input::Tick).await,
+                Event::Answer(answer) => self.tell(&mut state, Input::Answer(answer)).await,
                 Event::Opened(Ok(connection)) => {
                     state.connection = Some(connection);
-                    self.feed(&mut state, Input::Opened).await;
+                    self.tell(&mut state, Input::Opened).await;
                 }
-                Event::Opened(Err(why)) => self.feed(&mut state, Input::NotOpened(why)).await,
+                Event::Opened(Err(why)) => self.tell(&mut state, Input::NotOpened(why)).await,
                 Event::Came(first) => self.take(&mut state, first).await,
             }
             if !self.hand_over(&mut state).await {
@@ -148,36 +138,37 @@ impl Socket {
         }
     }
 
-    async fn wait(&self, state: &mut State) -> Event {
-        let wake = async {
-            match self.session.wake_at() {
-                Some(at) => self.clock.sleep_until(at).await,
+    async fn wait(&mut self, state: &mut State) -> Event {
+        let (wake_at, clock) = (self.session.wake_at(), &self.clock);
+        let tick = async {
+            match wake_at {
+                Some(at) => clock.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
-        let State { connection, pending, .. } = state;
+        let State { connection, opening, calls, .. } = state;
         let came = async {
             match connection {
                 Some(connection) => connection.next().await,
                 None => std::future::pending().await,
             }
         };
-        let answered = async {
-            match pending {
-                Pending::Nothing => std::future::pending().await,
-                Pending::Key(call) => Event::Key(call.await),
-                Pending::Open(call) => Event::Opened(call.await),
+        let opened = async {
+            match opening {
+                Some(call) => call.await,
+                None => std::future::pending().await,
             }
         };
         let event = tokio::select! {
             biased;
             () = self.stop.cancelled() => Event::Stop,
-            event = answered => event,
+            Some(answer) = calls.next(), if !calls.is_empty() => Event::Answer(answer),
+            opened = opened => Event::Opened(opened),
             message = came => Event::Came(message),
-            () = wake => Event::Wake,
+            () = tick => Event::Tick,
         };
-        if matches!(event, Event::Key(_) | Event::Opened(_)) {
-            state.pending = Pending::Nothing;
+        if matches!(event, Event::Opened(_)) {
+            state.opening = None;
         }
         event
     }
@@ -190,25 +181,26 @@ impl Socket {
             match message {
                 Some(Ok(Ws::Text(text))) => {
                     bytes += text.len();
-                    self.message(state, text.as_bytes()).await;
+                    self.tell(state, Input::Message(text.as_bytes())).await;
                 }
                 Some(Ok(Ws::Binary(data))) => {
                     bytes += data.len();
-                    self.message(state, &data).await;
+                    self.tell(state, Input::Message(&data)).await;
                 }
                 // The library answers pings; a close is followed by the end of the stream.
-                Some(Ok(_)) => self.feed(state, Input::Traffic).await,
+                Some(Ok(_)) => self.tell(state, Input::Traffic).await,
                 Some(Err(error)) => {
-                    let at = self.stamp(state);
-                    if let Some(fault) = unreadable(&error) {
-                        self.intake.malformed(b"", &fault, at, &mut state.batch);
+                    if let Some(refused) = unreadable(&error) {
+                        let at = self.stamp(state);
+                        self.recorder.frame();
+                        self.recorder.malformed(&Malformed { refused, bytes: Vec::new() }, at, &mut state.batch);
                     }
                     state.connection = None;
-                    self.feed(state, Input::Closed(format!("the connection broke: {error}"))).await;
+                    self.tell(state, Input::Closed(format!("the connection broke: {error}"))).await;
                 }
                 None => {
                     state.connection = None;
-                    self.feed(state, Input::Closed("the server closed the connection".into())).await;
+                    self.tell(state, Input::Closed("the server closed the connection".into())).await;
                 }
             }
             messages += 1;
@@ -226,128 +218,84 @@ impl Socket {
         state.last_stamp
     }
 
-    async fn message(&mut self, state: &mut State, bytes: &[u8]) {
+    /// Tells the session what happened and carries out what it says; what comes of that is told it until it is content.
+    async fn tell(&mut self, state: &mut State, input: Input<'_>) {
         let at = self.stamp(state);
-        match parse(bytes) {
-            Ok(Message::Data(frame)) => {
-                self.intake.frame(bytes, &frame, at, &mut state.batch);
-                self.board.update(|f| f.last_frame_at = Some(at));
-                self.feed(state, Input::Data(&frame)).await;
-            }
-            Ok(Message::Control(control)) => {
-                if let Control::Reply(reply) = &control
-                    && reply.rt_cd != "0"
-                {
-                    let (tr_id, tr_key) = (reply.tr_id.as_deref().unwrap_or("-"), reply.tr_key.as_deref().unwrap_or("-"));
-                    self.board.line(&format!("KIS says {} {} ({tr_id} {tr_key})", reply.code.as_str(), reply.text));
-                }
-                self.feed(state, Input::Control(control)).await;
-            }
-            Ok(Message::Sealed(sealed)) => {
-                let message = format!("an encrypted frame of {} came, which this collector did not ask for", sealed.tr_id);
-                let fault = FrameError { cause: "unexpected_encryption", message };
-                self.intake.malformed(bytes, &fault, at, &mut state.batch);
-                self.feed(state, Input::Traffic).await;
-            }
-            // A control message that cannot be read may hold a key: it is counted and described, not kept.
-            Err(fault) if bytes.first() == Some(&b'{') => {
-                self.board.line(&format!("a control message cannot be read: {fault}"));
-                self.intake.malformed(b"[control message not kept]", &fault, at, &mut state.batch);
-                self.feed(state, Input::Traffic).await;
-            }
-            Err(fault) => {
-                self.intake.malformed(bytes, &fault, at, &mut state.batch);
-                self.feed(state, Input::Traffic).await;
-            }
-        }
-    }
-
-    /// Feeds the machine and carries out what it says; what comes of that is fed back until it is content.
-    async fn feed(&mut self, state: &mut State, input: Input<'_>) {
-        let mut outputs: VecDeque<Output> = self.session.handle(input, self.clock.now()).into();
-        while let Some(output) = outputs.pop_front() {
-            let sent = match output {
-                Output::AskKey => {
-                    state.pending = Pending::Key(self.ask_key());
-                    Ok(())
-                }
-                Output::Open => {
-                    let (address, closing) = (self.kis.websocket.clone(), state.closing.take());
-                    let call = async move {
-                        if let Some(closing) = closing {
-                            ended(closing).await;
-                        }
-                        open(address).await
-                    };
-                    state.pending = Pending::Open(call.boxed());
-                    Ok(())
-                }
-                Output::Request(request) => match self.session.text(&request) {
-                    Some(text) => send(state, text).await,
-                    None => Ok(()),
-                },
-                Output::Echo(text) => send(state, text).await,
-                Output::Close(_) => {
-                    state.pending = Pending::Nothing;
-                    if let Some(connection) = state.connection.take() {
-                        state.closing = Some(tokio::spawn(close(connection)));
+        let mut outputs = Vec::new();
+        self.session.handle(input, at, &mut outputs);
+        let mut with_data = false;
+        loop {
+            let mut broken = None;
+            for output in outputs.drain(..) {
+                if let Output::Data(data) = output {
+                    if !std::mem::replace(&mut with_data, true) {
+                        self.recorder.frame();
                     }
-                    Ok(())
+                    self.record(state, data, at);
+                } else if let Err(why) = self.carry_out(state, output).await {
+                    broken = Some(why);
+                    break;
                 }
-                Output::Up { number, active } => {
-                    self.board.line(&format!("session {number} is up with {active} registrations"));
-                    self.board.update(|f| f.ready = true);
-                    self.mark(state, Kind::SessionUp, json!({"session": number, "registrations": active}));
-                    Ok(())
-                }
-                Output::Down { number, reason, last_message_at } => {
-                    self.board.line(&format!("session {number} is down: {reason}"));
-                    let facts = json!({"session": number, "reason": reason, "last_message_at": last_message_at.to_string()});
-                    self.mark(state, Kind::SessionDown, facts);
-                    Ok(())
-                }
-                Output::Note(note) => {
-                    self.board.line(&note);
-                    Ok(())
-                }
-                Output::Fatal { reason, remedy } => {
-                    state.fatal = Some(Fatal(format!("{reason}; {remedy}")));
-                    Ok(())
-                }
-            };
-            if let Err(why) = sent {
-                state.connection = None;
-                outputs = self.session.handle(Input::Closed(why), self.clock.now()).into();
             }
+            let Some(why) = broken else { return };
+            state.connection = None;
+            let at = self.stamp(state);
+            self.session.handle(Input::Closed(why), at, &mut outputs);
         }
     }
 
-    fn mark(&self, state: &mut State, kind: Kind, facts: serde_json::Value) {
+    fn record(&mut self, state: &mut State, data: Data, at: Timestamp) {
+        if !matches!(data, Data::Malformed(_)) {
+            self.status.update(|f| f.last_frame_at = Some(at));
+        }
+        self.recorder.data(data, at, &mut state.batch);
+    }
+
+    /// Carries out one thing; the error says how the connection ended over it.
+    async fn carry_out(&mut self, state: &mut State, output: Output) -> Result<(), String> {
+        match output {
+            Output::Data(_) => {}
+            Output::Connect(connect) => {
+                let closing = state.closing.take();
+                let call = async move {
+                    if let Some(closing) = closing {
+                        ended(closing).await;
+                    }
+                    open(connect).await
+                };
+                state.opening = Some(call.boxed());
+            }
+            Output::Send(outgoing) => return send(state, outgoing).await,
+            Output::Request(request) => state.calls.push_back(call(&self.http, request)),
+            Output::Close(_) => {
+                state.opening = None;
+                if let Some(connection) = state.connection.take() {
+                    state.closing = Some(tokio::spawn(close(connection)));
+                }
+            }
+            Output::Up { number, active } => {
+                self.status.line(&format!("session {number} is up with {active} registrations"));
+                self.status.update(|f| f.ready = true);
+                self.mark(state, Kind::SessionUp, &json!({"session": number, "registrations": active}));
+            }
+            Output::Down { number, reason, last_message_at } => {
+                self.status.line(&format!("session {number} is down: {reason}"));
+                let facts = json!({"session": number, "reason": reason, "last_message_at": last_message_at.to_string()});
+                self.mark(state, Kind::SessionDown, &facts);
+            }
+            Output::Note(note) => self.status.line(&note),
+            Output::Fatal { reason, remedy } => state.fatal = Some(Fatal(format!("{reason}; {remedy}"))),
+        }
+        Ok(())
+    }
+
+    fn mark(&self, state: &mut State, kind: Kind, facts: &serde_json::Value) {
         let received_at = self.stamp(state);
         state.batch.push(NewEntry { kind, received_at, body: facts.to_string().into_bytes() });
     }
 
-    fn ask_key(&self) -> Call<Result<String, Refusal>> {
-        let body = approval::body(self.app_key.reveal(), self.app_secret.reveal());
-        let url = format!("{}{}", self.kis.rest.trim_end_matches('/'), approval::PATH);
-        let call = self.http.post(url).json(&body);
-        async move {
-            let answer = async {
-                let response = call.send().await?;
-                let status = response.status().as_u16();
-                Ok::<_, reqwest::Error>((status, response.text().await?))
-            };
-            match tokio::time::timeout(ANSWER, answer).await {
-                Ok(Ok((status, text))) => approval::answer(status, &text),
-                Ok(Err(error)) => Err(Refusal::Failed(format!("the approval call failed: {}", chain(&error)))),
-                Err(_) => Err(Refusal::Failed(format!("the approval call had no answer for {} s", ANSWER.as_secs()))),
-            }
-        }
-        .boxed()
-    }
-
     /// Gives the batch to the spool's thread and waits while that is behind; false when there is no more time to wait.
-    async fn hand_over(&self, state: &mut State) -> bool {
+    async fn hand_over(&mut self, state: &mut State) -> bool {
         if state.batch.is_empty() {
             return true;
         }
@@ -359,40 +307,44 @@ impl Socket {
     }
 
     fn publish(&self) {
-        let counts = self.intake.counts();
-        let (gaps, gap_shares) = self.intake.gaps();
-        self.board.update(|f| {
+        let counts = self.recorder.counts();
+        let (gaps, gap_shares) = self.recorder.gaps();
+        self.status.update(|f| {
             f.counts = counts;
-            f.last_trades.clone_from(self.intake.latest());
+            f.last_trades.clone_from(self.recorder.latest());
             (f.gaps, f.gap_shares) = (gaps, gap_shares);
             f.session = self.session.number();
             f.active = self.session.active();
             f.reconnects = self.session.reconnects();
             f.waits = self.session.waits().map(|(until, why)| Wait { until, reason: why.to_owned() });
         });
-        self.board.trouble("feed", self.session.degraded().filter(|_| !self.session.has_ended()));
+        self.status.trouble("feed", self.session.degraded().filter(|_| !self.session.has_ended()));
     }
 }
 
 /// The cause of a message that the library could not give us, if it was about a message and not about the connection.
-fn unreadable(error: &tungstenite::Error) -> Option<FrameError> {
+fn unreadable(error: &tungstenite::Error) -> Option<Refused> {
     match error {
         tungstenite::Error::Utf8(_) => {
-            Some(FrameError { cause: "bad_utf8", message: "a text message is not UTF-8; its bytes are lost".into() })
+            Some(Refused { cause: "bad_utf8", message: "a text message is not UTF-8; its bytes are lost".into() })
         }
-        tungstenite::Error::Capacity(why) => {
-            Some(FrameError { cause: "too_long", message: format!("{why}; its bytes are lost") })
-        }
+        tungstenite::Error::Capacity(why) => Some(Refused { cause: "too_long", message: format!("{why}; its bytes are lost") }),
         _ => None,
     }
 }
 
-async fn open(address: String) -> Result<Box<Connection>, String> {
-    let connect = async {
-        let request = address.as_str().into_client_request().map_err(|e| format!("{address} is not a WebSocket address: {e}"))?;
+async fn open(connect: Connect) -> Result<Box<Connection>, String> {
+    let opened = async {
+        let Connect { url, headers, accept_bad_text } = connect;
+        let mut request = url.as_str().into_client_request().map_err(|e| format!("{url} is not a WebSocket address: {e}"))?;
+        for (name, value) in headers {
+            let wrong = || format!("the header {name} cannot be sent");
+            let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
+            request.headers_mut().insert(HeaderName::try_from(name.as_str()).map_err(|_| wrong())?, value);
+        }
         let uri = request.uri().clone();
         let (Some(host), tls) = (uri.host(), uri.scheme_str() == Some("wss")) else {
-            return Err(format!("{address} names no host"));
+            return Err(format!("{url} names no host"));
         };
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let stream =
@@ -400,23 +352,66 @@ async fn open(address: String) -> Result<Box<Connection>, String> {
         stream.set_nodelay(true).map_err(|e| format!("{host}:{port}: {e}"))?;
         let config =
             WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST)).write_buffer_size(0);
-        match tokio_tungstenite::client_async_tls_with_config(request, Relaxed::new(stream, !tls), Some(config), None).await {
+        let stream = TextAsBinary::new(stream, accept_bad_text && !tls);
+        match tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), None).await {
             Ok((connection, _)) => Ok(Box::new(connection)),
             Err(tungstenite::Error::Http(response)) => Err(format!("{host}:{port} answered HTTP {}", response.status().as_u16())),
             Err(error) => Err(format!("{host}:{port}: {error}")),
         }
     };
-    tokio::time::timeout(ANSWER, connect).await.unwrap_or_else(|_| Err(format!("no answer for {} s", ANSWER.as_secs())))
+    tokio::time::timeout(ANSWER, opened).await.unwrap_or_else(|_| Err(format!("no answer for {} s", ANSWER.as_secs())))
 }
 
-async fn send(state: &mut State, text: String) -> Result<(), String> {
+async fn send(state: &mut State, outgoing: Outgoing) -> Result<(), String> {
     // What was decided for a connection that broke meanwhile needs no sending.
     let Some(connection) = &mut state.connection else { return Ok(()) };
-    match tokio::time::timeout(SEND, connection.send(Ws::text(text))).await {
+    let message = match outgoing {
+        Outgoing::Text(text) => Ws::text(text),
+        Outgoing::Binary(bytes) => Ws::binary(bytes),
+        Outgoing::Ping => Ws::Ping(Vec::<u8>::new().into()),
+    };
+    match tokio::time::timeout(SEND, connection.send(message)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("the connection broke: {error}")),
         Err(_) => Err(format!("nothing could be sent for {} s", SEND.as_secs())),
     }
+}
+
+/// Makes an HTTP call. Neither its headers nor its body are in what it says of a failure.
+fn call(http: &reqwest::Client, request: Request) -> Call<Result<Answer, String>> {
+    let Request { method, url, headers, body, within } = request;
+    let address = url.split('?').next().unwrap_or_default().to_owned();
+    let method = match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+    };
+    let mut call = http.request(method, url);
+    for (name, value) in headers {
+        call = call.header(name, value);
+    }
+    let call = if let Some(body) = body { call.body(body) } else { call };
+    async move {
+        match tokio::time::timeout(within, answer(call)).await {
+            Ok(answer) => answer.map_err(|why| format!("{address}: {why}")),
+            Err(_) => Err(format!("{address} had no answer for {} s", within.as_secs())),
+        }
+    }
+    .boxed()
+}
+
+async fn answer(call: reqwest::RequestBuilder) -> Result<Answer, String> {
+    let mut response = call.send().await.map_err(|e| chain(e.without_url()))?;
+    let status = response.status().as_u16();
+    let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| chain(e.without_url()))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LARGEST {
+            return Err(format!("the answer has more than {LARGEST} bytes"));
+        }
+    }
+    Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 /// Says goodbye; a server that does not listen is left without.
@@ -438,10 +433,10 @@ async fn ended(closing: JoinHandle<()>) {
     }
 }
 
-/// An error and what caused it, in one line, without the address's query.
-fn chain(error: &reqwest::Error) -> String {
+/// An error and what caused it, in one line.
+fn chain(error: reqwest::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::status::CollectorStatus;
 use backends::spool::{NewEntry, Writer};
 use backends::{BackendError, ErrorKind};
 
@@ -27,7 +27,7 @@ pub(super) struct Spooler {
     pub(super) writer: Option<Writer>,
     pub(super) batches: mpsc::Receiver<Vec<NewEntry>>,
     pub(super) synced: watch::Sender<u64>,
-    pub(super) board: Arc<Board>,
+    pub(super) status: Arc<CollectorStatus>,
     /// Stop trying: the time to stop is over.
     pub(super) abandon: CancellationToken,
 }
@@ -54,9 +54,9 @@ impl Spooler {
     fn write(&mut self, mut group: Vec<NewEntry>) -> usize {
         while !group.is_empty() {
             match self.attempt(&mut group) {
-                Ok(()) => self.board.trouble("spool", None),
+                Ok(()) => self.status.trouble("spool", None),
                 Err(error) => {
-                    self.board.trouble("spool", Some(format!("{error}; the feed is not read meanwhile")));
+                    self.status.trouble("spool", Some(format!("{error}; the feed is not read meanwhile")));
                     if self.abandon.is_cancelled() {
                         return group.len();
                     }
@@ -99,6 +99,9 @@ impl Spooler {
 
     fn publish(&self, last: u64) {
         self.synced.send_replace(last);
-        self.board.update(|f| f.spool_seq = last);
+        self.status.update(|f| f.spool_seq = last);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! The collector against an exchange of a few lines, on stores that fail on demand.
 
+mod closing;
+mod older;
+mod other_feed;
 mod refill;
 
 use std::collections::BTreeMap;
@@ -18,15 +21,15 @@ use tokio_tungstenite::tungstenite::Message as Ws;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as WsFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use crate::testing::fakes::{Fault, Stores};
+use crate::testing::fixtures::{Heard, context};
+use crate::{Context, Secret, StepError};
 use backends::ErrorKind;
 use backends::log::Stored;
 use backends::spool::{self, Entry, Kind, Reader};
 use clock::Clock;
 use domain::trade::Trade;
-use feed::kis::encode;
-use crate::testing::fixtures::{Heard, context};
-use crate::testing::fakes::{Fault, Stores};
-use crate::{Context, Secret, StepError};
+use feed::kis::{Kis, encode};
 
 /// The recorded frame of three trades (2025-07-30).
 const RECORDED: &str = "0|H0STCNT0|003|005930^094751^71950^2^1350^1.91^71690.50^71000^72300^70600^72000^71900^1^8305216^595403999350^21115^28170^7055^136.06^3060313^4163762^5^0.51^29.46^090014^2^950^090708^5^-350^090030^2^1350^20250730^20^N^93994^113056^1668973^822214^0.14^10584139^78.47^0^^71000^005930^094751^71900^2^1300^1.84^71690.50^71000^72300^70600^72000^71900^2^8305218^595404143150^21116^28170^7054^136.06^3060315^4163762^5^0.51^29.46^090014^2^900^090708^5^-400^090030^2^1300^20250730^20^N^93985^112986^1668973^822144^0.14^10584139^78.47^0^^71000^005930^094751^72000^2^1400^1.98^71690.50^71000^72300^70600^72000^71900^75^8305293^595409543150^21116^28171^7055^136.06^3060315^4163837^1^0.51^29.46^090014^2^1000^090708^5^-300^090030^2^1400^20250730^20^N^93985^112986^1668973^822144^0.14^10584139^78.47^0^^71000";
@@ -170,8 +173,8 @@ impl Bench {
     pub(super) fn context(&self) -> (Context, Arc<Heard>) {
         let with = json!({"symbols": ["005930", "000660"], "pace": "1ms"});
         let (mut context, heard) = context("collector", with, self.stores.backends(), Clock::system(), self.folder.path());
-        context.feeds.kis.rest = self.exchange.rest.clone();
-        context.feeds.kis.websocket = self.exchange.websocket.clone();
+        let addresses = [("rest", &self.exchange.rest), ("websocket", &self.exchange.websocket)];
+        context.feeds.insert("kis".into(), addresses.map(|(key, url)| (key.into(), url.clone())).into());
         for (name, value) in [("app_key", "k3y"), ("app_secret", "s3cret")] {
             context.secrets.insert(name.into(), Secret::new(value.into()));
         }
@@ -181,7 +184,7 @@ impl Bench {
     pub(super) fn begin(&self, change: impl FnOnce(&mut Context)) -> Running {
         let (mut context, heard) = self.context();
         change(&mut context);
-        let task = tokio::spawn(super::run(context.clone()));
+        let task = tokio::spawn(super::run(&Kis, context.clone()));
         Running { context, heard, task }
     }
 
@@ -304,8 +307,8 @@ async fn recorded_and_broken_frames_reach_every_store() {
     // The bad text cost no session.
     assert_eq!(bench.exchange.connections(), 1);
     let kinds: Vec<_> = bench.entries().iter().map(|e| e.kind).collect();
-    use Kind::*;
-    assert_eq!(kinds, [SessionUp, Record, Record, Record, Malformed, Malformed, Record, SessionDown]);
+    use Kind::{Malformed, SessionDown, SessionUp, Trade as T};
+    assert_eq!(kinds, [SessionUp, T, T, T, Malformed, Malformed, T, SessionDown]);
     for (name, value) in [("records", 4), ("malformed", 2), ("frames", 4), ("last_seq", 8), ("log_seq", 8), ("raw_seq", 8)] {
         assert_eq!(result[name], value, "{name}: {result}");
     }
@@ -341,7 +344,7 @@ async fn a_killed_collector_goes_on_where_the_log_ends() {
     assert_eq!(ids, unique, "an id is twice on the log");
     assert_eq!(ids.len(), 120);
     assert_eq!(bench.stores.raw_ids("kis.trades"), ids);
-    let spooled = bench.entries().iter().filter(|e| e.kind == Kind::Record).count();
+    let spooled = bench.entries().iter().filter(|e| e.kind == Kind::Trade).count();
     assert_eq!(spooled, 120, "the spool holds each trade once");
     // What the second life counts: 000660 began at 41.
     assert_eq!(result["gap_shares"], 40, "{result}");
@@ -398,8 +401,8 @@ async fn a_lost_connection_is_replaced_and_both_ends_are_noted() {
     bench.has_records(2).await;
     let result = collector.stop().await;
     let kinds: Vec<_> = bench.entries().iter().map(|e| e.kind).collect();
-    use Kind::*;
-    assert_eq!(kinds, [SessionUp, Record, SessionDown, SessionUp, Record, SessionDown]);
+    use Kind::{SessionDown, SessionUp, Trade as T};
+    assert_eq!(kinds, [SessionUp, T, SessionDown, SessionUp, T, SessionDown]);
     assert_eq!((result["reconnects"].as_u64(), result["gap_shares"].as_i64()), (Some(1), Some(3)));
 }
 
@@ -431,7 +434,8 @@ async fn refused_credentials_end_it_with_the_remedy() {
     let mut bench = Bench::new().await;
     bench.exchange = Exchange::start((403, r#"{"error_description":"invalid AppKey","error_code":"EGW00103"}"#)).await;
     let (context, _) = bench.context();
-    let error = tokio::time::timeout(Duration::from_secs(120), super::run(context)).await.expect("in time").expect_err("refused");
+    let error =
+        tokio::time::timeout(Duration::from_secs(120), super::run(&Kis, context)).await.expect("in time").expect_err("refused");
     let text = error.to_string();
     assert!(text.contains("EGW00103") && text.contains("app_secret") && !text.contains("s3cret"), "{text}");
     assert_eq!(bench.exchange.connections(), 0);
@@ -442,7 +446,8 @@ async fn the_deadline_ends_it_without_anybody() {
     let bench = Bench::new().await;
     let (mut context, _) = bench.context();
     context.spec.deadline = Some(context.clock.now() + Duration::from_millis(300));
-    let result = tokio::time::timeout(Duration::from_secs(120), super::run(context)).await.expect("in time").expect("ends well");
+    let result =
+        tokio::time::timeout(Duration::from_secs(120), super::run(&Kis, context)).await.expect("in time").expect("ends well");
     assert_eq!(result["malformed"], 0);
 }
 
@@ -452,7 +457,7 @@ async fn wrong_parameters_and_secrets_are_named_with_the_remedy() {
     let refused = async |change: &dyn Fn(&mut Context)| {
         let (mut context, _) = bench.context();
         change(&mut context);
-        super::run(context).await.expect_err("refused").to_string()
+        super::run(&Kis, context).await.expect_err("refused").to_string()
     };
     let with = |key: &'static str, value: Value| move |c: &mut Context| drop(c.spec.step.with.insert(key.into(), value.clone()));
     for (change, parts) in [
@@ -482,7 +487,8 @@ async fn symbols_come_from_a_file_with_remarks() {
     std::fs::write(context.dags.join("symbols/two.txt"), "# big ones\n005930  Samsung\r\n\n000660, SK # memory\n005930\n")
         .expect("written");
     context.spec.step.with.insert("symbols".into(), json!("file:symbols/two.txt"));
-    let plan = super::parameters::Plan::read(&context).expect("a plan");
-    assert_eq!(plan.session.symbols, ["005930", "000660"]);
-    assert_eq!((plan.topic.as_str(), plan.session.limit, plan.session.tr_ids[0].as_str()), ("kis.trades", 41, "H0STCNT0"));
+    let plan = super::parameters::Plan::read(&Kis, &context, 1).expect("a plan");
+    assert_eq!(plan.session.symbols(), ["005930", "000660"]);
+    assert_eq!((plan.topic.as_str(), plan.collection.as_str()), ("kis.trades", "kis.trades"));
+    assert_eq!(super::symbols(&Kis, &context.spec.step.with, &context.dags).expect("symbols"), ["005930", "000660"]);
 }

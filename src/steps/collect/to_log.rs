@@ -13,18 +13,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::board::{Board, Facts};
 use super::forward::{Target, blocking};
-use super::parameters::PROGRAM;
+use super::status::{CollectorStatus, Facts};
+use crate::dead_letter;
+use crate::envelope::REFILL;
+use crate::spooled::Spooled;
 use backends::log::{Log, Partition, Record, Stored, Topic, partition_for};
-use backends::spool::{self, Entry, Kind};
+use backends::spool::{self, Entry, Kind, MalformedBody};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
 use domain::dag::AlertKind;
 use executor::Notice;
-use feed::kis;
-use crate::dead_letter;
-use crate::envelope::REFILL;
 use noted::Noted;
 use tail::{Found, Tail};
 
@@ -49,12 +48,14 @@ pub(super) struct ToLog {
     dead_letters: String,
     /// `{dag}/{step}`.
     connector: String,
+    /// `collect/{feed}`.
+    program: String,
     /// The spool's id.
     spool: String,
     /// The spool's folder.
     dir: PathBuf,
     clock: Clock,
-    board: Arc<Board>,
+    status: Arc<CollectorStatus>,
     noted: Option<Noted>,
     known: HashMap<String, Known>,
 }
@@ -63,6 +64,8 @@ pub(super) struct ToLog {
 pub(super) struct Source {
     /// `{dag}/{step}`.
     pub(super) connector: String,
+    /// `collect/{feed}`.
+    pub(super) program: String,
     /// The spool's id.
     pub(super) spool: String,
     /// The spool's folder.
@@ -70,11 +73,11 @@ pub(super) struct Source {
 }
 
 impl ToLog {
-    pub(super) fn new(log: Arc<dyn Log>, topic: &str, source: Source, clock: Clock, board: Arc<Board>) -> Self {
-        let Source { connector, spool, dir } = source;
+    pub(super) fn new(log: Arc<dyn Log>, topic: &str, source: Source, clock: Clock, status: Arc<CollectorStatus>) -> Self {
+        let Source { connector, program, spool, dir } = source;
         let dead_letters = dead_letter::topic_of(topic);
         let (noted, known) = (None, HashMap::new());
-        Self { log, topic: topic.to_owned(), dead_letters, connector, spool, dir, clock, board, noted, known }
+        Self { log, topic: topic.to_owned(), dead_letters, connector, program, spool, dir, clock, status, noted, known }
     }
 
     /// A record of ours.
@@ -106,7 +109,7 @@ impl ToLog {
         let mut again = remade;
         if remade {
             before = before.max(cursor);
-            self.board.line(&format!("log: topic {topic} was deleted and made anew; what the spool holds of it is sent again"));
+            self.status.line(&format!("log: topic {topic} was deleted and made anew; what the spool holds of it is sent again"));
         }
         let mut known = known.filter(|k| !remade && k.incarnation == found.incarnation).unwrap_or_default();
         known.tails = self.tails(topic, &found, std::mem::take(&mut known.tails), before).await?;
@@ -212,7 +215,7 @@ impl ToLog {
             known.tails.iter_mut().for_each(Tail::complete);
             known.refill_before = 0;
             let (sent, incarnation) = (std::mem::take(&mut known.refilled), known.incarnation.clone());
-            self.board.line(&format!("log: topic {topic} has everything again; {sent} records were sent a second time"));
+            self.status.line(&format!("log: topic {topic} has everything again; {sent} records were sent a second time"));
             if sent > 0 {
                 told.push(format!(
                     "topic {topic} was deleted and made anew; {sent} records were sent to it again from the spool"
@@ -223,7 +226,7 @@ impl ToLog {
         if !told.is_empty() {
             let text = format!("{}; other programs that read it meet those records twice", told.join("; "));
             let notice = Notice { at: self.clock.now(), kind: AlertKind::TopicRemade, text };
-            self.board.update(|facts| facts.notice = Some(notice));
+            self.status.update(|facts| facts.notice = Some(notice));
         }
         Ok(())
     }
@@ -254,11 +257,9 @@ impl ToLog {
     }
 
     /// A trade's record, if the log lacks it.
-    fn trade(&self, entry: &Entry) -> Result<Option<Record>, kis::FrameError> {
-        let trade = decode(entry)?;
-        let Some(sending) = self.lacks(&self.topic, Some(trade.symbol.as_bytes()), entry.seq) else { return Ok(None) };
-        let id = ("openbell.id".to_owned(), trade.id.as_str().as_bytes().to_vec());
-        let value = to_json(&trade)?;
+    fn trade(&self, entry: &Entry, trade: Spooled<'_>) -> Option<Record> {
+        let sending = self.lacks(&self.topic, Some(trade.symbol.as_bytes()), entry.seq)?;
+        let id = ("openbell.id".to_owned(), trade.id.into_owned().into_bytes());
         let mut headers = vec![id, self.place(entry.seq)];
         let timestamp = match sending {
             Sending::First => entry.received_at,
@@ -268,7 +269,8 @@ impl ToLog {
                 self.clock.now()
             }
         };
-        Ok(Some(Record { key: Some(trade.symbol.into_bytes()), value, headers, timestamp }))
+        let (key, value) = (trade.symbol.into_owned().into_bytes(), trade.json.into_owned());
+        Some(Record { key: Some(key), value, headers, timestamp })
     }
 
     /// A dead letter: the bytes as received. It never had a place on a topic, so those headers are empty.
@@ -282,35 +284,12 @@ impl ToLog {
             header("connector.name", &self.connector),
             header("task.id", "0"),
             header("stage", "collect"),
-            header("class.name", PROGRAM),
+            header("class.name", &self.program),
             header("exception.class.name", cause),
             header("exception.message", message),
         ];
         Record { key: None, value: value.to_vec(), headers, timestamp: entry.received_at }
     }
-}
-
-/// The trade of a record entry.
-pub(super) fn decode(entry: &Entry) -> Result<domain::trade::Trade, kis::FrameError> {
-    let wire = std::str::from_utf8(&entry.body).map_err(|e| kis::FrameError {
-        cause: "bad_utf8",
-        message: format!("byte {} of the spool entry is not UTF-8", e.valid_up_to()),
-    })?;
-    kis::trade(wire, entry.received_at)
-}
-
-/// The JSON object that every store holds.
-pub(super) fn to_json(trade: &domain::trade::Trade) -> Result<Vec<u8>, kis::FrameError> {
-    serde_json::to_vec(trade)
-        .map_err(|e| kis::FrameError { cause: "bad_json", message: format!("the trade cannot be written as JSON: {e}") })
-}
-
-/// Parts of a malformed entry: cause, message, and the bytes as received.
-fn split(body: &[u8]) -> (String, String, &[u8]) {
-    let mut parts = body.splitn(3, |b| *b == b'\n');
-    let mut word = || parts.next().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
-    let (cause, message) = (word(), word());
-    (cause, message, parts.next().unwrap_or_default())
 }
 
 #[async_trait]
@@ -332,22 +311,19 @@ impl Target for ToLog {
     async fn deliver(&mut self, entries: &[Entry]) -> Result<()> {
         let (mut trades, mut letters) = (Vec::new(), Vec::new());
         for entry in entries {
-            let letter = match entry.kind {
-                Kind::Record => match self.trade(entry) {
-                    Ok(record) => {
-                        trades.extend(record.map(|r| (entry.seq, r)));
-                        continue;
-                    }
-                    Err(error) => self.letter(entry, error.cause, &error.message, &entry.body),
-                },
-                Kind::Malformed => {
-                    let (cause, message, bytes) = split(&entry.body);
+            let mut letter = match (Spooled::of(entry), entry.kind) {
+                (Some(Ok(trade)), _) => {
+                    trades.extend(self.trade(entry, trade).map(|record| (entry.seq, record)));
+                    continue;
+                }
+                (Some(Err(refused)), _) => self.letter(entry, refused.cause, &refused.message, &entry.body),
+                (None, Kind::Malformed) => {
+                    let MalformedBody { cause, message, bytes } = MalformedBody::parse(&entry.body);
                     self.letter(entry, &cause, &message, bytes)
                 }
-                Kind::SessionUp | Kind::SessionDown => continue,
+                (None, _) => continue,
             };
             if let Some(sending) = self.lacks(&self.dead_letters, None, entry.seq) {
-                let mut letter = letter;
                 if sending == Sending::Again {
                     letter.headers.push((REFILL.to_owned(), self.spool.clone().into_bytes()));
                 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::board::Facts;
 use super::forward::Target;
-use super::to_log::{decode, to_json};
+use super::status::Facts;
+use crate::spooled::Spooled;
 use backends::Result;
 use backends::raw::{Document, Raw};
-use backends::spool::{Entry, Kind};
+use backends::spool::Entry;
 
 /// See the module.
 pub(super) struct ToRaw {
@@ -30,11 +30,10 @@ impl Target for ToRaw {
     async fn deliver(&mut self, entries: &[Entry]) -> Result<()> {
         // An entry that is no trade becomes a dead letter on its way to the log, and no document.
         let document = |entry: &Entry| {
-            let trade = decode(entry).ok()?;
-            let body = to_json(&trade).ok()?;
-            Some(Document { id: trade.id.to_string(), body, received_at: entry.received_at })
+            let trade = Spooled::of(entry)?.ok()?;
+            Some(Document { id: trade.id.into_owned(), body: trade.json.into_owned(), received_at: entry.received_at })
         };
-        let documents: Vec<_> = entries.iter().filter(|e| e.kind == Kind::Record).filter_map(document).collect();
+        let documents: Vec<_> = entries.iter().filter_map(document).collect();
         if !documents.is_empty() {
             self.raw.insert(&self.collection, documents).await?;
         }

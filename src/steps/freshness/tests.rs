@@ -156,5 +156,5 @@ fn a_spool_is_read_on_from_where_it_was() {
         true
     })
     .expect("read");
-    assert_eq!(kinds, [Kind::Record, Kind::Record]);
+    assert_eq!(kinds, [Kind::Trade, Kind::Trade]);
 }

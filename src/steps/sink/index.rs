@@ -23,22 +23,23 @@ const DOCUMENTS: u64 = 2_000;
 /// Bytes of one bulk call.
 const BYTES: u64 = 5 << 20;
 
-/// Runs the step until it is stopped; parameters `topic`, `group`, `index` (name prefix, default `kis-trades`), `documents`,
+/// Runs the step until it is stopped; parameters `topic`, `group`, `index` (name prefix, default `{feed}-trades`), `documents`,
 /// `bytes`.
 ///
 /// # Errors
 /// See [`core::run`].
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     let p = Parameters::new("sink/index", &context.spec.step.with);
+    let topic = p.text_or("topic", crate::default_topic())?;
     let target = IndexTarget {
         index: Arc::clone(&context.backends.index),
-        prefix: p.text_or("index", "kis-trades")?,
+        prefix: p.text_or("index", &crate::default_name(&topic, "trades"))?,
         documents: usize::try_from(p.count("documents", DOCUMENTS, 1)?).unwrap_or(usize::MAX),
         bytes: usize::try_from(p.bytes("bytes", BYTES)?).unwrap_or(usize::MAX),
     };
     let sink = Sink {
         program: "sink/index",
-        topic: p.text_or("topic", "kis.trades")?,
+        topic,
         group: p.text_or("group", &crate::group(&context.spec))?,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
@@ -57,13 +58,15 @@ pub fn template(prefix: &str) -> Template {
     let fields = [
         ("id", "keyword"),
         ("feed", "keyword"),
-        ("tr_id", "keyword"),
+        ("channel", "keyword"),
         ("symbol", "keyword"),
         ("session_date", "date"),
         ("trade_time", "date"),
         ("received_at", "date_nanos"),
         ("price", "double"),
-        ("quantity", "long"),
+        // A double takes both forms of it: shares as numbers, units as texts.
+        ("quantity", "double"),
+        ("side", "keyword"),
         ("accumulated_volume", "long"),
         ("accumulated_value", "long"),
         ("fields", "object"),

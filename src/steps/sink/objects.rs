@@ -40,7 +40,7 @@ use crate::{Context, StepError};
 /// See [`core::run`].
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     let p = Parameters::new("sink/objects", &context.spec.step.with);
-    let topic = p.text_or("topic", "kis.trades")?;
+    let topic = p.text_or("topic", crate::default_topic())?;
     let rotate = p.table("rotate", "rotate.")?;
     let timezone = p.text_or("timezone", &context.spec.timezone)?;
     let zone = TimeZone::get(&timezone).map_err(|e| {

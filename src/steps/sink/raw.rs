@@ -25,7 +25,7 @@ const BYTES: u64 = 5 << 20;
 /// See [`core::run`].
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     let p = Parameters::new("sink/raw", &context.spec.step.with);
-    let topic = p.text_or("topic", "kis.trades")?;
+    let topic = p.text_or("topic", crate::default_topic())?;
     let target = RawTarget {
         raw: Arc::clone(&context.backends.raw),
         collection: p.text_or("collection", &topic)?,

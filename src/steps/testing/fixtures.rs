@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Context, Reporter};
 use backends::Backends;
 use backends::log::Record;
-use backends::spool::{Kind, NewEntry, Writer};
+use backends::spool::{Kind, NewEntry, TradeBody, Writer};
 use clock::Clock;
 use config::Feeds;
 use domain::calendar::Calendar;
@@ -171,7 +171,11 @@ pub fn wire(trade: &Trade) -> String {
 pub fn spool(data: &Path, trades: &[Trade]) {
     let (mut writer, _) = Writer::open(&crate::spool_tail::folder(data, "day", "collector")).expect("a spool");
     let entry =
-        |t: &Trade| NewEntry { kind: Kind::Record, received_at: t.received().expect("a time"), body: wire(t).into_bytes() };
+        |t: &Trade| {
+        let json = serde_json::to_vec(t).expect("a trade is JSON");
+        let body = TradeBody { id: t.id.as_str(), symbol: &t.symbol, json: &json }.encode();
+        NewEntry { kind: Kind::Trade, received_at: t.received().expect("a time"), body }
+    };
     writer.append(&trades.iter().map(entry).collect::<Vec<_>>()).expect("appended");
     writer.sync().expect("synced");
 }

@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use backends::index::Index;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
-use domain::trade::{EventId, Trade};
+use domain::trade::{EventId, Trade, quantity};
 use crate::view::findings;
 
 /// Documents asked for at a time.
@@ -57,10 +58,11 @@ impl Sources {
             };
             snapshot.runs.iter().find_map(find).unwrap_or_else(|| default.to_owned())
         };
+        let topic = named("vwap", "topic", steps::default_topic());
         Self {
-            index: named("vwap", "index", "kis-vwap"),
-            anomalies: named("vwap", "anomaly_index", "kis-anomalies"),
-            collection: named("collect/", "collection", "kis.trades"),
+            index: named("vwap", "index", &steps::default_name(&topic, "vwap")),
+            anomalies: named("vwap", "anomaly_index", &steps::default_name(&topic, "anomalies")),
+            collection: named("collect/", "collection", steps::default_topic()),
         }
     }
 }
@@ -92,20 +94,27 @@ pub struct Session {
     pub symbol: String,
     /// Average of what was received.
     pub vwap: Option<f64>,
-    /// Shares received.
-    pub volume: i64,
+    /// Shares or units received.
+    #[serde(with = "quantity")]
+    pub volume: Decimal,
     /// Trades received.
     pub trades: u64,
     /// Lowest price.
     pub min_price: f64,
     /// Highest price.
     pub max_price: f64,
-    /// The exchange's own volume at the newest trade; below 0 without one.
+    /// The exchange's own volume at the newest trade; below 0 without one, and where the feed does not say it.
+    #[serde(default = "unsaid")]
     pub exchange_volume: i64,
     /// The exchange's own traded value at the newest trade.
+    #[serde(default)]
     pub exchange_value: i64,
     /// Sums and the exchange's own are equal.
+    #[serde(default)]
     pub exchange_equal: bool,
+    /// Event id of the last trade; older documents do not say it.
+    #[serde(default, skip_serializing)]
+    pub last_id: Option<String>,
     /// Time of the newest trade.
     pub trade_time: Option<Timestamp>,
 }
@@ -118,8 +127,19 @@ impl Session {
 
     /// Shares the exchange traded that were not received.
     pub fn missing(&self) -> i64 {
-        (self.exchange_volume - self.volume).max(0)
+        let missing = Decimal::from(self.exchange_volume).saturating_sub(self.volume).max(Decimal::ZERO);
+        missing.to_i64().unwrap_or(i64::MAX)
     }
+
+    /// Event id of the last trade: in older documents the one whose accumulated volume is the exchange's.
+    fn last_id(&self, day: Date) -> String {
+        let said = || EventId::new(&self.feed, day, &self.symbol, self.exchange_volume).to_string();
+        self.last_id.clone().unwrap_or_else(said)
+    }
+}
+
+fn unsaid() -> i64 {
+    -1
 }
 
 /// A symbol's newest trade.
@@ -134,8 +154,8 @@ pub struct Last {
 impl Last {
     fn of(body: &[u8]) -> Option<Self> {
         let trade: Trade = serde_json::from_slice(body).ok()?;
-        let open = trade.fields.get("STCK_OPRC").and_then(|text| text.trim().parse::<Decimal>().ok());
-        Some(Self { price: trade.price, open: open.filter(|o| o.is_sign_positive() && !o.is_zero()) })
+        let open = feed::of_trade(&trade.feed).and_then(|feed| feed.open(&trade));
+        Some(Self { price: trade.price, open })
     }
 
     /// Change since the open, in KRW and percent.
@@ -149,7 +169,7 @@ impl Last {
 /// A symbol's figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SymbolFacts {
-    /// Its name in addresses: the symbol, behind its feed and a colon unless that is `kis`.
+    /// Its name in addresses: the symbol, behind its feed and a colon unless that is the first feed.
     pub name: String,
     /// The session.
     pub session: Session,
@@ -207,7 +227,7 @@ impl Quotes {
         Ok(Market { date: Some(day), dates, symbols })
     }
 
-    /// The newest trade is the one whose accumulated volume is the exchange's: its id says so.
+    /// The sessions say which trade was the last.
     async fn last_trades(
         &mut self,
         backends: &Backends,
@@ -215,8 +235,7 @@ impl Quotes {
         day: Date,
         symbols: &mut [SymbolFacts],
     ) -> Result<()> {
-        let id = |s: &Session| EventId::new(&s.feed, day, &s.symbol, s.exchange_volume).to_string();
-        let wanted: Vec<String> = symbols.iter().map(|s| id(&s.session)).filter(|id| !self.last.contains_key(id)).collect();
+        let wanted: Vec<String> = symbols.iter().map(|s| s.session.last_id(day)).filter(|id| !self.last.contains_key(id)).collect();
         let mut last = BTreeMap::new();
         for some in wanted.chunks(AT_ONCE) {
             let reads: Vec<_> = some.iter().map(|id| backends.raw.get(&sources.collection, id)).collect();
@@ -227,7 +246,7 @@ impl Quotes {
             }
         }
         for symbol in symbols {
-            let id = id(&symbol.session);
+            let id = symbol.session.last_id(day);
             if let Some(known) = self.last.remove(&id) {
                 last.insert(id.clone(), known);
             }
@@ -281,8 +300,9 @@ pub struct Window {
     pub window_end: Timestamp,
     /// Average price by volume.
     pub vwap: Option<f64>,
-    /// Shares.
-    pub volume: i64,
+    /// Shares or units.
+    #[serde(with = "quantity")]
+    pub volume: Decimal,
     /// Traded value, KRW.
     pub value: f64,
     /// Trades.

@@ -5,8 +5,9 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 
-use super::format::{Zone, count, krw};
+use super::format::{Zone, amount, count, krw, quantity};
 use super::timeline::{Percent, Tick};
 use crate::data::market::Window;
 use crate::reader::{Text, say};
@@ -92,16 +93,16 @@ fn scale(windows: &[Window]) -> Option<Scale> {
 pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window>, zone: &Zone) -> Drawing {
     let Some(scale) = scale(windows) else { return Drawing::default() };
     let mut drawing = Drawing::default();
-    let most = windows.iter().map(|w| w.volume).max().unwrap_or(0).max(1);
-    let top = top(windows).max(1);
+    let most = windows.iter().map(|w| w.volume).max().unwrap_or_default();
+    let top = Some(top(windows)).filter(|top| *top > Decimal::ZERO).unwrap_or(Decimal::ONE);
     let (mut value, mut volume, mut before) = (0.0, 0.0, None::<Timestamp>);
     for window in windows {
         let (start, end) = (scale.x(window.window_start), scale.x(window.window_end));
         let middle = (start + end) / 2.0;
-        let height = window.volume.clamp(0, top) as f64 / top as f64 * LOW;
+        let height = amount(window.volume.clamp(Decimal::ZERO, top)) / amount(top) * LOW;
         // Writing into a text cannot fail.
         let _ = write!(drawing.volume, "M{start:.1} {LOW}V{:.1}H{end:.1}V{LOW}Z", LOW - height);
-        (value, volume) = (value + window.value, volume + window.volume as f64);
+        (value, volume) = (value + window.value, volume + amount(window.volume));
         let joined = before.is_some_and(|b| window.window_start.as_second() - b.as_second() <= BREAK_SECONDS);
         let pen = if joined { 'L' } else { 'M' };
         if let Some(price) = window.vwap.filter(|p| p.is_finite()) {
@@ -132,7 +133,7 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
             Band { x: Percent(start * 100.0), width: Percent(((end - start) * 100.0).max(0.3)), title }
         })
         .collect();
-    (drawing.most, drawing.top) = (count(most.unsigned_abs()), count(top.unsigned_abs()));
+    (drawing.most, drawing.top) = (quantity(most), quantity(top));
     let bounds = windows.iter().fold((f64::MAX, f64::MIN), |(l, h), w| (l.min(w.min_price), h.max(w.max_price)));
     drawing.words = say!(
         "{} windows from {} to {}, prices from {} to {} KRW",
@@ -146,11 +147,11 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
 }
 
 /// The volume that all but the largest two in a hundred windows stay below: an opening auction would flatten all others.
-fn top(windows: &[Window]) -> i64 {
-    let mut volumes: Vec<i64> = windows.iter().map(|w| w.volume).collect();
+fn top(windows: &[Window]) -> Decimal {
+    let mut volumes: Vec<Decimal> = windows.iter().map(|w| w.volume).collect();
     volumes.sort_unstable();
     let largest = windows.len().saturating_sub(1);
-    volumes.get(largest.saturating_sub(windows.len() / 50)).copied().unwrap_or(0)
+    volumes.get(largest.saturating_sub(windows.len() / 50)).copied().unwrap_or_default()
 }
 
 /// A round distance: 1, 2 or 5 times a power of ten.
@@ -210,7 +211,7 @@ mod tests {
             window_start,
             window_end: window_start + std::time::Duration::from_secs(30),
             vwap: Some(price),
-            volume,
+            volume: volume.into(),
             value: price * volume as f64,
             trades: 1,
             min_price: price,
@@ -227,7 +228,7 @@ mod tests {
         assert!(drawing.volume.contains(&format!("V{:.1}H", 0.0)), "the largest is as high as the box");
         let mut busy = vec![window("09:00:00", 100.0, 10); 99];
         busy.push(window("09:00:30", 100.0, 5_000));
-        assert_eq!(top(&busy), 10, "one auction does not flatten the day");
+        assert_eq!(top(&busy), Decimal::TEN, "one auction does not flatten the day");
         let hours: Vec<_> = drawing.ticks.iter().map(|t| t.label.as_str()).collect();
         assert_eq!(hours, ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00"]);
         assert!(drawing.levels.iter().any(|l| l.label == "100") && drawing.levels.iter().all(|l| (0.0..=100.0).contains(&l.y.0)));

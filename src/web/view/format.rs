@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 use super::dates;
@@ -154,6 +156,19 @@ pub fn signed(amount: f64) -> String {
 /// A whole number that should not be below zero.
 pub fn shares(n: i64) -> String {
     count(n.max(0).unsigned_abs())
+}
+
+/// A decimal for a drawing or as an amount of money.
+pub fn amount(decimal: Decimal) -> f64 {
+    decimal.to_f64().unwrap_or(f64::NAN)
+}
+
+/// Shares, or units with the places they have.
+pub fn quantity(decimal: Decimal) -> String {
+    match decimal.to_i64().filter(|_| decimal.is_integer()) {
+        Some(whole) => shares(whole),
+        None => decimal.normalize().to_string(),
+    }
 }
 
 /// Percent-encodes a part of a path, so that a name with odd letters comes back as it is.

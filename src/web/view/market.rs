@@ -3,11 +3,9 @@
 use askama::Template;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 
 use super::chart::{Drawing, HEIGHT, LOW, WIDTH, draw};
-use super::format::{Zone, count, krw, part, shares, signed, span};
+use super::format::{Zone, amount, count, krw, part, quantity, shares, signed, span};
 use super::reading::head;
 use super::{Fragment, Pair};
 use daemon::Snapshot;
@@ -58,11 +56,6 @@ struct Row {
     gap: bool,
 }
 
-/// KRW of a decimal.
-fn amount(decimal: Decimal) -> f64 {
-    decimal.to_f64().unwrap_or(f64::NAN)
-}
-
 fn or_none(amount: Option<f64>) -> String {
     amount.map_or_else(|| "–".to_owned(), krw)
 }
@@ -97,7 +90,7 @@ fn row(facts: &SymbolFacts, date: Date, now: Timestamp, zone: &Zone) -> Row {
         vwap: or_none(session.vwap),
         exchange: or_none(session.exchange_vwap()),
         equal: session.exchange_equal,
-        volume: shares(session.volume),
+        volume: quantity(session.volume),
         trades: count(session.trades),
         at: session.trade_time.map_or_else(|| "–".to_owned(), |at| zone.time(at)),
         age,
@@ -129,7 +122,7 @@ pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>, reader: &Read
         page.totals = vec![
             Pair::new(say!("symbols"), count(market.symbols.len() as u64)),
             Pair::new(say!("trades"), shares(sum(|s| i64::try_from(s.session.trades).unwrap_or(i64::MAX)))),
-            Pair::new(say!("shares"), shares(sum(|s| s.session.volume))),
+            Pair::new(say!("shares"), quantity(market.symbols.iter().map(|s| s.session.volume).sum())),
             Pair::new(say!("shares in gaps"), shares(sum(|s| s.session.missing()))),
         ];
     }
@@ -188,7 +181,7 @@ fn window(w: &Window, zone: &Zone) -> WindowRow {
         vwap: or_none(w.vwap),
         low: krw(w.min_price),
         high: krw(w.max_price),
-        volume: shares(w.volume),
+        volume: quantity(w.volume),
         trades: count(w.trades),
     }
 }

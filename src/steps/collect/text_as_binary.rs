@@ -1,7 +1,7 @@
 //! A socket on which text frames arrive as binary ones.
 //!
-//! KIS has sent invalid UTF-8 in a text frame. A strict client must answer that with close code 1007, loses its session, and then its slot
-//! for a minute or more. The WebSocket library cannot be told to be lenient about text, but it does not look into binary frames; so
+//! Exchanges have sent invalid UTF-8 in a text frame. A strict client must answer that with close code 1007 and loses its session, and on some
+//! of them its place for a minute or more. The WebSocket library cannot be told to be lenient about text, but it does not look into binary frames; so
 //! this stream changes the opcode of incoming text frames from 1 to 2 on their way to the library, and the codec judges the bytes.
 
 use std::io;
@@ -29,12 +29,12 @@ enum At {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Relaxed<S> {
+pub(super) struct TextAsBinary<S> {
     inner: S,
     at: At,
 }
 
-impl<S> Relaxed<S> {
+impl<S> TextAsBinary<S> {
     /// Wraps a fresh connection; `plain`: what comes over it is WebSocket and not TLS.
     pub(super) fn new(inner: S, plain: bool) -> Self {
         Self { inner, at: if plain { At::Head(0) } else { At::Off } }
@@ -97,7 +97,7 @@ impl At {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Relaxed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
@@ -106,7 +106,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Relaxed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Relaxed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TextAsBinary<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use super::intake::{Counts, Latest};
+use super::recorder::{Counts, Latest};
 use clock::Clock;
-use domain::trade::rfc3339;
+use domain::trade::{quantity, rfc3339};
 use executor::{Notice, Status, Wait};
 use crate::Reporter;
 
@@ -23,7 +24,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Facts {
     pub(super) counts: Counts,
     pub(super) gaps: usize,
-    pub(super) gap_shares: i64,
+    /// What is missing in them, shares or units.
+    pub(super) gap_shares: Decimal,
     pub(super) session: u64,
     pub(super) active: usize,
     pub(super) reconnects: u64,
@@ -43,14 +45,14 @@ pub(super) struct Facts {
 }
 
 /// Where the parts put what they know.
-pub(super) struct Board {
+pub(super) struct CollectorStatus {
     facts: Mutex<Facts>,
     changed: Notify,
     zone: TimeZone,
     reporter: Arc<dyn Reporter>,
 }
 
-impl Board {
+impl CollectorStatus {
     pub(super) fn new(zone: TimeZone, reporter: Arc<dyn Reporter>) -> Self {
         Self { facts: Mutex::new(Facts::default()), changed: Notify::new(), zone, reporter }
     }
@@ -99,7 +101,7 @@ impl Board {
             f.last_trades.iter().map(|(symbol, at)| (symbol, at.map(|at| rfc3339(at, &self.zone)))).collect();
         let Value::Object(map) = json!({
             "frames": f.counts.frames, "records": f.counts.records, "malformed": f.counts.malformed,
-            "duplicates": f.counts.duplicates, "gaps": f.gaps, "gap_shares": f.gap_shares, "session": f.session,
+            "duplicates": f.counts.duplicates, "gaps": f.gaps, "gap_shares": quantity::value(&f.gap_shares), "session": f.session,
             "active": f.active, "reconnects": f.reconnects, "last_frame_at": at, "spool_seq": f.spool_seq,
             "log_seq": f.log_seq, "raw_seq": f.raw_seq, "last_trades": last_trades,
         }) else {

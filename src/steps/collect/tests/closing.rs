@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::tests::{Bench, Running, frame};
+use super::{Bench, Running, frame};
 use backends::ErrorKind;
 use clock::Clock;
 use executor::folder::{StopOrder, write_stop};

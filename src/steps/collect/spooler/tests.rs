@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::board::Board;
-use super::spooler::{Spooler, WAITING};
-use super::tests::read_all;
+use crate::collect::status::CollectorStatus;
+use super::{Spooler, WAITING};
+use crate::collect::tests::read_all;
 use backends::spool::{self, Kind};
 use crate::testing::fixtures::Heard;
 
@@ -17,15 +17,15 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     // A file where the folder should be.
     std::fs::write(&dir, "").expect("written");
     let heard = Arc::new(Heard::default());
-    let board = Arc::new(Board::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::Reporter>));
+    let status = Arc::new(CollectorStatus::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::Reporter>));
     let (sender, batches) = mpsc::channel(WAITING);
     let (synced, seen) = tokio::sync::watch::channel(0);
     let abandon = tokio_util::sync::CancellationToken::new();
     let spooler =
-        Spooler { dir: dir.clone(), writer: None, batches, synced, board: Arc::clone(&board), abandon: abandon.clone() };
+        Spooler { dir: dir.clone(), writer: None, batches, synced, status: Arc::clone(&status), abandon: abandon.clone() };
     let thread = std::thread::spawn(move || spooler.run());
     let entry = |n: i64| spool::NewEntry {
-        kind: Kind::Record,
+        kind: Kind::Trade,
         received_at: jiff::Timestamp::UNIX_EPOCH,
         body: n.to_string().into_bytes(),
     };
@@ -54,7 +54,7 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     std::fs::write(&dir, "").expect("written");
     let (sender, batches) = mpsc::channel(WAITING);
     abandon.cancel();
-    let spooler = Spooler { dir, writer: None, batches, synced: tokio::sync::watch::channel(0).0, board, abandon };
+    let spooler = Spooler { dir, writer: None, batches, synced: tokio::sync::watch::channel(0).0, status, abandon };
     sender.try_send(vec![entry(1), entry(2)]).expect("room");
     sender.try_send(vec![entry(3)]).expect("room");
     assert_eq!(std::thread::spawn(move || spooler.run()).join().expect("no panic"), 3);

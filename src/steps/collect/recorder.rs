@@ -1,0 +1,301 @@
+//! Data → spool entries: every trade once, every message that cannot be read as it came.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use rust_decimal::Decimal;
+
+use super::dedup::Dedup;
+use crate::spooled;
+use backends::spool::{Entry, Kind, MalformedBody, NewEntry, TradeBody};
+use domain::trade::{Total, Trade};
+use feed::{Completeness, Data, Feed, Malformed, Received, Refused};
+
+/// Counters of a collector's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Messages with data received, malformed ones included.
+    pub(super) frames: u64,
+    /// Trades put into the spool.
+    pub(super) records: u64,
+    /// Messages that could not be read, wholly or in part.
+    pub(super) malformed: u64,
+    /// Trades received before.
+    pub(super) duplicates: u64,
+}
+
+/// Feeds and dates whose gaps are counted at a time.
+const DAYS: usize = 8;
+
+/// A day of a feed (and venue), and what is missing of it.
+struct Day {
+    feed: String,
+    date: Date,
+    rule: Box<dyn Completeness>,
+}
+
+/// Decides what goes into the spool.
+pub(super) struct Recorder {
+    feed: &'static dyn Feed,
+    dedup: Dedup,
+    days: Vec<Day>,
+    counts: Counts,
+    last: Latest,
+}
+
+/// When each instrument's newest trade came; nothing for one that is asked for and has not traded yet.
+pub(super) type Latest = BTreeMap<String, Option<Timestamp>>;
+
+/// Instruments whose newest trade is remembered.
+const INSTRUMENTS: usize = 500;
+
+impl Recorder {
+    pub(super) fn new(feed: &'static dyn Feed) -> Self {
+        Self { feed, dedup: Dedup::default(), days: Vec::new(), counts: Counts::default(), last: Latest::new() }
+    }
+
+    /// Says which instruments are asked for, so that one without any trade is known too.
+    pub(super) fn expect(&mut self, symbols: &[String]) {
+        for symbol in symbols.iter().take(INSTRUMENTS) {
+            self.last.entry(symbol.clone()).or_default();
+        }
+    }
+
+    fn note(&mut self, symbol: &str, at: Timestamp) {
+        let room = self.last.len() < INSTRUMENTS;
+        match self.last.get_mut(symbol) {
+            Some(last) => *last = Some(at).max(*last),
+            None if room => drop(self.last.insert(symbol.to_owned(), Some(at))),
+            None => {}
+        }
+    }
+
+    /// Takes in what the spool holds already, oldest first, so that it is not taken in again. `whole`: from its very first entry.
+    pub(super) fn remember(&mut self, entries: &[Entry], whole: bool) {
+        for entry in entries {
+            // What is in the spool was judged when it came; the forwarders tell people if it is damaged.
+            if let Some(Ok(trade)) = spooled::trade(entry) {
+                if self.dedup.is_new(&trade) {
+                    self.note(&trade.symbol, entry.received_at);
+                    self.see(Received::Trade(&trade), !whole);
+                }
+            } else if let Some(total) = spooled::total(entry) {
+                self.see(Received::Total(&total), !whole);
+            }
+        }
+    }
+
+    /// A message with data came; what is in it follows.
+    pub(super) fn frame(&mut self) {
+        self.counts.frames += 1;
+    }
+
+    /// Takes in what came.
+    pub(super) fn data(&mut self, data: Data, received_at: Timestamp, out: &mut Vec<NewEntry>) {
+        match data {
+            Data::Trade(trade) => self.trade(&trade, received_at, out),
+            Data::Total(total) => self.total(&total, received_at, out),
+            Data::Malformed(malformed) => self.malformed(&malformed, received_at, out),
+        }
+    }
+
+    fn trade(&mut self, trade: &Trade, received_at: Timestamp, out: &mut Vec<NewEntry>) {
+        if !self.dedup.is_new(trade) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        match spooled::to_json(trade) {
+            Ok(json) => {
+                self.counts.records += 1;
+                self.note(&trade.symbol, received_at);
+                self.see(Received::Trade(trade), false);
+                let body = TradeBody { id: trade.id.as_str(), symbol: &trade.symbol, json: &json }.encode();
+                out.push(NewEntry { kind: Kind::Trade, received_at, body });
+            }
+            Err(refused) => self.malformed(&Malformed { refused, bytes: format!("{trade:?}").into_bytes() }, received_at, out),
+        }
+    }
+
+    fn total(&mut self, total: &Total, received_at: Timestamp, out: &mut Vec<NewEntry>) {
+        self.see(Received::Total(total), false);
+        if let Ok(body) = serde_json::to_vec(total) {
+            out.push(NewEntry { kind: Kind::Total, received_at, body });
+        }
+    }
+
+    /// Takes in what cannot be read.
+    pub(super) fn malformed(&mut self, malformed: &Malformed, received_at: Timestamp, out: &mut Vec<NewEntry>) {
+        self.counts.malformed += 1;
+        let Malformed { refused: Refused { cause, message }, bytes } = malformed;
+        let body = MalformedBody { cause: Cow::Borrowed(cause), message: Cow::Borrowed(message), bytes }.encode();
+        out.push(NewEntry { kind: Kind::Malformed, received_at, body });
+    }
+
+    /// Tells the rule of the day.
+    fn see(&mut self, received: Received<'_>, from_the_middle: bool) {
+        let (feed, date) = match received {
+            Received::Trade(trade) => (&trade.feed, trade.session_date),
+            Received::Total(total) => (&total.feed, total.session_date),
+        };
+        let at = self.days.iter().position(|d| d.feed == *feed && d.date == date).unwrap_or_else(|| {
+            if self.days.len() == DAYS
+                && let Some(oldest) = (0..DAYS).min_by_key(|at| self.days[*at].date)
+            {
+                self.days.swap_remove(oldest);
+            }
+            self.days.push(Day { feed: feed.clone(), date, rule: self.feed.completeness() });
+            self.days.len() - 1
+        });
+        let rule = &mut self.days[at].rule;
+        if from_the_middle {
+            rule.start_after(received);
+        }
+        rule.see(received);
+    }
+
+    /// Counters so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// When each instrument's newest trade came.
+    pub(super) fn latest(&self) -> &Latest {
+        &self.last
+    }
+
+    /// Gaps known now, and what is missing in them.
+    pub(super) fn gaps(&self) -> (usize, Decimal) {
+        let count = self.days.iter().map(|day| day.rule.count()).sum();
+        (count, self.days.iter().fold(Decimal::ZERO, |sum, day| sum.saturating_add(day.rule.missing())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use feed::kis::{Kis, encode};
+    use feed::{Input, Output, Parameters, Setup};
+
+    fn record(symbol: &str, quantity: i64, accumulated: i64) -> Vec<String> {
+        let mut fields = vec![String::new(); 47];
+        for (at, text) in [(0, symbol), (1, "093000"), (2, "70000"), (33, "20261120")] {
+            fields[at] = text.to_owned();
+        }
+        (fields[12], fields[13], fields[14]) =
+            (quantity.to_string(), accumulated.to_string(), (accumulated * 70_000).to_string());
+        fields
+    }
+
+    fn fresh() -> Recorder {
+        Recorder::new(&Kis)
+    }
+
+    /// What the feed's session makes of a message, recorded.
+    fn take_at(recorder: &mut Recorder, text: &str, now: Timestamp) -> Vec<NewEntry> {
+        let with = serde_json::json!({"symbols": ["005930"]});
+        let setup = Setup {
+            with: Parameters { with: with.as_object().expect("a table"), file: &|path| Err(path.to_owned()) },
+            secrets: BTreeMap::from([("app_key", "k"), ("app_secret", "s")]),
+            addresses: BTreeMap::new(),
+            speed: 1.0,
+            seed: 1,
+            now,
+        };
+        let (mut outputs, mut entries) = (Vec::new(), Vec::new());
+        Kis.session(&setup).expect("a session").handle(Input::Message(text.as_bytes()), now, &mut outputs);
+        recorder.frame();
+        for output in outputs {
+            if let Output::Data(data) = output {
+                recorder.data(data, now, &mut entries);
+            }
+        }
+        entries
+    }
+
+    fn take(recorder: &mut Recorder, text: &str) -> Vec<NewEntry> {
+        take_at(recorder, text, Timestamp::UNIX_EPOCH)
+    }
+
+    fn stored(entries: Vec<NewEntry>) -> Vec<Entry> {
+        let entry =
+            |(n, e): (usize, NewEntry)| Entry { seq: n as u64 + 1, kind: e.kind, received_at: e.received_at, body: e.body };
+        entries.into_iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn every_good_record_is_kept_once_also_across_a_restart() {
+        let mut recorder = fresh();
+        let text = encode("H0STCNT0", &[record("A", 5, 5), record("B", 1, 1), record("A", 2, 7)]);
+        let entries = take(&mut recorder, &text);
+        assert_eq!(entries.len(), 3);
+        let body = TradeBody::parse(&entries[2].body).expect("a trade");
+        assert_eq!((body.id, body.symbol), ("kis:2026-11-20:A:7", "A"));
+        assert!(entries.iter().all(|e| e.kind == Kind::Trade));
+        assert_eq!(take(&mut recorder, &text), []);
+        assert_eq!(recorder.counts(), Counts { frames: 2, records: 3, malformed: 0, duplicates: 3 });
+
+        let mut restarted = fresh();
+        restarted.remember(&stored(entries), true);
+        assert_eq!(take(&mut restarted, &text), []);
+        assert_eq!(take(&mut restarted, &encode("H0STCNT0", &[record("A", 3, 20)])).len(), 1);
+        assert_eq!(restarted.gaps(), (1, 10.into()));
+    }
+
+    #[test]
+    fn a_rebuild_from_the_middle_invents_no_gap() {
+        let mut recorder = fresh();
+        let entries = take(&mut recorder, &encode("H0STCNT0", &[record("A", 1, 500)]));
+        assert_eq!(recorder.gaps(), (1, 499.into()));
+        let mut restarted = fresh();
+        restarted.remember(&stored(entries), false);
+        take(&mut restarted, &encode("H0STCNT0", &[record("A", 1, 501)]));
+        assert_eq!(restarted.gaps(), (0, Decimal::ZERO));
+    }
+
+    #[test]
+    fn a_bad_record_costs_neither_its_neighbours_nor_its_bytes() {
+        let mut recorder = fresh();
+        let mut bad = record("B", 1, 1);
+        bad[2] = "seventy".into();
+        let text = encode("H0STCNT0", &[record("A", 5, 5), bad, record("A", 2, 7)]);
+        let entries = take(&mut recorder, &text);
+        assert_eq!(entries.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Trade, Kind::Trade, Kind::Malformed]);
+        let body = String::from_utf8(entries[2].body.clone()).expect("text");
+        let expected = format!("bad_number\nrecord 2: field 2 STCK_PRPR is \"seventy\", expected a number\n{text}");
+        assert_eq!(body, expected);
+        let entries = take(&mut recorder, "0|H0STCNT0|001|1^2");
+        assert!(
+            entries.len() == 1
+                && entries[0].body.starts_with(b"wrong_width\n")
+                && entries[0].body.ends_with(b"\n0|H0STCNT0|001|1^2")
+        );
+        assert_eq!(recorder.counts(), Counts { frames: 2, records: 2, malformed: 2, duplicates: 0 });
+    }
+
+    #[test]
+    fn the_newest_trade_of_each_instrument_is_known() {
+        let mut recorder = fresh();
+        recorder.expect(&["005930".into(), "373220".into()]);
+        let text = encode("H0STCNT0", &[record("005930", 1, 1), record("000660", 1, 1)]);
+        let at = Timestamp::from_second(90).expect("a time");
+        let out = take_at(&mut recorder, &text, at);
+        assert_eq!(recorder.latest().get("005930"), Some(&Some(at)));
+        assert_eq!((recorder.latest().get("000660"), recorder.latest().get("373220")), (Some(&Some(at)), Some(&None)));
+        // After a restart the spool tells it.
+        let mut again = fresh();
+        again.remember(&stored(out), true);
+        assert_eq!(again.latest().get("000660"), Some(&Some(at)));
+    }
+
+    #[test]
+    fn a_record_older_than_the_window_counts_as_new() {
+        let mut recorder = fresh();
+        for n in 1..=2000 {
+            assert_eq!(take(&mut recorder, &encode("H0STCNT0", &[record("A", 1, n)])).len(), 1);
+        }
+        assert_eq!(take(&mut recorder, &encode("H0STCNT0", &[record("A", 1, 1990)])), []);
+        assert_eq!(take(&mut recorder, &encode("H0STCNT0", &[record("A", 1, 3)])).len(), 1);
+    }
+}
