@@ -42,14 +42,50 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+const CODES: [&str; 12] = [
+    "OPSP0000", "OPSP0001", "OPSP0002", "OPSP0003", "OPSP0007", "OPSP0008", "OPSP0011", "OPSP0017", "OPSP8992", "OPSP8996", "OPSP9999",
+    "OPSP0000",
+];
+
+/// Lets it happen; `registered` are the registrations the server may hold.
+fn happen(bench: &mut Bench, event: Event, registered: &mut BTreeSet<String>) -> Vec<Output> {
+    match event {
+        Event::Pass(ms) => {
+            bench.now += Duration::from_millis(u64::from(ms));
+            bench.input(Input::Wake)
+        }
+        Event::WakeOnTime => {
+            if let Some(at) = bench.session.wake_at() {
+                bench.now = bench.now.max(at);
+            }
+            bench.input(Input::Wake)
+        }
+        Event::Key(good) => bench.input(Input::Key(if good { Ok("key".into()) } else { Err(Refusal::Failed("no".into())) })),
+        Event::Opened => bench.input(Input::Opened),
+        Event::NotOpened => bench.input(Input::NotOpened("refused".into())),
+        Event::Reply(s, c) => {
+            if !matches!(CODES[c], "OPSP0000" | "OPSP0002") {
+                registered.remove(&symbol(s));
+            }
+            bench.reply(&symbol(s), "1", CODES[c])
+        }
+        Event::StrangeReply(c) => bench.reply("", "1", CODES[c]),
+        Event::Tick(s) => {
+            bench.tick(&symbol(s));
+            Vec::new()
+        }
+        Event::Ping | Event::Traffic => bench.input(Input::Traffic),
+        Event::Closed => {
+            registered.clear();
+            bench.input(Input::Closed("gone".into()))
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn no_sequence_breaks_pace_or_limit(limit in 1usize..6, events in proptest::collection::vec(event(), 0..200)) {
-        const CODES: [&str; 12] = [
-            "OPSP0000", "OPSP0001", "OPSP0002", "OPSP0003", "OPSP0007", "OPSP0008", "OPSP0011", "OPSP0017", "OPSP8992", "OPSP8996",
-            "OPSP9999", "OPSP0000",
-        ];
         let mut settings = settings(6);
         settings.limit = limit;
         let mut bench = Bench::new(settings);
@@ -57,42 +93,7 @@ proptest! {
         let mut last_request: Option<Timestamp> = None;
         let mut open = false;
         for event in events {
-            let mut forget = None;
-            let outputs = match event {
-                Event::Pass(ms) => {
-                    bench.now += Duration::from_millis(u64::from(ms));
-                    bench.input(Input::Wake)
-                }
-                Event::WakeOnTime => {
-                    if let Some(at) = bench.session.wake_at() {
-                        bench.now = bench.now.max(at);
-                    }
-                    bench.input(Input::Wake)
-                }
-                Event::Key(good) => bench.input(Input::Key(if good { Ok("key".into()) } else { Err(Refusal::Failed("no".into())) })),
-                Event::Opened => bench.input(Input::Opened),
-                Event::NotOpened => bench.input(Input::NotOpened("refused".into())),
-                Event::Reply(s, c) => {
-                    if !matches!(CODES[c], "OPSP0000" | "OPSP0002") {
-                        forget = Some(symbol(s));
-                    }
-                    if let Some(key) = forget.take() {
-                        registered.remove(&key);
-                    }
-                    bench.reply(&symbol(s), "1", CODES[c])
-                }
-                Event::StrangeReply(c) => bench.reply("", "1", CODES[c]),
-                Event::Ping => bench.input(Input::Traffic),
-                Event::Tick(s) => {
-                    bench.tick(&symbol(s));
-                    Vec::new()
-                }
-                Event::Traffic => bench.input(Input::Traffic),
-                Event::Closed => {
-                    registered.clear();
-                    bench.input(Input::Closed("gone".into()))
-                }
-            };
+            let outputs = happen(&mut bench, event, &mut registered);
             for output in &outputs {
                 match output {
                     Output::Open => open = true,
