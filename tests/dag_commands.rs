@@ -96,7 +96,27 @@ fn graph_and_schema_are_machine_readable() {
 }
 
 #[test]
-fn dag_files_know_exactly_the_programs_there_are() {
-    let known: Vec<&str> = openbell::dagfile::programs::BUILT_IN.iter().map(|p| p.name).collect();
-    assert_eq!(known, openbell::steps::PROGRAMS);
+fn the_shipped_folder_is_fine() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dags"));
+    let shipped = openbell::daemon::folder::read(folder, openbell::steps::programs()).expect("the folder");
+    assert_eq!(shipped.problems, []);
+    for file in &shipped.files {
+        assert!(file.dag.is_ok() && file.warnings.is_empty(), "{file:?}");
+    }
+    let enabled: Vec<_> = shipped.files.iter().filter(|f| f.enabled).filter_map(|f| f.name.as_deref()).collect();
+    assert_eq!(enabled, ["kis-trading-day"]);
+    assert!(shipped.calendars.contains_key("krx"));
+}
+
+#[test]
+fn programs_are_listed_and_told_one_by_one() {
+    let (code, out, _) = dag(&["programs"]);
+    assert!(code == 0 && openbell::steps::programs().iter().all(|p| out.contains(p.name)), "{out}");
+    let (_, out, _) = dag(&["programs", "sink/objects"]);
+    assert!(out.contains("rotate.size") && out.contains("64MiB") && out.contains("swarm"), "{out}");
+    let (_, out, _) = dag(&["programs", "collect/kis", "--json"]);
+    let told = json(&out);
+    assert_eq!((&told["role"], &told["secrets"][0]["variable"]), (&"source".into(), &"KIS_APP_KEY".into()));
+    let (code, _, err) = dag(&["programs", "sink/indx"]);
+    assert!(code == 2 && err.contains("did you mean \"sink/index\"?"), "{err}");
 }

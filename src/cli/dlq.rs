@@ -123,7 +123,7 @@ async fn zone(which: &Where) -> Zone {
     let asked = async { which.daemon.client()?.get_json("/api/v1/runs").await }.await;
     let told = asked.ok().and_then(|answer| Some(Zone::new(answer.get("timezone")?.as_str()?)));
     let of_folder = || {
-        let folder = daemon::folder::read(&which.dags).ok()?;
+        let folder = daemon::folder::read(&which.dags, steps::programs()).ok()?;
         folder.dags().values().find_map(|dag| dag.schedule.as_ref().map(|s| Zone::new(&s.timezone)))
     };
     // Without either, UTC; the zone is always named.

@@ -150,6 +150,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
         clock,
         data: data.clone(),
         dags,
+        programs: steps::programs(),
         only,
         executors: daemon::hands::Executors::new(executors, default),
         backends: backends.clone(),

@@ -53,7 +53,8 @@ pub fn main(trial: &Trial) -> Result {
 async fn play(trial: &Trial) -> Result {
     let dags = trial.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let (calendars, _) = daemon::folder::calendars(&dags);
-    let file = daemon::folder::read_file(&trial.file, &dags, &calendars);
+    let file =
+        daemon::folder::read_file(&trial.file, &dags, &dagfile::Known { programs: steps::programs(), calendars: &calendars });
     let shown = trial.file.display().to_string();
     let name = file
         .dag

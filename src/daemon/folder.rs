@@ -7,10 +7,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dagfile::{self, Diagnostic, Known, Parsed, Severity, programs};
+use dagfile::{self, Diagnostic, Known, Parsed, Severity};
 use domain::calendar::Calendar;
 use domain::dag::Dag;
 use domain::ids::DagName;
+use domain::program::Program;
 
 /// A DAG file is written by people; one that is larger is something else.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -93,11 +94,11 @@ impl Folder {
     }
 }
 
-/// Reads a folder.
+/// Reads a folder; `programs` are those that steps may use.
 ///
 /// # Errors
 /// When the folder itself cannot be listed.
-pub fn read(folder: &Path) -> Result<Folder, FolderError> {
+pub fn read(folder: &Path, programs: &[Program]) -> Result<Folder, FolderError> {
     let unreadable = |source| FolderError { path: folder.to_owned(), source };
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -109,15 +110,15 @@ pub fn read(folder: &Path) -> Result<Folder, FolderError> {
     paths.sort();
     let mut read = Folder::default();
     (read.calendars, read.problems) = calendars(folder);
-    let (files, names) = all(&paths, folder, &read.calendars).into_iter().unzip();
+    let (files, names) = all(&paths, folder, &Known { programs, calendars: &read.calendars }).into_iter().unzip();
     read.files = files;
     refuse_shared_names(&mut read.files, names);
     Ok(read)
 }
 
 /// Reads one DAG file; what it refers to is looked up in `folder`.
-pub fn read_file(path: &Path, folder: &Path, calendars: &BTreeMap<String, Calendar>) -> DagFile {
-    one(path, folder, calendars).0
+pub fn read_file(path: &Path, folder: &Path, known: &Known<'_>) -> DagFile {
+    one(path, folder, known).0
 }
 
 /// Reads the calendars of a folder: the usable ones, and what is wrong with the others. No folder of calendars means none.
@@ -160,11 +161,11 @@ fn is_dag_file(path: &Path) -> bool {
 }
 
 /// Reads files, in order; thousands of them on all cores.
-fn all(paths: &[PathBuf], folder: &Path, calendars: &BTreeMap<String, Calendar>) -> Vec<(DagFile, Option<Diagnostic>)> {
+fn all(paths: &[PathBuf], folder: &Path, known: &Known<'_>) -> Vec<(DagFile, Option<Diagnostic>)> {
     const WORTH_A_THREAD: usize = 200;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(paths.len() / WORTH_A_THREAD).max(1);
     let share = paths.len().div_ceil(threads).max(1);
-    let read = |paths: &[PathBuf]| -> Vec<_> { paths.iter().map(|path| one(path, folder, calendars)).collect() };
+    let read = |paths: &[PathBuf]| -> Vec<_> { paths.iter().map(|path| one(path, folder, known)).collect() };
     if threads == 1 {
         return read(paths);
     }
@@ -176,9 +177,9 @@ fn all(paths: &[PathBuf], folder: &Path, calendars: &BTreeMap<String, Calendar>)
 }
 
 /// A file, and what to say at its name if another file has the same.
-fn one(path: &Path, folder: &Path, calendars: &BTreeMap<String, Calendar>) -> (DagFile, Option<Diagnostic>) {
+fn one(path: &Path, folder: &Path, known: &Known<'_>) -> (DagFile, Option<Diagnostic>) {
     let parsed = match text(path) {
-        Ok(text) => dagfile::parse(&text, &Known { programs: programs::BUILT_IN, calendars }),
+        Ok(text) => dagfile::parse(&text, known),
         Err(unreadable) => Parsed { diagnostics: vec![*unreadable], enabled: true, ..Parsed::default() },
     };
     let missing = parsed.files.into_iter().filter(|f| !folder.join(&f.path).is_file()).map(|f| f.if_missing);
@@ -238,6 +239,7 @@ fn refuse_shared_names(files: &mut [DagFile], if_taken: Vec<Option<Diagnostic>>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::program::fixtures::PROGRAMS;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
@@ -254,18 +256,6 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_folder_is_fine() {
-        let shipped = read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../dags"))).expect("the folder");
-        assert_eq!(shipped.problems, []);
-        for file in &shipped.files {
-            assert!(file.dag.is_ok() && file.warnings.is_empty(), "{file:?}");
-        }
-        let enabled: Vec<_> = shipped.files.iter().filter(|f| f.enabled).filter_map(|f| f.name.as_deref()).collect();
-        assert_eq!(enabled, ["kis-trading-day"]);
-        assert!(shipped.calendars.contains_key("krx"));
-    }
-
-    #[test]
     fn a_broken_file_does_not_hide_the_others() {
         let dir = folder(&[
             ("good.yaml", &dag("good")),
@@ -276,7 +266,7 @@ mod tests {
             ("notes.txt", "x"),
         ]);
         fs::write(dir.path().join("latin.yaml"), b"name: a\nowner: caf\xe9\n").expect("a file");
-        let read = read(dir.path()).expect("the folder");
+        let read = read(dir.path(), PROGRAMS).expect("the folder");
         let names: Vec<_> = read.files.iter().map(|f| (f.path.file_name().and_then(|n| n.to_str()), f.dag.is_ok())).collect();
         assert_eq!(names, [(Some("broken.yml"), false), (Some("good.yaml"), true), (Some("latin.yaml"), false)]);
         assert_eq!(read.files[2].diagnostics().next().map(|d| (d.line, d.message.contains("UTF-8"))), Some((2, true)));
@@ -287,7 +277,7 @@ mod tests {
     #[test]
     fn a_shared_name_is_an_error_in_both_files() {
         let dir = folder(&[("a.yaml", &dag("same")), ("b.yaml", &dag("same")), ("c.yaml", &dag("other"))]);
-        let read = read(dir.path()).expect("the folder");
+        let read = read(dir.path(), PROGRAMS).expect("the folder");
         assert_eq!(read.dags().into_keys().map(String::from).collect::<Vec<_>>(), ["other"]);
         for (at, other) in [(0, "b.yaml"), (1, "a.yaml")] {
             let finding = read.files[at].diagnostics().next().expect("a finding");
@@ -299,17 +289,17 @@ mod tests {
     fn files_that_parameters_name_must_exist() {
         let text = "name: x\nsteps:\n  a: { uses: topics, with: { create: \"file:topics.txt\" } }\n";
         let dir = folder(&[("x.yaml", text)]);
-        let file = &read(dir.path()).expect("the folder").files[0];
+        let file = &read(dir.path(), PROGRAMS).expect("the folder").files[0];
         let finding = file.diagnostics().next().expect("a finding");
         assert!((finding.line, finding.column) == (3, 38) && finding.message.contains("topics.txt"), "{finding:?}");
         fs::write(dir.path().join("topics.txt"), "a").expect("a file");
-        assert!(read(dir.path()).expect("the folder").files[0].dag.is_ok());
+        assert!(read(dir.path(), PROGRAMS).expect("the folder").files[0].dag.is_ok());
     }
 
     #[test]
     fn an_unreadable_folder_says_so() {
         let dir = tempfile::tempdir().expect("a folder");
-        let error = read(&dir.path().join("nowhere")).expect_err("no folder").to_string();
+        let error = read(&dir.path().join("nowhere"), PROGRAMS).expect_err("no folder").to_string();
         assert!(error.contains("nowhere") && error.contains("--dags"), "{error}");
     }
 }

@@ -24,6 +24,7 @@ use backends::Backends;
 use backends::mail::Mail;
 use clock::Clock;
 use domain::ids::DagName;
+use domain::program::Program;
 
 /// What a daemon is made of.
 pub struct Options {
@@ -33,6 +34,8 @@ pub struct Options {
     pub data: PathBuf,
     /// DAG folder, absolute.
     pub dags: PathBuf,
+    /// What steps may use.
+    pub programs: &'static [Program],
     /// Run only this DAG, whatever its file says about being enabled.
     pub only: Option<DagName>,
     /// Executors.
@@ -71,10 +74,10 @@ const GAUGES_EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// When journal or DAG folder are not usable.
 pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Failed>>), Failed> {
-    let Options { clock, data, dags, only, executors, backends, mail, letterhead, keep_days, stop } = options;
+    let Options { clock, data, dags, programs, only, executors, backends, mail, letterhead, keep_days, stop } = options;
     let runs_dir = data.join("runs");
     let now = clock.now();
-    let folder = folder::read(&dags)?;
+    let folder = folder::read(&dags, programs)?;
     let opened = Journal::open(&data, &letterhead).await?;
     let (commands_in, commands) = mpsc::channel(64);
     let (notes_in, notes) = mpsc::channel(64);
@@ -120,7 +123,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let helpers = CancellationToken::new();
     let outbox =
         tokio::spawn(Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()));
-    let watching = tokio::spawn(watcher::watch(dags, folder_in, helpers.clone()));
+    let watching = tokio::spawn(watcher::watch(dags, programs, folder_in, helpers.clone()));
     let measuring = tokio::spawn(measure(backends, clock.clone(), gauges_in, helpers.clone()));
     let cron = if clock.is_system() { Some(Wake::start(wake_in.clone()).await?) } else { None };
     let inputs = Inputs { reports, commands, notes, wake, folder: folder_changes, gauges: gauges_out, queued };

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::{self, Folder};
+use domain::program::Program;
 
 /// Between two looks, of real time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -15,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Stamp = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// Sends the folder whenever it changed, until stopped.
-pub async fn watch(dags: PathBuf, changed: mpsc::Sender<Folder>, stop: CancellationToken) {
+pub async fn watch(dags: PathBuf, programs: &'static [Program], changed: mpsc::Sender<Folder>, stop: CancellationToken) {
     let mut seen = stamp(&dags);
     loop {
         tokio::select! {
@@ -26,7 +27,7 @@ pub async fn watch(dags: PathBuf, changed: mpsc::Sender<Folder>, stop: Cancellat
         if now == seen {
             continue;
         }
-        match folder::read(&dags) {
+        match folder::read(&dags, programs) {
             Ok(folder) => {
                 seen = now;
                 if changed.send(folder).await.is_err() {

@@ -3,7 +3,7 @@
 //! A file goes through three looks, and none of them stops at its first finding:
 //!
 //! 1. `tree`: YAML to a tree whose nodes know their place. Only a fault of the YAML itself ends here.
-//! 2. `shape`: the tree against the tables of `tables` and [`programs`]: unknown and missing keys, wrong types, values
+//! 2. `shape`: the tree against the tables of `tables` and the rows of the programs: unknown and missing keys, wrong types, values
 //!    that are not durations, names or words of a list. The same tables give the JSON [`schema`].
 //! 3. `read`, `steps` and `container`: what the tables cannot say: cron, zones, calendars, kinds, needs and cycles. Builds the DAG.
 //!
@@ -13,7 +13,6 @@ mod container;
 mod diagnostic;
 mod graph;
 mod lines;
-pub mod programs;
 mod read;
 pub mod schema;
 mod shape;
@@ -25,17 +24,17 @@ mod tree;
 use std::collections::BTreeMap;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use shape::{Field, Shape};
 pub use suggest::nearest;
 
 use domain::calendar::Calendar;
 use domain::dag::Dag;
+use domain::program::Program;
 
 /// What a DAG file may refer to.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    /// The built-in programs; [`programs::BUILT_IN`] outside tests.
-    pub programs: &'a [programs::Program],
+    /// The built-in programs.
+    pub programs: &'a [Program],
     /// The calendars, by name.
     pub calendars: &'a BTreeMap<String, Calendar>,
 }

@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::programs::Program;
-use super::shape::{Field, Shape};
 use super::tables;
+use domain::program::{Parameter, Program, Shape};
 
 const DURATION: &str = r"^\s*([0-9]+\s*(ms|s|m|h|d))+\s*$";
 const SIZE: &str = r"^\s*[0-9]+\s*(B|KiB|MiB|GiB|kB|MB|GB)?\s*$";
@@ -35,7 +34,7 @@ pub fn schema(programs: &[Program]) -> Value {
 fn of_program(program: &Program) -> Value {
     let kinds: Vec<&str> = program.kinds.iter().map(|k| k.as_str()).collect();
     let mut required = Vec::new();
-    if program.with.iter().any(|f| f.required) {
+    if program.parameters.iter().any(Parameter::is_required) {
         required.push("with");
     }
     if !program.secrets.is_empty() {
@@ -50,24 +49,33 @@ fn of_program(program: &Program) -> Value {
         "then": {
             "properties": {
                 "kind": {"enum": kinds},
-                "with": table(program.with),
-                "secrets": {"required": program.secrets},
+                "with": table(program.parameters),
+                "secrets": {"required": program.secrets.iter().map(|s| s.name).collect::<Vec<_>>()},
             },
             "required": required,
         },
     })
 }
 
-fn table(fields: &[Field]) -> Value {
+fn table(fields: &[Parameter]) -> Value {
     let properties: Map<String, Value> = fields
         .iter()
         .map(|field| {
             let mut value = shape(&field.shape);
-            value["description"] = json!(field.about);
+            value["description"] = json!(field.about());
+            if let Some(text) = field.fallback.value() {
+                value["default"] = match field.shape {
+                    Shape::Count(_) => text.parse::<u64>().map_or(json!(text), |n| json!(n)),
+                    _ => json!(text),
+                };
+            }
+            if field.deprecated.is_some() {
+                value["deprecated"] = json!(true);
+            }
             (field.name.to_owned(), value)
         })
         .collect();
-    let required: Vec<&str> = fields.iter().filter(|f| f.required).map(|f| f.name).collect();
+    let required: Vec<&str> = fields.iter().filter(|f| f.is_required()).map(|f| f.name).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 

@@ -1,81 +1,10 @@
-//! Tables that say what may stand where, and the check of a tree against them. The JSON Schema comes from the same tables.
+//! The check of a tree against tables that say what may stand where. The JSON Schema comes from the same tables.
 
 use super::lines::Findings;
 use super::suggest;
 use super::tree::{Entry, Node, Span, Value};
+use domain::program::{Parameter, Shape};
 use domain::units;
-
-/// What a value may be.
-#[derive(Debug, Clone, Copy)]
-pub enum Shape {
-    /// A text.
-    Text,
-    /// A text that is usable as a name: of a DAG, of a step.
-    Name,
-    /// `true` or `false`.
-    Bool,
-    /// A whole number of at least this.
-    Count(u64),
-    /// A number, whole or not, in these limits.
-    Number {
-        /// The least.
-        least: f64,
-        /// The most.
-        most: f64,
-    },
-    /// `30s`, `1m30s`.
-    Duration,
-    /// `64MiB`.
-    Size,
-    /// A text, number or yes/no value, taken as text.
-    Scalar,
-    /// Where a secret is found: `env:NAME` or `file:/path`.
-    Secret,
-    /// An e-mail address.
-    Email,
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-    /// A list.
-    List(&'static Shape),
-    /// A table with these keys.
-    Table(&'static [Field]),
-    /// A table with free keys.
-    Dict {
-        /// Whether the keys are names of steps, and what the values are.
-        named: bool,
-        /// The values.
-        values: &'static Shape,
-    },
-    /// Any of these, told apart by the type of the value.
-    Either(&'static [Shape]),
-    /// Whatever there is.
-    Any,
-}
-
-/// A key of a table.
-#[derive(Debug, Clone, Copy)]
-pub struct Field {
-    /// The key.
-    pub name: &'static str,
-    /// Its value.
-    pub shape: Shape,
-    /// Whether the table is useless without it.
-    pub required: bool,
-    /// What it is for, in one line.
-    pub about: &'static str,
-}
-
-impl Field {
-    /// A key that may be left out.
-    pub const fn new(name: &'static str, shape: Shape, about: &'static str) -> Self {
-        Self { name, shape, required: false, about }
-    }
-
-    /// A key that must be there.
-    pub const fn required(name: &'static str, shape: Shape, about: &'static str) -> Self {
-        Self { name, shape, required: true, about }
-    }
-}
 
 /// Keys that people bring along from other schedulers, and what they are called here.
 const ELSEWHERE: [(&str, &str); 33] = [
@@ -114,67 +43,65 @@ const ELSEWHERE: [(&str, &str); 33] = [
     ("mounts", "container"),
 ];
 
-impl Shape {
-    /// What the shape is, for "is not …".
-    fn what(&self) -> String {
-        match self {
-            Self::Text | Self::Name => "a text".into(),
-            Self::Bool => "true or false".into(),
-            Self::Count(_) => "a whole number".into(),
-            Self::Number { .. } => "a number".into(),
-            Self::Duration => "a duration".into(),
-            Self::Size => "a size".into(),
-            Self::Scalar => "a single value".into(),
-            Self::Secret => "a reference to a secret".into(),
-            Self::Email => "an e-mail address".into(),
-            Self::OneOf(words) => format!("one of {}", words.join(", ")),
-            Self::List(_) => "a list".into(),
-            Self::Table(_) | Self::Dict { .. } => "a table".into(),
-            Self::Either(shapes) => shapes.iter().map(Self::what).collect::<Vec<_>>().join(" or "),
-            Self::Any => "a value".into(),
-        }
+/// What the shape is, for "is not …".
+fn what(shape: &Shape) -> String {
+    match shape {
+        Shape::Text | Shape::Name => "a text".into(),
+        Shape::Bool => "true or false".into(),
+        Shape::Count(_) => "a whole number".into(),
+        Shape::Number { .. } => "a number".into(),
+        Shape::Duration => "a duration".into(),
+        Shape::Size => "a size".into(),
+        Shape::Scalar => "a single value".into(),
+        Shape::Secret => "a reference to a secret".into(),
+        Shape::Email => "an e-mail address".into(),
+        Shape::OneOf(words) => format!("one of {}", words.join(", ")),
+        Shape::List(_) => "a list".into(),
+        Shape::Table(_) | Shape::Dict { .. } => "a table".into(),
+        Shape::Either(shapes) => shapes.iter().map(what).collect::<Vec<_>>().join(" or "),
+        Shape::Any => "a value".into(),
     }
+}
 
-    /// What to write instead of `node`.
-    fn example(&self, node: &Node, text: &str) -> String {
-        // As written: 005930 is a number to YAML and a stock to people.
-        let number = node.scalar(text).filter(|_| matches!(node.value, Value::Number(_)));
-        match (self, number) {
-            (Self::Duration, Some(n)) => format!("give it a unit: {n}s, {n}m or {n}h"),
-            (Self::Duration, None) => "write a number and a unit, for example 500ms, 30s, 5m or 1h30m".into(),
-            (Self::Size, Some(n)) => format!("give it a unit: {n}MiB or {n}GiB"),
-            (Self::Size, None) => "write a number and a unit, for example 512KiB, 64MiB or 1GiB".into(),
-            (Self::Count(least), _) => format!("write a whole number of at least {least}"),
-            (Self::Number { least, most }, _) => format!("write a number from {least} to {most}, for example 0.5"),
-            (Self::Bool, _) => "write true or false".into(),
-            (Self::Text | Self::Name | Self::Email, Some(n)) => format!("put it in quotes: \"{n}\""),
-            (Self::Secret, _) => "write env:NAME or file:/path; the value itself does not belong into a file".into(),
-            (Self::List(_), _) => "write [first, second]".into(),
-            (Self::Table(fields), _) => match fields.first() {
-                Some(field) => format!("write {{ {}: … }}", field.name),
-                None => "write {}".into(),
-            },
-            (Self::Dict { .. }, _) => "write { key: value }".into(),
-            (Self::Either(shapes), _) => shapes.iter().map(|s| s.example(node, text)).collect::<Vec<_>>().join(", or "),
-            (Self::OneOf(words), _) => format!("write {}", words.join(", ")),
-            _ => format!("write {}", self.what()),
-        }
+/// What to write instead of `node`.
+fn example(shape: &Shape, node: &Node, text: &str) -> String {
+    // As written: 005930 is a number to YAML and a stock to people.
+    let number = node.scalar(text).filter(|_| matches!(node.value, Value::Number(_)));
+    match (shape, number) {
+        (Shape::Duration, Some(n)) => format!("give it a unit: {n}s, {n}m or {n}h"),
+        (Shape::Duration, None) => "write a number and a unit, for example 500ms, 30s, 5m or 1h30m".into(),
+        (Shape::Size, Some(n)) => format!("give it a unit: {n}MiB or {n}GiB"),
+        (Shape::Size, None) => "write a number and a unit, for example 512KiB, 64MiB or 1GiB".into(),
+        (Shape::Count(least), _) => format!("write a whole number of at least {least}"),
+        (Shape::Number { least, most }, _) => format!("write a number from {least} to {most}, for example 0.5"),
+        (Shape::Bool, _) => "write true or false".into(),
+        (Shape::Text | Shape::Name | Shape::Email, Some(n)) => format!("put it in quotes: \"{n}\""),
+        (Shape::Secret, _) => "write env:NAME or file:/path; the value itself does not belong into a file".into(),
+        (Shape::List(_), _) => "write [first, second]".into(),
+        (Shape::Table(fields), _) => match fields.first() {
+            Some(field) => format!("write {{ {}: … }}", field.name),
+            None => "write {}".into(),
+        },
+        (Shape::Dict { .. }, _) => "write { key: value }".into(),
+        (Shape::Either(shapes), _) => shapes.iter().map(|s| example(s, node, text)).collect::<Vec<_>>().join(", or "),
+        (Shape::OneOf(words), _) => format!("write {}", words.join(", ")),
+        _ => format!("write {}", what(shape)),
     }
+}
 
-    /// Whether a node has the type of the shape, whatever it holds.
-    fn fits(&self, node: &Node) -> bool {
-        match self {
-            Self::Text | Self::Name | Self::Duration | Self::Size | Self::Secret | Self::Email | Self::OneOf(_) => {
-                matches!(node.value, Value::Text(_))
-            }
-            Self::Bool => matches!(node.value, Value::Bool(_)),
-            Self::Count(_) | Self::Number { .. } => matches!(node.value, Value::Number(_)),
-            Self::Scalar => matches!(node.value, Value::Text(_) | Value::Bool(_) | Value::Number(_)),
-            Self::List(_) => matches!(node.value, Value::List(_)),
-            Self::Table(_) | Self::Dict { .. } => matches!(node.value, Value::Map(_)),
-            Self::Either(shapes) => shapes.iter().any(|s| s.fits(node)),
-            Self::Any => true,
+/// Whether a node has the type of the shape, whatever it holds.
+fn fits(shape: &Shape, node: &Node) -> bool {
+    match shape {
+        Shape::Text | Shape::Name | Shape::Duration | Shape::Size | Shape::Secret | Shape::Email | Shape::OneOf(_) => {
+            matches!(node.value, Value::Text(_))
         }
+        Shape::Bool => matches!(node.value, Value::Bool(_)),
+        Shape::Count(_) | Shape::Number { .. } => matches!(node.value, Value::Number(_)),
+        Shape::Scalar => matches!(node.value, Value::Text(_) | Value::Bool(_) | Value::Number(_)),
+        Shape::List(_) => matches!(node.value, Value::List(_)),
+        Shape::Table(_) | Shape::Dict { .. } => matches!(node.value, Value::Map(_)),
+        Shape::Either(shapes) => shapes.iter().any(|s| fits(s, node)),
+        Shape::Any => true,
     }
 }
 
@@ -183,12 +110,12 @@ pub(super) const FILE: &str = "the file";
 
 /// Checks a node, and all below it. `name` is what messages call it (`"timeout" of step "a"`).
 pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
-    if !shape.fits(node) {
+    if !fits(shape, node) {
         return wrong_type(node, shape, name, findings);
     }
     match shape {
         Shape::Either(shapes) => {
-            if let Some(shape) = shapes.iter().find(|s| s.fits(node)) {
+            if let Some(shape) = shapes.iter().find(|s| fits(s, node)) {
                 check(node, shape, name, findings);
             }
         }
@@ -200,12 +127,12 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
             findings.error(
                 node.span,
                 format!("{name} is {written}, not a whole number of at least {least}"),
-                shape.example(node, findings.text),
+                example(shape, node, findings.text),
             );
         }
         Shape::Number { least, most } if node.number().is_none_or(|n| !(*least..=*most).contains(&n)) => {
             let message = format!("{name} is {}, not a number from {least} to {most}", node.to_json());
-            findings.error(node.span, message, shape.example(node, findings.text));
+            findings.error(node.span, message, example(shape, node, findings.text));
         }
         _ => {
             if let Some(text) = node.text() {
@@ -228,8 +155,8 @@ fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_
     };
     findings.error(
         node.span,
-        format!("{name} is {}{written}, not {}", node.kind(), shape.what()),
-        shape.example(node, findings.text),
+        format!("{name} is {}{written}, not {}", node.kind(), what(shape)),
+        example(shape, node, findings.text),
     );
 }
 
@@ -279,16 +206,21 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Checks the entries of a table; `owner` is where a missing key is reported.
-pub(super) fn table(node: &Node, fields: &[Field], name: &str, owner: Span, findings: &mut Findings<'_>) {
+pub(super) fn table(node: &Node, fields: &[Parameter], name: &str, owner: Span, findings: &mut Findings<'_>) {
     repeated(node, name, findings);
     for entry in node.entries() {
         match fields.iter().find(|f| f.name == entry.key) {
-            Some(field) => check_entry(entry, &field.shape, name, findings),
+            Some(field) => {
+                if let Some(instead) = field.deprecated {
+                    findings.warning(entry.key_span, format!("\"{}\" of {name} is not needed any more", entry.key), instead);
+                }
+                check_entry(entry, &field.shape, name, findings);
+            }
             None => unknown_key(entry, fields, name, findings),
         }
     }
-    for field in fields.iter().filter(|f| f.required && node.entry(f.name).is_none()) {
-        let help = format!("add {}: {}", field.name, field.about);
+    for field in fields.iter().filter(|f| f.is_required() && node.entry(f.name).is_none()) {
+        let help = format!("add {}: {}", field.name, field.help);
         findings.error(owner, format!("{name} has no \"{}\"", field.name), help);
     }
 }
@@ -304,7 +236,7 @@ fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings
     }
 }
 
-fn unknown_key(entry: &Entry, fields: &[Field], name: &str, findings: &mut Findings<'_>) {
+fn unknown_key(entry: &Entry, fields: &[Parameter], name: &str, findings: &mut Findings<'_>) {
     let names = || fields.iter().map(|f| f.name);
     let elsewhere = ELSEWHERE.iter().find(|(other, here)| *other == entry.key && names().any(|n| n == *here));
     let help = match elsewhere.map(|(_, here)| *here).or_else(|| suggest::nearest(&entry.key, names())) {

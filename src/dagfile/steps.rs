@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::container::Place;
 use super::graph::{self, Vertex};
-use super::programs::{self, Program as BuiltIn};
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Span, Value};
 use super::{FileReference, Severity, shape, suggest, tables};
@@ -13,6 +12,7 @@ use domain::dag::{
     Condition, Container, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind, StopPolicy, StopSignal,
     TriggerRule,
 };
+use domain::program;
 use domain::retry::Backoff;
 
 /// What the rest of the file says about all steps.
@@ -218,7 +218,7 @@ impl Reader<'_> {
 
     fn built_in(&mut self, entry: &Entry, uses: &Node, name: &str, kind: StepKind) -> Option<()> {
         let programs = self.known.programs;
-        let Some(program) = programs::find(programs, name) else {
+        let Some(program) = program::find(programs, name) else {
             let help = suggest::help(name, programs.iter().map(|p| p.name), "built-in programs");
             self.findings.error(uses.span, format!("there is no built-in program \"{name}\""), help);
             return None;
@@ -233,24 +233,25 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn parameters(&mut self, entry: &Entry, uses: Span, program: &BuiltIn) {
+    fn parameters(&mut self, entry: &Entry, uses: Span, program: &program::Program) {
         let name = format!("\"with\" of {}", program.name);
         match entry.value.entry("with") {
             Some(with) if matches!(with.value.value, Value::Map(_)) => {
-                shape::table(&with.value, program.with, &name, with.key_span, &mut self.findings);
+                shape::table(&with.value, program.parameters, &name, with.key_span, &mut self.findings);
             }
             Some(_) => {}
             None => {
-                for field in program.with.iter().filter(|f| f.required) {
+                for field in program.parameters.iter().filter(|f| f.is_required()) {
                     let message = format!("step \"{}\" lacks the parameter \"{}\" of {}", entry.key, field.name, program.name);
-                    self.findings.error(uses, message, format!("add with: {{ {}: … }}: {}", field.name, field.about));
+                    self.findings.error(uses, message, format!("add with: {{ {}: … }}: {}", field.name, field.help));
                 }
             }
         }
         let given = entry.value.get("secrets");
-        for secret in program.secrets.iter().filter(|s| given.is_none_or(|g| g.entry(s).is_none())) {
-            let message = format!("step \"{}\" lacks the secret \"{secret}\" of {}", entry.key, program.name);
-            let help = format!("add secrets: {{ {secret}: env:NAME }} or {{ {secret}: file:/path }}");
+        for secret in program.secrets.iter().filter(|s| given.is_none_or(|g| g.entry(s.name).is_none())) {
+            let (name, variable) = (secret.name, secret.variable);
+            let message = format!("step \"{}\" lacks the secret \"{name}\" of {}", entry.key, program.name);
+            let help = format!("add secrets: {{ {name}: env:{variable} }} or {{ {name}: file:/path }}");
             self.findings.error(entry.value.entry("secrets").map_or(uses, |e| e.key_span), message, help);
         }
     }
@@ -343,14 +344,19 @@ impl Reader<'_> {
             self.findings.error(replicas.span, "several replicas need the executor swarm", help);
         } else if let Some(replicas) = node.get("replicas")
             && let Some(Program::Uses(name)) = program
-            && !programs::SHARING.contains(&name.as_str())
+            && program::find(self.known.programs, name).is_some_and(|program| !program.replicas)
             && replicas.count().is_some_and(|n| n > 1)
         {
             let message = format!("several copies of {name} would do the same work twice");
-            let help = format!("remove replicas; {} share theirs", programs::SHARING.join(", "));
+            let help = format!("remove replicas; {} share theirs", self.sharing().join(", "));
             self.findings.error(replicas.span, message, help);
         }
         executor
+    }
+
+    /// Programs of which several copies share their work.
+    fn sharing(&self) -> Vec<&str> {
+        self.known.programs.iter().filter(|p| p.replicas).map(|p| p.name).collect()
     }
 
     fn condition(&mut self, node: Option<&Node>, file: &File<'_>) -> Option<Condition> {

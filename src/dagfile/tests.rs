@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::*;
 use domain::calendar::Calendar;
+use domain::program::fixtures::PROGRAMS;
+use domain::program::Shape;
 use domain::dag::{AlertKind, ExecutorKind, Program, Restart, SecretRef, StepKind, TriggerRule, Until};
 
 /// DESIGN §3, word for word.
@@ -46,7 +48,7 @@ steps:
 fn parsed(text: &str) -> Parsed {
     let krx = Calendar::parse("krx", include_str!("../../dags/calendars/krx.csv")).expect("a calendar");
     let calendars = BTreeMap::from([("krx".to_owned(), krx)]);
-    parse(text, &Known { programs: programs::BUILT_IN, calendars: &calendars })
+    parse(text, &Known { programs: PROGRAMS, calendars: &calendars })
 }
 
 fn fine(text: &str) -> Dag {
@@ -403,10 +405,10 @@ fn the_tables_know_the_words_of_the_domain() {
 
 #[test]
 fn the_schema_is_made_of_the_same_tables() {
-    let schema = schema::schema(programs::BUILT_IN);
+    let schema = schema::schema(PROGRAMS);
     assert_eq!(schema["properties"]["schedule"]["properties"]["catchup"]["enum"], serde_json::json!(["none", "last", "all"]));
     let step = &schema["properties"]["steps"]["additionalProperties"];
-    assert_eq!(step["properties"]["uses"]["oneOf"].as_array().map(Vec::len), Some(programs::BUILT_IN.len()));
+    assert_eq!(step["properties"]["uses"]["oneOf"].as_array().map(Vec::len), Some(PROGRAMS.len()));
     assert_eq!(step["additionalProperties"], false);
 }
 

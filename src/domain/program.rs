@@ -3,6 +3,8 @@
 //! `steps::programs` holds the table of the built-in ones, each row written beside its program. Lint, JSON Schema, `dag show`, the guide's
 //! reference, forms and the reading of parameters come from it, and what a run's data passes follows from the roles of its steps.
 
+pub mod fixtures;
+
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
@@ -119,6 +121,8 @@ pub enum Fallback {
     Nothing,
     /// This, as one would write it in the file.
     Value(&'static str),
+    /// This, which is known only when the program runs: the first feed's topic.
+    Found(fn() -> &'static str),
     /// What this other parameter says.
     Parameter(&'static str),
     /// What this makes of what another parameter says; the words are for people (`FEED-trades`).
@@ -134,6 +138,26 @@ pub enum Fallback {
     Words(&'static str),
 }
 
+impl Fallback {
+    /// The default, where there is one that depends on nothing else.
+    pub fn value(&self) -> Option<&'static str> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Found(value) => Some(value()),
+            _ => None,
+        }
+    }
+
+    /// What holds instead of a value, in words for people.
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Self::Parameter(other) => Some(format!("what {other} says")),
+            Self::Made { words, .. } | Self::Words(words) => Some((*words).to_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl Parameter {
     /// A key that may be left out; the program then goes without it.
     pub const fn new(name: &'static str, shape: Shape, help: &'static str) -> Self {
@@ -147,6 +171,11 @@ impl Parameter {
     #[must_use]
     pub const fn or(self, value: &'static str) -> Self {
         Self { fallback: Fallback::Value(value), ..self }
+    }
+    /// The same with a default that is found when it is asked for.
+    #[must_use]
+    pub const fn or_found(self, value: fn() -> &'static str) -> Self {
+        Self { fallback: Fallback::Found(value), ..self }
     }
     /// The same; where it is not given, what `parameter` says.
     #[must_use]
@@ -176,6 +205,16 @@ impl Parameter {
     /// Whether the program cannot run without it.
     pub fn is_required(&self) -> bool {
         matches!(self.fallback, Fallback::Required)
+    }
+    /// What it is for, and what holds where the file does not give it.
+    pub fn about(&self) -> String {
+        let (help, unit) = (self.help, self.unit);
+        match (self.fallback.value(), self.fallback.words()) {
+            (Some(value), _) if unit.is_empty() => format!("{help} (default {value})"),
+            (Some(value), _) => format!("{help} (default {value} {unit})"),
+            (None, Some(words)) => format!("{help} (default: {words})"),
+            (None, None) => help.to_owned(),
+        }
     }
 }
 
@@ -258,6 +297,15 @@ impl Program {
         found
     }
 
+    /// Each parameter by its name; in place of a table its keys, named with a dot.
+    pub fn all_parameters(&self) -> Vec<(String, &'static Parameter)> {
+        let keys = |parameter: &'static Parameter| match parameter.shape {
+            Shape::Table(keys) => keys.iter().map(|key| (format!("{}.{}", parameter.name, key.name), key)).collect(),
+            _ => vec![(parameter.name.to_owned(), parameter)],
+        };
+        self.parameters.iter().flat_map(keys).collect()
+    }
+
     /// What a step's `with` says of a parameter that is a text, or what holds without; `None` where that is the program's to work out, or
     /// what is given is no text.
     pub fn text<'a>(&self, with: &'a Map<String, Value>, name: &str) -> Option<Cow<'a, str>> {
@@ -266,6 +314,7 @@ impl Program {
         }
         match self.parameter(name)?.fallback {
             Fallback::Value(value) => Some(Cow::Borrowed(value)),
+            Fallback::Found(value) => Some(Cow::Borrowed(value())),
             // A parameter that follows itself follows nothing.
             Fallback::Parameter(other) if other != name => self.text(with, other),
             Fallback::Made { of, by, .. } if of != name => self.text(with, of).map(|other| Cow::Owned(by(&other))),
@@ -292,22 +341,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const ROTATE: &[Parameter] = &[Parameter::new("size", Shape::Size, "largest object").or("64MiB")];
-    const PROGRAM: Program = Program {
-        name: "sink/objects",
-        kinds: &[StepKind::Service],
-        role: Role::Hop(Store::Objects),
-        about: "writes a topic into objects",
-        parameters: &[
-            Parameter::new("topic", Shape::Text, "the topic it reads").or("kis.trades"),
-            Parameter::new("prefix", Shape::Text, "first part of the keys").or_as("topic"),
-            Parameter::new("index", Shape::Text, "name before the date").or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades")),
-            Parameter::new("group", Shape::Text, "its consumer group").or_else("DAG and step"),
-            Parameter::new("rotate", Shape::Table(ROTATE), "when an object is closed"),
-        ],
-        secrets: &[],
-        replicas: true,
-    };
+    const PROGRAM: Program = fixtures::PROGRAMS[4];
 
     #[test]
     fn a_text_is_what_is_given_or_what_holds_without() {
@@ -321,7 +355,10 @@ mod tests {
         assert_eq!(text(json!({}), "group"), None);
         assert_eq!(text(json!({"topic": 3}), "topic"), None);
         assert_eq!(text(json!({}), "nothing"), None);
-        assert_eq!(text(json!({"topic": "a"}), "index").as_deref(), Some("a-trades"));
+        let index = Parameter::new("index", Shape::Text, "a name").or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades"));
+        let (parameters, with) = ([fixtures::PROGRAMS[4].parameters[0], index], json!({"topic": "a"}));
+        let made = Program { parameters: Box::leak(Box::new(parameters)), ..PROGRAM };
+        assert_eq!(made.text(with.as_object().expect("a table"), "index").as_deref(), Some("a-trades"));
     }
 
     #[test]

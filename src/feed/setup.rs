@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{FEEDS, Feed, SecretName};
-use domain::units;
+use domain::parameters::{self, ParameterError};
 
 /// Where a feed is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,12 @@ pub enum SetupError {
     },
 }
 
+impl From<ParameterError> for SetupError {
+    fn from(error: ParameterError) -> Self {
+        Self::Parameter { name: error.name, why: error.why }
+    }
+}
+
 impl Setup<'_> {
     /// A secret that the session cannot do without.
     ///
@@ -107,42 +113,33 @@ impl Setup<'_> {
     }
 }
 
-/// A step's parameters; every refusal names the parameter and what to write instead.
+/// A step's parameters, read by what the feed says of them; every refusal names the parameter and what to write instead.
 #[derive(Clone, Copy)]
 pub struct Parameters<'a> {
-    /// What stands under `with:`.
-    pub with: &'a Map<String, Value>,
+    with: parameters::Parameters<'a>,
+    given: &'a Map<String, Value>,
     /// Reads a text file whose path is relative to the DAG folder; or says which file and what is wrong.
-    pub file: &'a dyn Fn(&str) -> Result<String, String>,
+    file: &'a dyn Fn(&str) -> Result<String, String>,
 }
 
-impl Parameters<'_> {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.with.get(name).filter(|value| !value.is_null())
+impl<'a> Parameters<'a> {
+    /// The parameters of a step that collects a feed; `file` reads a text file whose path is relative to the DAG folder, or says which file
+    /// and what is wrong.
+    pub fn new(feed: &'a dyn Feed, given: &'a Map<String, Value>, file: &'a dyn Fn(&str) -> Result<String, String>) -> Self {
+        Self { with: parameters::Parameters::new(feed.name(), feed.parameters(), given), given, file }
     }
 
     /// The error for a parameter that cannot be used.
     pub fn wrong(&self, name: &str, why: impl Into<String>) -> SetupError {
-        SetupError::Parameter { name: name.to_owned(), why: why.into() }
+        self.with.wrong(name, why).into()
     }
 
-    /// A list of texts, or one text; `None` where it is left out.
+    /// A list of texts, or one text, each once.
     ///
     /// # Errors
-    /// When it is empty or something else. `example` is what to write.
-    pub fn names(&self, name: &str, example: &str) -> Result<Option<Vec<String>>, SetupError> {
-        let text = |value: &Value| {
-            value.as_str().map(str::to_owned).ok_or_else(|| self.wrong(name, format!("{value} is not a text; {example}")))
-        };
-        let names: Vec<String> = match self.get(name) {
-            None => return Ok(None),
-            Some(Value::Array(many)) => many.iter().map(text).collect::<Result<_, _>>()?,
-            Some(one) => vec![text(one)?],
-        };
-        if names.is_empty() || names.iter().any(|n| n.trim().is_empty()) {
-            return Err(self.wrong(name, format!("a name is empty, or there is none; {example}")));
-        }
-        Ok(Some(unique(names)))
+    /// When it is empty or something else, or neither given nor a default of the feed.
+    pub fn names(&self, name: &str) -> Result<Vec<String>, SetupError> {
+        Ok(unique(self.with.names(name)?))
     }
 
     /// Instruments: a list, or `file:PATH` with one a line, each once and in order. What follows a code on its line, and everything after
@@ -151,9 +148,10 @@ impl Parameters<'_> {
     /// # Errors
     /// When there is none, or the file cannot be read. `example` is what to write.
     pub fn codes(&self, name: &str, example: &str) -> Result<Vec<String>, SetupError> {
-        let file = self.get(name).and_then(Value::as_str).and_then(|text| text.strip_prefix("file:"));
+        let file = self.given.get(name).and_then(Value::as_str).and_then(|text| text.strip_prefix("file:"));
         let codes = match file {
-            None => self.names(name, example)?.ok_or_else(|| self.wrong(name, format!("it is missing; {example}")))?,
+            None if !self.with.is_given(name) => return Err(self.wrong(name, format!("it is missing; {example}"))),
+            None => self.names(name)?,
             Some(path) => {
                 let text = (self.file)(path).map_err(|why| self.wrong(name, why))?;
                 let code = |line: &str| line.split('#').next()?.split([' ', '\t', ',']).next().map(|c| c.trim().to_owned());
@@ -163,27 +161,20 @@ impl Parameters<'_> {
         if codes.is_empty() { Err(self.wrong(name, format!("there is none; {example}"))) } else { Ok(codes) }
     }
 
-    /// A whole number of at least `least`, or a default.
+    /// A whole number, as what counts things in memory.
     ///
     /// # Errors
-    /// When it is something else.
-    pub fn count(&self, name: &str, default: u64, least: u64) -> Result<u64, SetupError> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        let good = value.as_u64().filter(|n| *n >= least);
-        good.ok_or_else(|| self.wrong(name, format!("it is {value}; write a whole number of at least {least}")))
+    /// When it is something else, or neither given nor a default of the feed.
+    pub fn size(&self, name: &str) -> Result<usize, SetupError> {
+        Ok(self.with.size(name)?)
     }
 
-    /// A duration above zero such as `30s`, or a default.
+    /// A duration above zero such as `30s`.
     ///
     /// # Errors
-    /// When it is something else.
-    pub fn duration(&self, name: &str, default: Duration) -> Result<Duration, SetupError> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        let Some(text) = value.as_str() else {
-            return Err(self.wrong(name, format!("{value} has no unit; write for example {value}s")));
-        };
-        let duration = units::duration(text).map_err(|e| self.wrong(name, e.to_string()))?;
-        if duration.is_zero() { Err(self.wrong(name, "it must be longer than zero")) } else { Ok(duration) }
+    /// When it is something else, or neither given nor a default of the feed.
+    pub fn duration(&self, name: &str) -> Result<Duration, SetupError> {
+        Ok(self.with.duration(name)?)
     }
 }
 

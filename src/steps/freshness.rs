@@ -10,16 +10,21 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::asking::ask_again;
-use super::parameters::Parameters;
+use super::programs::TOPIC;
 use super::sink::folder;
-use super::sink::objects::{hive, place_of};
-use super::spool_tail::{self, Tail};
+use super::sink::index::INDEX;
+use super::sink::objects::{PREFIX, TIMEZONE, hive, object_zone, place_of};
+use super::sink::raw::COLLECTION;
+use super::spool_tail::{self, COLLECTOR, Tail};
 use super::{Context, StepError, log_search};
 use backends::log::{Partition, Topic};
 use backends::{BackendError, ErrorKind};
 use domain::calendar::Session;
+use domain::dag::StepKind;
 use domain::freshness::{Limits, Observation, Verdict, culprit, human, judge, name, silent};
 use domain::ledger::Hop;
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::rfc3339;
 
 /// A store has this long to answer (real time), and when it is asked again. One lost answer must wake nobody.
@@ -34,29 +39,45 @@ const LISTED: usize = 50;
 /// The closing auction before the close, in which nothing trades (KRX: 15:20–15:30).
 const AUCTION: SignedDuration = SignedDuration::from_mins(10);
 
-/// Looks once; parameters `stale_after` (`5m`), `grace` (`1m` after the open), `collector` (`collector`), `topic`, `collection`, `index`,
-/// `prefix`, `timezone` (of object paths).
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "freshness",
+    kinds: &[StepKind::Check, StepKind::Task],
+    role: Role::Check,
+    about: "checks that data still arrives at every hop",
+    parameters: &[
+        Parameter::new("stale_after", Shape::Duration, "age at which a hop is stalled").or("5m"),
+        Parameter::new("grace", Shape::Duration, "how long after the open nothing counts as stalled").or("1m"),
+        COLLECTOR,
+        TOPIC,
+        COLLECTION,
+        INDEX,
+        PREFIX,
+        TIMEZONE,
+    ],
+    secrets: &[],
+    replicas: false,
+};
+
+/// Looks once.
 ///
 /// # Errors
 /// A wrong parameter. A stalled hop or an unreachable store is a finding, not an error.
 pub async fn run(context: Context) -> Result<Value, StepError> {
-    let p = Parameters::new("freshness", &context.spec.step.with);
-    let topic = p.text_or("topic", super::default_topic())?;
-    let timezone = p.text_or("timezone", &context.spec.timezone)?;
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let look = Look {
         limits: Limits {
-            stale_after: signed(p.duration("stale_after", Duration::from_secs(300))?),
-            grace: signed(p.duration("grace", Duration::from_secs(60))?),
+            stale_after: signed(p.duration("stale_after")?),
+            grace: signed(p.duration("grace")?),
             auction: AUCTION,
         },
-        spool: spool_tail::folder(&context.data, context.spec.id.run.dag(), &p.text_or("collector", "collector")?),
-        collection: p.text_or("collection", &topic)?,
-        index: format!("{}-", p.text_or("index", &super::default_name(&topic, "trades"))?),
-        prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
-        object_zone: TimeZone::get(&timezone)
-            .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
+        spool: spool_tail::folder(&context.data, context.spec.id.run.dag(), &p.text("collector")?),
+        collection: p.text("collection")?,
+        index: format!("{}-", p.text("index")?),
+        prefix: p.text("prefix")?.trim_matches('/').to_owned(),
+        object_zone: object_zone(&p, &context)?,
         zone: super::zone(&context.spec),
-        topic,
+        topic: p.text("topic")?,
         until: Instant::now() + LOOK_WITHIN,
         time_out: time_out(context.spec.step.timeout, context.clock.now()),
         context: &context,

@@ -8,7 +8,7 @@ pub mod freshness;
 pub mod launch;
 pub mod letters;
 pub mod log_search;
-pub mod parameters;
+pub mod programs;
 pub mod reconcile;
 pub mod replay;
 pub mod sink;
@@ -36,6 +36,7 @@ use domain::calendar::Calendar;
 use executor::folder::read_stop;
 use executor::{AttemptSpec, Status};
 use feed::Feed;
+pub use programs::{programs, run};
 
 /// What a step program works with.
 #[derive(Clone)]
@@ -108,15 +109,8 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// A parameter is missing or wrong.
-    #[error("parameter \"{name}\" of {program}: {why}")]
-    Parameter {
-        /// The program.
-        program: String,
-        /// The parameter under `with:`.
-        name: String,
-        /// What is wrong and what to write.
-        why: String,
-    },
+    #[error(transparent)]
+    Parameter(#[from] domain::parameters::ParameterError),
     /// A secret is missing.
     #[error("secret \"{name}\" ({reference}) of step \"{step}\" cannot be read: {why}")]
     Secret {
@@ -159,28 +153,6 @@ impl StepError {
     }
 }
 
-/// Runs the built-in program called `program` to its end and gives back what it returns.
-///
-/// # Errors
-/// What the program fails with; an unknown program's error lists those there are.
-pub async fn run(program: &str, context: Context) -> Result<serde_json::Value, StepError> {
-    match program {
-        "topics" => topics::run(context).await,
-        "sink/raw" => sink::raw::run(context).await,
-        "sink/index" => sink::index::run(context).await,
-        "sink/objects" => sink::objects::run(context).await,
-        "vwap" => vwap::run(context).await,
-        "freshness" => freshness::run(context).await,
-        "reconcile" => reconcile::run(context).await,
-        other => match collected(other) {
-            Some(feed) => collect::run(feed, context).await,
-            None => {
-                Err(StepError::Failed(format!("there is no built-in program \"{other}\"; there are {}", PROGRAMS.join(", "))))
-            }
-        },
-    }
-}
-
 /// The feed that a program collects.
 pub fn collected(program: &str) -> Option<&'static dyn Feed> {
     feed::find(program.strip_prefix("collect/")?)
@@ -196,22 +168,6 @@ pub fn default_name(topic: &str, what: &str) -> String {
     let feed = feed::FEEDS.iter().find(|feed| feed.default_topic() == topic).unwrap_or(&feed::FEEDS[0]);
     format!("{}-{what}", feed.name())
 }
-
-/// The built-in programs.
-pub const PROGRAMS: &[&str] =
-    &["topics", "collect/kis", "sink/raw", "sink/index", "sink/objects", "vwap", "freshness", "reconcile"];
-
-/// The `with:` keys that each built-in program knows; a table's keys are written with a dot.
-pub const PARAMETERS: &[(&str, &[&str])] = &[
-    ("topics", &["create", "partitions"]),
-    ("collect/kis", &["symbols", "tr_ids", "topic", "collection", "limit", "pace", "stale_after"]),
-    ("sink/raw", &["topic", "group", "collection", "documents", "bytes"]),
-    ("sink/index", &["topic", "group", "index", "documents", "bytes"]),
-    ("sink/objects", &["topic", "group", "prefix", "timezone", "rotate", "rotate.size", "rotate.every", "remember"]),
-    ("vwap", &["topic", "group", "window", "index", "anomalies", "anomaly_index", "lateness", "emit", "checkpoint", "remember"]),
-    ("freshness", &["stale_after", "grace", "collector", "topic", "collection", "index", "prefix", "timezone"]),
-    ("reconcile", &["collector", "topic", "collection", "index", "prefix", "timezone", "listed"]),
-];
 
 /// The consumer group of a step that names none: `{dag}.{step}`.
 pub fn group(spec: &AttemptSpec) -> String {

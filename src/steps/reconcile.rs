@@ -13,15 +13,21 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::asking::ask_again;
-use super::parameters::Parameters;
+use super::programs::TOPIC;
 use super::sink::folder;
-use super::sink::index::daily;
+use super::sink::index::{INDEX, daily};
+use super::sink::objects::{PREFIX, TIMEZONE, object_zone};
+use super::sink::raw::COLLECTION;
+use super::spool_tail::COLLECTOR;
 use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail, spooled};
 use backends::log::Partition;
 use backends::spool::Entry;
 use backends::{BackendError, ErrorKind, Result};
+use domain::dag::StepKind;
 use domain::gaps::Gap;
 use domain::ledger::{Account, Hop, Ledger};
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::{EventId, Trade, quantity};
 use domain::vwap::Sums;
 use feed::{Completeness, Received as Came};
@@ -38,26 +44,41 @@ const PAUSES: [Duration; 5] = [
 /// Ids of one page of a store.
 const PAGE: usize = 5_000;
 
-/// Compares the hops of the session date; parameters `collector`, `topic`, `collection`, `index`, `prefix`, `timezone` (of object
-/// paths), `listed` (missing ids listed per hop, 100).
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "reconcile",
+    kinds: &[StepKind::Teardown, StepKind::Task],
+    role: Role::Reconcile,
+    about: "compares every store with the spool, id by id, and reports gaps",
+    parameters: &[
+        COLLECTOR,
+        TOPIC,
+        COLLECTION,
+        INDEX,
+        PREFIX,
+        TIMEZONE,
+        Parameter::new("listed", Shape::Count(0), "most missing ids listed for a store").or("100").counting("ids"),
+    ],
+    secrets: &[],
+    replicas: false,
+};
+
+/// Compares the hops of the session date.
 ///
 /// # Errors
 /// A wrong parameter, a store that fails, or a day that does not reconcile (with everything that was found): somebody must
 /// look, so the run fails and says so.
 pub async fn run(context: Context) -> std::result::Result<Value, StepError> {
-    let p = Parameters::new("reconcile", &context.spec.step.with);
-    let topic = p.text_or("topic", super::default_topic())?;
-    let timezone = p.text_or("timezone", &context.spec.timezone)?;
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let day = Day {
-        collector: p.text_or("collector", "collector")?,
-        collection: p.text_or("collection", &topic)?,
-        index: p.text_or("index", &super::default_name(&topic, "trades"))?,
-        prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
-        object_zone: TimeZone::get(&timezone)
-            .map_err(|e| p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul")))?,
-        listed: usize::try_from(p.count("listed", 100, 0)?).unwrap_or(usize::MAX),
+        collector: p.text("collector")?,
+        collection: p.text("collection")?,
+        index: p.text("index")?,
+        prefix: p.text("prefix")?.trim_matches('/').to_owned(),
+        object_zone: object_zone(&p, &context)?,
+        listed: p.size("listed")?,
         zone: super::zone(&context.spec),
-        topic,
+        topic: p.text("topic")?,
         context,
     };
     let result = day.reconcile().await?;

@@ -3,22 +3,38 @@
 use serde_json::json;
 
 use super::dead_letter::topic_of;
-use super::parameters::Parameters;
 use super::{Context, StepError};
 use backends::{BackendError, ErrorKind};
+use domain::dag::StepKind;
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape};
 use domain::retry::{Backoff, hash};
 use executor::Status;
 
-/// Creates every topic of `with.create` with `with.partitions` partitions (3), and `{topic}.dlq` with one. What exists is
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "topics",
+    kinds: &[StepKind::Task],
+    role: Role::Task,
+    about: "creates topics and their dead-letter topics where they are missing",
+    parameters: &[
+        Parameter::required("create", Shape::NAMES, "names of topics, for example [kis.trades]"),
+        Parameter::new("partitions", Shape::Count(1), "partitions of a new topic").or("3"),
+    ],
+    secrets: &[],
+    replicas: false,
+};
+
+/// Creates every topic of `with.create` with `with.partitions` partitions, and `{topic}.dlq` with one. What exists is
 /// left as it is.
 ///
 /// # Errors
 /// A wrong parameter, a topic that exists with another partition count, or a log that refuses. A log that does not answer
 /// is asked again until the step is stopped or timed out.
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
-    let p = Parameters::new("topics", &context.spec.step.with);
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let names = p.names("create")?;
-    let partitions = u32::try_from(p.count("partitions", 3, 1)?)
+    let partitions = u32::try_from(p.count("partitions")?)
         .map_err(|_| p.wrong("partitions", "it is too large; write a number below 4294967296"))?;
     let (mut created, mut existing) = (Vec::new(), Vec::new());
     for name in names {

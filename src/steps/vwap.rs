@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::envelope::REFILL;
-use super::parameters::Parameters;
+use super::programs::{GROUP, REMEMBER, TOPIC};
 use super::sink::core::{self, Sink};
 use super::sink::index::daily;
 use super::sink::lane::{Due, Flushed, Lane, Left, Pushed, Target};
@@ -25,25 +25,47 @@ use backends::index::{Index, Item, ItemResult, Op, Template};
 use backends::log::{Log, Partition, Record, Stored};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
+use domain::dag::StepKind;
 use domain::exact::Exact;
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::{Trade, rfc3339};
 use domain::vwap::{Book, Changed, Folded, Key, Sums, Symbol, Window};
 
 /// Documents of one bulk call.
 const DOCUMENTS: usize = 2_000;
 
-/// Runs the step until it is stopped; parameters `topic`, `group`, `window` (`30s`), `index` (prefix, `{feed}-vwap`), `anomalies`
-/// (topic; none: not told), `anomaly_index` (prefix, `{feed}-anomalies`), `lateness` (`1h`: how long windows can be corrected), `emit`
-/// (`5s`), `checkpoint` (`1m`), `remember` (ids, 200,000).
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "vwap",
+    kinds: &[StepKind::Service],
+    role: Role::Transform,
+    about: "volume-weighted average prices per symbol, by window and session",
+    parameters: &[
+        TOPIC,
+        GROUP,
+        Parameter::new("window", Shape::Duration, "length of a window, whole seconds").or("30s"),
+        Parameter::new("index", Shape::Text, "index name before the date").or_made("topic", "FEED-vwap", |topic| crate::default_name(topic, "vwap")),
+        Parameter::new("anomalies", Shape::Text, "topic for anomalies; without one they are only in the index"),
+        Parameter::new("anomaly_index", Shape::Text, "index name of anomalies before the date").or_made("topic", "FEED-anomalies", |topic| crate::default_name(topic, "anomalies")),
+        Parameter::new("lateness", Shape::Duration, "how long a late trade still corrects its window").or("1h"),
+        Parameter::new("emit", Shape::Duration, "how often changed windows are written").or("5s"),
+        Parameter::new("checkpoint", Shape::Duration, "how often the state is saved").or("1m"),
+        REMEMBER,
+    ],
+    secrets: &[],
+    replicas: true,
+};
+
+/// Runs the step until it is stopped.
 ///
 /// # Errors
 /// See [`core::run`].
 pub async fn run(context: Context) -> std::result::Result<serde_json::Value, StepError> {
-    let p = Parameters::new("vwap", &context.spec.step.with);
-    let topic = p.text_or("topic", super::default_topic())?;
-    let window = p.duration("window", Duration::from_secs(30))?;
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
+    let window = p.duration("window")?;
     if window.subsec_nanos() != 0 {
-        return Err(p.wrong("window", "it must be whole seconds"));
+        return Err(p.wrong("window", "it must be whole seconds").into());
     }
     let target = VwapTarget {
         index: Arc::clone(&context.backends.index),
@@ -52,19 +74,19 @@ pub async fn run(context: Context) -> std::result::Result<serde_json::Value, Ste
         zone: super::zone(&context.spec),
         session_date: context.spec.session_date,
         folder: context.data.join("steps").join(context.spec.id.run.dag()).join(context.spec.id.step.as_str()),
-        prefix: p.text_or("index", &super::default_name(&topic, "vwap"))?,
-        anomalies: p.text("anomalies")?.map(str::to_owned),
-        anomaly_prefix: p.text_or("anomaly_index", &super::default_name(&topic, "anomalies"))?,
+        prefix: p.text("index")?,
+        anomalies: p.optional_text("anomalies")?,
+        anomaly_prefix: p.text("anomaly_index")?,
         window,
-        lateness: p.duration("lateness", Duration::from_secs(3_600))?,
-        emit: p.duration("emit", Duration::from_secs(5))?,
-        checkpoint: p.duration("checkpoint", Duration::from_secs(60))?,
-        remember: usize::try_from(p.count("remember", 200_000, 1)?).unwrap_or(usize::MAX),
+        lateness: p.duration("lateness")?,
+        emit: p.duration("emit")?,
+        checkpoint: p.duration("checkpoint")?,
+        remember: p.size("remember")?,
     };
     let sink = Sink {
-        program: "vwap",
-        group: p.text_or("group", &super::group(&context.spec))?,
-        topic,
+        program: PROGRAM.name,
+        group: p.optional_text("group")?.unwrap_or_else(|| super::group(&context.spec)),
+        topic: p.text("topic")?,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
         backoff: Sink::BACKOFF,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Exit, Failure, Result, Shared, print, print_json};
 use clock::Clock;
 use daemon::folder::{self, DagFile, Problem};
-use dagfile::Severity;
+use dagfile::{Known, Severity};
 use domain::calendar::Calendar;
 
 /// A calendar that ends sooner than this is warned about.
@@ -65,7 +65,7 @@ fn single_files(files: &[PathBuf], shared: &Shared) -> std::result::Result<(usiz
         let folder = shared.dags.as_deref().unwrap_or(parent);
         let (calendars, problems) = folder::calendars(folder);
         findings.extend(problems.iter().map(of_problem));
-        findings.extend(of_file(&folder::read_file(path, folder, &calendars)));
+        findings.extend(of_file(&folder::read_file(path, folder, &Known { programs: steps::programs(), calendars: &calendars })));
     }
     Ok((files.len(), findings))
 }

@@ -3,6 +3,7 @@
 mod graph;
 mod lint;
 mod next;
+mod programs;
 mod show;
 mod table;
 
@@ -13,7 +14,7 @@ use jiff::civil::Date;
 
 use super::exit::{Exit, Failure, Result};
 use daemon::folder::{self, DagFile, Folder};
-use dagfile::{nearest, programs, schema};
+use dagfile::{nearest, schema};
 use domain::dag::Dag;
 
 /// Subcommands.
@@ -78,6 +79,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the built-in programs, or what one of them takes
+    Programs {
+        /// Name of a program, for example sink/index
+        name: Option<String>,
+        /// Print all of them as Markdown
+        #[arg(long, conflicts_with_all = ["json", "name"])]
+        markdown: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of DAG files, for editors
     Schema {
         /// The schema is JSON anyway
@@ -119,12 +131,14 @@ pub fn main(command: Command) -> Result {
                 .transpose()?;
             super::trial::main(&super::trial::Trial { file, date, until, data, json, config: config::Config::default() })
         }
-        Command::Schema { json: _ } => print_json(&schema::schema(programs::BUILT_IN)),
+        Command::Programs { name, markdown: false, json } => programs::show(name.as_deref(), json),
+        Command::Programs { markdown: true, .. } => print(&steps::programs::reference(steps::programs())),
+        Command::Schema { json: _ } => print_json(&schema::schema(steps::programs())),
     }
 }
 
 fn read(path: &Path) -> std::result::Result<Folder, Failure> {
-    folder::read(path).map_err(Failure::unusable)
+    folder::read(path, steps::programs()).map_err(Failure::unusable)
 }
 
 /// Finds a DAG by name; a broken one shows its faults instead.

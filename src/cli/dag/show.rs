@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{Result, print, print_json, table};
 use daemon::folder::{DagFile, Folder};
 use domain::dag::{Container, Dag, Need, Program, Restart, Step, StepKind, Until};
+use domain::program::{self, Parameter};
 use domain::schedule::Schedule;
 use domain::units;
 
@@ -68,7 +69,11 @@ fn edges(schedule: &Schedule) -> String {
 
 pub(super) fn show(file: &DagFile, dag: &Dag, json: bool) -> Result {
     if json {
-        return print_json(&json!({"file": file.path, "enabled": file.enabled, "dag": dag, "warnings": file.warnings}));
+        let parameters: serde_json::Map<_, _> =
+            dag.steps().iter().filter_map(|s| Some((s.name.to_string(), all_parameters(s)?))).collect();
+        return print_json(
+            &json!({"file": file.path, "enabled": file.enabled, "dag": dag, "parameters": parameters, "warnings": file.warnings}),
+        );
     }
     let mut facts = vec![["name".to_owned(), dag.name.to_string()]];
     let mut fact = |name: &str, value: String| {
@@ -91,12 +96,53 @@ pub(super) fn show(file: &DagFile, dag: &Dag, json: bool) -> Result {
     let mut rows = vec![["STEP", "KIND", "RUNS", "NEEDS", "POLICY"].map(String::from)];
     rows.extend(dag.steps().iter().map(|s| [s.name.to_string(), s.kind.as_str().into(), runs(s), needs(dag, s), policy(s)]));
     let mut text = format!("{}\n{}", table::columns(&facts), table::columns(&rows));
+    let mut rows = vec![["STEP", "PARAMETER", "VALUE"].map(String::from)];
+    rows.extend(dag.steps().iter().flat_map(parameters));
+    if rows.len() > 1 {
+        text.push_str(&format!("\n{}", table::columns(&rows)));
+    }
     let mut rows = vec![["STEP", "CONTAINER"].map(String::from)];
     rows.extend(dag.steps().iter().filter(|s| !s.container.is_empty()).map(|s| [s.name.to_string(), container(&s.container)]));
     if rows.len() > 1 {
         text.push_str(&format!("\n{}", table::columns(&rows)));
     }
     print(&text)
+}
+
+/// What a step gives a parameter; the keys of a table are named with a dot.
+fn given<'a>(step: &'a Step, name: &str) -> Option<&'a serde_json::Value> {
+    match name.split_once('.') {
+        Some((table, key)) => step.with.get(table)?.get(key),
+        None => step.with.get(name),
+    }
+}
+
+/// The parameters of a step that uses a built-in program, with what holds where it says nothing.
+fn parameters(step: &Step) -> Vec<[String; 3]> {
+    let Some(program) = program::of(steps::programs(), step) else { return Vec::new() };
+    let row = |(name, parameter): (String, &Parameter)| {
+        let value = match given(step, &name) {
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => {
+                let holds = program.text(&step.with, &name).map(std::borrow::Cow::into_owned);
+                format!("{} (default)", holds.or_else(|| parameter.fallback.words())?)
+            }
+        };
+        Some([step.name.to_string(), name, value])
+    };
+    program.all_parameters().into_iter().filter_map(row).collect()
+}
+
+/// The same for programs: values, and whether they are defaults.
+fn all_parameters(step: &Step) -> Option<serde_json::Value> {
+    let program = program::of(steps::programs(), step)?;
+    let value = |(name, _): (String, &Parameter)| {
+        let value = given(step, &name).cloned().unwrap_or_else(|| json!(program.text(&step.with, &name)));
+        let default = given(step, &name).is_none();
+        (name, json!({"value": value, "default": default}))
+    };
+    Some(program.all_parameters().into_iter().map(value).collect::<serde_json::Map<_, _>>().into())
 }
 
 /// What a step says of its container; the rest is the configuration's.

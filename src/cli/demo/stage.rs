@@ -300,7 +300,7 @@ fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<domain::calendar::Calendar>), Failure> {
-    let folder = daemon::folder::read(dags).map_err(Failure::unusable)?;
+    let folder = daemon::folder::read(dags, steps::programs()).map_err(Failure::unusable)?;
     let dags_there = folder.dags();
     if let Some(dag) = dags_there.iter().find(|(known, _)| known.as_str() == name).map(|(_, dag)| (*dag).clone()) {
         let calendar = folder.calendar_of(&dag).cloned();

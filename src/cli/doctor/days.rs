@@ -16,7 +16,7 @@ const AHEAD: i64 = 30;
 
 /// Looks at a folder of DAG files.
 pub(super) fn dags(dags: &Path, now: Timestamp) -> Vec<Finding> {
-    let folder = match folder::read(dags) {
+    let folder = match folder::read(dags, steps::programs()) {
         Ok(folder) => folder,
         Err(error) => {
             let at = dags.display();

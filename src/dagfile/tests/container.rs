@@ -210,7 +210,7 @@ fn health_is_for_services_that_do_not_speak_for_themselves() {
 
 #[test]
 fn the_schema_knows_the_table() {
-    let schema = schema::schema(programs::BUILT_IN);
+    let schema = schema::schema(PROGRAMS);
     let step = &schema["properties"]["steps"]["additionalProperties"]["properties"]["container"]["properties"];
     assert_eq!(step, &schema["properties"]["defaults"]["properties"]["container"]["properties"]);
     assert_eq!((&step["cpus"]["minimum"], &step["pids"]["minimum"]), (&serde_json::json!(0.01), &serde_json::json!(1)));

@@ -123,16 +123,16 @@ impl Feed for Kis {
 /// Reads and checks the parameters.
 pub(super) fn settings(feed: &Kis, setup: &Setup<'_>) -> Result<Settings, SetupError> {
     let with = setup.with;
-    let tr_ids = with.names("tr_ids", "write tr_ids: [H0STCNT0]")?.unwrap_or_else(|| vec!["H0STCNT0".to_owned()]);
+    let tr_ids = with.names("tr_ids")?;
     let is_trade = |layout: &Layout| matches!(layout.content, Content::Trade { .. });
     if let Some(other) = tr_ids.iter().find(|tr_id| !Layout::of(tr_id).is_some_and(is_trade)) {
         let known: Vec<_> = LAYOUTS.iter().filter(|l| is_trade(l)).map(|l| l.tr_id).collect();
         return Err(with.wrong("tr_ids", format!("\"{other}\" does not carry trades; write one of {}", known.join(", "))));
     }
     let mut settings = Settings::new(tr_ids, feed.symbols(&with)?);
-    settings.limit = usize::try_from(with.count("limit", settings.limit as u64, 1)?).unwrap_or(usize::MAX);
-    settings.pace = with.duration("pace", settings.pace)?;
-    settings.stale_after = with.duration("stale_after", settings.stale_after)?;
+    settings.limit = with.size("limit")?;
+    settings.pace = with.duration("pace")?;
+    settings.stale_after = with.duration("stale_after")?;
     // The session waits in the clock's time, but servers answer in real time: on a fast clock the limits on answers keep some of it.
     let least = std::time::Duration::from_millis(300).mul_f64(setup.speed.clamp(1.0, 1e6));
     settings.ack_within = settings.ack_within.max(least);

@@ -47,7 +47,7 @@ use status::CollectorStatus;
 use to_log::ToLog;
 use to_raw::ToRaw;
 
-pub use parameters::symbols;
+pub use parameters::{program, symbols};
 
 /// Entries of the spool's end that are read on start, to know what was received before.
 const REMEMBERED: u64 = 50_000;

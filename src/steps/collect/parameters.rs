@@ -4,9 +4,29 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::parameters::Parameters;
+use crate::programs::TOPIC;
+use crate::sink::raw::COLLECTION;
 use crate::{Context, StepError};
+use domain::dag::StepKind;
+use domain::parameters::{ParameterError, Parameters};
+use domain::program::{Fallback, Parameter, Program, Role};
 use feed::{Feed, Session, Setup, SetupError};
+
+/// A feed's row in the table of programs. What it is made of is kept for as long as the process lives.
+pub fn program(feed: &'static dyn Feed) -> Program {
+    let default = |parameter: Parameter| Parameter { fallback: Fallback::Value(feed.default_topic()), ..parameter };
+    let own = [default(TOPIC), default(COLLECTION)];
+    let parameters: Vec<_> = feed.parameters().iter().copied().chain(own).collect();
+    Program {
+        name: String::leak(name(feed)),
+        kinds: &[StepKind::Service],
+        role: Role::Source(feed.name()),
+        about: feed.about(),
+        parameters: parameters.leak(),
+        secrets: feed.secrets(),
+        replicas: false,
+    }
+}
 
 /// Checked parameters, and the session made from them.
 pub(super) struct Plan {
@@ -23,11 +43,11 @@ pub(super) struct Plan {
 impl Plan {
     /// Reads and checks everything the step needs before anything is opened. `seed` spreads the session's waits.
     pub(super) fn read(feed: &'static dyn Feed, context: &Context, seed: u64) -> Result<Self, StepError> {
-        let program = program(feed);
+        let program = name(feed);
         let step = &context.spec.step;
         let file = |path: &str| read(&context.dags, path);
         let setup = Setup {
-            with: feed::Parameters { with: &step.with, file: &file },
+            with: feed::Parameters::new(feed, &step.with, &file),
             secrets: context.secrets.iter().map(|(name, secret)| (name.as_str(), secret.reveal())).collect(),
             addresses: feed::addresses(feed, &context.feeds),
             speed: context.clock.speed(),
@@ -35,14 +55,14 @@ impl Plan {
             now: context.clock.now(),
         };
         let session = feed.session(&setup).map_err(|error| refused(&program, context, error))?;
-        let with = Parameters::new(&program, &step.with);
-        let (topic, collection) = (feed.default_topic(), feed.default_topic());
-        let (topic, collection) = (with.text_or("topic", topic)?, with.text_or("collection", collection)?);
+        let row = domain::program::find(crate::programs(), &program);
+        let with = Parameters::new(&program, row.map_or(&[], |row| row.parameters), &step.with);
+        let (topic, collection) = (with.text("topic")?, with.text("collection")?);
         Ok(Self { program, topic, collection, session })
     }
 }
 
-fn program(feed: &dyn Feed) -> String {
+fn name(feed: &dyn Feed) -> String {
     format!("collect/{}", feed.name())
 }
 
@@ -54,7 +74,7 @@ fn read(dags: &Path, path: &str) -> Result<String, String> {
 
 fn refused(program: &str, context: &Context, error: SetupError) -> StepError {
     match error {
-        SetupError::Parameter { name, why } => StepError::Parameter { program: program.to_owned(), name, why },
+        SetupError::Parameter { name, why } => ParameterError { program: program.to_owned(), name, why }.into(),
         SetupError::Secret { name, why } => {
             let reference = context.spec.step.secrets.get(&name).map_or_else(|| "not given".to_owned(), ToString::to_string);
             StepError::Secret { step: context.spec.step.name.to_string(), name, reference, why }
@@ -66,9 +86,9 @@ fn refused(program: &str, context: &Context, error: SetupError) -> StepError {
 ///
 /// # Errors
 /// When the parameter is missing or wrong, or its file cannot be read.
-pub fn symbols(feed: &dyn Feed, with: &Map<String, Value>, dags: &Path) -> Result<Vec<String>, StepError> {
-    feed.symbols(&feed::Parameters { with, file: &|path| read(dags, path) }).map_err(|error| {
-        let (SetupError::Parameter { name, why } | SetupError::Secret { name, why }) = error;
-        StepError::Parameter { program: program(feed), name, why }
+pub fn symbols(feed: &dyn Feed, with: &Map<String, Value>, dags: &Path) -> Result<Vec<String>, ParameterError> {
+    feed.symbols(&feed::Parameters::new(feed, with, &|path| read(dags, path))).map_err(|error| {
+        let (SetupError::Parameter { name: parameter, why } | SetupError::Secret { name: parameter, why }) = error;
+        ParameterError { program: name(feed), name: parameter, why }
     })
 }

@@ -10,37 +10,48 @@ use async_trait::async_trait;
 use super::batch::Batch;
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
+use super::{BYTES, DOCUMENTS};
+use crate::dead_letter::{Refusal, Stage};
+use crate::envelope::{Envelope, with_place};
+use crate::programs::{GROUP, TOPIC};
+use crate::{Context, StepError};
 use backends::index::{Index, Item, ItemResult, Op, Template};
 use backends::log::{Partition, Stored};
 use backends::{BackendError, ErrorKind, Result};
-use crate::dead_letter::{Refusal, Stage};
-use crate::envelope::{Envelope, with_place};
-use crate::parameters::Parameters;
-use crate::{Context, StepError};
+use domain::dag::StepKind;
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape, Store};
 
-/// Documents of one bulk call.
-const DOCUMENTS: u64 = 2_000;
-/// Bytes of one bulk call.
-const BYTES: u64 = 5 << 20;
+/// The name of its indices.
+pub(crate) const INDEX: Parameter = Parameter::new("index", Shape::Text, "index name before the date").or_made("topic", "FEED-trades", |topic| crate::default_name(topic, "trades"));
 
-/// Runs the step until it is stopped; parameters `topic`, `group`, `index` (name prefix, default `{feed}-trades`), `documents`,
-/// `bytes`.
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "sink/index",
+    kinds: &[StepKind::Service],
+    role: Role::Hop(Store::Index),
+    about: "writes a topic into the search index",
+    parameters: &[TOPIC, GROUP, INDEX, DOCUMENTS, BYTES],
+    secrets: &[],
+    replicas: true,
+};
+
+/// Runs the step until it is stopped.
 ///
 /// # Errors
 /// See [`core::run`].
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
-    let p = Parameters::new("sink/index", &context.spec.step.with);
-    let topic = p.text_or("topic", crate::default_topic())?;
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let target = IndexTarget {
         index: Arc::clone(&context.backends.index),
-        prefix: p.text_or("index", &crate::default_name(&topic, "trades"))?,
-        documents: usize::try_from(p.count("documents", DOCUMENTS, 1)?).unwrap_or(usize::MAX),
-        bytes: usize::try_from(p.bytes("bytes", BYTES)?).unwrap_or(usize::MAX),
+        prefix: p.text("index")?,
+        documents: p.size("documents")?,
+        bytes: p.bytes("bytes")?,
     };
     let sink = Sink {
-        program: "sink/index",
-        topic,
-        group: p.text_or("group", &crate::group(&context.spec))?,
+        program: PROGRAM.name,
+        topic: p.text("topic")?,
+        group: p.optional_text("group")?.unwrap_or_else(|| crate::group(&context.spec)),
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
         backoff: Sink::BACKOFF,

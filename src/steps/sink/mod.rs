@@ -15,6 +15,13 @@ pub mod objects;
 pub mod raw;
 mod report;
 
+use domain::program::{Parameter, Shape};
+
+/// A batch of so many documents is written at once.
+const DOCUMENTS: Parameter =
+    Parameter::new("documents", Shape::Count(1), "most documents in one request").or("2000").counting("documents");
+/// So is one of so many bytes.
+const BYTES: Parameter = Parameter::new("bytes", Shape::Size, "most bytes in one request").or("5MiB");
 
 #[cfg(test)]
 mod tests;

@@ -23,48 +23,86 @@ use jiff::tz::TimeZone;
 use super::core::{self, Sink};
 use super::folder;
 use super::lane::{Due, Flushed, Lane, Pushed, Target};
+use crate::envelope::{Envelope, REFILL, with_place};
+use crate::log_search;
+use crate::programs::{GROUP, REMEMBER, TOPIC};
+use crate::{Context, StepError};
 use backends::log::{Log, Partition, Stored};
 use backends::objects::{Metadata, Objects, Put};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
+use domain::dag::StepKind;
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape, Store};
 use domain::recent::RecentIds;
-use crate::envelope::{Envelope, REFILL, with_place};
-use crate::log_search;
-use crate::parameters::Parameters;
-use crate::{Context, StepError};
 
-/// Runs the step until it is stopped; parameters `topic`, `group`, `prefix` (default: the topic), `timezone` (of the path; default:
-/// the schedule's), `rotate: { size, every }` (`64MiB` of lines before compression, `1m`), `remember` (ids, 200,000).
+/// Where its objects begin.
+pub(crate) const PREFIX: Parameter = Parameter::new("prefix", Shape::Text, "first part of the object keys").or_as("topic");
+/// The zone of its folders.
+pub(crate) const TIMEZONE: Parameter =
+    Parameter::new("timezone", Shape::Text, "zone of the date parts of object keys").or_else("the schedule's");
+
+const ROTATE: &[Parameter] = &[
+    Parameter::new("size", Shape::Size, "largest object, of lines before compression").or("64MiB"),
+    Parameter::new("every", Shape::Duration, "longest time one object stays open").or("1m"),
+];
+
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "sink/objects",
+    kinds: &[StepKind::Service],
+    role: Role::Hop(Store::Objects),
+    about: "writes a topic into objects, one open file a partition",
+    parameters: &[
+        TOPIC,
+        GROUP,
+        Parameter::new("rotate", Shape::Table(ROTATE), "when an object is closed and the next begun"),
+        PREFIX,
+        TIMEZONE,
+        Parameter { shape: Shape::Count(0), ..REMEMBER },
+    ],
+    secrets: &[],
+    replicas: true,
+};
+
+/// Runs the step until it is stopped.
 ///
 /// # Errors
 /// See [`core::run`].
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
-    let p = Parameters::new("sink/objects", &context.spec.step.with);
-    let topic = p.text_or("topic", crate::default_topic())?;
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let rotate = p.table("rotate", "rotate.")?;
-    let timezone = p.text_or("timezone", &context.spec.timezone)?;
-    let zone = TimeZone::get(&timezone).map_err(|e| {
-        p.wrong("timezone", format!("\"{timezone}\" is not a time zone ({e}); write for example Asia/Seoul or UTC"))
-    })?;
+    let zone = object_zone(&p, &context)?;
     let target = ObjectsTarget {
         objects: Arc::clone(&context.backends.objects),
         log: Arc::clone(&context.backends.log),
         clock: context.clock.clone(),
-        prefix: p.text_or("prefix", &topic)?.trim_matches('/').to_owned(),
+        prefix: p.text("prefix")?.trim_matches('/').to_owned(),
         zone,
-        size: usize::try_from(rotate.bytes("size", 64 << 20)?).unwrap_or(usize::MAX),
-        every: rotate.duration("every", Duration::from_secs(60))?,
-        remember: usize::try_from(p.count("remember", 200_000, 0)?).unwrap_or(usize::MAX),
+        size: rotate.bytes("size")?,
+        every: rotate.duration("every")?,
+        remember: p.size("remember")?,
     };
     let sink = Sink {
-        program: "sink/objects",
-        group: p.text_or("group", &crate::group(&context.spec))?,
-        topic,
+        program: PROGRAM.name,
+        group: p.optional_text("group")?.unwrap_or_else(|| crate::group(&context.spec)),
+        topic: p.text("topic")?,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
         backoff: Sink::BACKOFF,
     };
     core::run(context, sink).await
+}
+
+/// The zone of object keys that `timezone` names, else the schedule's.
+///
+/// # Errors
+/// When there is no such zone.
+pub(crate) fn object_zone(p: &Parameters<'_>, context: &Context) -> std::result::Result<TimeZone, StepError> {
+    let name = p.optional_text("timezone")?.unwrap_or_else(|| context.spec.timezone.clone());
+    TimeZone::get(&name).map_err(|e| {
+        p.wrong("timezone", format!("\"{name}\" is not a time zone ({e}); write for example Asia/Seoul or UTC")).into()
+    })
 }
 
 /// The folder of a receipt time: `year=YYYY/month=MM/day=DD/hour=HH` in a zone.

@@ -7,35 +7,47 @@ use async_trait::async_trait;
 use super::batch::Batch;
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
+use super::{BYTES, DOCUMENTS};
+use crate::dead_letter::{Refusal, Stage};
+use crate::programs::{GROUP, TOPIC};
+use crate::{Context, StepError};
 use backends::log::{Partition, Stored};
 use backends::raw::{Document, Raw};
 use backends::{ErrorKind, Result};
-use crate::dead_letter::{Refusal, Stage};
-use crate::parameters::Parameters;
-use crate::{Context, StepError};
+use domain::dag::StepKind;
+use domain::parameters::Parameters;
+use domain::program::{Parameter, Program, Role, Shape, Store};
 
-/// Documents of one insert.
-const DOCUMENTS: u64 = 2_000;
-/// Bytes of one insert.
-const BYTES: u64 = 5 << 20;
+/// The collection of its documents.
+pub(crate) const COLLECTION: Parameter = Parameter::new("collection", Shape::Text, "collection of the raw store").or_as("topic");
 
-/// Runs the step until it is stopped; parameters `topic`, `group`, `collection` (default: the topic), `documents`, `bytes`.
+/// Its row in the table of programs.
+pub const PROGRAM: Program = Program {
+    name: "sink/raw",
+    kinds: &[StepKind::Service],
+    role: Role::Hop(Store::Raw),
+    about: "writes a topic into the raw store",
+    parameters: &[TOPIC, GROUP, COLLECTION, DOCUMENTS, BYTES],
+    secrets: &[],
+    replicas: true,
+};
+
+/// Runs the step until it is stopped.
 ///
 /// # Errors
 /// See [`core::run`].
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
-    let p = Parameters::new("sink/raw", &context.spec.step.with);
-    let topic = p.text_or("topic", crate::default_topic())?;
+    let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let target = RawTarget {
         raw: Arc::clone(&context.backends.raw),
-        collection: p.text_or("collection", &topic)?,
-        documents: usize::try_from(p.count("documents", DOCUMENTS, 1)?).unwrap_or(usize::MAX),
-        bytes: usize::try_from(p.bytes("bytes", BYTES)?).unwrap_or(usize::MAX),
+        collection: p.text("collection")?,
+        documents: p.size("documents")?,
+        bytes: p.bytes("bytes")?,
     };
     let sink = Sink {
-        program: "sink/raw",
-        group: p.text_or("group", &crate::group(&context.spec))?,
-        topic,
+        program: PROGRAM.name,
+        group: p.optional_text("group")?.unwrap_or_else(|| crate::group(&context.spec)),
+        topic: p.text("topic")?,
         target: Arc::new(target),
         in_flight: Sink::IN_FLIGHT,
         backoff: Sink::BACKOFF,
