@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::client::block_on;
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::place::Where;
 use super::table::{columns, print, print_json};
+use domain::alert::AlertKind;
 use web::view::format::Zone;
 
 /// Subcommands.
@@ -15,7 +16,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  openbell alerts list --kind stalled")]
     List {
         /// Only those of this kind
-        #[arg(long, value_name = "KIND")]
+        #[arg(long, value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(AlertKind::WORDS))]
         kind: Option<String>,
         /// Only those of this DAG
         #[arg(long, value_name = "DAG")]
@@ -25,6 +26,12 @@ pub enum Command {
         limit: u32,
         #[command(flatten)]
         at: Where,
+    },
+    /// Show the kinds of alert there are, for `alerts: { on: […] }` of a DAG file
+    Kinds {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Mail everybody whom DAGs name for alerts, to see that mail arrives
     #[command(after_help = "Example:\n  openbell alerts test --dag kis-trading-day")]
@@ -41,6 +48,7 @@ pub enum Command {
 pub fn main(command: Command) -> super::exit::Result {
     block_on(async {
         match command {
+            Command::Kinds { json } => kinds(json).map(|()| Exit::Fine),
             Command::List { kind, dag, limit, at } => list(kind, dag, limit, &at).await,
             Command::Test { dag, at } => {
                 let answer = at.client()?.post_json("/api/v1/alerts/test", &json!({ "dag": dag })).await?;
@@ -53,6 +61,23 @@ pub fn main(command: Command) -> super::exit::Result {
             }
         }
     })
+}
+
+fn kinds(json: bool) -> Result<(), Failure> {
+    if json {
+        let kind = |kind: &AlertKind| {
+            let spec = kind.spec();
+            json!({ "kind": spec.word, "title": spec.title, "help": spec.help, "severity": spec.severity.as_str(), "unasked": spec.unasked })
+        };
+        return print_json(&AlertKind::ALL.iter().map(kind).collect());
+    }
+    let mut rows = vec![["KIND", "SEVERITY", "MAILED", "IT MEANS"].map(String::from)];
+    rows.extend(AlertKind::ALL.iter().map(|kind| {
+        let spec = kind.spec();
+        let mailed = if spec.unasked { "yes" } else { "if asked for" };
+        [spec.word, spec.severity.as_str(), mailed, spec.title].map(String::from)
+    }));
+    print(columns(&rows))
 }
 
 async fn list(kind: Option<String>, dag: Option<String>, limit: u32, at: &Where) -> super::exit::Result {

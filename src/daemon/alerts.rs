@@ -77,8 +77,8 @@ impl Book {
         let wanted = run.dag.alerts.on.contains(&kind) && !run.dag.alerts.email.is_empty();
         let message =
             wanted.then(|| mail(&Notice { kind, run, step, summary, detail, at, number }, &head.from, &head.public_url));
-        let rule = match (kind, step) {
-            (AlertKind::Stalled | AlertKind::Recovered, Some(step)) => step.to_string(),
+        let rule = match (kind.spec().rule, step) {
+            (Some(Rule::Freshness), Some(step)) => step.to_string(),
             _ => kind.as_str().to_owned(),
         };
         self.raised.push(Raised {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::alerts::Letterhead;
 use backends::mail::Message;
 use domain::advice::advice;
+use domain::alert::Part;
 use domain::dag::{AlertKind, Program, StepKind};
 use domain::ids::StepName;
 use domain::ledger::Hop;
@@ -41,6 +42,7 @@ const SUBJECT: usize = 120;
 /// The mail of a notice; `public_url` is the page's address without a trailing slash.
 pub fn mail(notice: &Notice<'_>, from: &str, public_url: &str) -> Message {
     let Notice { kind, run, step, summary, detail, at, number } = notice;
+    let carries = |part: Part| kind.spec().mail.contains(&part);
     let zone = run.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let local = |t: Timestamp| t.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
     let mut text = format!("{summary}\n\n");
@@ -66,7 +68,7 @@ pub fn mail(notice: &Notice<'_>, from: &str, public_url: &str) -> Message {
         line("owner", &run.dag.owner);
     }
     if let Some((name, step, state)) = step.and_then(|name| Some((name, run.dag.step(name)?, run.steps.get(name)?))) {
-        if matches!(kind, AlertKind::StepFailed | AlertKind::DeadlineMissed) {
+        if carries(Part::Advice) {
             if let Some(notice) = &state.notice {
                 line("noticed", notice);
             }
@@ -74,7 +76,7 @@ pub fn mail(notice: &Notice<'_>, from: &str, public_url: &str) -> Message {
                 line("to do", &advice);
             }
         }
-        if state.started_at.is_some() && *kind != AlertKind::Recovered && step.kind != StepKind::Check {
+        if carries(Part::Output) && state.started_at.is_some() && step.kind != StepKind::Check {
             line("output", &format!("{public_url}/runs/{}/steps/{name}/output?attempt={}", run.id, state.attempt));
         }
     }
@@ -88,7 +90,7 @@ pub fn mail(notice: &Notice<'_>, from: &str, public_url: &str) -> Message {
             text.push_str(&format!("  {:<8} {state:<6} newest {} {}\n", word("hop"), word("newest"), word("detail")));
         }
     }
-    if matches!(kind, AlertKind::RunFinished | AlertKind::RunFailed) {
+    if carries(Part::Reconciliation) {
         text.push_str(&results(run).filter_map(reconciliation).map(|told| format!("\n{told}")).collect::<String>());
     }
     Message {

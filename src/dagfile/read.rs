@@ -229,9 +229,7 @@ impl Reader<'_> {
             node.get("email").map(Node::items).unwrap_or_default().iter().filter_map(|n| n.text().map(str::to_owned)).collect();
         let on: BTreeSet<AlertKind> = match node.get("on") {
             Some(list) => list.items().iter().filter_map(|item| word(Some(item))).collect(),
-            None => {
-                tables::ALERTS.iter().filter_map(|kind| word_of(kind)).filter(|kind| *kind != AlertKind::RunFinished).collect()
-            }
+            None => AlertKind::ALL.iter().copied().filter(|kind| kind.spec().unasked).collect(),
         };
         if email.is_empty() && matches!(node.value, Value::Map(_)) {
             let help = "add email: [name@example.com]; the alerts are on the page all the same";

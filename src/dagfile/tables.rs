@@ -1,5 +1,6 @@
 //! The keys of a DAG file.
 
+use domain::alert::AlertKind;
 use domain::dag::container::CPUS;
 use domain::program::{Parameter, Shape};
 
@@ -9,20 +10,6 @@ const SCALARS: Shape = Shape::Dict { named: false, values: &Shape::Scalar };
 
 /// The kinds of step.
 pub(super) const KINDS: [&str; 4] = ["task", "service", "check", "teardown"];
-
-/// The kinds of alert.
-pub(super) const ALERTS: [&str; 10] = [
-    "step_failed",
-    "run_failed",
-    "run_missed",
-    "run_finished",
-    "stalled",
-    "recovered",
-    "dead_letters",
-    "deadline_missed",
-    "topic_remade",
-    "output_cut",
-];
 
 const UNTIL: [&str; 4] = ["started", "ready", "succeeded", "done"];
 
@@ -145,7 +132,7 @@ const DEFAULTS: &[Parameter] = &[
 
 const ALERT: &[Parameter] = &[
     Parameter::new("email", Shape::Either(&[Shape::List(&Shape::Email), Shape::Email]), "who gets the mails"),
-    Parameter::new("on", Shape::List(&Shape::OneOf(&ALERTS)), "what is told (default: everything except run_finished)"),
+    Parameter::new("on", Shape::List(&Shape::OneOf(AlertKind::WORDS)), "what is told (default: everything except run_finished)"),
     Parameter::new("dead_letters", Shape::Table(DEAD_LETTERS), "when dead letters are told"),
 ];
 

@@ -388,10 +388,6 @@ fn parameters_environment_and_defaults() {
 
 #[test]
 fn the_tables_know_the_words_of_the_domain() {
-    for kind in tables::ALERTS {
-        let known: Option<AlertKind> = read::word_of(kind);
-        assert_eq!(known.map(AlertKind::as_str), Some(kind));
-    }
     for kind in tables::KINDS {
         let known: Option<StepKind> = read::word_of(kind);
         assert_eq!(known.map(StepKind::as_str), Some(kind));

@@ -11,8 +11,130 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dag::AlertKind;
 use super::ids::{RunId, StepName};
+
+/// How bad what an alert tells is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Trouble is over.
+    Good,
+    /// Nothing is wrong.
+    Plain,
+    /// Somebody should look at it.
+    Warning,
+    /// Data is missing or late, or a day is at risk.
+    Bad,
+}
+
+impl Severity {
+    /// The word used in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Plain => "plain",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// What a mail of a kind carries beside the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What can be done about the step, and what it noticed.
+    Advice,
+    /// Where the step's output is.
+    Output,
+    /// What the run's reconciliation found.
+    Reconciliation,
+}
+
+/// All that is to be known of a kind of alert.
+#[derive(Debug)]
+pub struct Spec {
+    /// The word used in files, mails and reports.
+    pub word: &'static str,
+    /// What happened, in a few words.
+    pub title: &'static str,
+    /// What it means and what to do, in a line or two.
+    pub help: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whether it is told where a DAG does not say which alerts it wants.
+    pub unasked: bool,
+    /// What its mail carries beside the summary.
+    pub mail: &'static [Part],
+    /// The rule that remembers it: it opens, people are reminded while it lasts, and it ends. Every other kind is told once, when it happens.
+    pub rule: Option<Rule>,
+}
+
+macro_rules! kinds {
+    ($($kind:ident $word:literal, $title:literal, $severity:ident, unasked: $unasked:literal, mail: [$($part:ident),*], rule: $rule:expr, $help:literal;)+) => {
+        /// The kinds of alert a DAG can ask for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum AlertKind {
+            $(#[doc = $title] #[serde(rename = $word)] $kind,)+
+        }
+
+        impl AlertKind {
+            /// All of them, in the order in which they are listed.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+            /// Their words, in the same order.
+            pub const WORDS: &'static [&'static str] = &[$($word,)+];
+
+            /// What is to be known of it.
+            pub fn spec(self) -> &'static Spec {
+                match self {
+                    $(Self::$kind => &Spec {
+                        word: $word,
+                        title: $title,
+                        help: $help,
+                        severity: Severity::$severity,
+                        unasked: $unasked,
+                        mail: &[$(Part::$part,)*],
+                        rule: $rule,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+// An alert kind is one row here; its translation stands in the catalogue of pages, and whoever notices it raises it.
+kinds! {
+    StepFailed "step_failed", "a step failed for good", Bad, unasked: true, mail: [Advice, Output], rule: None,
+        "its retries are used up; of a check: a round failed. See the reason and its output, mend it, and clear the step while the window is open";
+    RunFailed "run_failed", "a run ended badly", Bad, unasked: true, mail: [Output, Reconciliation], rule: None,
+        "something in it failed or was left unfinished; a day that does not reconcile fails so. Its page says which steps";
+    RunMissed "run_missed", "a day passed without a run", Warning, unasked: true, mail: [Output], rule: None,
+        "openbell was down from open to close, or came late with late_start: skip. A backfill makes up for it where its data can still be had";
+    RunFinished "run_finished", "a run ended", Plain, unasked: false, mail: [Output, Reconciliation], rule: None,
+        "a sign of life each day, with the reconciliation";
+    Stalled "stalled", "data does not arrive at a hop", Bad, unasked: true, mail: [Output], rule: Some(Rule::Freshness),
+        "a hop lacks what it should have for longer than stale_after, or its store did not answer; the mail names the hop. People are reminded every hour";
+    Recovered "recovered", "data arrives again", Good, unasked: true, mail: [], rule: Some(Rule::Freshness),
+        "a stall is over; the mail says after how long";
+    DeadLetters "dead_letters", "more dead letters than the DAG allows", Warning, unasked: true, mail: [Output], rule: Some(Rule::DeadLetters),
+        "see them by cause, mend the cause and replay them. Told again, at most hourly, while they grow";
+    DeadlineMissed "deadline_missed", "something took too long", Warning, unasked: true, mail: [Advice, Output], rule: None,
+        "a service was not ready in time, an attempt hit its timeout, or a step had to be killed or cut at the close. See in its output what it waits for";
+    TopicRemade "topic_remade", "a topic was deleted and made anew under the run", Warning, unasked: true, mail: [Output], rule: None,
+        "openbell has filled it again from the spool; other readers of the topic meet those records twice";
+    OutputCut "output_cut", "a step printed more than is kept", Warning, unasked: true, mail: [Output], rule: None,
+        "the beginning and the end of its output are kept; let it print less";
+}
+
+impl AlertKind {
+    /// The word used in files, mails and reports.
+    pub fn as_str(self) -> &'static str {
+        self.spec().word
+    }
+
+    /// The kind of this word.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == word)
+    }
+}
 
 /// The rules with a memory. Everything else ([`AlertKind`]) is sent the moment it happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -333,6 +455,15 @@ mod tests {
         let result =
             json!({ "stalled": stalled, "hops": [{ "hop": "raw", "stale": false }, { "hop": "index", "stale": stalled }] });
         Freshness::of(&result).expect("a finding")
+    }
+
+    #[test]
+    fn each_kind_is_stored_as_its_word() {
+        for (kind, word) in AlertKind::ALL.iter().zip(AlertKind::WORDS) {
+            assert_eq!((serde_json::to_value(kind).expect("JSON"), AlertKind::of(word)), (json!(word), Some(*kind)));
+            assert!(!kind.spec().help.is_empty());
+        }
+        assert_eq!(AlertKind::of("other"), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::alert::AlertKind;
 pub use container::{Container, Pull};
 
 use super::ids::{DagName, StepName};
@@ -411,50 +412,6 @@ pub struct AlertPolicy {
     pub on: BTreeSet<AlertKind>,
     /// A `dead_letters` alert is raised when a run has more than this many.
     pub dead_letters_over: u64,
-}
-
-/// The kinds of alert a DAG can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertKind {
-    /// A step failed for good.
-    StepFailed,
-    /// A run ended badly.
-    RunFailed,
-    /// A window passed without a run.
-    RunMissed,
-    /// A run ended; carries its reconciliation.
-    RunFinished,
-    /// A hop stopped receiving data.
-    Stalled,
-    /// A stalled hop receives data again.
-    Recovered,
-    /// More dead letters than the policy allows.
-    DeadLetters,
-    /// A step was not ready, or not done, in time.
-    DeadlineMissed,
-    /// A topic was deleted and made anew under the run.
-    TopicRemade,
-    /// A step printed more than is kept.
-    OutputCut,
-}
-
-impl AlertKind {
-    /// The word used in files, mails and reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StepFailed => "step_failed",
-            Self::RunFailed => "run_failed",
-            Self::RunMissed => "run_missed",
-            Self::RunFinished => "run_finished",
-            Self::Stalled => "stalled",
-            Self::Recovered => "recovered",
-            Self::DeadLetters => "dead_letters",
-            Self::DeadlineMissed => "deadline_missed",
-            Self::TopicRemade => "topic_remade",
-            Self::OutputCut => "output_cut",
-        }
-    }
 }
 
 pub mod fixtures;

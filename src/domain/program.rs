@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn keys_of_tables_are_found_with_a_dot() {
         assert!(matches!(PROGRAM.parameter("rotate.size").map(|p| p.fallback), Some(Fallback::Value("64MiB"))));
-        assert!(PROGRAM.parameter("rotate.every").is_none());
+        assert!(PROGRAM.parameter("rotate.never").is_none());
         assert!(PROGRAM.parameter("topic.size").is_none());
     }
 }

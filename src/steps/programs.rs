@@ -149,6 +149,7 @@ pub fn value(shape: &Shape) -> String {
         Shape::OneOf(words) => words.join(", "),
         Shape::List(items) => format!("list of {}", value(items)),
         Shape::Table(_) | Shape::Dict { .. } => "table".into(),
+        Shape::Either([Shape::List(_), one]) => format!("{} or a list of them", value(one)),
         Shape::Either(shapes) => shapes.iter().map(value).collect::<Vec<_>>().join(" or "),
     }
 }
@@ -161,8 +162,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::fixtures;
     use crate::testing::fakes::Stores;
+    use crate::testing::fixtures;
     use dagfile::{Known, Parsed};
     use domain::parameters::Parameters;
     use domain::program::Fallback;

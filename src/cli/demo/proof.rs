@@ -14,7 +14,7 @@ use crate::exit::Failure;
 use crate::serve::House;
 use backends::log::Partition;
 use backends::spool::{self, Kind, MalformedBody};
-use domain::dag::{AlertKind, Dag};
+use domain::dag::Dag;
 use domain::gaps;
 use domain::run::Run;
 use domain::trade::{EventId, rfc3339};
@@ -284,16 +284,7 @@ where
 
 fn alerts(snapshot: &daemon::Snapshot, run: &Run, at: &impl Fn(Timestamp) -> String) -> Vec<Alert> {
     let mailed = snapshot.alerts.iter().rev().filter(|a| a.run == run.id && a.mail != "not asked for");
-    mailed
-        .map(|a| Alert {
-            rule: match a.kind {
-                AlertKind::Stalled | AlertKind::Recovered => a.rule.clone(),
-                _ => a.kind.as_str().to_owned(),
-            },
-            state: a.kind.as_str().to_owned(),
-            at: at(a.at),
-        })
-        .collect()
+    mailed.map(|a| Alert { rule: a.rule.clone(), state: a.kind.as_str().to_owned(), at: at(a.at) }).collect()
 }
 
 fn step_line(run: &Run, step: &domain::dag::Step, at: &impl Fn(Timestamp) -> String) -> Step {

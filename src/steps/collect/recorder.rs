@@ -196,7 +196,7 @@ mod tests {
     fn take_at(recorder: &mut Recorder, text: &str, now: Timestamp) -> Vec<NewEntry> {
         let with = serde_json::json!({"symbols": ["005930"]});
         let setup = Setup {
-            with: Parameters { with: with.as_object().expect("a table"), file: &|path| Err(path.to_owned()) },
+            with: Parameters::new(&Kis, with.as_object().expect("a table"), &|path| Err(path.to_owned())),
             secrets: BTreeMap::from([("app_key", "k"), ("app_secret", "s")]),
             addresses: BTreeMap::new(),
             speed: 1.0,
