@@ -235,7 +235,7 @@ mod tests {
         let arguments = line(&url, &["--json"]);
         let work = tokio::spawn(async move { main(&arguments).await });
         let asked = tokio::time::timeout(Duration::from_secs(120), daemon.commands.recv()).await.expect("in time");
-        asked.expect("a command").answer.send(Err(Refused("x has no schedule; trigger it".into()))).expect("awaited");
+        asked.expect("a command").answer.send(Err(Refused::foreign("x has no schedule", "trigger it"))).expect("awaited");
         assert_eq!(work.await.expect("no panic").map_err(|f| f.message), Err("x has no schedule; trigger it".to_owned()));
         stop.cancel();
         server.await.expect("no panic").expect("a clean end");

@@ -415,7 +415,7 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(120), daemon.commands.recv()).await.expect("in time").expect("a command");
         assert_eq!(asked.by, "cli");
         assert_eq!(asked.command, daemon::handle::Command::Cancel("kis-trading-day@2026-11-20".parse().expect("an id")));
-        asked.answer.send(Err(daemon::Refused("it is closing already; wait for its end".into()))).expect("awaited");
+        asked.answer.send(Err(daemon::Refused::foreign("it is closing already", "wait for its end"))).expect("awaited");
         let refused = cancel.await.expect("no panic").expect_err("refused");
         assert_eq!((refused.exit, refused.message.as_str()), (Exit::Fault, "it is closing already; wait for its end"));
         let nothing = carry_out(Command::Output {

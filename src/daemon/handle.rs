@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::answers::{Known, known};
 use super::snapshot::{RunView, Snapshot};
 use domain::ids::{DagName, RunId, StepName};
-use state::{Store, StoreError};
+use domain::message::Refused;
+use domain::said;
+use state::{Outcome, Store, StoreError};
 
 /// A command somebody gave, with who gave it.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub struct Note {
     /// To what.
     pub subject: String,
     /// What came of it.
+    pub outcome: Outcome,
+    /// More of that, for people.
     pub detail: String,
     /// The answer to keep with it.
     pub answer: Option<(Once, String)>,
@@ -68,10 +72,16 @@ pub struct Note {
 }
 
 impl Note {
-    /// A note that nobody waits for.
+    /// A note of something that was done, and that nobody waits for.
     pub fn new(by: impl Into<String>, what: &'static str, subject: impl Into<String>, detail: impl Into<String>) -> Self {
         let (by, subject, detail) = (by.into(), subject.into(), detail.into());
-        Self { by, what, subject, detail, answer: None, written: None }
+        Self { by, what, subject, outcome: Outcome::Done, detail, answer: None, written: None }
+    }
+
+    /// The same of something that failed.
+    #[must_use]
+    pub fn failed(self) -> Self {
+        Self { outcome: Outcome::Failed, ..self }
     }
 }
 
@@ -169,11 +179,6 @@ pub enum SessionState {
     Due,
 }
 
-/// A command that was not carried out: why, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
-
 /// A way to talk to the daemon; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -243,7 +248,7 @@ impl Handle {
     pub async fn command(&self, by: &str, command: Command) -> Result<String, Refused> {
         match self.command_once(by, command, None).await? {
             Answer::Done(line) | Answer::Again(line) => Ok(line),
-            Answer::KeyTaken => Err(Refused("its key belongs to another request".into())),
+            Answer::KeyTaken => Err(Refused::bare(said!("its key belongs to another request"))),
         }
     }
 
@@ -253,7 +258,7 @@ impl Handle {
     /// Why the daemon did not do it.
     pub async fn command_once(&self, by: &str, command: Command, once: Option<Once>) -> Result<Answer, Refused> {
         let (answer, reply) = oneshot::channel();
-        let gone = || Refused("the daemon is going down".into());
+        let gone = || Refused::bare(said!("the daemon is going down"));
         self.commands.send(Request { by: by.to_owned(), command, once, answer }).await.map_err(|_| gone())?;
         reply.await.map_err(|_| gone())?
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::alerts::{Book, Letterhead};
 use super::answers::{Answers, Known};
-use super::handle::{Command, Once, Refused};
+use super::handle::{Command, Once};
 use super::history::History;
 use backends::mail::Message;
 use domain::alert::AlertStates;
@@ -18,7 +18,7 @@ use domain::ids::{DagName, RunId};
 use domain::run::Run;
 use engine::machine;
 use state::sled::Sled;
-use state::{Audit, Opened, OutboxMail, Paused, Put, Store, StoreError};
+use state::{Audit, Opened, OutboxMail, Outcome, Paused, Put, Store, StoreError};
 
 /// The journal cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -249,12 +249,12 @@ impl Journal {
         at: Timestamp,
     ) -> Result<(), JournalError> {
         let (what, subject) = command.in_words();
-        let detail = match answer {
-            Ok(run) if matches!(command, Command::Trigger { .. }) => format!("done: {run}"),
-            Ok(_) => "done".to_owned(),
-            Err(Refused(why)) => format!("refused: {why}"),
+        let (outcome, detail) = match answer {
+            Ok(run) if matches!(command, Command::Trigger { .. }) => (Outcome::Done, format!("done: {run}")),
+            Ok(_) => (Outcome::Done, "done".to_owned()),
+            Err(refused) => (Outcome::Refused, format!("refused: {refused}")),
         };
-        self.note(Audit { at, who: by.to_owned(), what: what.to_owned(), subject, detail }).await
+        self.note(Audit { at, who: by.to_owned(), what: what.to_owned(), subject, outcome, detail }).await
     }
 
     /// Notes what somebody did.

@@ -8,13 +8,15 @@ use jiff::civil::Date;
 use super::answers::Known;
 use super::commands;
 use super::dispatcher::Dispatcher;
-use super::handle::{Answer, Command, Note, Once, Refused, Session, SessionState};
+use super::handle::{Answer, Command, Note, Once, Session, SessionState};
 use super::hands::Task;
 use super::journal::JournalError;
 use domain::dag::Dag;
 use domain::event::{Created, RunEvent};
 use domain::ids::{AttemptId, DagName, RunId};
+use domain::message::Refused;
 use domain::run::Cause;
+use domain::said;
 use domain::schedule::Catchup;
 use engine::planner;
 use state::Audit;
@@ -46,7 +48,14 @@ impl Dispatcher {
         if let Some((once, answer)) = &note.answer {
             self.truth.journal_mut().keep(once, answer, now);
         }
-        let entry = Audit { at: now, who: note.by, what: note.what.to_owned(), subject: note.subject, detail: note.detail };
+        let entry = Audit {
+            at: now,
+            who: note.by,
+            what: note.what.to_owned(),
+            subject: note.subject,
+            outcome: note.outcome,
+            detail: note.detail,
+        };
         self.truth.journal_mut().note(entry).await?;
         if let Some(written) = note.written {
             // Nobody may wait for it any more; it is written all the same.
@@ -213,7 +222,8 @@ impl Dispatcher {
             };
             sessions.push(Session { run: id, date: session_date, state });
         }
-        Ok(serde_json::to_string(&sessions).map_err(|error| Refused(format!("the answer cannot be written: {error}"))))
+        Ok(serde_json::to_string(&sessions)
+            .map_err(|error| Refused::bare(said!("the answer cannot be written: {}", error.to_string()))))
     }
 
     /// The sessions of a DAG on the dates of a backfill.
@@ -221,26 +231,36 @@ impl Dispatcher {
         let name = &dag.name;
         let most = Catchup::CAP;
         let Some(schedule) = &dag.schedule else {
-            return Err(Refused(format!(
-                "{name} has no schedule, so there are no sessions to backfill; run it for a day with `openbell run trigger {name} --date DAY`"
-            )));
+            return Err(Refused::new(
+                said!("{} has no schedule, so there are no sessions to backfill", name),
+                said!("run it for a day with `openbell run trigger {} --date DAY`", name),
+            ));
         };
         let days = last.duration_since(first).as_hours() / 24 + 1;
         if days < 1 {
-            return Err(Refused(format!("{first} comes after {last}; name the earlier date first")));
+            return Err(Refused::new(said!("{} comes after {}", first, last), said!("name the earlier date first")));
         }
         if days > most as i64 {
-            return Err(Refused(format!("{first} to {last} are {days} days; ask for at most {most} at a time")));
+            return Err(Refused::new(
+                said!("{} to {} are {} days", first, last, days),
+                said!("ask for at most {} at a time", most),
+            ));
         }
         let calendar = schedule.calendar.as_ref().and_then(|c| self.folder.calendars.get(c));
         if let (Some(wanted), None) = (&schedule.calendar, calendar) {
-            return Err(Refused(format!("the calendar \"{wanted}\" of {name} is not there; see `openbell dag lint`")));
+            return Err(Refused::new(
+                said!("the calendar \"{}\" of {} is not there", wanted, name),
+                said!("see `openbell dag lint`"),
+            ));
         }
         let planned = planner::PlannedDag { dag, calendar, paused: false, planned_until: None };
         let exists = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
         let found = planner::backfill(now, planned, first, last, exists);
         if found.len() > most {
-            return Err(Refused(format!("{first} to {last} have more than {most} sessions; ask for fewer days at a time")));
+            return Err(Refused::new(
+                said!("{} to {} have more than {} sessions", first, last, most),
+                said!("ask for fewer days at a time"),
+            ));
         }
         Ok(found)
     }
@@ -259,10 +279,11 @@ impl Dispatcher {
         let named = self.dags.values().filter(|(_, d)| dag.is_none_or(|name| d.name == *name));
         let to: BTreeSet<String> = named.flat_map(|(_, d)| d.alerts.email.iter().cloned()).collect();
         if to.is_empty() {
-            let whose = dag.map_or("no DAG names".to_owned(), |name| format!("{name} does not name"));
-            return Ok(Err(Refused(format!(
-                "{whose} anybody to mail; write alerts: {{ email: [you@example.com] }} in a DAG file"
-            ))));
+            let why = match dag {
+                Some(name) => said!("{} does not name anybody to mail", name),
+                None => said!("no DAG names anybody to mail"),
+            };
+            return Ok(Err(Refused::new(why, said!("write alerts: {} in a DAG file", "{ email: [you@example.com] }"))));
         }
         let to: Vec<String> = to.into_iter().collect();
         let answer = format!("a test mail to {} is queued; the outbox shows whether it left", to.join(", "));
@@ -275,9 +296,7 @@ impl Dispatcher {
 
     fn no_dag(&self, name: &DagName) -> Refused {
         let names: Vec<_> = self.dags.keys().map(DagName::as_str).collect();
-        Refused(format!(
-            "there is no DAG {name}; there are {}",
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        ))
+        let remedy = if names.is_empty() { said!("there are none") } else { said!("there are {}", names.join(", ")) };
+        Refused::new(said!("there is no DAG {}", name), remedy)
     }
 }

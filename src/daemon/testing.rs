@@ -395,7 +395,8 @@ impl Daemon {
                 let answered = note
                     .answer
                     .map(|(once, answer)| Put::Answered(Answered { key: once.key, request: once.request, answer, at: now }));
-                let audit = Audit { at: now, who: note.by, what: note.what.into(), subject: note.subject, detail: note.detail };
+                let (what, subject) = (note.what.into(), note.subject);
+                let audit = Audit { at: now, who: note.by, what, subject, outcome: note.outcome, detail: note.detail };
                 kept.put(answered.into_iter().chain([Put::Audit(audit)]).collect()).await.expect("written");
                 note.written.map(|written| written.send(())).unwrap_or(Ok(())).expect("somebody waits");
             }

@@ -13,6 +13,7 @@ pub mod freshness;
 pub mod gaps;
 pub mod ids;
 pub mod ledger;
+pub mod message;
 pub mod parameters;
 pub mod program;
 pub mod recent;

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use domain::dag::{AlertKind, Dag, Program, Step, StepKind};
 use domain::event::{Action, Created, RunEvent};
 use domain::ids::{AttemptId, RunId, StepName};
+use domain::message;
 use domain::run::{Run, RunState, StepRun, StepState, StopCause};
+use domain::said;
 use domain::schedule::Window;
 
 /// What an event did.
@@ -29,16 +31,13 @@ pub struct Applied {
 }
 
 /// Why an event was not accepted. Late and doubled reports are not refused: they change nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The run exists already.
-    #[error("run {0} exists already")]
     Exists(RunId),
     /// There is no run yet to apply the event to.
-    #[error("the run's journal does not begin with its creation")]
     NoRun,
     /// The DAG of the run has no such step.
-    #[error("run {run} has no step \"{step}\"; it has {}", steps.join(", "))]
     UnknownStep {
         /// The run.
         run: RunId,
@@ -48,7 +47,6 @@ pub enum Refused {
         steps: Vec<String>,
     },
     /// The run is over.
-    #[error("run {run} is over ({state}); clear a step to reopen it while its window is open")]
     Ended {
         /// The run.
         run: RunId,
@@ -56,16 +54,44 @@ pub enum Refused {
         state: &'static str,
     },
     /// The run is stopping.
-    #[error("run {0} is closing; wait until it has ended")]
     Closing(RunId),
     /// A window that has passed cannot be reopened.
-    #[error("the window of run {run} closed at {closed_at}; trigger a manual run or a backfill of its date instead")]
     WindowPassed {
         /// The run.
         run: RunId,
         /// When it closed.
         closed_at: Timestamp,
     },
+}
+
+impl Refused {
+    /// What is said of it: why, and what to do instead.
+    pub fn said(&self) -> message::Refused {
+        match self {
+            Self::Exists(run) => message::Refused::bare(said!("run {} exists already", run)),
+            Self::NoRun => message::Refused::bare(said!("the run's journal does not begin with its creation")),
+            Self::UnknownStep { run, step, steps } => {
+                message::Refused::new(said!("run {} has no step \"{}\"", run, step), said!("it has {}", steps.join(", ")))
+            }
+            Self::Ended { run, state } => message::Refused::new(
+                said!("run {} is over ({})", run, state),
+                said!("clear a step to reopen it while its window is open"),
+            ),
+            Self::Closing(run) => message::Refused::new(said!("run {} is closing", run), said!("wait until it has ended")),
+            Self::WindowPassed { run, closed_at } => message::Refused::new(
+                said!("the window of run {} closed at {}", run, closed_at),
+                said!("trigger a manual run or a backfill of its date instead"),
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.said().fmt(f)
+    }
 }
 
 /// Applies one event at `at`, the daemon's wall clock.

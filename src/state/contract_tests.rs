@@ -147,7 +147,7 @@ async fn pauses_audit_and_alerts_are_kept_and_pruned(store: &dyn Store, run: Run
 
     let audit = |time: &str, what: &str| {
         let (who, subject, detail) = ("ann".to_owned(), "day@1".to_owned(), String::new());
-        Put::Audit(Audit { at: at(time), who, what: what.into(), subject, detail })
+        Put::Audit(Audit { at: at(time), who, what: what.into(), subject, outcome: Outcome::Done, detail })
     };
     store.put(vec![audit("09:00:00", "pause"), audit("09:00:00", "unpause"), audit("17:00:00", "clear")]).await.expect("put");
     let what = |entries: Vec<Audit>| entries.into_iter().map(|a| a.what).collect::<Vec<_>>();

@@ -79,8 +79,21 @@ pub struct Paused {
     pub at: Timestamp,
 }
 
+/// What came of something that somebody did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was not done, because it cannot be.
+    Refused,
+    /// It was tried and did not succeed.
+    Failed,
+}
+
 /// Somebody did something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredAudit")]
 pub struct Audit {
     /// When.
     pub at: Timestamp,
@@ -90,8 +103,33 @@ pub struct Audit {
     pub what: String,
     /// To which DAG, run or step.
     pub subject: String,
+    /// What came of it.
+    pub outcome: Outcome,
     /// More, for people.
     pub detail: String,
+}
+
+/// An entry as it is stored; before there were outcomes, they stood in its words alone.
+#[derive(Deserialize)]
+struct StoredAudit {
+    at: Timestamp,
+    who: String,
+    what: String,
+    subject: String,
+    outcome: Option<Outcome>,
+    detail: String,
+}
+
+impl From<StoredAudit> for Audit {
+    fn from(stored: StoredAudit) -> Self {
+        let StoredAudit { at, who, what, subject, outcome, detail } = stored;
+        let outcome = outcome.unwrap_or_else(|| match detail.split([':', ',', ' ']).next() {
+            Some("refused") => Outcome::Refused,
+            Some("failed") => Outcome::Failed,
+            _ => Outcome::Done,
+        });
+        Self { at, who, what, subject, outcome, detail }
+    }
 }
 
 /// A run's events in order.
@@ -163,4 +201,24 @@ pub enum StoreError {
         /// What happened.
         why: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_an_earlier_version_tells_its_outcome_in_its_words() {
+        for (detail, outcome) in [
+            ("done: day@2026-11-20", Outcome::Done),
+            ("refused: it has ended", Outcome::Refused),
+            ("failed, from 10.0.0.1", Outcome::Failed),
+        ] {
+            let old = serde_json::json!({ "at": "2026-11-20T09:00:00Z", "who": "ann", "what": "trigger", "subject": "day", "detail": detail });
+            let read: Audit = serde_json::from_value(old).expect("an older entry");
+            assert_eq!(read.outcome, outcome, "{detail}");
+            let again: Audit = serde_json::from_value(serde_json::to_value(&read).expect("JSON")).expect("reads back");
+            assert_eq!(again, read);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use daemon::snapshot::{Problem, QueuedMail};
 use domain::dag::fixtures::step;
 use domain::dag::{Dag, StepKind, Until};
 use domain::run::{Exit, RunState, StepRun, StepState};
-use state::Audit;
+use state::{Audit, Outcome};
 
 const RUN: &str = "kis-trading-day@2026-11-20";
 
@@ -24,6 +24,7 @@ fn audited(who: &str, detail: &str, minute: usize) -> Audit {
         who: who.into(),
         what: "cancel".into(),
         subject: RUN.into(),
+        outcome: if detail.starts_with("refused") { Outcome::Refused } else { Outcome::Done },
         detail: detail.into(),
     }
 }
@@ -209,7 +210,7 @@ fn hostile() -> Snapshot {
         (mail.key, mail.subject, mail.last_error, mail.to) =
             (attack.clone(), attack.clone(), Some(attack.clone()), vec![attack.clone()]);
     }
-    let entry = Audit { at: snapshot.now, who: attack.clone(), what: attack.clone(), subject: attack.clone(), detail: attack };
+    let entry = Audit { at: snapshot.now, who: attack.clone(), what: attack.clone(), subject: attack.clone(), outcome: Outcome::Done, detail: attack };
     snapshot.audit = Arc::new(vec![entry]);
     snapshot
 }

@@ -42,10 +42,8 @@ impl Refusal {
 }
 
 impl From<Refused> for Refusal {
-    /// The daemon says why and, after a semicolon, what to do.
     fn from(refused: Refused) -> Self {
-        let (error, remedy) = refused.0.split_once("; ").map_or((refused.0.as_str(), ""), |(e, r)| (e, r));
-        Self::new(StatusCode::CONFLICT, error, remedy)
+        Self::new(StatusCode::CONFLICT, refused.why.to_string(), refused.remedy.to_string())
     }
 }
 
@@ -192,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_refused_command_tells_reason_and_remedy_apart() {
-        let refusal = Refusal::from(Refused("the run has ended; clear a step to run it again".into()));
+        let refusal = Refusal::from(Refused::foreign("the run has ended", "clear a step to run it again"));
         assert_eq!((refusal.error.as_str(), refusal.remedy.as_str()), ("the run has ended", "clear a step to run it again"));
         assert_eq!(sentence(&refusal.error), "The run has ended.");
         assert_eq!(sentence(""), "");

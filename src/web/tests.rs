@@ -211,7 +211,7 @@ async fn forms_need_the_token_and_become_commands() {
     assert_eq!(command, Command::Pause(dag, true));
     let (_, _, command) = site.form("/dags/kis-trading-day/trigger", &[("csrf", &token)], fine()).await;
     assert!(matches!(command, Command::Trigger { .. }));
-    let refused = Err(Refused("the run <b>has ended</b>; clear a step to run it again".into()));
+    let refused = Err(Refused::foreign("the run <b>has ended</b>", "clear a step to run it again"));
     let (status, page, _) = site.form(&format!("{run}/cancel"), &[("csrf", &token)], refused).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(page.contains("Clear a step to run it again.") && !page.contains("<b>"), "{page}");
@@ -256,7 +256,7 @@ async fn the_api_reads_and_commands() {
     assert!(matches!(command, Command::Trigger { params, until: None, .. } if params["a"] == "b"));
     let (_, _, command) = site.exchange(client.post(&down).json(&json!({ "drain": true })), Ok(String::new())).await;
     assert_eq!(command, Command::Down { drain: true });
-    let ended = Refused("the run has ended; clear a step to run it again".into());
+    let ended = Refused::foreign("the run has ended", "clear a step to run it again");
     let (status, body, _) = site.exchange(client.post(&cancel).header("x-openbell", "1"), Err(ended)).await;
     let said: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!((status, &said["type"]), (StatusCode::CONFLICT, &json!("urn:openbell:problem:refused")));

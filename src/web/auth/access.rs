@@ -206,13 +206,13 @@ impl Access {
     /// What the audit is told of a login or a token that failed; `None` where there are too many.
     pub(super) fn tell(&self, what: &'static str, subject: &str, address: IpAddr) -> Option<Note> {
         match locked(&self.trail).failed(self.now()) {
-            Tell::Failure { untold: 0 } => Some(Note::new("login", what, subject, format!("failed, from {address}"))),
-            Tell::Failure { untold } => Some(Note::new(
-                "login",
-                what,
-                subject,
-                format!("failed, from {address}; {untold} more failed before, and were only counted"),
-            )),
+            Tell::Failure { untold: 0 } => {
+                Some(Note::new("login", what, subject, format!("failed, from {address}")).failed())
+            }
+            Tell::Failure { untold } => {
+                let detail = format!("failed, from {address}; {untold} more failed before, and were only counted");
+                Some(Note::new("login", what, subject, detail).failed())
+            }
             Tell::TooMany => {
                 Some(Note::new("login", what, "", "too many fail: further ones are counted, and told in ten minutes"))
             }

@@ -249,7 +249,8 @@ impl Stores {
                 Ok(done) => (told(done), once.zip(serde_json::to_string(done).ok())),
                 Err(error) => (format!("failed: {error}"), None),
             };
-            handle.note_answer(Note::new(by, "replay", format!("{topic} {}", words(&which)), detail), answer).await;
+            let note = Note::new(by, "replay", format!("{topic} {}", words(&which)), detail);
+            handle.note_answer(if result.is_ok() { note } else { note.failed() }, answer).await;
             result.map(Sent::Now)
         });
         let result = match tokio::time::timeout(REPLAY, work).await {

@@ -4,9 +4,9 @@ use askama::Template;
 
 use super::Fragment;
 use super::format::Zone;
-use daemon::Snapshot;
-use state::Audit;
 use crate::reader::{Reader, filters};
+use daemon::Snapshot;
+use state::{Audit, Outcome};
 
 /// Entries of a page.
 pub const ENTRIES: usize = 50;
@@ -62,7 +62,7 @@ fn row(entry: &Audit, zone: &Zone) -> Row {
         subject: entry.subject.clone(),
         link: link_of(entry),
         detail: entry.detail.clone(),
-        refused: entry.detail.starts_with("refused") || entry.detail.starts_with("failed"),
+        refused: entry.outcome != Outcome::Done,
     }
 }
 
@@ -98,6 +98,7 @@ mod tests {
             who: format!("user-{n}"),
             what: "cancel".into(),
             subject: "kis-trading-day@2026-11-20".into(),
+            outcome: if n == 0 { Outcome::Refused } else { Outcome::Done },
             detail: if n == 0 { "refused: it has ended".into() } else { "done".into() },
         };
         assert!(page(&snapshot, 0, &Reader::default())[0].html.as_str().contains("Nobody gave a command yet"));
