@@ -15,6 +15,7 @@ use backends::mail::Message;
 use domain::alert::AlertStates;
 use domain::event::Stamped;
 use domain::ids::{DagName, RunId};
+use domain::message::Refused;
 use domain::run::Run;
 use engine::machine;
 use state::sled::Sled;

@@ -9,6 +9,7 @@ pub mod cron;
 pub mod dag;
 pub mod event;
 pub mod exact;
+pub mod finding;
 pub mod freshness;
 pub mod gaps;
 pub mod ids;
