@@ -368,10 +368,10 @@ async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
     for (asked, why) in [
         (command("none", "2026-11-18", "2026-11-19", 1), "there is no DAG none"),
         (command("day", "2026-11-19", "2026-11-18", 1), "2026-11-19 comes after 2026-11-18; name the earlier date first"),
-        (command("day", "2020-01-01", "2026-11-18", 1), "ask for at most 1000 at a time"),
+        (command("day", "2020-01-01", "2026-11-18", 1), "ask for at most 1,000 at a time"),
     ] {
         let refused = day.handle.command("ann", asked).await.expect_err("refused");
-        assert!(refused.0.contains(why), "{refused}");
+        assert!(refused.to_string().contains(why), "{refused}");
     }
     // Three that acted and three that were refused; the first only asked.
     day.until("the audit tells what was done", |s| s.audit.len() == 6).await;
