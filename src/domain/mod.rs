@@ -12,6 +12,7 @@ pub mod exact;
 pub mod finding;
 pub mod freshness;
 pub mod gaps;
+pub mod hop;
 pub mod ids;
 pub mod ledger;
 pub mod message;
