@@ -189,6 +189,7 @@ fn context(
             params: BTreeMap::new(),
             folder: data.join("runs"),
             replica: 0,
+            hops: Vec::new(),
         },
         clock: clock.clone(),
         backends,

@@ -18,8 +18,8 @@ use config::Feeds;
 use daemon::hands;
 use daemon::lock::Lock;
 use domain::dag::{Program, Step};
+use domain::hop;
 use domain::ids::{AttemptId, DagName, RunId};
-use domain::ledger::Hop;
 use domain::run::Run;
 use executor::Status;
 use state::sled::Sled;
@@ -38,7 +38,7 @@ const PROGRAM: &str = "reconcile";
   openbell reconcile --dag kis-trading-day --date 2026-11-20
   openbell reconcile --data /var/lib/openbell --config openbell.yaml
 
-What is compared, and by which names, is what the run's step that uses reconcile says: spool, log, raw store, index, objects and dead letters.
+What is compared follows from the run's steps: what each collecting step received, its topic and raw documents, every sink, dead letters.
 Nothing is changed. While the run goes on, what is on its way counts as missing. Without a daemon the stores are opened by this command.
 It reads the spool, so it runs where the data folder is.
 
@@ -166,7 +166,10 @@ fn fold(id: &RunId, journaled: &Journaled) -> Result<Option<Run>, Failure> {
 fn step(run: &Run) -> Result<&Step, Failure> {
     let compares = |step: &&Step| matches!(&step.program, Program::Uses(program) if program == PROGRAM);
     run.dag.steps().iter().find(compares).ok_or_else(|| {
-        Failure::fault(format!("{} has no step that uses reconcile: nothing says which stores are to be compared", run.dag.name))
+        Failure::fault(format!(
+            "{} has no step that uses reconcile; add one: reconcile: {{ kind: teardown, uses: reconcile }}",
+            run.dag.name
+        ))
     })
 }
 
@@ -179,7 +182,7 @@ async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Fa
     let clock = if file.exists() { Clock::follow(&file).map_err(Failure::unusable)? } else { Clock::system() };
     let attempt = AttemptId { run: run.id.clone(), step: step.name.clone(), attempt: 0 };
     let context = Context {
-        spec: hands::spec(run, step, attempt, None, &data.join("runs")),
+        spec: hands::spec(run, step, attempt, None, &data.join("runs"), steps::programs()),
         clock,
         backends,
         feeds: Feeds::default(),
@@ -215,17 +218,18 @@ fn text(run: &Run, found: &Value) -> String {
     let open = if run.state.is_terminal() { "" } else { "; it has not ended: what is on its way counts as missing" };
     let mut text = format!("{}, session of {}{open}\n\n", run.id, run.session_date);
     let mut rows = vec![["HOP", "TRADES", "REPEATED", "MISSING", "OF OTHERS"].map(str::to_owned)];
-    for hop in Hop::ALL {
-        let account = &found["hops"][hop.as_str()];
+    let hops = hop::in_order(found["hops"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()));
+    for name in &hops {
+        let account = &found["hops"][*name];
         let figure = |key: &str| number(&account[key]);
-        rows.push([hop.as_str().to_owned(), figure("unique"), figure("duplicates"), figure("missing"), figure("extra")]);
+        rows.push([(*name).to_owned(), figure("unique"), figure("duplicates"), figure("missing"), figure("extra")]);
     }
     text.push_str(&columns(&rows));
-    for hop in Hop::ALL {
-        for (symbol, ids) in found["hops"][hop.as_str()]["missing_ids"].as_object().into_iter().flatten() {
+    for name in hops {
+        for (symbol, ids) in found["hops"][name]["missing_ids"].as_object().into_iter().flatten() {
             let ids: Vec<_> = ids.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let more = ids.len().checked_sub(5).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
-            text.push_str(&format!("{} misses of {symbol}: {}{more}\n", hop.as_str(), ids[..ids.len().min(5)].join(", ")));
+            text.push_str(&format!("{name} misses of {symbol}: {}{more}\n", ids[..ids.len().min(5)].join(", ")));
         }
     }
     let letters = &found["dead_letters"];
@@ -268,6 +272,7 @@ mod tests {
 schedule: { timezone: Asia/Seoul, open: \"50 8 * * *\", close: \"0 16 * * *\" }
 steps:
   topics: { uses: topics, with: { create: [kis.trades], partitions: 1 } }
+  collector: { uses: collect/kis, kind: service, needs: [topics], with: { symbols: [\"005930\"] }, secrets: { app_key: env:K, app_secret: env:S } }
   reconcile: { uses: reconcile, kind: teardown }
 ";
 

@@ -140,10 +140,13 @@ impl Book {
         }
         let key = Key { run: run.id.clone(), step: step.clone(), rule: Rule::Freshness };
         let notice = self.states.freshness(&key, &finding, at, DEFAULT_REMINDER)?;
-        let minutes = (at.as_second() - notice.opened_at.as_second()) / 60;
+        let long = match at.duration_since(notice.began_at).as_secs().max(0) {
+            seconds @ ..60 => format!("{seconds} s"),
+            seconds => format!("{} min", seconds / 60),
+        };
         let summary = match (notice.kind, notice.reminder) {
-            (AlertKind::Recovered, _) => format!("data arrives again after {minutes} min"),
-            (_, true) => format!("still, after {minutes} min: {}", notice.summary),
+            (AlertKind::Recovered, _) => format!("data arrives again after {long}"),
+            (_, true) => format!("still, after {long}: {}", notice.summary),
             (_, false) => notice.summary.clone(),
         };
         self.raise(head, run, notice.kind, Some(step), &summary, Some(&notice.detail), at)
@@ -183,7 +186,7 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use domain::dag::{AlertPolicy, fixtures};
@@ -235,6 +238,21 @@ mod tests {
         assert_eq!(minutes, [10, 70, 100], "{mails:?}");
         assert!(mails[0].1.contains("stalled: no frame since 13:02"));
         assert!(mails[2].1.contains("recovered"));
+    }
+
+    #[test]
+    fn a_recovery_tells_how_long_nothing_came() {
+        let (mut book, run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
+        let told =
+            |book: &mut Book, finding: Value, minute| book.check(&head(), &run, &step, &finding, at(minute)).map(|m| m.subject);
+        let stale = json!({"stalled": true, "since": at(20).to_string(), "summary": "feed: no trade"});
+        assert!(told(&mut book, stale.clone(), 30).is_some());
+        assert!(told(&mut book, json!({"stalled": false, "settling": true}), 31).is_none(), "whether it is over shows later");
+        assert!(told(&mut book, stale, 92).is_some_and(|s| s.contains("still, after 72 min")));
+        assert!(told(&mut book, json!({"stalled": false}), 100).is_some_and(|s| s.ends_with("data arrives again after 80 min")));
+        let short = json!({"stalled": true, "since": (at(110) - std::time::Duration::from_secs(7)).to_string(), "summary": "s"});
+        assert!(told(&mut book, short, 110).is_some());
+        assert!(told(&mut book, json!({"stalled": false}), 110).is_some_and(|s| s.ends_with("after 7 s")));
     }
 
     #[test]

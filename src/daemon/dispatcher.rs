@@ -22,6 +22,7 @@ use clock::Clock;
 use domain::dag::{AlertKind, Dag, ExecutorKind, StopSignal};
 use domain::event::{Action, Created, RunEvent};
 use domain::ids::{AttemptId, DagName, RunId};
+use domain::program::Program;
 use domain::run::Cause;
 use engine::planner;
 use executor::{News, Notice, Report};
@@ -56,6 +57,8 @@ pub struct Dispatcher {
     pub(super) executors: Executors,
     pub(super) hands: mpsc::UnboundedSender<Task>,
     pub(super) runs_dir: PathBuf,
+    /// What built-in programs are.
+    pub(super) programs: &'static [Program],
     pub(super) data: PathBuf,
     /// When the journal was last exported, and how many runs had ended then.
     pub(super) exported: Option<(Timestamp, usize)>,
@@ -310,9 +313,10 @@ impl Dispatcher {
             let Some(run) = self.truth.runs.get(&id) else { continue };
             let step_of = |attempt: &AttemptId| run.dag.step(&attempt.step).cloned();
             let task = match action {
-                Action::Start { attempt, deadline } => {
-                    step_of(&attempt).map(|step| Task::Start(Box::new(spec(run, &step, attempt, deadline, &self.runs_dir))))
-                }
+                Action::Start { attempt, deadline } => step_of(&attempt).map(|step| {
+                    let spec = spec(run, &step, attempt, deadline, &self.runs_dir, self.programs);
+                    Task::Start(Box::new(spec))
+                }),
                 Action::Stop { attempt, signal, kill_after } => {
                     step_of(&attempt).map(|step| Task::Stop(step, attempt, signal, kill_after))
                 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use domain::dag::{ExecutorKind, Program, Step, StopSignal};
+use domain::freshness::Life;
+use domain::hop::{self, Hop};
 use domain::ids::AttemptId;
+use domain::program::{self, Role};
 use domain::run::{Exit, Run};
 use executor::{AttemptSpec, Executor, News, Report, Reports};
 
@@ -112,6 +115,7 @@ pub fn spec(
     attempt: AttemptId,
     deadline: Option<jiff::Timestamp>,
     runs_dir: &std::path::Path,
+    programs: &[program::Program],
 ) -> AttemptSpec {
     let schedule = run.dag.schedule.as_ref();
     let folder: PathBuf = runs_dir.join(attempt.path());
@@ -126,5 +130,20 @@ pub fn spec(
         params: run.params.clone(),
         folder,
         replica: 0,
+        hops: hops(run, step, programs),
+    }
+}
+
+/// The hops of the run, for a step that looks at them.
+fn hops(run: &Run, step: &Step, programs: &[program::Program]) -> Vec<(Hop, Life)> {
+    match program::of(programs, step).map(|program| program.role) {
+        Some(Role::Check | Role::Reconcile) => {
+            let with_life = |hop: Hop| {
+                let life = Life::of(run, &hop.step);
+                (hop, life)
+            };
+            hop::of_run(run, programs).into_iter().map(with_life).collect()
+        }
+        _ => Vec::new(),
     }
 }

@@ -9,8 +9,8 @@ use backends::mail::Message;
 use domain::advice::advice;
 use domain::alert::Part;
 use domain::dag::{AlertKind, Program, StepKind};
+use domain::hop;
 use domain::ids::StepName;
-use domain::ledger::Hop;
 use domain::run::Run;
 
 /// Everything a mail is made of.
@@ -124,8 +124,8 @@ fn reconciliation(result: &Value) -> Option<String> {
     };
     let mut text = format!("reconciliation of {}: {verdict}\n", word(result, "session_date"));
     text.push_str(&format!("  {:<8} {:>13} {:>9} {:>9}\n", "", "unique", "missing", "repeated"));
-    for hop in Hop::ALL.iter().filter_map(|hop| Some((hop.as_str(), hops.get(hop.as_str())?))) {
-        let (name, counts) = hop;
+    for name in hop::in_order(hops.keys().map(String::as_str)) {
+        let counts = &hops[name];
         let [unique, missing, repeated] = ["unique", "missing", "duplicates"].map(|key| thousands(count(counts, key)));
         text.push_str(&format!("  {name:<8} {unique:>13} {missing:>9} {repeated:>9}\n"));
     }

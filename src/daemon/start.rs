@@ -103,6 +103,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
         executors: executors.clone(),
         hands: hands_in,
         runs_dir: runs_dir.clone(),
+        programs,
         data,
         exported: None,
         snapshots,

@@ -230,6 +230,14 @@ pub struct Alert {
     pub count: u64,
 }
 
+impl Alert {
+    /// When the trouble began: as the newest finding says, and no later than the alert opened.
+    fn began_at(&self) -> Timestamp {
+        let since = self.detail.get("since").and_then(serde_json::Value::as_str).and_then(|since| since.parse().ok());
+        since.map_or(self.opened_at, |since: Timestamp| since.min(self.opened_at))
+    }
+}
+
 /// Something to tell people; the caller asks the DAG's policy who hears of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
@@ -239,8 +247,8 @@ pub struct Notice {
     pub key: Key,
     /// The trouble was reported before and lasts.
     pub reminder: bool,
-    /// When the trouble started.
-    pub opened_at: Timestamp,
+    /// When the trouble began, as far as that is known: before anybody found it.
+    pub began_at: Timestamp,
     /// When this was decided.
     pub at: Timestamp,
     /// One line.
@@ -273,6 +281,8 @@ pub struct AlertStates {
 pub struct Freshness {
     /// At least one hop is stale.
     pub stalled: bool,
+    /// Nothing can be said yet: what was overdue may come now, since whoever brings it was started just before.
+    pub settling: bool,
     /// One line that names the hop and since when.
     pub summary: String,
     /// Everything it returned.
@@ -287,7 +297,8 @@ impl Freshness {
             Some(summary) => summary.to_owned(),
             None => stale_hops(result),
         };
-        Some(Self { stalled, summary, detail: result.clone() })
+        let settling = !stalled && result.get("settling").and_then(serde_json::Value::as_bool) == Some(true);
+        Some(Self { stalled, settling, summary, detail: result.clone() })
     }
 }
 
@@ -323,7 +334,11 @@ impl AlertStates {
         if finding.stalled {
             return self.trouble(key, AlertKind::Stalled, &finding.summary, &finding.detail, now, remind_every);
         }
+        if finding.settling {
+            return None;
+        }
         let alert = self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open())?;
+        let began_at = alert.began_at();
         (alert.state, alert.resolved_at) = (State::Resolved, Some(now));
         alert.summary = finding.summary.clone();
         alert.detail = finding.detail.clone();
@@ -331,7 +346,7 @@ impl AlertStates {
             kind: AlertKind::Recovered,
             key: key.clone(),
             reminder: false,
-            opened_at: alert.opened_at,
+            began_at,
             at: now,
             summary: alert.summary.clone(),
             detail: alert.detail.clone(),
@@ -404,9 +419,9 @@ impl AlertStates {
                 false
             }
         };
-        let opened_at = self.get(key).map_or(now, |alert| alert.opened_at);
+        let began_at = self.get(key).map_or(now, Alert::began_at);
         let (summary, detail) = (summary.to_owned(), detail.clone());
-        Some(Notice { kind, key: key.clone(), reminder, opened_at, at: now, summary, detail })
+        Some(Notice { kind, key: key.clone(), reminder, began_at, at: now, summary, detail })
     }
 
     /// Somebody looks after it; gives `false` when it is not open.
@@ -489,6 +504,31 @@ mod tests {
         let again = states.freshness(&key, &found(true), at(125), DEFAULT_REMINDER).expect("a second stall is news");
         assert!(!again.reminder);
         assert_eq!(states.get(&key).map(|alert| alert.times), Some(2));
+    }
+
+    #[test]
+    fn what_settles_opens_nothing_and_ends_nothing() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        let settling = Freshness::of(&json!({ "stalled": false, "settling": true, "summary": "s" })).expect("a finding");
+        assert_eq!(states.freshness(&key, &settling, at(0), DEFAULT_REMINDER), None);
+        assert_eq!(states.open().count(), 0);
+        assert!(states.freshness(&key, &found(true), at(5), DEFAULT_REMINDER).is_some());
+        assert_eq!(states.freshness(&key, &settling, at(100), DEFAULT_REMINDER), None, "and reminds of nothing");
+        assert_eq!(states.open().count(), 1);
+        assert!(states.freshness(&key, &found(false), at(105), DEFAULT_REMINDER).is_some());
+    }
+
+    #[test]
+    fn a_trouble_began_before_it_was_found() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        let stalled = |since: i64| {
+            Freshness::of(&json!({ "stalled": true, "summary": "s", "since": at(since).to_string() })).expect("a finding")
+        };
+        let began = |notice: Option<Notice>| notice.expect("news").began_at;
+        assert_eq!(began(states.freshness(&key, &stalled(3), at(10), DEFAULT_REMINDER)), at(3));
+        assert_eq!(began(states.freshness(&key, &stalled(3), at(70), DEFAULT_REMINDER)), at(3));
+        assert_eq!(states.freshness(&key, &stalled(40), at(75), DEFAULT_REMINDER), None, "a sink that catches up");
+        assert_eq!(began(states.freshness(&key, &found(false), at(80), DEFAULT_REMINDER)), at(10), "no later than it was found");
     }
 
     #[test]

@@ -2,28 +2,67 @@
 //!
 //! The feed hop is stale when the exchange must have sent trades and none arrived. Every later hop is stale only when the hop
 //! before it has had a record for too long that it has not: a quiet market never makes a sink stale, and a dead feed neither.
+//!
+//! Nobody is blamed for a time in which he was not there ([`Life`]): a day that was joined late begins when it was joined, and what was started
+//! again has a moment to go on where it stopped before anybody is told.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::calendar::Session;
-use super::ledger::Hop;
+use super::hop::Hop;
+use super::ids::StepName;
+use super::run::Run;
 
 /// The limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// A hop may be this long without what it should have.
     pub stale_after: SignedDuration,
-    /// Nothing is expected for this long after the open.
+    /// Nothing is expected for this long after the open, nor after a hop's step was started or got ready.
     pub grace: SignedDuration,
     /// Length of the closing auction before the close, in which orders are collected and nothing trades.
     pub auction: SignedDuration,
 }
 
+/// How the step that fills a hop has lived in its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// When the run was there: before, the step could not have been.
+    pub began: Timestamp,
+    /// Start of the attempt before the living one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+    /// Since when the living attempt is ready; its start, while it is not. `None`: no attempt lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<Timestamp>,
+}
+
+impl Life {
+    /// The life of a step of a run.
+    pub fn of(run: &Run, step: &StepName) -> Self {
+        let state = run.steps.get(step);
+        let alive = state.filter(|s| s.state.is_alive());
+        let ended = state.into_iter().flat_map(|s| s.history.iter().rev());
+        let before = ended.filter(|ended| alive.is_none_or(|s| ended.attempt < s.attempt)).map(|ended| ended.started_at).next();
+        Self { began: run.created_at, before, up: alive.and_then(|s| s.ready_since.or(s.attempt_started_at)) }
+    }
+
+    /// Whether the step was started, or got ready, so short a time ago that what has been overdue since `reference` proves nothing yet. Of
+    /// the attempts since then only the first is given that time: one that comes up again and again does not bring anything either.
+    fn settles(&self, now: Timestamp, grace: SignedDuration, reference: Option<Timestamp>) -> bool {
+        let first = self.before.is_none_or(|before| reference.is_some_and(|reference| before <= reference));
+        first && self.up.is_some_and(|up| now < plus(up, grace))
+    }
+}
+
 /// What was found at a hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
+pub struct Observation<'a> {
     /// The hop.
-    pub hop: Hop,
+    pub hop: &'a Hop,
+    /// How the step that fills it has lived.
+    pub life: Life,
     /// Receipt time of the newest record there (`None`: it is empty), or why the store cannot be asked.
     pub newest: Result<Option<Timestamp>, String>,
     /// Receipt time of the oldest record that the hop before has and this one has not.
@@ -32,51 +71,80 @@ pub struct Observation {
 
 /// A hop's verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Verdict<'a> {
     /// The hop.
-    pub hop: Hop,
+    pub hop: &'a Hop,
     /// Receipt time of its newest record.
     pub newest: Option<Timestamp>,
     /// Time since the newest record, or since the open when that is later; `None` while nothing was expected yet.
     pub age: Option<SignedDuration>,
     /// How long the oldest record that it lacks has been waiting.
     pub lag: SignedDuration,
-    /// Whether it is too old, too far behind, or cannot be asked.
-    pub stale: bool,
-    /// Since when, if it is stale and that is known.
+    /// How it stands.
+    pub state: State,
+    /// Since when, if it is stale or settling and that is known.
     pub since: Option<Timestamp>,
-    /// The store could not be asked: why.
-    pub unreachable: Option<String>,
     /// One line for people.
     pub detail: String,
 }
 
-/// The name of a hop on pages and in mails: the spool stands for the feed.
-pub fn name(hop: Hop) -> &'static str {
-    match hop {
-        Hop::Spool => "feed",
-        other => other.as_str(),
+/// How a hop stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has what it should have.
+    Fresh,
+    /// It is too old or too far behind, and whoever fills it was started only just now: nothing can be said yet.
+    Settling,
+    /// It is too old, or too far behind.
+    Stale,
+    /// The store cannot be asked.
+    Unreachable,
+}
+
+impl State {
+    /// The word used in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Settling => "settling",
+            Self::Stale => "stale",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// Whether people have to hear of it.
+    pub fn is_stale(self) -> bool {
+        matches!(self, Self::Stale | Self::Unreachable)
     }
 }
 
-/// Judges the hops, in their order. `session` is the day's, `None` on a day without one; `up_since` is when collection was
+/// Judges the hops, in their order. `session` is the day's, `None` on a day without one; `open` is when collection was
 /// due to begin, in case it began inside the session.
-pub fn judge(
+pub fn judge<'a>(
     now: Timestamp,
     session: Option<&Session>,
-    up_since: Timestamp,
+    open: Timestamp,
     limits: &Limits,
-    seen: &[Observation],
-) -> Vec<Verdict> {
-    seen.iter().map(|o| judge_one(now, session, up_since, limits, o)).collect()
+    seen: &[Observation<'a>],
+) -> Vec<Verdict<'a>> {
+    seen.iter().map(|o| judge_one(now, session, open, limits, o)).collect()
 }
 
 /// The hop to name: the first stale one.
-pub fn culprit(verdicts: &[Verdict]) -> Option<&Verdict> {
-    verdicts.iter().find(|v| v.stale)
+pub fn culprit<'v, 'a>(verdicts: &'v [Verdict<'a>]) -> Option<&'v Verdict<'a>> {
+    verdicts.iter().find(|v| v.state.is_stale())
 }
 
-fn judge_one(now: Timestamp, session: Option<&Session>, up_since: Timestamp, limits: &Limits, seen: &Observation) -> Verdict {
+/// What was found, and since when it is so.
+type Found = (State, Option<Timestamp>, String);
+
+fn judge_one<'a>(
+    now: Timestamp,
+    session: Option<&Session>,
+    open: Timestamp,
+    limits: &Limits,
+    seen: &Observation<'a>,
+) -> Verdict<'a> {
     let newest = match &seen.newest {
         Ok(newest) => *newest,
         Err(why) => {
@@ -85,39 +153,40 @@ fn judge_one(now: Timestamp, session: Option<&Session>, up_since: Timestamp, lim
                 newest: None,
                 age: None,
                 lag: SignedDuration::ZERO,
-                stale: true,
+                state: State::Unreachable,
                 since: None,
-                unreachable: Some(why.clone()),
                 detail: format!("unreachable: {why}"),
             };
         }
     };
-    let begun = session.map(|s| s.open.max(up_since)).filter(|from| now >= *from);
-    let age = begun.map(|from| now.duration_since(newest.map_or(from, |n| n.max(from))).max(SignedDuration::ZERO));
-    let lag = seen.waiting_since.map_or(SignedDuration::ZERO, |since| now.duration_since(since).max(SignedDuration::ZERO));
-    let (stale, since, detail) = if seen.hop == Hop::Spool {
-        feed(now, session, up_since, limits, newest)
-    } else if lag > limits.stale_after {
-        (true, seen.waiting_since, format!("a record has been waiting for {}", human(lag)))
-    } else if lag > SignedDuration::ZERO {
-        (false, None, format!("{} behind", human(lag)))
-    } else {
-        (false, None, "has everything".to_owned())
+    let from = session.map(|s| s.open.max(open).max(seen.life.began));
+    let age = from.filter(|from| now >= *from).map(|from| length(now, newest.map_or(from, |n| n.max(from))));
+    let lag = seen.waiting_since.map_or(SignedDuration::ZERO, |since| length(now, since));
+    let (state, since, detail) = match (seen.hop.is_spool(), session, from) {
+        (true, Some(session), Some(from)) => feed(now, session, from, limits, newest, &seen.life),
+        (true, ..) => (State::Fresh, None, "no session today".to_owned()),
+        (false, ..) => behind(now, limits, seen, lag),
     };
-    Verdict { hop: seen.hop, newest, age, lag, stale, since, unreachable: None, detail }
+    Verdict { hop: seen.hop, newest, age, lag, state, since, detail }
 }
 
-fn feed(
-    now: Timestamp,
-    session: Option<&Session>,
-    up_since: Timestamp,
-    limits: &Limits,
-    newest: Option<Timestamp>,
-) -> (bool, Option<Timestamp>, String) {
-    let Some(session) = session else { return (false, None, "no session today".to_owned()) };
-    let from = session.open.max(up_since);
+/// A hop that others fill, judged by what waits for it.
+fn behind(now: Timestamp, limits: &Limits, seen: &Observation<'_>, lag: SignedDuration) -> Found {
+    let Some(since) = seen.waiting_since.filter(|_| lag > SignedDuration::ZERO) else {
+        return (State::Fresh, None, "has everything".to_owned());
+    };
+    // What was left from before the run is its step's to fetch from when there was one.
+    if length(now, since.max(seen.life.began)) <= limits.stale_after {
+        return (State::Fresh, None, format!("{} behind", human(lag)));
+    }
+    let state = if seen.life.settles(now, limits.grace, Some(since)) { State::Settling } else { State::Stale };
+    (state, Some(since), format!("a record has been waiting for {}", human(lag)))
+}
+
+fn feed(now: Timestamp, session: &Session, from: Timestamp, limits: &Limits, newest: Option<Timestamp>, life: &Life) -> Found {
     if now < plus(from, limits.grace) {
-        return (false, None, "the session has not begun".to_owned());
+        let text = if from > session.open { "collection has just begun" } else { "the session has not begun" };
+        return (State::Fresh, None, text.to_owned());
     }
     let auction = plus(session.close, -limits.auction);
     let last = newest.map_or(from, |n| n.max(from));
@@ -126,9 +195,11 @@ fn feed(
     if silent > limits.stale_after {
         let text = match newest {
             Some(newest) if newest >= from => format!("no trade for {}", human(now.duration_since(last))),
+            _ if from > session.open => format!("no trade since collection began {} ago", human(now.duration_since(from))),
             _ => format!("no trade since the session began {} ago", human(now.duration_since(from))),
         };
-        return (true, Some(last), text);
+        let state = if life.settles(now, limits.grace, newest) { State::Settling } else { State::Stale };
+        return (state, Some(last), text);
     }
     let text = if now >= session.close {
         "the session has ended".to_owned()
@@ -137,7 +208,12 @@ fn feed(
     } else {
         format!("last trade {} ago", human(now.duration_since(last)))
     };
-    (false, None, text)
+    (State::Fresh, None, text)
+}
+
+/// From a time until now; nothing for one to come.
+fn length(now: Timestamp, since: Timestamp) -> SignedDuration {
+    now.duration_since(since).max(SignedDuration::ZERO)
 }
 
 fn plus(at: Timestamp, by: SignedDuration) -> Timestamp {
@@ -182,6 +258,8 @@ pub fn human(duration: SignedDuration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hop::Kind;
+    use super::super::program::Store;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -198,9 +276,33 @@ mod tests {
         Session { date: "2026-11-20".parse().expect("a date"), open: at(open), close: at(close) }
     }
 
+    fn hop(kind: Kind) -> Hop {
+        Hop {
+            name: kind.as_str().to_owned(),
+            kind,
+            step: "a-step".parse().expect("a name"),
+            program: "p".into(),
+            feed: None,
+            group: None,
+            topic: "t".into(),
+            place: String::new(),
+            timezone: None,
+        }
+    }
+
+    /// Nothing happened to the step since before the open.
+    fn steady() -> Life {
+        Life { began: at("08:50:00"), before: None, up: Some(at("08:50:05")) }
+    }
+
+    fn feed_state(now: &str, newest: Option<&str>, session: &Session, life: Life) -> State {
+        let hop = hop(Kind::Spool);
+        let seen = [Observation { hop: &hop, life, newest: Ok(newest.map(at)), waiting_since: None }];
+        judge(at(now), Some(session), at("08:50:00"), &LIMITS, &seen)[0].state
+    }
+
     fn feed_is_stale(now: &str, newest: Option<&str>, session: &Session) -> bool {
-        let seen = [Observation { hop: Hop::Spool, newest: Ok(newest.map(at)), waiting_since: None }];
-        culprit(&judge(at(now), Some(session), at("08:50:00"), &LIMITS, &seen)).is_some()
+        feed_state(now, newest, session, steady()).is_stale()
     }
 
     #[test]
@@ -231,7 +333,8 @@ mod tests {
 
     #[test]
     fn collection_that_began_late_is_given_its_time() {
-        let seen = [Observation { hop: Hop::Spool, newest: Ok(None), waiting_since: None }];
+        let hop = hop(Kind::Spool);
+        let seen = [Observation { hop: &hop, life: steady(), newest: Ok(None), waiting_since: None }];
         let regular = session("09:00:00", "15:30:00");
         assert!(culprit(&judge(at("11:04:00"), Some(&regular), at("11:00:00"), &LIMITS, &seen)).is_none());
         assert!(culprit(&judge(at("11:05:30"), Some(&regular), at("11:00:00"), &LIMITS, &seen)).is_some());
@@ -239,31 +342,83 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_was_joined_late_begins_then() {
+        let regular = session("09:00:00", "15:30:00");
+        let joined = |up: Option<&str>| Life { began: at("10:00:00"), before: None, up: up.map(at) };
+        for (now, newest, up, state, why) in [
+            ("10:00:00", None, None, State::Fresh, "the collector is not even started"),
+            ("10:00:05", Some("09:20:00"), Some("10:00:03"), State::Fresh, "what came before is no silence of this run"),
+            ("10:04:00", None, Some("10:00:03"), State::Fresh, "age counts from the join"),
+            ("10:05:01", None, Some("10:00:03"), State::Stale, "nothing since the join"),
+            ("10:05:01", None, None, State::Stale, "a collector that never comes up hides nothing"),
+            ("10:20:00", None, Some("10:19:30"), State::Settling, "it got ready a moment ago"),
+            ("10:20:31", None, Some("10:19:30"), State::Stale, "that moment is over"),
+            ("10:20:00", Some("10:19:50"), Some("10:00:03"), State::Fresh, "trades arrive"),
+        ] {
+            assert_eq!(feed_state(now, newest, &regular, joined(up)), state, "{now} {newest:?} {up:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_restart_is_given_a_moment_and_a_row_of_restarts_is_not() {
+        let regular = session("09:00:00", "15:30:00");
+        let state = |now, before: &str, up: Option<&str>| {
+            let life = Life { before: Some(at(before)), up: up.map(at), ..steady() };
+            feed_state(now, Some("10:00:00"), &regular, life)
+        };
+        assert_eq!(state("10:30:05", "08:50:00", Some("10:30:02")), State::Settling, "the machine was down for half an hour");
+        assert_eq!(state("10:31:02", "08:50:00", Some("10:30:02")), State::Stale);
+        assert_eq!(state("10:30:05", "10:20:00", Some("10:30:02")), State::Stale, "the second start since data came");
+        assert_eq!(state("10:30:05", "08:50:00", None), State::Stale, "nobody is up");
+        assert_eq!(state("10:00:30", "08:50:00", Some("10:00:20")), State::Fresh);
+    }
+
+    #[test]
+    fn a_sink_is_not_blamed_for_what_waited_before_its_run() {
+        let (regular, hop) = (session("09:00:00", "15:30:00"), hop(Kind::Store(Store::Index)));
+        let state = |now: &str, waiting: &str, life: Life| {
+            let seen = [Observation { hop: &hop, life, newest: Ok(None), waiting_since: Some(at(waiting)) }];
+            let verdict = judge(at(now), Some(&regular), at("08:50:00"), &LIMITS, &seen).remove(0);
+            (verdict.state, verdict.lag.as_secs())
+        };
+        let late = Life { began: at("10:00:00"), before: None, up: Some(at("10:00:02")) };
+        assert_eq!(state("10:00:05", "09:00:00", late), (State::Fresh, 3_605), "the lag is told as it is");
+        assert_eq!(state("10:05:01", "09:00:00", late).0, State::Stale);
+        let again = Life { before: Some(at("08:50:00")), up: Some(at("10:30:00")), ..steady() };
+        assert_eq!(state("10:30:30", "10:10:00", again).0, State::Settling);
+        assert_eq!(state("10:31:00", "10:10:00", again).0, State::Stale);
+        assert_eq!(state("10:30:30", "10:10:00", Life { before: Some(at("10:20:00")), ..again }).0, State::Stale);
+    }
+
+    #[test]
     fn only_the_hop_that_lags_is_named() {
         let regular = session("09:00:00", "15:30:00");
-        let fresh = |hop| Observation { hop, newest: Ok(Some(at("11:00:00"))), waiting_since: None };
-        let old =
-            |hop, waiting: Option<&str>| Observation { hop, newest: Ok(Some(at("10:40:00"))), waiting_since: waiting.map(at) };
-        let judged = |seen: &[Observation]| {
-            let verdicts = judge(at("11:00:01"), Some(&regular), at("08:50:00"), &LIMITS, seen);
-            culprit(&verdicts).map(|v| (name(v.hop), v.since))
+        let [spool, log, raw, index, objects] =
+            [Kind::Spool, Kind::Log, Kind::Store(Store::Raw), Kind::Store(Store::Index), Kind::Store(Store::Objects)].map(hop);
+        let seen = |hop, newest: &str, waiting: Option<&str>| Observation {
+            hop,
+            life: steady(),
+            newest: Ok(Some(at(newest))),
+            waiting_since: waiting.map(at),
         };
-        let seen = [fresh(Hop::Spool), fresh(Hop::Log), fresh(Hop::Raw), old(Hop::Index, Some("10:40:01")), fresh(Hop::Objects)];
-        assert_eq!(judged(&seen), Some(("index", Some(at("10:40:01")))));
+        let fresh = |hop| seen(hop, "11:00:00", None);
+        let old = |hop, waiting| seen(hop, "10:40:00", waiting);
+        let judged = |seen: &[Observation<'_>]| {
+            let verdicts = judge(at("11:00:01"), Some(&regular), at("08:50:00"), &LIMITS, seen);
+            culprit(&verdicts).map(|v| (v.hop.checked_as(), v.since))
+        };
+        let named = |name: &str, since: Option<&str>| Some((name.to_owned(), since.map(at)));
+        let seen = [fresh(&spool), fresh(&log), fresh(&raw), old(&index, Some("10:40:01")), fresh(&objects)];
+        assert_eq!(judged(&seen), named("index", Some("10:40:01")));
         // The market paused and goes on: the sinks' newest records are old, but nothing has waited long.
-        let seen = [fresh(Hop::Spool), old(Hop::Log, Some("11:00:00")), old(Hop::Raw, None), old(Hop::Index, Some("11:00:00"))];
+        let seen = [fresh(&spool), old(&log, Some("11:00:00")), old(&raw, None), old(&index, Some("11:00:00"))];
         assert_eq!(judged(&seen), None);
         // A dead feed: everything is old, only the feed is named.
-        let seen =
-            [old(Hop::Spool, None), old(Hop::Log, None), old(Hop::Raw, None), old(Hop::Index, None), old(Hop::Objects, None)];
-        assert_eq!(judged(&seen), Some(("feed", Some(at("10:40:00")))));
+        let seen = [old(&spool, None), old(&log, None), old(&raw, None), old(&index, None), old(&objects, None)];
+        assert_eq!(judged(&seen), named("feed", Some("10:40:00")));
         // A store that does not answer is its own state.
-        let seen = [
-            fresh(Hop::Spool),
-            fresh(Hop::Log),
-            Observation { hop: Hop::Raw, newest: Err("refused".into()), waiting_since: None },
-        ];
-        assert_eq!(judged(&seen), Some(("raw", None)));
+        let silent = Observation { newest: Err("refused".into()), ..fresh(&raw) };
+        assert_eq!(judged(&[fresh(&spool), fresh(&log), silent]), named("raw", None));
     }
 
     #[test]

@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use domain::dag::{AlertKind, ExecutorKind, Step, StopSignal};
+use domain::freshness::Life;
+use domain::hop::Hop;
 use domain::ids::AttemptId;
 use domain::run::Exit;
 use domain::schedule::Window;
@@ -53,6 +55,9 @@ pub struct AttemptSpec {
     /// Which of several copies of the step this is, from 1 on; 0: there is only one.
     #[serde(default)]
     pub replica: u32,
+    /// For a check or a reconciliation: the hops of the run, and how the steps that fill them have lived until this attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<(Hop, Life)>,
 }
 
 /// What an executor tells the daemon.

@@ -11,6 +11,9 @@ use backends::log::Stored;
 /// timestamp is the time of that sending.
 pub const REFILL: &str = "openbell.refill";
 
+/// Header with the collecting step's spool and the number in it that a record has: `{spool}:{number}`.
+pub const SPOOL: &str = "openbell.spool";
+
 /// Identity and place of a record whose value is a [`domain::trade::Trade`]. Reading it checks that the whole
 /// value is one JSON object, without building the wire fields.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -1,28 +1,26 @@
 //! `freshness`: one look at every hop. The finding is the result; the step itself succeeds also when a hop is stalled.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::asking::ask_again;
-use super::programs::TOPIC;
-use super::sink::folder;
-use super::sink::index::INDEX;
-use super::sink::objects::{PREFIX, TIMEZONE, hive, object_zone, place_of};
-use super::sink::raw::COLLECTION;
-use super::spool_tail::{self, COLLECTOR, Tail};
+use super::hops::{self, Watched};
+use super::sink::contents::{Contents, Scope, contents};
+use super::spool_tail::Tail;
 use super::{Context, StepError, log_search};
-use backends::log::{Partition, Topic};
+use backends::log::{Committed, Partition, Topic};
 use backends::{BackendError, ErrorKind};
 use domain::calendar::Session;
 use domain::dag::StepKind;
-use domain::freshness::{Limits, Observation, Verdict, culprit, human, judge, name, silent};
-use domain::ledger::Hop;
+use domain::freshness::{Activity, Limits, Observation, State, Verdict, culprit, human, judge, silent};
+use domain::hop::{Hop, Kind};
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::rfc3339;
@@ -47,13 +45,18 @@ pub const PROGRAM: Program = Program {
     about: "checks that data still arrives at every hop",
     parameters: &[
         Parameter::new("stale_after", Shape::Duration, "age at which a hop is stalled").or("5m"),
-        Parameter::new("grace", Shape::Duration, "how long after the open nothing counts as stalled").or("1m"),
-        COLLECTOR,
-        TOPIC,
-        COLLECTION,
-        INDEX,
-        PREFIX,
-        TIMEZONE,
+        Parameter::new(
+            "grace",
+            Shape::Duration,
+            "how long after the open, or a start of what fills a hop, nothing counts as stalled",
+        )
+        .or("1m"),
+        hops::COLLECTOR,
+        hops::TOPIC,
+        hops::COLLECTION,
+        hops::INDEX,
+        hops::PREFIX,
+        hops::TIMEZONE,
     ],
     secrets: &[],
     replicas: false,
@@ -65,19 +68,13 @@ pub const PROGRAM: Program = Program {
 /// A wrong parameter. A stalled hop or an unreachable store is a finding, not an error.
 pub async fn run(context: Context) -> Result<Value, StepError> {
     let p = Parameters::of(&PROGRAM, &context.spec.step.with);
+    let watched = Watched::of(&context, &p)?;
+    let stores = watched.hops.iter().map(|hop| contents(&context, hop)).collect::<Result<_, _>>()?;
     let look = Look {
-        limits: Limits {
-            stale_after: signed(p.duration("stale_after")?),
-            grace: signed(p.duration("grace")?),
-            auction: AUCTION,
-        },
-        spool: spool_tail::folder(&context.data, context.spec.id.run.dag(), &p.text("collector")?),
-        collection: p.text("collection")?,
-        index: format!("{}-", p.text("index")?),
-        prefix: p.text("prefix")?.trim_matches('/').to_owned(),
-        object_zone: object_zone(&p, &context)?,
+        limits: Limits { stale_after: signed(p.duration("stale_after")?), grace: signed(p.duration("grace")?), auction: AUCTION },
+        watched: &watched,
+        stores,
         zone: super::zone(&context.spec),
-        topic: p.text("topic")?,
         until: Instant::now() + LOOK_WITHIN,
         time_out: time_out(context.spec.step.timeout, context.clock.now()),
         context: &context,
@@ -106,12 +103,9 @@ struct Look<'a> {
     /// Nor any longer than this on the clock of the day.
     time_out: Timestamp,
     limits: Limits,
-    spool: PathBuf,
-    topic: String,
-    collection: String,
-    index: String,
-    prefix: String,
-    object_zone: TimeZone,
+    watched: &'a Watched,
+    /// What the hops' stores hold, in their order; nothing for a hop that is in none.
+    stores: Vec<Option<Box<dyn Contents>>>,
     zone: TimeZone,
 }
 
@@ -142,49 +136,63 @@ impl Look<'_> {
     async fn run(&self) -> Value {
         // What is judged is this moment: a store that takes its time to answer must not make the feed look silent.
         let now = self.context.clock.now();
-        let tail = self.tail().await;
-        let (log, raw, index, objects) = tokio::join!(
-            self.ask(|| self.log_end()),
-            self.ask(|| self.context.backends.raw.latest(&self.collection)),
-            self.ask(|| self.index_latest()),
-            self.ask(|| self.objects_latest())
-        );
+        let spools = self.spools().await;
+        let (logs, newest) = join(self.logs(), self.newest(now)).await;
         // After the stores were read: a record that arrives meanwhile must not look as if it had been waiting.
-        let spooled = tail.as_ref().ok().and_then(Option::as_ref);
-        let newest_log = log.as_ref().map(|(_, newest)| *newest).map_err(Clone::clone);
-        let mut seen = vec![Observation {
-            hop: Hop::Spool,
-            newest: tail.as_ref().map(|t| t.as_ref().and_then(|t| t.newest.as_ref()).map(|(at, _)| *at)).map_err(Clone::clone),
-            waiting_since: None,
-        }];
-        for (hop, newest) in [(Hop::Log, newest_log), (Hop::Raw, raw)] {
-            let waiting_since = match (&newest, spooled) {
-                (Ok(newest), Some(tail)) => self.waiting_in_spool(tail, *newest),
+        let commits = self.commits(&logs).await;
+        let mut seen = Vec::new();
+        for (hop, stored) in self.watched.hops.iter().zip(newest) {
+            let newest = match hop.kind {
+                Kind::Spool => spools.newest(hop),
+                Kind::Log => logs
+                    .get(hop.topic.as_str())
+                    .map_or(Ok(None), |log| log.as_ref().map(|(_, newest)| *newest).map_err(Clone::clone)),
+                Kind::Store(_) => stored,
+            };
+            let waiting_since = match (&newest, hop.group.as_deref(), logs.get(hop.topic.as_str())) {
+                _ if hop.is_spool() => None,
+                (Ok(newest), None, _) => spools.waiting(hop, *newest),
+                (Ok(newest), Some(group), Some(Ok((Some(topic), _)))) => {
+                    let committed = commits.as_ref().map(|all| all.get(group));
+                    self.waiting_on_log(topic, committed, *newest).await
+                }
                 _ => None,
             };
-            seen.push(Observation { hop, newest, waiting_since });
-        }
-        // A log that did not answer just now is not asked for more.
-        let reached = if log.is_ok() { self.commits().await } else { BTreeMap::new() };
-        for (hop, newest) in [(Hop::Index, index), (Hop::Objects, objects)] {
-            let waiting_since = match (&newest, &log) {
-                (Ok(newest), Ok((Some(topic), _))) => self.waiting_on_log(topic, hop, *newest, &reached).await,
-                _ => None,
-            };
-            seen.push(Observation { hop, newest, waiting_since });
+            seen.push(Observation { hop, life: self.watched.life(self.context, hop), newest, waiting_since });
         }
         let session = self.session();
         let verdicts = judge(now, session.as_ref(), self.context.spec.window.open_at, &self.limits, &seen);
-        let symbols = spooled.map(Tail::activity).unwrap_or_default();
+        let symbols = spools.activity();
         let expected = session.is_some_and(|s| now >= s.open && now < s.close);
         let quiet = if expected { silent(now, self.limits.stale_after, &symbols) } else { Vec::new() };
         let quiet = quiet
             .iter()
             .take(LISTED)
             .map(|(a, silence)| json!({"symbol": a.symbol, "last": self.text(a.last), "silent_seconds": silence.as_secs()}));
-        let mut report = self.report(now, &verdicts, spooled, quiet.collect());
+        let mut report = self.report(now, &verdicts, &spools, quiet.collect());
         report["trades_expected"] = json!(expected);
         report
+    }
+
+    /// The newest record of each hop that is in a store, asked side by side.
+    async fn newest(&self, now: Timestamp) -> Vec<Found<Option<Timestamp>>> {
+        let (scope, since) =
+            (Scope { date: self.context.spec.session_date, feeds: Vec::new(), now }, self.context.spec.window.open_at);
+        let scope = &scope;
+        let asked = self.stores.iter().map(|store| async move {
+            match store {
+                Some(store) => self.ask(|| store.newest(since, scope)).await,
+                None => Ok(None),
+            }
+        });
+        join_all(asked).await
+    }
+
+    /// The topics of the hops, and the receipt time of each one's newest record, asked side by side.
+    async fn logs(&self) -> BTreeMap<&str, Found<(Option<Topic>, Option<Timestamp>)>> {
+        let topics: BTreeSet<&str> = self.watched.hops.iter().map(|hop| hop.topic.as_str()).collect();
+        let asked = topics.into_iter().map(|topic| async move { (topic, self.ask(|| self.log_end(topic)).await) });
+        join_all(asked).await.into_iter().collect()
     }
 
     fn text(&self, at: Timestamp) -> String {
@@ -204,38 +212,29 @@ impl Look<'_> {
         }
     }
 
-    /// Reads the spool on from where the last round was.
-    async fn tail(&self) -> Found<Option<Tail>> {
+    /// Reads the spools on from where the last round was.
+    async fn spools(&self) -> Spools<'_> {
         let spec = &self.context.spec;
-        let memory = self.context.data.join("steps").join(spec.id.run.dag()).join(spec.id.step.as_str()).join("spool.json");
-        let (dir, date, zone) = (self.spool.clone(), spec.session_date, self.zone.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            // A memory that is missing or damaged costs one longer read.
-            let saved = std::fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let tail = Tail::read(&dir, date, &zone, saved)?;
-            if let Some(tail) = &tail
-                && let Err(error) = serde_json::to_vec(tail)
-                    .map_err(std::io::Error::from)
-                    .and_then(|bytes| files::replace_in_new_folder(&memory, &bytes))
-            {
-                tracing::warn!(path = %memory.display(), %error, "cannot remember how far the spool was read; the next round reads it again");
-            }
-            Ok::<_, BackendError>(tail)
-        });
-        match read.await {
-            Ok(tail) => tail.map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
+        let memories = self.context.data.join("steps").join(spec.id.run.dag()).join(spec.id.step.as_str());
+        let mut spools = BTreeMap::new();
+        for (hop, dir) in self.watched.spools(self.context) {
+            let memory = memories.join(format!("spool.{}.json", hop.step));
+            let (date, zone, folder) = (spec.session_date, self.zone.clone(), dir.clone());
+            let read = tokio::task::spawn_blocking(move || read_on(&folder, &memory, date, &zone)).await;
+            let tail = read.map_err(|e| e.to_string()).and_then(|tail| tail.map_err(|e| e.to_string()));
+            spools.insert(hop.step.as_str(), (dir, tail));
         }
+        Spools(spools)
     }
 
-    /// The topic, and the receipt time of its newest record.
-    async fn log_end(&self) -> Result<(Option<Topic>, Option<Timestamp>), BackendError> {
+    /// A topic, and the receipt time of its newest record.
+    async fn log_end(&self, name: &str) -> Result<(Option<Topic>, Option<Timestamp>), BackendError> {
         let log = &self.context.backends.log;
-        let Some(topic) = log.topic(&self.topic).await? else { return Ok((None, None)) };
+        let Some(topic) = log.topic(name).await? else { return Ok((None, None)) };
         let mut newest: Option<Timestamp> = None;
         for (number, range) in topic.partitions.iter().enumerate() {
             if range.end > range.start {
-                let partition = Partition { topic: self.topic.clone(), number: number as u32 };
+                let partition = Partition { topic: name.to_owned(), number: number as u32 };
                 let last = log.read(&partition, range.end - 1, 1).await?;
                 newest = newest.max(last.first().map(|r| r.record.timestamp));
             }
@@ -243,101 +242,41 @@ impl Look<'_> {
         Ok((Some(topic), newest))
     }
 
-    async fn index_latest(&self) -> Result<Option<Timestamp>, BackendError> {
-        let text = self.context.backends.index.latest(&self.index, "received_at").await?;
-        let parse = |t: String| {
-            t.parse().map_err(|e| {
-                BackendError::new(
-                    ErrorKind::Corrupt,
-                    format!("index {}*", self.index),
-                    format!("received_at \"{t}\" is no time: {e}"),
-                )
-            })
-        };
-        text.map(parse).transpose()
-    }
-
-    /// The newest record in objects: looks into the newest hour that has any, at the last object of each chain.
-    async fn objects_latest(&self) -> Result<Option<Timestamp>, BackendError> {
-        let objects = &self.context.backends.objects;
-        let now = self.context.clock.now();
-        let first = self.context.spec.window.open_at.min(now);
-        let mut hour = now;
-        loop {
-            let path = format!("{}/{}/", self.prefix, hive(hour, &self.object_zone));
-            let mut last: BTreeMap<String, String> = BTreeMap::new();
-            for key in folder::keys(objects.as_ref(), &path).await? {
-                if let Some((chain, _)) = place_of(&key) {
-                    last.insert(chain.to_owned(), key);
-                }
-            }
-            let mut newest: Option<Timestamp> = None;
-            for key in last.values() {
-                let metadata = objects.head(key).await?.unwrap_or_default();
-                newest = newest.max(metadata.get("newest_received_at").and_then(|t| t.parse().ok()));
-            }
-            if newest.is_some() {
-                return Ok(newest);
-            }
-            hour = match hour.checked_sub(SignedDuration::from_hours(1)) {
-                Ok(earlier) if earlier >= first.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(first) => earlier,
-                _ => return Ok(None),
-            };
-        }
-    }
-
-    fn waiting_in_spool(&self, tail: &Tail, newest: Option<Timestamp>) -> Option<Timestamp> {
-        let (spooled, _) = tail.newest.as_ref()?;
-        if newest.is_some_and(|n| n >= *spooled) {
+    /// How far each consumer group has committed in each partition; `None` when the log does not say.
+    async fn commits(&self, logs: &BTreeMap<&str, Found<(Option<Topic>, Option<Timestamp>)>>) -> Option<Commits> {
+        // A log that did not answer just now is not asked for more.
+        if logs.values().all(Result::is_err) {
             return None;
         }
-        tail.first_after(&self.spool, newest).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot look up in the spool since when a hop lags");
-            Some(*spooled)
-        })
-    }
-
-    /// How far the sinks of a hop have committed. A group belongs to the hop that its step's name mentions (`sink-index`); of
-    /// several the most advanced counts, so that the group of a step that was renamed, which stands still for ever, does not.
-    async fn commits(&self) -> BTreeMap<(Hop, u32), u64> {
-        let mut reached = BTreeMap::new();
-        let prefix = format!("{}.", self.context.spec.id.run.dag());
-        let groups = match self.ask(|| self.context.backends.log.groups()).await {
-            Ok(groups) => groups,
+        match self.ask(|| self.context.backends.log.groups()).await {
+            Ok(groups) => {
+                let by_partition = |commits: Vec<Committed>| commits.into_iter().map(|c| (c.partition, c.next)).collect();
+                Some(groups.into_iter().map(|(group, commits)| (group, by_partition(commits))).collect())
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot read the groups' commits; lags are told by times alone");
-                return reached;
-            }
-        };
-        for (group, committed) in groups {
-            let Some(step) = group.strip_prefix(&prefix) else { continue };
-            let Some(hop) = [Hop::Index, Hop::Objects].into_iter().find(|h| step.contains(h.as_str())) else { continue };
-            for at in committed.into_iter().filter(|c| c.partition.topic == self.topic) {
-                let next = reached.entry((hop, at.partition.number)).or_insert(0);
-                *next = at.next.max(*next);
+                None
             }
         }
-        reached
     }
 
-    /// Receipt time of the oldest record on the log that a hop has not. A partition's commit tells exactly, also when the hop
-    /// stands still in one partition alone; without a commit, records later than the hop's newest count as waiting.
+    /// Receipt time of the oldest record on the log that a hop has not. Its group's commits tell exactly, also when the hop stands still in one
+    /// partition alone: where the group has none, it has taken nothing. Where commits are unknown, records later than the hop's newest count
+    /// as waiting.
     async fn waiting_on_log(
         &self,
         topic: &Topic,
-        hop: Hop,
+        committed: Option<Option<&BTreeMap<Partition, u64>>>,
         newest: Option<Timestamp>,
-        reached: &BTreeMap<(Hop, u32), u64>,
     ) -> Option<Timestamp> {
         let log = self.context.backends.log.as_ref();
         let after = newest.unwrap_or(Timestamp::MIN);
         let mut oldest: Option<Timestamp> = None;
         for (number, range) in topic.partitions.iter().enumerate() {
-            let number = number as u32;
-            let partition = Partition { topic: topic.name.clone(), number };
+            let partition = Partition { topic: topic.name.clone(), number: number as u32 };
             let found = self.ask(|| async {
-                let offset = match reached.get(&(hop, number)) {
-                    Some(next) => (*next).max(range.start),
+                let offset = match committed {
+                    Some(group) => group.and_then(|g| g.get(&partition)).map_or(range.start, |next| (*next).max(range.start)),
                     None => log_search::first_after(log, &partition, range.start..range.end, after).await?,
                 };
                 if offset >= range.end {
@@ -355,44 +294,125 @@ impl Look<'_> {
         oldest
     }
 
-    fn report(&self, now: Timestamp, verdicts: &[Verdict], tail: Option<&Tail>, silent: Vec<Value>) -> Value {
+    fn report(&self, now: Timestamp, verdicts: &[Verdict<'_>], spools: &Spools<'_>, silent: Vec<Value>) -> Value {
         let culprit = culprit(verdicts);
-        let last =
-            tail.and_then(|t| t.newest.as_ref()).map(|(at, symbol)| json!({"received_at": self.text(*at), "symbol": symbol}));
-        let mut summary = match culprit {
-            None => "data arrives at every hop".to_owned(),
-            Some(v) => format!("{}: {}", name(v.hop), v.detail),
+        let settling = verdicts.iter().find(|v| v.state == State::Settling);
+        let last = spools.last().map(|(at, symbol)| json!({"received_at": self.text(*at), "symbol": symbol}));
+        let mut summary = match (culprit, settling) {
+            (Some(v), _) => format!("{}: {}", v.hop.checked_as(), v.detail),
+            (None, Some(v)) => format!("{}: {}, and {} was started only just now", v.hop.checked_as(), v.detail, v.hop.step),
+            (None, None) => "data arrives at every hop".to_owned(),
         };
-        if let Some(v) = culprit.filter(|v| v.hop == Hop::Spool) {
+        if let Some(v) = culprit.filter(|v| v.hop.is_spool()) {
             if let Some(newest) = v.newest {
                 summary.push_str(&format!(" (last at {})", newest.to_zoned(self.zone.clone()).strftime("%H:%M:%S")));
             }
-            if let Some(down) = tail.and_then(|t| t.down_for(now)) {
+            if let Some(down) = spools.tail(v.hop).and_then(|t| t.down_for(now)) {
                 summary.push_str(&format!("; the feed's session has been down for {}", human(down)));
             }
         }
         self.context.reporter.line(&summary);
         let hops = verdicts.iter().map(|v| {
             json!({
-                "hop": name(v.hop),
+                "hop": v.hop.checked_as(),
                 "newest": v.newest.map(|at| self.text(at)),
                 "age_seconds": v.age.map(|a| a.as_secs()),
                 "lag_seconds": v.lag.as_secs(),
-                "stale": v.stale,
-                "state": if v.unreachable.is_some() { "unreachable" } else if v.stale { "stale" } else { "fresh" },
+                "stale": v.state.is_stale(),
+                "state": v.state.as_str(),
                 "detail": v.detail,
             })
         });
-        json!({
+        let mut report = json!({
             "stalled": culprit.is_some(),
-            "hop": culprit.map(|v| name(v.hop)),
+            "hop": culprit.map(|v| v.hop.checked_as()),
             "since": culprit.and_then(|v| v.since).map(|at| self.text(at)),
             "last": last,
             "hops": hops.collect::<Vec<_>>(),
             "summary": summary,
             "silent_symbols": silent,
+        });
+        if culprit.is_none() && settling.is_some() {
+            report["settling"] = json!(true);
+        }
+        report
+    }
+}
+
+/// Offsets that consumer groups have committed.
+type Commits = BTreeMap<String, BTreeMap<Partition, u64>>;
+
+/// What the spools of the run hold, by their collecting step.
+struct Spools<'a>(BTreeMap<&'a str, (PathBuf, Found<Option<Tail>>)>);
+
+impl Spools<'_> {
+    fn of(&self, hop: &Hop) -> Option<&(PathBuf, Found<Option<Tail>>)> {
+        self.0.get(hop.step.as_str())
+    }
+
+    fn tail(&self, hop: &Hop) -> Option<&Tail> {
+        self.of(hop)?.1.as_ref().ok()?.as_ref()
+    }
+
+    fn tails(&self) -> impl Iterator<Item = &Tail> {
+        self.0.values().filter_map(|(_, tail)| tail.as_ref().ok()?.as_ref())
+    }
+
+    /// The newest record of all.
+    fn last(&self) -> Option<&(Timestamp, String)> {
+        self.tails().filter_map(|t| t.newest.as_ref()).max_by_key(|(at, _)| *at)
+    }
+
+    /// Receipt time of the newest record in a spool.
+    fn newest(&self, hop: &Hop) -> Found<Option<Timestamp>> {
+        let Some((_, tail)) = self.of(hop) else { return Ok(None) };
+        let newest = |tail: &Option<Tail>| tail.as_ref().and_then(|t| t.newest.as_ref()).map(|(at, _)| *at);
+        tail.as_ref().map(newest).map_err(Clone::clone)
+    }
+
+    /// Receipt time of the oldest record in the hop's spool that is later than the newest in the hop.
+    fn waiting(&self, hop: &Hop, newest: Option<Timestamp>) -> Option<Timestamp> {
+        let (dir, tail) = (&self.of(hop)?.0, self.tail(hop)?);
+        let (spooled, _) = tail.newest.as_ref()?;
+        if newest.is_some_and(|n| n >= *spooled) {
+            return None;
+        }
+        tail.first_after(dir, newest).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot look up in the spool since when a hop lags");
+            Some(*spooled)
         })
     }
+
+    /// Activity of every symbol on the day, whichever collecting step received it.
+    fn activity(&self) -> Vec<Activity> {
+        let mut all: BTreeMap<String, Activity> = BTreeMap::new();
+        for found in self.tails().flat_map(Tail::activity) {
+            match all.get_mut(&found.symbol) {
+                Some(known) => {
+                    (known.first, known.last) = (known.first.min(found.first), known.last.max(found.last));
+                    known.trades += found.trades;
+                }
+                None => {
+                    all.insert(found.symbol.clone(), found);
+                }
+            }
+        }
+        all.into_values().collect()
+    }
+}
+
+/// Reads a spool on from where `memory` says that the last round was.
+fn read_on(dir: &Path, memory: &Path, date: jiff::civil::Date, zone: &TimeZone) -> Result<Option<Tail>, BackendError> {
+    // A memory that is missing or damaged costs one longer read.
+    let saved = std::fs::read(memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let tail = Tail::read(dir, date, zone, saved)?;
+    if let Some(tail) = &tail
+        && let Err(error) =
+            serde_json::to_vec(tail).map_err(std::io::Error::from).and_then(|bytes| files::replace_in_new_folder(memory, &bytes))
+    {
+        tracing::warn!(path = %memory.display(), %error, "cannot remember how far the spool was read; the next round reads it again");
+    }
+    Ok(tail)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod collect;
 pub mod dead_letter;
 pub mod envelope;
 pub mod freshness;
+mod hops;
 pub mod launch;
 pub mod letters;
 pub mod log_search;

@@ -4,45 +4,27 @@
 //! accumulated volumes say what was not (gaps); Σ price·quantity against the exchange's totals says whether prices are right.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::asking::ask_again;
-use super::programs::TOPIC;
-use super::sink::folder;
-use super::sink::index::{INDEX, daily};
-use super::sink::objects::{PREFIX, TIMEZONE, object_zone};
-use super::sink::raw::COLLECTION;
-use super::spool_tail::COLLECTOR;
+use super::hops::{self, Watched};
+use super::sink::contents::{Again, Scope, contents};
 use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail, spooled};
-use backends::log::Partition;
+use backends::log::{Partition, Record};
 use backends::spool::Entry;
 use backends::{BackendError, ErrorKind, Result};
 use domain::dag::StepKind;
 use domain::gaps::Gap;
-use domain::ledger::{Account, Hop, Ledger};
+use domain::hop::{self, Hop, Kind as HopKind};
+use domain::ledger::{Account, Ledger};
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape};
-use domain::trade::{EventId, Trade, quantity};
+use domain::trade::{Trade, quantity};
 use domain::vwap::Sums;
 use feed::{Completeness, Received as Came};
-
-/// Waits before a store is asked again.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1_600),
-    Duration::from_millis(3_200),
-];
-
-/// Ids of one page of a store.
-const PAGE: usize = 5_000;
 
 /// Its row in the table of programs.
 pub const PROGRAM: Program = Program {
@@ -51,12 +33,12 @@ pub const PROGRAM: Program = Program {
     role: Role::Reconcile,
     about: "compares every store with the spool, id by id, and reports gaps",
     parameters: &[
-        COLLECTOR,
-        TOPIC,
-        COLLECTION,
-        INDEX,
-        PREFIX,
-        TIMEZONE,
+        hops::COLLECTOR,
+        hops::TOPIC,
+        hops::COLLECTION,
+        hops::INDEX,
+        hops::PREFIX,
+        hops::TIMEZONE,
         Parameter::new("listed", Shape::Count(0), "most missing ids listed for a store").or("100").counting("ids"),
     ],
     secrets: &[],
@@ -70,36 +52,34 @@ pub const PROGRAM: Program = Program {
 /// look, so the run fails and says so.
 pub async fn run(context: Context) -> std::result::Result<Value, StepError> {
     let p = Parameters::of(&PROGRAM, &context.spec.step.with);
-    let day = Day {
-        collector: p.text("collector")?,
-        collection: p.text("collection")?,
-        index: p.text("index")?,
-        prefix: p.text("prefix")?.trim_matches('/').to_owned(),
-        object_zone: object_zone(&p, &context)?,
-        listed: p.size("listed")?,
-        zone: super::zone(&context.spec),
-        topic: p.text("topic")?,
-        context,
-    };
+    let mut watched = Watched::of(&context, &p)?;
+    // What no collecting step of the run feeds has nothing to be compared with.
+    let all = watched.hops.clone();
+    watched.hops.retain(|hop| !hop::spools_of(&all, hop).is_empty());
+    if watched.hops.is_empty() {
+        let why = "no step of this run collects data, so nothing says what should be in the stores; remove this step, or add one that collects";
+        return Err(StepError::Failed(why.to_owned()));
+    }
+    let day = Day { watched, listed: p.size("listed")?, zone: super::zone(&context.spec), context };
     let result = day.reconcile().await?;
-    match unmet(&result) {
+    match unmet(&result, &day.watched.hops) {
         None => Ok(result),
         Some(what) => Err(StepError::Unmet { what, result }),
     }
 }
 
 /// What is wrong with a day, in one line; `None` for one that reconciles.
-fn unmet(result: &Value) -> Option<String> {
+fn unmet(result: &Value, hops: &[Hop]) -> Option<String> {
     if result["ok"] == true {
         return None;
     }
     let mut wrong = Vec::new();
-    for hop in Hop::ALL {
-        let account = &result["hops"][hop.as_str()];
+    for hop in hops {
+        let account = &result["hops"][&hop.name];
         let count = |what: &str| account[what].as_u64().unwrap_or_default();
-        match (count("missing"), if hop == Hop::Spool { 0 } else { count("duplicates") }) {
+        match (count("missing"), if hop.is_spool() { 0 } else { count("duplicates") }) {
             (0, 0) => {}
-            (missing, duplicates) => wrong.push(format!("{} misses {missing} and repeats {duplicates}", hop.as_str())),
+            (missing, duplicates) => wrong.push(format!("{} misses {missing} and repeats {duplicates}", hop.name)),
         }
     }
     let different = result["vwap"]["different"].as_array().map_or(0, Vec::len);
@@ -111,20 +91,18 @@ fn unmet(result: &Value) -> Option<String> {
 
 struct Day {
     context: Context,
-    topic: String,
-    collector: String,
-    collection: String,
-    index: String,
-    prefix: String,
-    object_zone: TimeZone,
+    watched: Watched,
     zone: TimeZone,
     listed: usize,
 }
 
-/// What the spool says about a day.
-#[derive(Default)]
+/// What the spools say about a day, and what the other hops hold of it.
 struct Received {
     ledger: Ledger,
+    /// Position of the spool that is read.
+    spool: usize,
+    /// Positions of the spools that were read before.
+    read: Vec<usize>,
     /// Feeds that sent something.
     feeds: BTreeSet<String>,
     gaps: BTreeMap<String, Box<dyn Completeness>>,
@@ -143,6 +121,23 @@ struct SymbolDay {
 }
 
 impl Received {
+    fn new(hops: usize) -> Self {
+        Self {
+            ledger: Ledger::new(hops),
+            spool: 0,
+            read: Vec::new(),
+            feeds: BTreeSet::new(),
+            gaps: BTreeMap::new(),
+            symbols: BTreeMap::new(),
+            undecodable: 0,
+        }
+    }
+
+    /// Notes a trade of the spool that is read; returns whether no spool had it before.
+    fn is_new(&mut self, id: &str) -> bool {
+        self.ledger.see(self.spool, id) && !self.read.iter().any(|spool| self.ledger.has(*spool, id))
+    }
+
     fn entry(&mut self, entry: &Entry, date: jiff::civil::Date) {
         match spooled::trade(entry) {
             Some(Ok(trade)) if trade.session_date == date => self.trade(&trade),
@@ -170,7 +165,7 @@ impl Received {
 
     fn trade(&mut self, trade: &Trade) {
         self.feeds.insert(trade.feed.clone());
-        if !self.ledger.see(Hop::Spool, trade.id.as_str()) {
+        if !self.is_new(trade.id.as_str()) {
             return;
         }
         self.came(&trade.feed, Came::Trade(trade));
@@ -188,36 +183,35 @@ impl Received {
 }
 
 impl Day {
-    async fn reconcile(&self) -> Result<Value> {
-        let received = Arc::new(Mutex::new(self.received().await?));
-        self.log(&received).await?;
-        let (total, by_cause) = self.dead_letters(&received).await?;
-        let feeds: Vec<String> = {
-            let received = lock(&received);
-            // A store may hold what another collector received.
-            let none = received.feeds.is_empty();
-            if none { vec![feed::FEEDS[0].name().to_owned()] } else { received.feeds.iter().cloned().collect() }
-        };
-        for feed in &feeds {
-            self.pages(&received, Hop::Raw, &EventId::date_prefix(feed, self.context.spec.session_date)).await?;
-        }
-        self.pages(&received, Hop::Index, "").await?;
-        self.objects(&received).await?;
-        let received = lock(&received);
+    async fn reconcile(&self) -> std::result::Result<Value, StepError> {
+        let mut received = self.received().await?;
+        self.logs(&mut received).await?;
+        let (total, by_cause) = self.dead_letters(&mut received).await?;
+        self.stores(&mut received).await?;
         Ok(self.report(&received, total, &by_cause))
     }
 
+    /// The hops, by their positions.
+    fn hops(&self) -> impl Iterator<Item = (usize, &Hop)> {
+        self.watched.hops.iter().enumerate()
+    }
+
     async fn received(&self) -> Result<Received> {
-        let spec = &self.context.spec;
-        let dir = spool_tail::folder(&self.context.data, spec.id.run.dag(), &self.collector);
-        let date = spec.session_date;
+        let folders = self.watched.spools(&self.context);
+        let folder = |hop: &Hop| folders.iter().find(|(spool, _)| spool.step == hop.step).map(|(_, dir)| dir.clone());
+        let spools: Vec<_> = self.hops().filter(|(_, h)| h.is_spool()).filter_map(|(at, hop)| Some((at, folder(hop)?))).collect();
+        let (date, hops) = (self.context.spec.session_date, self.watched.hops.len());
         let read = tokio::task::spawn_blocking(move || {
-            let mut received = Received::default();
-            if backends::spool::id(&dir)?.is_some() {
-                spool_tail::for_each(&dir, 1, |entry| {
-                    received.entry(&entry, date);
-                    true
-                })?;
+            let mut received = Received::new(hops);
+            for (at, dir) in spools {
+                received.spool = at;
+                if backends::spool::id(&dir)?.is_some() {
+                    spool_tail::for_each(&dir, 1, |entry| {
+                        received.entry(&entry, date);
+                        true
+                    })?;
+                }
+                received.read.push(at);
             }
             Ok(received)
         });
@@ -228,19 +222,41 @@ impl Day {
         self.context.spec.session_date.to_zoned(self.zone.clone()).map_or(Timestamp::MIN, |z| z.timestamp())
     }
 
-    async fn log(&self, received: &Mutex<Received>) -> Result<()> {
+    /// Reads each topic once. A record counts for the collecting step whose spool it came from; one that does not say, for each.
+    async fn logs(&self, received: &mut Received) -> Result<()> {
+        let spools = self.watched.spools(&self.context);
+        let mut ids = BTreeMap::new();
+        for (hop, dir) in &spools {
+            ids.insert(&hop.step, backends::spool::id(dir)?);
+        }
+        let mut topics: BTreeMap<&str, Vec<(usize, Option<&str>)>> = BTreeMap::new();
+        for (at, hop) in self.hops().filter(|(_, hop)| hop.kind == HopKind::Log) {
+            topics.entry(&hop.topic).or_default().push((at, ids.get(&hop.step).and_then(Option::as_deref)));
+        }
+        for (topic, hops) in topics {
+            self.log(topic, &hops, received).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a topic for some hops, each with the id of its spool.
+    async fn log(&self, name: &str, hops: &[(usize, Option<&str>)], received: &mut Received) -> Result<()> {
         let log = self.context.backends.log.as_ref();
-        let Some(topic) = retry(self, || log.topic(&self.topic)).await? else { return Ok(()) };
+        let Some(topic) = Again(&self.context).ask(|| log.topic(name)).await? else { return Ok(()) };
         let part = format!(":{}:", self.context.spec.session_date);
         for (number, range) in topic.partitions.iter().enumerate() {
-            let partition = Partition { topic: self.topic.clone(), number: number as u32 };
+            let partition = Partition { topic: name.to_owned(), number: number as u32 };
             let start = log_search::first_after(log, &partition, range.start..range.end, self.midnight()).await?;
             log_search::for_each(log, &partition, start..range.end, |record| {
-                if let Some(id) = envelope::event_id(&record).filter(|id| id.contains(&part)) {
-                    let mut received = lock(received);
-                    // A replayed dead letter stands on the log a second time on purpose; the sinks fold it.
-                    if record.record.header(dead_letter::REPLAY).is_none() || !received.ledger.has(Hop::Log, &id) {
-                        received.ledger.see(Hop::Log, &id);
+                let Some(id) = envelope::event_id(&record).filter(|id| id.contains(&part)) else { return };
+                // A replayed dead letter stands on the log a second time on purpose; the sinks fold it.
+                let again = record.record.header(dead_letter::REPLAY).is_some();
+                let from = record.record.header(envelope::SPOOL).and_then(|h| std::str::from_utf8(h).ok());
+                let from = from.and_then(|from| Some(from.rsplit_once(':')?.0));
+                let known = hops.iter().any(|(_, spool)| spool.is_some() && *spool == from);
+                for (at, spool) in hops {
+                    if (!known || *spool == from) && !(again && received.ledger.has(*at, &id)) {
+                        received.ledger.see(*at, &id);
                     }
                 }
             })
@@ -250,90 +266,80 @@ impl Day {
     }
 
     /// Counts the day's dead letters by cause, each once, and marks the ids they keep.
-    async fn dead_letters(&self, received: &Mutex<Received>) -> Result<(u64, BTreeMap<String, u64>)> {
+    async fn dead_letters(&self, received: &mut Received) -> Result<(u64, BTreeMap<String, u64>)> {
         let log = self.context.backends.log.as_ref();
-        let name = dead_letter::topic_of(&self.topic);
         let (mut total, mut by_cause) = (0, BTreeMap::new());
-        let Some(topic) = retry(self, || log.topic(&name)).await? else { return Ok((0, by_cause)) };
+        let topics: BTreeSet<String> = self.watched.hops.iter().map(|hop| dead_letter::topic_of(&hop.topic)).collect();
         let date = self.context.spec.session_date;
-        let mut known = BTreeSet::new();
-        for (number, range) in topic.partitions.iter().enumerate() {
-            let partition = Partition { topic: name.clone(), number: number as u32 };
-            log_search::for_each(log, &partition, range.start..range.end, |letter| {
-                let its_day = letter.record.timestamp.to_zoned(self.zone.clone()).date() == date;
-                if !its_day || !known.insert(dead_letter::identity(&letter)) {
-                    return;
-                }
-                total += 1;
-                *by_cause.entry(dead_letter::cause(&letter.record).to_owned()).or_insert(0) += 1;
-                let hop = match dead_letter::error_header(&letter.record, "class.name") {
-                    Some("sink/index") => Hop::Index,
-                    Some("sink/objects") => Hop::Objects,
-                    Some("sink/raw") => Hop::Raw,
-                    _ => return,
-                };
-                if let Some(id) = envelope::event_id(&letter) {
-                    lock(received).ledger.bury(hop, &id);
-                }
-            })
-            .await?;
+        for name in topics {
+            let Some(topic) = Again(&self.context).ask(|| log.topic(&name)).await? else { continue };
+            let mut known = BTreeSet::new();
+            for (number, range) in topic.partitions.iter().enumerate() {
+                let partition = Partition { topic: name.clone(), number: number as u32 };
+                log_search::for_each(log, &partition, range.start..range.end, |letter| {
+                    let its_day = letter.record.timestamp.to_zoned(self.zone.clone()).date() == date;
+                    if !its_day || !known.insert(dead_letter::identity(&letter)) {
+                        return;
+                    }
+                    total += 1;
+                    *by_cause.entry(dead_letter::cause(&letter.record).to_owned()).or_insert(0) += 1;
+                    if let (Some(hop), Some(id)) = (self.refuser(&letter.record), envelope::event_id(&letter)) {
+                        received.ledger.bury(hop, &id);
+                    }
+                })
+                .await?;
+            }
         }
         Ok((total, by_cause))
     }
 
-    async fn pages(&self, received: &Mutex<Received>, hop: Hop, prefix: &str) -> Result<()> {
-        let backends = &self.context.backends;
-        let index = daily(&self.index, self.context.spec.session_date);
-        let mut after: Option<String> = None;
-        loop {
-            let ids = match hop {
-                Hop::Raw => retry(self, || backends.raw.ids(&self.collection, prefix, after.as_deref(), PAGE)).await?,
-                _ => retry(self, || backends.index.ids(&index, prefix, after.as_deref(), PAGE)).await?,
-            };
-            let Some(last) = ids.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut received = lock(received);
-            ids.iter().for_each(|id| {
-                received.ledger.see(hop, id);
-            });
+    /// Position of the hop that refused a record: its step's, as the dead letter says; for a step that has another name by now, that of
+    /// the only hop with its program.
+    fn refuser(&self, letter: &Record) -> Option<usize> {
+        let (dag, step) = dead_letter::error_header(letter, "connector.name")?.split_once('/')?;
+        if dag != self.context.spec.id.run.dag() {
+            return None;
         }
+        let sinks = || self.hops().filter(|(_, hop)| hop.group.is_some());
+        if let Some((at, _)) = sinks().find(|(_, hop)| hop.step.as_str() == step) {
+            return Some(at);
+        }
+        let program = dead_letter::error_header(letter, "class.name")?;
+        let mut same = sinks().filter(|(_, hop)| hop.program == program);
+        same.next().filter(|_| same.next().is_none()).map(|(at, _)| at)
     }
 
-    async fn objects(&self, received: &Mutex<Received>) -> Result<()> {
-        let objects = &self.context.backends.objects;
-        let date = self.context.spec.session_date;
-        let today = self.context.clock.now().to_zoned(self.object_zone.clone()).date();
-        // Receipt days: the session's, the day after (zones west of the exchange), and today, for a run that is done again later.
-        let days: BTreeSet<_> = [Some(date), date.yesterday().ok(), date.tomorrow().ok(), Some(today)]
-            .into_iter()
-            .flatten()
-            .filter(|d| *d <= today.max(date))
-            .collect();
-        for day in days {
-            let path = format!("{}/year={:04}/month={:02}/day={:02}/", self.prefix, day.year(), day.month(), day.day());
-            for key in retry(self, || folder::keys(objects.as_ref(), &path)).await? {
-                let lines = retry(self, || folder::lines(objects.as_ref(), &key)).await?;
-                let mut received = lock(received);
-                lines.iter().filter(|line| line.session_date == date).for_each(|line| {
-                    received.ledger.see(Hop::Objects, &line.id);
-                });
-            }
+    /// Reads each place in a store once, for all hops that are there.
+    async fn stores(&self, received: &mut Received) -> std::result::Result<(), StepError> {
+        let declared = self.watched.hops.iter().filter_map(|hop| hop.feed.clone());
+        let feeds: BTreeSet<String> = declared.chain(received.feeds.iter().cloned()).collect();
+        let (date, now) = (self.context.spec.session_date, self.context.clock.now());
+        let scope = Scope { date, feeds: feeds.into_iter().collect(), now };
+        let mut places: BTreeMap<(HopKind, &str, Option<&str>), Vec<usize>> = BTreeMap::new();
+        for (at, hop) in self.hops() {
+            places.entry((hop.kind, &hop.place, hop.timezone.as_deref())).or_default().push(at);
+        }
+        for hops in places.into_values() {
+            let Some(contents) = contents(&self.context, &self.watched.hops[hops[0]])? else { continue };
+            let mut visit = |id: &str| {
+                for at in &hops {
+                    received.ledger.see(*at, id);
+                }
+            };
+            contents.ids(&scope, &Again(&self.context), &mut visit).await?;
         }
         Ok(())
     }
 
-    fn report(&self, received: &Received, dead_total: u64, by_cause: &BTreeMap<String, u64>) -> Value {
-        let date = self.context.spec.session_date;
-        let line = |text: String| self.context.reporter.line(&text);
-        line(format!("reconciliation of {date}"));
-        let mut ok = true;
-        let mut hops = serde_json::Map::new();
-        for hop in Hop::ALL {
-            let account = received.ledger.account(hop, self.listed);
-            ok &= account.missing == 0 && (hop == Hop::Spool || account.duplicates == 0);
-            line(sentence(hop, &account));
+    /// What each hop holds against the spools that feed it, and whether all of it is well.
+    fn accounts(&self, received: &Received) -> (bool, serde_json::Map<String, Value>) {
+        let (mut ok, mut hops) = (true, serde_json::Map::new());
+        for (at, hop) in self.hops() {
+            let account = received.ledger.account(at, &hop::spools_of(&self.watched.hops, hop), self.listed);
+            ok &= account.missing == 0 && (hop.is_spool() || account.duplicates == 0);
+            self.context.reporter.line(&sentence(hop, &account));
             hops.insert(
-                hop.as_str().to_owned(),
+                hop.name.clone(),
                 json!({
                     "unique": account.unique,
                     "duplicates": account.duplicates,
@@ -343,6 +349,14 @@ impl Day {
                 }),
             );
         }
+        (ok, hops)
+    }
+
+    fn report(&self, received: &Received, dead_total: u64, by_cause: &BTreeMap<String, u64>) -> Value {
+        let date = self.context.spec.session_date;
+        let line = |text: String| self.context.reporter.line(&text);
+        line(format!("reconciliation of {date}"));
+        let (mut ok, hops) = self.accounts(received);
         let mut gaps: Vec<Gap> = Vec::new();
         let mut with_gaps: BTreeSet<(&str, String)> = BTreeSet::new();
         for (feed, rule) in &received.gaps {
@@ -402,9 +416,9 @@ impl Day {
     }
 }
 
-fn sentence(hop: Hop, account: &Account) -> String {
+fn sentence(hop: &Hop, account: &Account) -> String {
     let mut text =
-        format!("{:<8} {:>9} trades, {} repeated, {} missing", hop.as_str(), account.unique, account.duplicates, account.missing);
+        format!("{:<8} {:>9} trades, {} repeated, {} missing", hop.name, account.unique, account.duplicates, account.missing);
     if account.extra > 0 {
         text.push_str(&format!(", {} of another collector", account.extra));
     }
@@ -416,15 +430,6 @@ fn sentence(hop: Hop, account: &Account) -> String {
         ));
     }
     text
-}
-
-fn lock(received: &Mutex<Received>) -> std::sync::MutexGuard<'_, Received> {
-    received.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Asks a store up to six times: the proof of a whole day should not fail on a few lost answers.
-async fn retry<T, F: Future<Output = Result<T>>>(day: &Day, call: impl Fn() -> F) -> Result<T> {
-    ask_again(&PAUSES, |error| day.context.reporter.line(&format!("asks again: {error}")), |_| call()).await
 }
 
 #[cfg(test)]

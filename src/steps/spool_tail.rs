@@ -12,14 +12,9 @@ use super::spooled::{self, Spooled};
 use backends::spool::{self, Kind, Reader};
 use backends::{BackendError, Result};
 use domain::freshness::Activity;
-use domain::program::{Parameter, Shape};
 
 /// Entries of one read.
 const CHUNK: usize = 4_096;
-
-/// Whose spool a program reads.
-pub(crate) const COLLECTOR: Parameter =
-    Parameter::new("collector", Shape::Text, "the collecting step whose spool counts").or("collector");
 
 /// The folder of a collector's spool.
 pub fn folder(data: &Path, dag: &str, collector: &str) -> PathBuf {

@@ -105,6 +105,7 @@ impl Floor {
         AttemptSpec {
             folder: self.runs().join(id.path()),
             replica: 0,
+            hops: Vec::new(),
             id,
             step,
             session_date: jiff::civil::date(2026, 11, 20),

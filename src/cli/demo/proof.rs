@@ -6,26 +6,23 @@ use std::io::Read;
 use std::path::Path;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::Arguments;
-use super::report::{Alert, DeadLetters, Gap, Hop, Report, Step};
+use super::report::{Alert, DeadLetters, Found, Gap, Report, Step};
 use crate::exit::Failure;
 use crate::serve::House;
 use backends::log::Partition;
 use backends::spool::{self, Kind, MalformedBody};
 use domain::dag::Dag;
 use domain::gaps;
+use domain::hop::{self, Hop, Kind as HopKind};
+use domain::program::Store;
 use domain::run::Run;
 use domain::trade::{EventId, rfc3339};
 use simulate::Simulator;
 
-/// Where the shipped DAG puts things.
-const TOPIC: &str = "kis.trades";
-const DEAD_LETTERS: &str = "kis.trades.dlq";
-const COLLECTION: &str = "kis.trades";
-const INDEX_PREFIX: &str = "kis-trades-";
-const OBJECT_PREFIX: &str = "kis.trades/";
 const PAGE: usize = 5000;
 
 /// Reads every hop back and compares.
@@ -49,10 +46,14 @@ pub async fn prove(
     let zone = dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let at = |t: Timestamp| rfc3339(t, &zone);
 
-    let spooled = read_spool(&data.join("spool").join(dag.name.as_str()).join("collector"))?;
+    let way = hop::of_run(run, steps::programs());
+    let mut spools = BTreeMap::new();
+    for hop in way.iter().filter(|hop| hop.is_spool()) {
+        spools.insert(&hop.name, read_spool(&data.join("spool").join(dag.name.as_str()).join(hop.step.as_str()))?);
+    }
     let ledger = simulator.ledger();
     let place: HashMap<String, usize> = ledger.iter().enumerate().map(|(n, t)| (t.id().to_string(), n)).collect();
-    let held: BTreeSet<&str> = spooled.ids.iter().map(|(_, id)| id.as_str()).collect();
+    let held: BTreeSet<&str> = spools.values().flat_map(Spooled::held).collect();
     let undelivered: Vec<usize> = (0..ledger.len()).filter(|n| !held.contains(ledger[*n].id().as_str())).collect();
     let mut by_symbol: BTreeMap<String, i64> = BTreeMap::new();
     for n in &undelivered {
@@ -60,32 +61,11 @@ pub async fn prove(
     }
     let strangers = held.iter().filter(|id| !place.contains_key(**id)).count();
 
-    let mut hops = BTreeMap::new();
-    let mut spool_hop = count(spooled.ids.iter().map(|(_, id)| id.clone()), &BTreeSet::new());
-    spool_hop.missing = lost_inside_sessions(&spooled, &place, &undelivered, |n| ledger[n].symbol.to_string());
-    hops.insert("spool".to_owned(), spool_hop);
-    let prefix = EventId::date_prefix("kis", arguments.date);
-    let stores = &house.backends;
-    let unreadable = |e: backends::BackendError| Failure::unusable(e);
-    hops.insert("log".to_owned(), count(log_ids(house).await.map_err(unreadable)?.into_iter(), &held));
-    let raw = pages(|after| {
-        let (raw, prefix) = (stores.raw.clone(), prefix.clone());
-        async move { raw.ids(COLLECTION, &prefix, after.as_deref(), PAGE).await }
-    });
-    hops.insert("raw".to_owned(), count(raw.await.map_err(unreadable)?.into_iter(), &held));
-    let mut indexed = Vec::new();
-    for index in stores.index.indices(INDEX_PREFIX).await.map_err(unreadable)? {
-        let ids = pages(|after| {
-            let (store, index) = (stores.index.clone(), index.clone());
-            async move { store.ids(&index, "", after.as_deref(), PAGE).await }
-        });
-        indexed.extend(ids.await.map_err(unreadable)?);
-    }
-    hops.insert("index".to_owned(), count(indexed.into_iter(), &held));
-    hops.insert("objects".to_owned(), count(object_ids(house).await?.into_iter(), &held));
-
+    let lost = |own: &Spooled| lost_inside_sessions(own, &place, &undelivered, |n| ledger[n].symbol.to_string());
+    let hops = found(house, &way, &spools, arguments.date, lost).await?;
+    let actual = dead_letters(house, &way).await.map_err(Failure::unusable)?;
+    let spooled = Spooled::joined(spools.into_values());
     let (expected, mangled_held) = expected_dead_letters(simulator, &spooled);
-    let actual = dead_letters(house).await.map_err(unreadable)?;
     let mut report = Report {
         session_date: arguments.date,
         speed: arguments.speed,
@@ -112,6 +92,39 @@ pub async fn prove(
     Ok(report)
 }
 
+/// What every hop holds that a spool feeds. `lost` says what a spool lacks that it should have.
+async fn found(
+    house: &House,
+    way: &[Hop],
+    spools: &BTreeMap<&String, Spooled>,
+    date: Date,
+    lost: impl Fn(&Spooled) -> u64,
+) -> Result<BTreeMap<String, Found>, Failure> {
+    let feeds: BTreeSet<&String> = way.iter().filter_map(|hop| hop.feed.as_ref()).collect();
+    let prefixes: Vec<String> = feeds.into_iter().map(|feed| EventId::date_prefix(feed, date)).collect();
+    let mut hops = BTreeMap::new();
+    for hop in way {
+        let of: Vec<&Spooled> = way.iter().filter(|s| hop.is_fed_by(s)).filter_map(|s| spools.get(&s.name)).collect();
+        let counts = match spools.get(&hop.name) {
+            Some(own) => Found { missing: lost(own), ..count(own.held().map(str::to_owned), &BTreeSet::new()) },
+            None if of.is_empty() => continue,
+            None => count(ids(house, hop, &prefixes).await?.into_iter(), &of.into_iter().flat_map(Spooled::held).collect()),
+        };
+        hops.insert(hop.name.clone(), counts);
+    }
+    Ok(hops)
+}
+
+/// Dead letters of all topics that are collected.
+async fn dead_letters(house: &House, way: &[Hop]) -> Result<u64, backends::BackendError> {
+    let topics: BTreeSet<&String> = way.iter().filter(|hop| hop.kind == HopKind::Log).map(|hop| &hop.topic).collect();
+    let mut held = 0;
+    for topic in topics {
+        held += read_topic(house, &format!("{topic}.dlq")).await?.len() as u64;
+    }
+    Ok(held)
+}
+
 /// What the spool holds, in order.
 #[derive(Default)]
 struct Spooled {
@@ -123,6 +136,25 @@ struct Spooled {
     malformed: Vec<(u32, Vec<u8>)>,
     /// First and last receipt in each session.
     spans: BTreeMap<u32, (Timestamp, Timestamp)>,
+}
+
+impl Spooled {
+    /// The ids of what was received.
+    fn held(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().map(|(_, id)| id.as_str())
+    }
+
+    /// Several spools as one; the sessions of each stay their own.
+    fn joined(spools: impl Iterator<Item = Self>) -> Self {
+        spools.fold(Self::default(), |mut all, spool| {
+            let shift = all.spans.keys().next_back().map_or(0, |last| last + 1);
+            all.ids.extend(spool.ids.into_iter().map(|(session, id)| (session + shift, id)));
+            all.fills.extend(spool.fills);
+            all.malformed.extend(spool.malformed.into_iter().map(|(session, frame)| (session + shift, frame)));
+            all.spans.extend(spool.spans.into_iter().map(|(session, span)| (session + shift, span)));
+            all
+        })
+    }
 }
 
 fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
@@ -160,11 +192,11 @@ fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
     }
 }
 
-fn count(ids: impl Iterator<Item = String>, wanted: &BTreeSet<&str>) -> Hop {
+fn count(ids: impl Iterator<Item = String>, wanted: &BTreeSet<&str>) -> Found {
     let mut total = 0;
     let unique: BTreeSet<String> = ids.inspect(|_| total += 1).collect();
     let missing = wanted.iter().filter(|id| !unique.contains(**id)).count() as u64;
-    Hop { unique: unique.len() as u64, duplicates: total - unique.len() as u64, missing }
+    Found { unique: unique.len() as u64, duplicates: total - unique.len() as u64, missing }
 }
 
 /// Trades lost although a session was up. The exchange sends in ledger order and TCP keeps it, so within one session nothing
@@ -211,20 +243,48 @@ fn gap_ledger(spooled: &Spooled) -> Vec<Gap> {
     ledger.gaps().into_iter().map(|g| Gap { shares: shares(&g), symbol: g.symbol, from: g.from, to: g.to }).collect()
 }
 
-async fn log_ids(house: &House) -> Result<Vec<String>, backends::BackendError> {
-    let mut ids = Vec::new();
-    for record in read_topic(house, TOPIC).await? {
-        ids.push(
-            record
-                .header("openbell.id")
-                .map_or_else(|| "record without an id".to_owned(), |id| String::from_utf8_lossy(id).into_owned()),
-        );
+/// The ids in a hop; `prefixes` are those of the day's.
+async fn ids(house: &House, hop: &Hop, prefixes: &[String]) -> Result<Vec<String>, Failure> {
+    let stores = &house.backends;
+    match hop.kind {
+        HopKind::Spool => Ok(Vec::new()),
+        HopKind::Log => {
+            let records = read_topic(house, &hop.topic).await.map_err(Failure::unusable)?;
+            let id = |record: &backends::log::Record| {
+                let header = record.header("openbell.id").map(|id| String::from_utf8_lossy(id).into_owned());
+                header.unwrap_or_else(|| "record without an id".to_owned())
+            };
+            Ok(records.iter().map(id).collect())
+        }
+        HopKind::Store(Store::Raw) => {
+            let mut documents = Vec::new();
+            for prefix in prefixes {
+                let ids = pages(|after| {
+                    let (raw, prefix, collection) = (stores.raw.clone(), prefix.clone(), hop.place.clone());
+                    async move { raw.ids(&collection, &prefix, after.as_deref(), PAGE).await }
+                });
+                documents.extend(ids.await.map_err(Failure::unusable)?);
+            }
+            Ok(documents)
+        }
+        HopKind::Store(Store::Index) => {
+            let mut indexed = Vec::new();
+            let start = format!("{}-", hop.place);
+            for index in stores.index.indices(&start).await.map_err(Failure::unusable)? {
+                // Another sink's name may begin as this one's does.
+                if !index[start.len()..].chars().all(|c| c.is_ascii_digit() || c == '.') {
+                    continue;
+                }
+                let ids = pages(|after| {
+                    let (store, index) = (stores.index.clone(), index.clone());
+                    async move { store.ids(&index, "", after.as_deref(), PAGE).await }
+                });
+                indexed.extend(ids.await.map_err(Failure::unusable)?);
+            }
+            Ok(indexed)
+        }
+        HopKind::Store(Store::Objects) => object_ids(house, &format!("{}/year=", hop.place)).await,
     }
-    Ok(ids)
-}
-
-async fn dead_letters(house: &House) -> Result<u64, backends::BackendError> {
-    Ok(read_topic(house, DEAD_LETTERS).await?.len() as u64)
 }
 
 async fn read_topic(house: &House, name: &str) -> Result<Vec<backends::log::Record>, backends::BackendError> {
@@ -244,11 +304,11 @@ async fn read_topic(house: &House, name: &str) -> Result<Vec<backends::log::Reco
     Ok(records)
 }
 
-async fn object_ids(house: &House) -> Result<Vec<String>, Failure> {
+async fn object_ids(house: &House, prefix: &str) -> Result<Vec<String>, Failure> {
     let objects = &house.backends.objects;
     let keys = pages(|after| {
-        let objects = objects.clone();
-        async move { objects.list(OBJECT_PREFIX, after.as_deref(), PAGE).await }
+        let (objects, prefix) = (objects.clone(), prefix.to_owned());
+        async move { objects.list(&prefix, after.as_deref(), PAGE).await }
     });
     let mut ids = Vec::new();
     for key in keys.await.map_err(Failure::unusable)? {

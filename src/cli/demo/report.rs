@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One hop, compared by event id.
+use domain::hop::{Hop, in_order};
+
+/// What is in a hop, compared by event id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hop {
+pub struct Found {
     /// Different ids there.
     pub unique: u64,
     /// Records beyond the first of an id.
@@ -82,8 +84,8 @@ pub struct Report {
     pub undelivered: u64,
     /// Their shares.
     pub undelivered_shares: i64,
-    /// `spool`, `log`, `raw`, `index`, `objects`.
-    pub hops: BTreeMap<String, Hop>,
+    /// By the names of the run's hops: `spool`, `log`, `raw`, `index`, `objects` on the shipped day.
+    pub hops: BTreeMap<String, Found>,
     /// Dead letters.
     pub dead_letters: DeadLetters,
     /// Mailed alerts, oldest first.
@@ -141,8 +143,8 @@ impl Report {
         self.faults = faults;
     }
 
-    /// The report of a day on which nothing runs.
-    pub fn closed(session_date: jiff::civil::Date, speed: f64, seed: u64) -> Self {
+    /// The report of a day on which nothing runs, with nothing in any of the hops there would be.
+    pub fn closed(session_date: jiff::civil::Date, speed: f64, seed: u64, hops: &[Hop]) -> Self {
         Self {
             session_date,
             speed,
@@ -150,7 +152,7 @@ impl Report {
             exchange_records: 0,
             undelivered: 0,
             undelivered_shares: 0,
-            hops: ["spool", "log", "raw", "index", "objects"].map(|n| (n.to_owned(), Hop::default())).into(),
+            hops: hops.iter().map(|hop| (hop.name.clone(), Found::default())).collect(),
             dead_letters: DeadLetters::default(),
             alerts: Vec::new(),
             steps: Vec::new(),
@@ -172,8 +174,8 @@ impl Report {
             self.session_date, self.exchange_records, self.undelivered, self.undelivered_shares
         ));
         line(format!("{:<10}{:>10}{:>12}{:>10}", "hop", "unique", "duplicates", "missing"));
-        for name in ["spool", "log", "raw", "index", "objects"] {
-            let hop = self.hops.get(name).copied().unwrap_or_default();
+        for name in in_order(self.hops.keys().map(String::as_str)) {
+            let hop = &self.hops[name];
             line(format!("{name:<10}{:>10}{:>12}{:>10}", hop.unique, hop.duplicates, hop.missing));
         }
         line(format!("dead letters: {} expected, {} held", self.dead_letters.expected, self.dead_letters.actual));
@@ -200,7 +202,9 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        Report::closed("2026-11-20".parse().expect("a date"), 60.0, 1)
+        let mut report = Report::closed("2026-11-20".parse().expect("a date"), 60.0, 1, &[]);
+        report.hops = ["spool", "log", "raw", "index", "objects"].map(|name| (name.to_owned(), Found::default())).into();
+        report
     }
 
     #[test]

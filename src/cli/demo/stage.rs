@@ -19,6 +19,7 @@ use clock::Clock;
 use config::{Config, DockerSettings, Feeds, Pull};
 use daemon::handle::Command;
 use domain::dag::Dag;
+use domain::hop;
 use domain::ids::DagName;
 use domain::run::RunState;
 use simulate::{Script, Simulator, SimulatorOptions};
@@ -51,7 +52,8 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         .ok_or_else(|| Failure::usage(format!("DAG {} has no schedule, so it has no day to play", dag.name)))?;
     let Some(window) = schedule.window_on(arguments.date, calendar.as_ref()) else {
         println!("{} is not a day for {}: no run", arguments.date, dag.name);
-        let report = Report::closed(arguments.date, arguments.speed, arguments.seed);
+        let hops = hop::of(&dag, steps::programs());
+        let report = Report::closed(arguments.date, arguments.speed, arguments.seed, &hops);
         super::tell(arguments, &report)?;
         return Ok(report);
     };
@@ -202,9 +204,9 @@ async fn open_house(
 /// The scripted incident on our side: kill -9 for a sink in mid-morning.
 async fn kill_a_sink(clock: Clock, handle: daemon::Handle, at: Timestamp) {
     clock.sleep_until(at).await;
-    let Some(run) = handle.snapshot().today().map(|v| v.run.id.clone()) else { return };
-    let Ok(step) = "sink-index".parse() else { return };
-    if let Err(refused) = handle.command("demo", Command::Kill(run, step)).await {
+    let Some(run) = handle.snapshot().today().map(|v| v.run.clone()) else { return };
+    let Some(sink) = hop::of_run(&run, steps::programs()).into_iter().find(|hop| hop.group.is_some()) else { return };
+    if let Err(refused) = handle.command("demo", Command::Kill(run.id, sink.step)).await {
         tracing::warn!(%refused, "the scripted kill of a sink was not carried out");
     }
 }

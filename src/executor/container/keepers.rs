@@ -90,6 +90,7 @@ mod tests {
             params: BTreeMap::new(),
             folder: PathBuf::new(),
             replica: 0,
+            hops: Vec::new(),
         }
     }
 

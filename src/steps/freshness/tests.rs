@@ -1,11 +1,13 @@
 //! The check on stores that lag, stand still, refuse and are silent.
 
 use super::*;
+use crate::testing::fakes::{Fault, Stores};
+use crate::testing::fixtures::{at, context, hops, record, spool, trade};
+use crate::{run, spool_tail};
 use backends::spool::Kind;
 use clock::Clock;
-use crate::testing::fixtures::{at, context, record, spool, trade};
-use crate::run;
-use crate::testing::fakes::{Fault, Stores};
+use domain::freshness::Life;
+use executor::AttemptSpec;
 use std::sync::Arc;
 
 struct Day {
@@ -41,8 +43,19 @@ impl Day {
         }
     }
     async fn look(&self) -> Value {
-        let (context, _) = context("freshness", json!({}), self.stores.backends(), self.clock.clone(), self.folder.path());
+        self.look_at(|_| {}).await
+    }
+    /// Looks with an attempt that was told something else.
+    async fn look_at(&self, change: impl FnOnce(&mut AttemptSpec)) -> Value {
+        let (mut context, _) = context("freshness", json!({}), self.stores.backends(), self.clock.clone(), self.folder.path());
+        change(&mut context.spec);
         run("freshness", context).await.expect("a finding")
+    }
+    /// A step takes what is on the log, and ends.
+    async fn take(&self, name: &str, program: &str, with: Value) {
+        let (context, _) = context(name, with, self.stores.backends(), Clock::manual(at("09:00:00")), self.folder.path());
+        context.stop.cancel();
+        run(program, context).await.expect("drained");
     }
 }
 
@@ -157,4 +170,99 @@ fn a_spool_is_read_on_from_where_it_was() {
     })
     .expect("read");
     assert_eq!(kinds, [Kind::Trade, Kind::Trade]);
+}
+
+fn states(finding: &Value) -> Vec<(String, String)> {
+    let word = |hop: &Value, key: &str| hop[key].as_str().expect("a word").to_owned();
+    finding["hops"].as_array().expect("hops").iter().map(|hop| (word(hop, "hop"), word(hop, "state"))).collect()
+}
+
+fn stale(finding: &Value) -> Vec<String> {
+    states(finding).into_iter().filter(|(_, state)| state == "stale").map(|(hop, _)| hop).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_step_is_taken_for_a_sink_by_its_name() {
+    for (sink, average) in [("sink-index", "vwap-index"), ("search", "index"), ("vwap", "sink-index")] {
+        let day = Day::new().await;
+        day.arrive(1, 400, 2).await;
+        // The averages are up to date and the sink has taken nothing.
+        day.take(average, "vwap", json!({})).await;
+        day.until("09:06:45");
+        let steps = [("collector", "collect/kis", json!({})), (sink, "sink/index", json!({})), (average, "vwap", json!({}))];
+        let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
+        assert_eq!(
+            (&finding["hop"], &finding["since"]),
+            (&json!("index"), &json!("2026-11-20T09:00:01+09:00")),
+            "{sink}: {finding}"
+        );
+        day.take(sink, "sink/index", json!({})).await;
+        let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
+        assert_eq!(stale(&finding), [] as [&str; 0], "{sink}: {finding}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_sink_is_a_hop_and_what_there_is_not_is_none() {
+    let day = Day::new().await;
+    day.arrive(1, 400, 2).await;
+    day.until("09:06:45");
+    let collector = ("collector", "collect/kis", json!({}));
+    let finding = day.look_at(|spec| spec.hops = hops(std::slice::from_ref(&collector))).await;
+    assert_eq!(
+        (&finding["stalled"], states(&finding).len()),
+        (&json!(false), 3),
+        "a day without sinks is whole without one: {finding}"
+    );
+    // Two sinks write the same index: what the one stored says nothing about the other.
+    let (one, two) = (("one", "sink/index", json!({})), ("two", "sink/index", json!({"group": "of-its-own"})));
+    let steps = [collector, one, two];
+    day.take("one", "sink/index", json!({})).await;
+    let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
+    assert_eq!(stale(&finding), ["two"], "{finding}");
+    day.take("two", "sink/index", json!({"group": "of-its-own"})).await;
+    let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
+    assert_eq!((&finding["stalled"], states(&finding).len()), (&json!(false), 5), "{finding}");
+    // A sink of another topic is judged by that topic.
+    day.stores.backends().log.create_topic("other", 1).await.expect("created");
+    let steps = [("sink", "sink/index", json!({"topic": "other"}))];
+    let look = || day.look_at(|spec| spec.hops = hops(&steps));
+    assert_eq!(states(&look().await), [("index".to_owned(), "fresh".to_owned())]);
+    day.stores.backends().log.append("other", vec![record(&trade("005930", 1))]).await.expect("appended");
+    assert_eq!(stale(&look().await), ["index"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_join_is_not_stalled_by_what_came_before() {
+    let day = Day::new().await;
+    // Trades of the morning, received before the daemon went down; a sink had not taken all of them.
+    day.arrive(1, 60, 4).await;
+    day.arrive(61, 120, 2).await;
+    day.until("10:00:02");
+    let lives = |up: &str, before: Option<&str>, began: &str| {
+        let life = Life { began: at(began), before: before.map(at), up: Some(at(up)) };
+        move |spec: &mut AttemptSpec| spec.hops.iter_mut().for_each(|(_, l)| *l = life)
+    };
+    let finding = day.look_at(lives("10:00:01", None, "10:00:00")).await;
+    assert_eq!((&finding["stalled"], finding.get("settling")), (&json!(false), None), "{finding}");
+    assert_eq!(finding["hops"][0]["detail"], "collection has just begun");
+    // The same after a restart inside the run: nobody can say yet, and soon somebody can.
+    let restarted = || lives("10:00:01", Some("08:50:00"), "08:50:00");
+    let finding = day.look_at(restarted()).await;
+    assert_eq!((&finding["stalled"], &finding["settling"]), (&json!(false), &json!(true)), "{finding}");
+    assert_eq!(finding["summary"], "feed: no trade for 58m02s, and collector was started only just now");
+    day.until("10:01:01");
+    let finding = day.look_at(restarted()).await;
+    assert_eq!(
+        (&finding["stalled"], stale(&finding)),
+        (&json!(true), vec!["feed".to_owned(), "index".into(), "objects".into()]),
+        "{finding}"
+    );
+    day.until("10:05:01");
+    let finding = day.look_at(lives("10:00:01", None, "10:00:00")).await;
+    assert_eq!(finding["hops"][0]["detail"], "no trade since collection began 5m01s ago", "{finding}");
+    let (context, _) = context("freshness", json!({}), day.stores.backends(), day.clock.clone(), day.folder.path());
+    let spec = AttemptSpec { hops: Vec::new(), ..context.spec.clone() };
+    let error = run("freshness", Context { spec, ..context }).await.expect_err("nothing to look at");
+    assert!(error.to_string().contains("there is nothing to look at"), "{error}");
 }

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::testing::fakes::Stores;
+use crate::testing::fixtures::{at, context, hops, poison, record, spool, spool_of, trade};
 use backends::log::Record;
 use clock::Clock;
-use crate::testing::fixtures::{at, context, poison, record, spool, trade};
-use crate::testing::fakes::Stores;
 
 /// A day on which one trade of 000660 (the 7th) was never received and one bad frame arrived.
 async fn day() -> (Arc<Stores>, tempfile::TempDir) {
@@ -90,20 +92,138 @@ async fn a_wrong_price_is_found_and_a_buried_trade_is_not_missing() {
     let backends = stores.backends();
     backends.log.append("kis.trades", vec![record(&wrong)]).await.expect("appended");
     let header = |n: &str, v: &str| (format!("{}{n}", dead_letter::PREFIX), v.as_bytes().to_vec());
-    for (n, program) in ["sink/raw", "sink/index", "sink/objects"].into_iter().enumerate() {
+    let refusers = [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "an-older-name")];
+    for (n, (program, step)) in refusers.into_iter().enumerate() {
         let mut letter: Record = record(&wrong);
         letter.headers.extend([
             header("class.name", program),
-            header("connector.name", program),
+            header("connector.name", &format!("day/{step}")),
             header("exception.class.name", "rejected"),
             header("offset", &n.to_string()),
         ]);
         backends.log.append("kis.trades.dlq", vec![letter]).await.expect("appended");
     }
     let (result, _) = reconciled(&stores, &folder).await;
-    for hop in ["raw", "index", "objects"] {
-        assert_eq!(result["hops"][hop]["missing"], 0, "{hop}");
+    for (hop, missing) in [("raw", 1), ("index", 0), ("objects", 0)] {
+        assert_eq!(
+            result["hops"][hop]["missing"], missing,
+            "{hop}: what a step refuses that is no hop of the run excuses none of them"
+        );
     }
     assert_eq!(result["vwap"]["different"][0]["symbol"], "035720");
     assert_eq!(result["ok"], false);
+}
+
+/// Runs sinks to the log's end.
+async fn drained(stores: &Arc<Stores>, folder: &tempfile::TempDir, steps: &[(&str, &str, Value)]) {
+    for (name, program, with) in steps {
+        let (context, _) = context(name, with.clone(), stores.backends(), Clock::manual(at("09:30:00")), folder.path());
+        context.stop.cancel();
+        crate::run(program, context).await.expect("drained");
+    }
+}
+
+/// Reconciles a day of these steps.
+async fn compared(
+    stores: &Arc<Stores>,
+    folder: &tempfile::TempDir,
+    steps: &[(&str, &str, Value)],
+    with: Value,
+) -> (Value, String) {
+    let (mut context, _) = context("reconcile", with, stores.backends(), Clock::manual(at("16:00:00")), folder.path());
+    context.spec.hops = hops(steps);
+    match super::run(context).await {
+        Ok(result) => (result, String::new()),
+        Err(error) => (error.result(), error.to_string()),
+    }
+}
+
+fn missing(result: &Value) -> BTreeMap<String, u64> {
+    let hops = result["hops"].as_object().expect("hops").iter();
+    hops.map(|(name, account)| (name.clone(), account["missing"].as_u64().expect("a count"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_and_several_sinks_of_a_kind_are_judged_as_they_are() {
+    let (stores, folder) = (Arc::new(Stores::default()), tempfile::tempdir().expect("a folder"));
+    let backends = stores.backends();
+    backends.log.create_topic("trades", 3).await.expect("created");
+    let trades: Vec<_> = (1..=40).map(|n| trade("005930", n)).collect();
+    let spool = spool_of(folder.path(), "krx", &trades);
+    let sent = |t| {
+        let mut record = record(t);
+        record.headers.push((envelope::SPOOL.to_owned(), format!("{spool}:1").into_bytes()));
+        record
+    };
+    backends.log.append("trades", trades.iter().map(sent).collect()).await.expect("appended");
+    let topic = |more: Value| {
+        let mut with = json!({"topic": "trades"});
+        with.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
+        with
+    };
+    let collector = ("krx", "collect/kis", topic(json!({"collection": "krx"})));
+    let raw = ("copy", "sink/raw", topic(json!({"collection": "krx"})));
+    let days = ("days", "sink/index", topic(json!({"index": "by-day", "group": "some.group"})));
+    let years = ("vwap-index", "sink/index", topic(json!({"index": "by-day-2"})));
+    drained(&stores, &folder, &[raw.clone(), days.clone()]).await;
+
+    let (result, _) = compared(&stores, &folder, std::slice::from_ref(&collector), json!({})).await;
+    assert_eq!(
+        (&result["ok"], missing(&result).into_keys().collect::<Vec<_>>()),
+        (&json!(true), vec!["log".to_owned(), "raw".into(), "spool".into()])
+    );
+    let (result, _) = compared(&stores, &folder, &[collector.clone(), days.clone()], json!({})).await;
+    assert_eq!((&result["ok"], missing(&result).get("index")), (&json!(true), Some(&0)));
+    let steps = [collector.clone(), days.clone(), years.clone()];
+    let (result, error) = compared(&stores, &folder, &steps, json!({})).await;
+    assert_eq!(
+        (&result["ok"], missing(&result).get("days"), missing(&result).get("vwap-index")),
+        (&json!(false), Some(&0), Some(&40))
+    );
+    assert!(error.ends_with("does not reconcile: vwap-index misses 40 and repeats 0"), "{error}");
+    let (result, _) = compared(&stores, &folder, &steps, json!({"index": "by-day"})).await;
+    assert_eq!(result["ok"], true, "an override narrows the list: {result}");
+    drained(&stores, &folder, std::slice::from_ref(&years)).await;
+    let (result, _) = compared(&stores, &folder, &[collector.clone(), days, years, raw], json!({})).await;
+    assert_eq!((&result["ok"], missing(&result).len()), (&json!(true), 6), "{result}");
+
+    let (_, error) = compared(&stores, &folder, &[("vwap", "vwap", json!({}))], json!({})).await;
+    assert!(error.contains("there is nothing to look at"), "{error}");
+    let (_, error) = compared(&stores, &folder, &[("days", "sink/index", json!({}))], json!({})).await;
+    assert!(error.contains("no step of this run collects data"), "{error}");
+    let (_, error) = compared(&stores, &folder, &[collector], json!({"topic": "kis.trades"})).await;
+    assert!(error.contains("parameter \"topic\"") && error.contains("there are trades"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_collectors_of_one_topic_are_told_apart() {
+    let (stores, folder) = (Arc::new(Stores::default()), tempfile::tempdir().expect("a folder"));
+    let backends = stores.backends();
+    backends.log.create_topic("kis.trades", 3).await.expect("created");
+    let all: Vec<_> = (1..=40).map(|n| trade("005930", n)).collect();
+    // Side by side they receive the same trades, but for what either loses.
+    for (collector, got) in [("one", &all[..30]), ("two", &all[10..])] {
+        let spool = spool_of(folder.path(), collector, got);
+        let sent = |t| {
+            let mut record = record(t);
+            record.headers.push((envelope::SPOOL.to_owned(), format!("{spool}:1").into_bytes()));
+            record
+        };
+        backends.log.append("kis.trades", got.iter().map(sent).collect()).await.expect("appended");
+    }
+    let steps = [
+        ("one", "collect/kis", json!({})),
+        ("two", "collect/kis", json!({})),
+        ("sink-raw", "sink/raw", json!({})),
+        ("sink-index", "sink/index", json!({})),
+    ];
+    drained(&stores, &folder, &steps[2..]).await;
+    let (result, error) = compared(&stores, &folder, &steps, json!({})).await;
+    assert_eq!((&result["ok"], &result["gap_shares"]), (&json!(true), &json!(0)), "{error} {result}");
+    let count = |hop: &str, what: &str| result["hops"][hop][what].as_u64().expect("a count");
+    for (hop, unique, extra) in
+        [("one.spool", 30, 0), ("one.log", 30, 0), ("two.log", 30, 0), ("one.raw", 40, 10), ("sink-raw", 40, 0), ("index", 40, 0)]
+    {
+        assert_eq!((count(hop, "unique"), count(hop, "extra"), count(hop, "duplicates")), (unique, extra, 0), "{hop}: {result}");
+    }
 }

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::batch::Batch;
+use super::contents::{Again, Contents, PAGE, Scope, Visit};
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use super::{BYTES, DOCUMENTS};
@@ -19,6 +21,7 @@ use backends::index::{Index, Item, ItemResult, Op, Template};
 use backends::log::{Partition, Stored};
 use backends::{BackendError, ErrorKind, Result};
 use domain::dag::StepKind;
+use domain::hop::Hop;
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape, Store};
 
@@ -88,6 +91,43 @@ pub fn template(prefix: &str) -> Template {
         name: prefix.to_owned(),
         prefix: format!("{prefix}-"),
         fields: fields.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
+    }
+}
+
+/// The documents of a hop.
+pub(super) struct IndexContents {
+    index: Arc<dyn Index>,
+    prefix: String,
+}
+
+pub(super) fn contents(context: &Context, hop: &Hop) -> IndexContents {
+    IndexContents { index: Arc::clone(&context.backends.index), prefix: hop.place.clone() }
+}
+
+#[async_trait]
+impl Contents for IndexContents {
+    async fn newest(&self, _since: Timestamp, scope: &Scope) -> Result<Option<Timestamp>> {
+        // With the year: another sink's name may begin as this one's does.
+        for year in [scope.date.year(), scope.date.year() - 1] {
+            let prefix = format!("{}-{year:04}.", self.prefix);
+            if let Some(text) = self.index.latest(&prefix, "received_at").await? {
+                let corrupt = |e| {
+                    let why = format!("received_at \"{text}\" is no time: {e}");
+                    BackendError::new(ErrorKind::Corrupt, format!("index {prefix}*"), why)
+                };
+                return text.parse().map(Some).map_err(corrupt);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ids(&self, scope: &Scope, again: &Again<'_>, visit: &mut Visit<'_>) -> Result<()> {
+        let name = daily(&self.prefix, scope.date);
+        let page = |after: Option<String>| {
+            let (index, name) = (&self.index, &name);
+            async move { index.ids(name, "", after.as_deref(), PAGE).await }
+        };
+        again.pages(page, visit).await
     }
 }
 

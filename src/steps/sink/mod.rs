@@ -7,6 +7,7 @@
 
 mod assignment;
 mod batch;
+pub(crate) mod contents;
 pub mod core;
 pub mod folder;
 pub mod index;

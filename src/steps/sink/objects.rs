@@ -10,16 +10,17 @@
 //! Records that were sent again to a topic that was made anew ([`REFILL`]) begin a chain of their own. Their folder follows from the time of
 //! receipt, as it did the first time, so what is there already is found by reading the folder's objects ([`super::folder`]).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use flate2::{Compression, GzBuilder};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
+use super::contents::{Again, Contents, Scope, Visit};
 use super::core::{self, Sink};
 use super::folder;
 use super::lane::{Due, Flushed, Lane, Pushed, Target};
@@ -32,6 +33,7 @@ use backends::objects::{Metadata, Objects, Put};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
 use domain::dag::StepKind;
+use domain::hop::Hop;
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape, Store};
 use domain::recent::RecentIds;
@@ -116,6 +118,67 @@ pub fn hive(at: Timestamp, zone: &TimeZone) -> String {
 pub fn place_of(key: &str) -> Option<(&str, u64)> {
     let (chain, start) = key.strip_suffix(".jsonl.gz")?.rsplit_once('+')?;
     Some((chain, start.parse().ok()?))
+}
+
+/// The objects of a hop.
+pub(super) struct ObjectsContents {
+    objects: Arc<dyn Objects>,
+    prefix: String,
+    zone: TimeZone,
+}
+
+pub(super) fn contents(context: &Context, hop: &Hop, zone: TimeZone) -> ObjectsContents {
+    ObjectsContents { objects: Arc::clone(&context.backends.objects), prefix: hop.place.clone(), zone }
+}
+
+#[async_trait]
+impl Contents for ObjectsContents {
+    /// Looks into the newest hour that has any, at the last object of each chain.
+    async fn newest(&self, since: Timestamp, scope: &Scope) -> Result<Option<Timestamp>> {
+        let hour = SignedDuration::from_hours(1);
+        let first = since.min(scope.now).checked_sub(hour).unwrap_or(Timestamp::MIN);
+        let mut at = scope.now;
+        loop {
+            let path = format!("{}/{}/", self.prefix, hive(at, &self.zone));
+            let mut last: BTreeMap<String, String> = BTreeMap::new();
+            for key in folder::keys(self.objects.as_ref(), &path).await? {
+                if let Some((chain, _)) = place_of(&key) {
+                    last.insert(chain.to_owned(), key);
+                }
+            }
+            let mut newest: Option<Timestamp> = None;
+            for key in last.values() {
+                let metadata = self.objects.head(key).await?.unwrap_or_default();
+                newest = newest.max(metadata.get("newest_received_at").and_then(|t| t.parse().ok()));
+            }
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            at = match at.checked_sub(hour) {
+                Ok(earlier) if earlier >= first => earlier,
+                _ => return Ok(None),
+            };
+        }
+    }
+
+    async fn ids(&self, scope: &Scope, again: &Again<'_>, visit: &mut Visit<'_>) -> Result<()> {
+        let (date, today) = (scope.date, scope.now.to_zoned(self.zone.clone()).date());
+        // Receipt days: the session's, the day after (zones west of the exchange), and today, for a run that is done again later.
+        let days: BTreeSet<_> = [Some(date), date.yesterday().ok(), date.tomorrow().ok(), Some(today)]
+            .into_iter()
+            .flatten()
+            .filter(|day| *day <= today.max(date))
+            .collect();
+        let objects = self.objects.as_ref();
+        for day in days {
+            let path = format!("{}/year={:04}/month={:02}/day={:02}/", self.prefix, day.year(), day.month(), day.day());
+            for key in again.ask(|| folder::keys(objects, &path)).await? {
+                let lines = again.ask(|| folder::lines(objects, &key)).await?;
+                lines.iter().filter(|line| line.session_date == date).for_each(|line| visit(&line.id));
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) struct ObjectsTarget {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::batch::Batch;
+use super::contents::{Again, Contents, PAGE, Scope, Visit};
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use super::{BYTES, DOCUMENTS};
@@ -15,8 +17,10 @@ use backends::log::{Partition, Stored};
 use backends::raw::{Document, Raw};
 use backends::{ErrorKind, Result};
 use domain::dag::StepKind;
+use domain::hop::Hop;
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape, Store};
+use domain::trade::EventId;
 
 /// The collection of its documents.
 pub(crate) const COLLECTION: Parameter = Parameter::new("collection", Shape::Text, "collection of the raw store").or_as("topic");
@@ -53,6 +57,35 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
         backoff: Sink::BACKOFF,
     };
     core::run(context, sink).await
+}
+
+/// The documents of a hop.
+pub(super) struct RawContents {
+    raw: Arc<dyn Raw>,
+    collection: String,
+}
+
+pub(super) fn contents(context: &Context, hop: &Hop) -> RawContents {
+    RawContents { raw: Arc::clone(&context.backends.raw), collection: hop.place.clone() }
+}
+
+#[async_trait]
+impl Contents for RawContents {
+    async fn newest(&self, _since: Timestamp, _scope: &Scope) -> Result<Option<Timestamp>> {
+        self.raw.latest(&self.collection).await
+    }
+
+    async fn ids(&self, scope: &Scope, again: &Again<'_>, visit: &mut Visit<'_>) -> Result<()> {
+        for feed in &scope.feeds {
+            let prefix = EventId::date_prefix(feed, scope.date);
+            let page = |after: Option<String>| {
+                let (raw, collection, prefix) = (&self.raw, &self.collection, &prefix);
+                async move { raw.ids(collection, prefix, after.as_deref(), PAGE).await }
+            };
+            again.pages(page, visit).await?;
+        }
+        Ok(())
+    }
 }
 
 struct RawTarget {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Context, Reporter};
@@ -16,8 +17,10 @@ use backends::spool::{Kind, NewEntry, TradeBody, Writer};
 use clock::Clock;
 use config::Feeds;
 use domain::calendar::Calendar;
-use domain::dag::StepKind;
-use domain::dag::fixtures::step;
+use domain::dag::fixtures::{dag, step};
+use domain::dag::{Program, Step, StepKind};
+use domain::freshness::Life;
+use domain::hop::{self, Hop};
 use domain::ids::{AttemptId, RunId};
 use domain::schedule::Window;
 use domain::trade::{EventId, Trade};
@@ -66,14 +69,22 @@ pub fn krx() -> Calendar {
     }
 }
 
-/// A step of the DAG `day` on 2026-11-20.
-pub fn context(
-    name: &str,
-    with: serde_json::Value,
-    backends: Backends,
-    clock: Clock,
-    data: &Path,
-) -> (Context, Arc<Heard>) {
+/// The hops of the DAG `day` with these steps (name, program and parameters), which live since 08:50.
+pub fn hops(steps: &[(&str, &str, serde_json::Value)]) -> Vec<(Hop, Life)> {
+    let steps: Vec<Step> = steps
+        .iter()
+        .map(|(name, program, with)| Step {
+            program: Program::Uses((*program).to_owned()),
+            with: with.as_object().expect("parameters are a table").clone(),
+            ..step(name, StepKind::Service, &[])
+        })
+        .collect();
+    let life = Life { began: at("08:50:00"), before: None, up: Some(at("08:50:00")) };
+    hop::of(&dag("day", steps), crate::programs()).into_iter().map(|hop| (hop, life)).collect()
+}
+
+/// A step of the DAG `day` on 2026-11-20; what the DAG has beside it are a collector and two sinks.
+pub fn context(name: &str, with: serde_json::Value, backends: Backends, clock: Clock, data: &Path) -> (Context, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let mut step = step(name, StepKind::Service, &[]);
     step.with = with.as_object().expect("parameters are a table").clone();
@@ -92,6 +103,11 @@ pub fn context(
             params: BTreeMap::new(),
             folder: data.join("runs"),
             replica: 0,
+            hops: hops(&[
+                ("collector", "collect/kis", json!({})),
+                ("sink-index", "sink/index", json!({})),
+                ("sink-objects", "sink/objects", json!({})),
+            ]),
         },
         clock,
         backends,
@@ -169,7 +185,12 @@ pub fn wire(trade: &Trade) -> String {
 
 /// Appends trades to the spool of the DAG `day`'s collector.
 pub fn spool(data: &Path, trades: &[Trade]) {
-    let (mut writer, _) = Writer::open(&crate::spool_tail::folder(data, "day", "collector")).expect("a spool");
+    spool_of(data, "collector", trades);
+}
+
+/// Appends trades to the spool of a collecting step of the DAG `day`; gives its id.
+pub fn spool_of(data: &Path, collector: &str, trades: &[Trade]) -> String {
+    let (mut writer, _) = Writer::open(&crate::spool_tail::folder(data, "day", collector)).expect("a spool");
     let entry =
         |t: &Trade| {
         let json = serde_json::to_vec(t).expect("a trade is JSON");
@@ -178,4 +199,5 @@ pub fn spool(data: &Path, trades: &[Trade]) {
     };
     writer.append(&trades.iter().map(entry).collect::<Vec<_>>()).expect("appended");
     writer.sync().expect("synced");
+    writer.id().to_owned()
 }

@@ -27,6 +27,7 @@ fn spec(program: Program) -> AttemptSpec {
         params: BTreeMap::new(),
         folder: "/data/runs/day@2026-11-20/sink-index/2".into(),
         replica: 0,
+        hops: Vec::new(),
     }
 }
 

@@ -31,6 +31,7 @@ fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
         params: BTreeMap::new(),
         folder: "/data/runs/day@2026-11-20/sink-index/2".into(),
         replica: 0,
+        hops: Vec::new(),
     }
 }
 
