@@ -18,6 +18,8 @@ use backends::index::Index;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
+use domain::hop::{self, Kind};
+use domain::program::Store;
 use domain::trade::{EventId, Trade, quantity};
 use crate::view::findings;
 
@@ -59,10 +61,14 @@ impl Sources {
             snapshot.runs.iter().find_map(find).unwrap_or_else(|| default.to_owned())
         };
         let topic = named("vwap", "topic", steps::default_topic());
+        let collected = |view: &RunView| {
+            let raw = hop::of_run(&view.run, steps::programs()).into_iter().find(|hop| hop.kind == Kind::Store(Store::Raw))?;
+            Some(raw.place)
+        };
         Self {
             index: named("vwap", "index", &steps::default_name(&topic, "vwap")),
             anomalies: named("vwap", "anomaly_index", &steps::default_name(&topic, "anomalies")),
-            collection: named("collect/", "collection", steps::default_topic()),
+            collection: snapshot.runs.iter().find_map(collected).unwrap_or_else(|| steps::default_topic().to_owned()),
         }
     }
 }

@@ -10,9 +10,6 @@ use daemon::snapshot::RunView;
 use domain::dag::{Program, Step};
 use domain::run::StepRun;
 
-/// The stores in the order data passes them.
-pub const HOPS: [&str; 5] = ["spool", "log", "raw", "index", "objects"];
-
 /// What the `freshness` check returned.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -46,9 +43,9 @@ impl Freshness {
         self.silent_symbols.into_iter().map(|s| s.symbol).collect()
     }
 
-    /// What was found at a hop; the spool goes by the name of the feed it takes in.
+    /// What was found at a hop, by what a check calls it.
     pub fn hop(&self, name: &str) -> Option<&FreshHop> {
-        self.hops.iter().find(|h| h.hop == name || (name == "spool" && h.hop == "feed"))
+        self.hops.iter().find(|h| h.hop == name)
     }
 }
 
@@ -67,6 +64,8 @@ pub struct FreshHop {
     pub lag_seconds: Option<f64>,
     /// Too old.
     pub stale: bool,
+    /// How it stands, in a word; unknown of older checks.
+    pub state: String,
     /// More words.
     pub detail: Option<String>,
 }

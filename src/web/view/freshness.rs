@@ -29,6 +29,7 @@ pub(super) fn finding(said: &str) -> Text {
         "has everything" => return say!("has everything"),
         "no session today" => return say!("no session today"),
         "the session has not begun" => return say!("the session has not begun"),
+        "collection has just begun" => return say!("collection has just begun"),
         "the session has ended" => return say!("the session has ended"),
         "closing auction: no trades are expected" => return say!("closing auction: no trades are expected"),
         _ => {}
@@ -41,6 +42,9 @@ pub(super) fn finding(said: &str) -> Text {
     }
     if let Some(ago) = between("no trade since the session began ", " ago") {
         return say!("no trade since the session began {} ago", ago);
+    }
+    if let Some(ago) = between("no trade since collection began ", " ago") {
+        return say!("no trade since collection began {} ago", ago);
     }
     if let Some(long) = between("no trade for ", "") {
         return say!("no trade for {}", long);

@@ -6,10 +6,11 @@ use askama::Template;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::findings::{self, built_in};
+use super::findings;
 use super::format::{Zone, count, part, span};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
+use domain::hop;
 use domain::units;
 use crate::reader::{Text, filters, say};
 
@@ -87,7 +88,7 @@ pub fn lights(snapshot: &Snapshot, view: &RunView) -> Lights {
 
 /// When each symbol's newest trade came: the living collector says it, else what it returned at its end.
 fn last_trades(view: &RunView) -> BTreeMap<String, Option<Timestamp>> {
-    let collectors = view.run.dag.steps().iter().filter(|s| built_in(s).is_some_and(|p| p.starts_with("collect/")));
+    let collectors = view.run.dag.steps().iter().filter(|s| hop::collects(steps::programs(), s));
     let told = collectors.filter_map(|step| {
         let living = view.statuses.get(&step.name).and_then(|s| s.facts.get("last_trades"));
         living.or_else(|| view.run.steps.get(&step.name)?.result.as_ref()?.get("last_trades"))?.as_object()

@@ -14,6 +14,7 @@ use super::{Fragment, Pair};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::dag::AlertKind;
+use domain::hop;
 use crate::reader::{Reader, Text, filters, say, words};
 
 /// Alerts shown on the page.
@@ -163,7 +164,11 @@ pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
         let pending = match (step, result) {
             (None, _) => say!("This DAG has no reconcile step."),
             (_, Some(_)) => say!("The reconcile step returned something this page cannot read; its output shows it."),
-            _ => say!("Runs at close: every id of the day is compared across spool, log, raw, index and objects."),
+            _ => {
+                let hops = hop::of_run(&view.run, steps::programs());
+                let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();
+                say!("Runs at close: every id of the day is compared across {}.", names.join(", "))
+            }
         };
         return Reconciliation {
             done: false,

@@ -2,11 +2,12 @@
 
 use askama::Template;
 
-use super::findings::{self, HOPS, built_in, shares};
+use super::findings::{self, shares};
 use super::format::{Zone, count};
 use super::freshness;
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
+use domain::hop;
 use domain::run::{RunState, StepState};
 use crate::reader::{Text, say};
 
@@ -81,7 +82,7 @@ fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<Text>, mut warn: Vec<T
     if dead > 0 {
         warn.push(waiting(dead));
     }
-    let collectors = view.run.dag.steps().iter().filter(|s| built_in(s).is_some_and(|p| p.starts_with("collect/")));
+    let collectors = view.run.dag.steps().iter().filter(|s| hop::collects(steps::programs(), s));
     let shares: u64 = collectors.filter_map(|s| findings::fact(view, s, "gap_shares")).sum();
     if shares > 0 {
         warn.push(say!("{} shares were traded and never received; reconciliation lists the gaps", count(shares)));
@@ -122,12 +123,14 @@ fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -
         bad.append(&mut warn);
         return Verdict { level, title, details: bad };
     };
-    for name in HOPS {
-        let Some(hop) = report.hops.get(name) else { continue };
+    let way = hop::of_run(&view.run, steps::programs());
+    for name in hop::in_order(report.hops.keys().map(String::as_str)) {
+        let hop = &report.hops[name];
+        let spool = way.iter().any(|hop| hop.name == name && hop.is_spool());
         if hop.missing > 0 {
             bad.push(say!("{} misses {} records", name, count(hop.missing)));
         }
-        if hop.duplicates > 0 && name != "spool" {
+        if hop.duplicates > 0 && !spool {
             bad.push(say!("{} holds {} records twice", name, count(hop.duplicates)));
         }
     }
