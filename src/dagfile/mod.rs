@@ -1,17 +1,19 @@
 //! Floor 1: a DAG file, from YAML text to a checked [`Dag`], or to everything that is wrong with it.
 //!
-//! A file goes through three looks, and none of them stops at its first finding:
+//! A file goes through four looks, and none of them stops at its first finding:
 //!
 //! 1. `tree`: YAML to a tree whose nodes know their place. Only a fault of the YAML itself ends here.
 //! 2. `shape`: the tree against the tables of `tables` and the rows of the programs: unknown and missing keys, wrong types, values
 //!    that are not durations, names or words of a list. The same tables give the JSON [`schema`].
 //! 3. `read`, `steps` and `container`: what the tables cannot say: cron, zones, calendars, kinds, needs and cycles. Builds the DAG.
+//! 4. `hops`: what the steps of a DAG lack together, for example somebody who reconciles.
 //!
 //! Nothing here reads files or the clock; `daemon::folder` reads a folder of DAG files.
 
 mod container;
 mod diagnostic;
 mod graph;
+mod hops;
 mod lines;
 mod read;
 pub mod schema;

@@ -86,6 +86,7 @@ impl Reader<'_> {
         match Dag::new(text("name").parse().ok()?, text("description"), text("owner"), schedule, alerts, steps?) {
             Ok(mut dag) => {
                 dag.params = params;
+                self.way(root, &dag);
                 Some(dag)
             }
             // Whatever the checks before should have found with a better place.

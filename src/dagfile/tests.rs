@@ -1,6 +1,7 @@
 //! Tests of whole files: what is fine says nothing, what is wrong says it at the right place, all of it at once.
 
 mod container;
+mod hops;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -263,9 +264,10 @@ fn kinds_and_their_keys() {
     one(&steps("  a: { command: [x], every: 5m }\n"), "4:22", &["\"every\" does not go with a task", "kind: check"]);
     one(&steps("  a: { command: [x], drain: 5m }\n"), "4:22", &["\"drain\" does not go with a task"]);
     let secrets = "secrets: { app_key: env:A, app_secret: env:B }";
-    let dag = fine(&steps(&format!(
+    let collector = steps(&format!(
         "  a: {{ kind: service, uses: collect/kis, with: {{ symbols: [\"005930\"] }}, {secrets}, drain: 5m }}\n"
-    )));
+    ));
+    let dag = parsed(&collector).dag.expect("a file without errors");
     assert_eq!(dag.steps()[0].drain, Some(Duration::from_secs(300)), "a collector drains its spool");
     one(&steps("  a: { command: [x], kind: check }\n"), "4:28", &["does not say how often"]);
     one(
