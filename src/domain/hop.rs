@@ -4,6 +4,7 @@
 //! topic's records into a store ([`Role::Hop`]) is one more. Nothing here goes by the name of a step: a DAG without an objects sink has no
 //! such hop, and two index sinks are two.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -153,7 +154,7 @@ pub fn of_steps<'a>(dag: &DagName, steps: impl Iterator<Item = &'a Step>, progra
 }
 
 fn collected(step: &Step, program: &Program, feed: &str) -> Vec<Hop> {
-    let text = |name| program.text(&step.with, name).map(str::to_owned);
+    let text = |name| program.text(&step.with, name).map(Cow::into_owned);
     let raw = Kind::Store(Store::Raw);
     let (Some(topic), Some(collection)) = (text("topic"), text(Store::Raw.place())) else { return Vec::new() };
     let places = [(Kind::Spool, String::new()), (Kind::Log, topic.clone()), (raw, collection)];
@@ -172,7 +173,7 @@ fn collected(step: &Step, program: &Program, feed: &str) -> Vec<Hop> {
 }
 
 fn stored(dag: &DagName, step: &Step, program: &Program, store: Store) -> Option<Hop> {
-    let text = |name| program.text(&step.with, name).map(str::to_owned);
+    let text = |name| program.text(&step.with, name).map(Cow::into_owned);
     Some(Hop {
         name: String::new(),
         kind: Kind::Store(store),
