@@ -106,7 +106,7 @@ impl Reader<'_> {
     fn schedule(&mut self, entry: &Entry) -> Option<Schedule> {
         let node = &entry.value;
         let calendars = self.known.calendars;
-        let calendar = node.get("calendar").and_then(|n| Some((n, n.text()?)));
+        let calendar = node.get("calendar").and_then(|n| Some((n, n.text()?))).filter(|(_, name)| *name != NO_CALENDAR);
         if let Some((at, name)) = calendar
             && !calendars.contains_key(name)
         {
@@ -148,7 +148,7 @@ impl Reader<'_> {
     fn check_windows(&mut self, entry: &Entry, schedule: &Schedule) {
         let node = &entry.value;
         let place = |key| node.get(key).map_or(entry.key_span, |n| n.span);
-        if schedule.calendar.is_none()
+        if node.get("calendar").is_none()
             && let Some(key) = ["open", "close"]
                 .into_iter()
                 .find(|key| node.get(key).and_then(Node::text).is_some_and(|t| t.starts_with("session.")))
@@ -157,7 +157,7 @@ impl Reader<'_> {
             self.findings.warning(
                 place(key),
                 message,
-                "add calendar: with the name of an exchange calendar, for example calendar: krx",
+                "add calendar: with the name of an exchange calendar, for example calendar: krx, or calendar: none if that is meant",
             );
         }
         let calendar = match &schedule.calendar {
@@ -240,6 +240,9 @@ impl Reader<'_> {
         AlertPolicy { email, on, dead_letters_over: over.unwrap_or(DEAD_LETTERS_OVER) }
     }
 }
+
+/// Says that a market never closes: every day has a session from 00:00 to 24:00.
+const NO_CALENDAR: &str = "none";
 
 /// Dead letters that nobody is told about, unless the file says otherwise.
 const DEAD_LETTERS_OVER: u64 = 10;

@@ -43,7 +43,11 @@ pub(super) const FILE: &[Parameter] = &[
 
 const SCHEDULE: &[Parameter] = &[
     Parameter::new("timezone", Shape::Text, "IANA zone of cron and dates (default: the calendar's)"),
-    Parameter::new("calendar", Shape::Text, "trading calendar: calendars/NAME.csv in the DAG folder"),
+    Parameter::new(
+        "calendar",
+        Shape::Text,
+        "trading calendar: calendars/NAME.csv in the DAG folder; none: every day from 00:00 to 24:00",
+    ),
     Parameter::required("open", Shape::Text, "start of the window: cron (\"50 8 * * MON-FRI\") or session.open - 10m"),
     Parameter::new(
         "close",

@@ -218,6 +218,8 @@ fn schedules() {
     one(&schedule("  calendar: krx\n  open: \"0 9 * * SAT\"\n"), "5:9", &["never fires on a day the calendar knows as open"]);
     let found = faults(&edges("session.open", "session.close"));
     assert!(found.len() == 1 && found[0].starts_with("5:9 warning: without a calendar"), "{found:?}");
+    let endless = "  timezone: Asia/Seoul\n  calendar: none\n  open: session.open - 1m\n  close: session.close + 1m\n";
+    assert_eq!(fine(&schedule(endless)).schedule.and_then(|s| s.calendar), None);
     assert_eq!(
         fine(&schedule("  calendar: krx\n  open: session.open\n")).schedule.map(|s| s.timezone).as_deref(),
         Some("Asia/Seoul")
