@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde_json::{Map, Value};
 
 use super::{FEEDS, Feed, SecretName};
@@ -59,6 +60,8 @@ pub struct Setup<'a> {
     pub addresses: BTreeMap<String, String>,
     /// How much faster than real time the clock runs; waits for answers of servers keep some real time.
     pub speed: f64,
+    /// The day that the step's run is about.
+    pub session_date: Date,
     /// Spreads the session's waits; any number that differs between collectors.
     pub seed: u64,
     /// Now.
@@ -132,6 +135,14 @@ impl<'a> Parameters<'a> {
     /// The error for a parameter that cannot be used.
     pub fn wrong(&self, name: &str, why: impl Into<String>) -> SetupError {
         self.with.wrong(name, why).into()
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// When it is something else, or neither given nor a default of the feed.
+    pub fn text(&self, name: &str) -> Result<String, SetupError> {
+        Ok(self.with.text(name)?)
     }
 
     /// A list of texts, or one text, each once.

@@ -51,6 +51,7 @@ impl Plan {
             secrets: context.secrets.iter().map(|(name, secret)| (name.as_str(), secret.reveal())).collect(),
             addresses: feed::addresses(feed, &context.feeds),
             speed: context.clock.speed(),
+            session_date: context.spec.session_date,
             seed,
             now: context.clock.now(),
         };

@@ -196,6 +196,7 @@ mod tests {
     fn take_at(recorder: &mut Recorder, text: &str, now: Timestamp) -> Vec<NewEntry> {
         let with = serde_json::json!({"symbols": ["005930"]});
         let setup = Setup {
+            session_date: jiff::civil::date(2026, 11, 20),
             with: Parameters::new(&Kis, with.as_object().expect("a table"), &|path| Err(path.to_owned())),
             secrets: BTreeMap::from([("app_key", "k"), ("app_secret", "s")]),
             addresses: BTreeMap::new(),

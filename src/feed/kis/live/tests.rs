@@ -21,6 +21,7 @@ fn session(with: serde_json::Value, secrets: &[(&str, &str)]) -> Result<Box<dyn 
         _ => Err(format!("{path} cannot be read")),
     };
     Kis.session(&Setup {
+        session_date: jiff::civil::date(2026, 11, 20),
         with: Parameters::new(&Kis, with.as_object().expect("a table"), &file),
         secrets: secrets.iter().copied().collect(),
         addresses: addresses(&Kis, &BTreeMap::new()),
