@@ -26,7 +26,7 @@ use openbell::domain::retry::Backoff;
 use openbell::domain::schedule::Window;
 use openbell::domain::trade::Trade;
 use openbell::executor::{AttemptSpec, Status};
-use openbell::simulate::{Fault, Happening, KRX41, Script, Simulator, SimulatorOptions};
+use openbell::simulate::kis::{Fault, Happening, KRX41, Script, Simulator, SimulatorOptions};
 use openbell::steps::{Context, Reporter, Secret, spooled};
 
 const DAY: Date = jiff::civil::date(2026, 11, 20);

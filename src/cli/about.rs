@@ -33,7 +33,7 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
 ];
 
 /// Examples of commands whose own help has none.
-const EXAMPLES: [(&str, &str); 32] = [
+const EXAMPLES: [(&str, &str); 31] = [
     ("down", "openbell down --drain"),
     ("doctor", "openbell doctor --config openbell.yaml"),
     ("dag list", "openbell dag list --json | jq '.dags[].name'"),
@@ -60,7 +60,6 @@ const EXAMPLES: [(&str, &str); 32] = [
     ("token create", "openbell token create grafana --role viewer --expires 90d"),
     ("token list", "openbell token list"),
     ("token revoke", "openbell token revoke grafana"),
-    ("simulate kis", "openbell simulate kis --port 9090 --seed 7"),
     ("completions", "openbell completions bash"),
     ("man", "openbell man | man -l -"),
     ("reconcile", "openbell reconcile kis-trading-day@2026-11-20"),

@@ -1,22 +1,23 @@
-//! What the simulator did: for a test or a demo that must tell what was sent from what arrived.
+//! What a simulator did: for a test or a demo that must tell what was sent from what arrived.
 
 use jiff::Timestamp;
 
-use super::script::Fault;
+/// A journal stops here: a client that registers and unregisters for ever must not fill the memory.
+const LONGEST: usize = 200_000;
 
-/// One thing that the simulator did.
+/// One thing that a simulator did; `F` is the exchange's faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SimEvent {
+pub struct SimEvent<F> {
     /// When, on its clock.
     pub at: Timestamp,
     /// What.
-    pub what: Happening,
+    pub what: Happening<F>,
 }
 
-/// What the simulator can do.
+/// What a simulator can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
-    /// A session proved its approval key and took the slot of its app key.
+pub enum Happening<F> {
+    /// A session has been let in.
     SessionUp {
         /// Number of the connection, rising.
         session: u64,
@@ -33,7 +34,7 @@ pub enum Happening {
         /// Number of the connection.
         session: u64,
         /// Message type.
-        tr_id: String,
+        channel: String,
         /// Instrument.
         symbol: String,
     },
@@ -42,7 +43,7 @@ pub enum Happening {
         /// Number of the connection.
         session: u64,
         /// Message type.
-        tr_id: String,
+        channel: String,
         /// Instrument.
         symbol: String,
     },
@@ -53,6 +54,11 @@ pub enum Happening {
         /// For example `OPSP8996`.
         code: String,
     },
+    /// A call over HTTP was answered with another status than 200.
+    CallRefused {
+        /// The status.
+        status: u16,
+    },
     /// A handshake was answered with an HTTP status.
     HandshakeRefused {
         /// The status.
@@ -61,19 +67,19 @@ pub enum Happening {
     /// A fault of the script was carried out (a malformed frame has its own line).
     Incident {
         /// Which.
-        fault: Fault,
+        fault: F,
     },
     /// A malformed frame went to every session that was up.
     MalformedSent {
-        /// Index in [`Script::malformed`](super::Script::malformed).
+        /// Index in [`Script::malformed_frames`](crate::script::Script::malformed_frames).
         index: usize,
     },
     /// A malformed frame was due and nobody was there to get it; it is not sent later.
     MalformedSkipped {
-        /// Index in [`Script::malformed`](super::Script::malformed).
+        /// Index in [`Script::malformed_frames`](crate::script::Script::malformed_frames).
         index: usize,
     },
-    /// The recorded frames were sent.
+    /// Recorded frames were sent.
     Replayed {
         /// How many.
         frames: usize,
@@ -83,15 +89,15 @@ pub enum Happening {
 /// Why a session went down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The client closed it with a close frame; its slot is free at once.
+    /// The client closed it with a close frame.
     ClientClosed,
-    /// The client's connection ended without one; the slot stays taken for a while.
+    /// The client's connection ended without one.
     ClientLost,
     /// A disconnect of the script.
     Disconnect,
     /// A half-open connection of the script came to its end.
     HalfOpen,
-    /// The client answered no PINGPONG.
+    /// The client gave no sign of life for too long.
     Silent,
     /// The client did not read fast enough.
     Slow,
@@ -99,4 +105,24 @@ pub enum Why {
     Refused,
     /// The simulator was stopped.
     Stopped,
+}
+
+/// The journal as it is written.
+#[derive(Debug)]
+pub(crate) struct Journal<F>(Vec<SimEvent<F>>);
+
+impl<F: Clone> Journal<F> {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn note(&mut self, at: Timestamp, what: Happening<F>) {
+        if self.0.len() < LONGEST {
+            self.0.push(SimEvent { at, what });
+        }
+    }
+
+    pub(crate) fn events(&self) -> Vec<SimEvent<F>> {
+        self.0.clone()
+    }
 }

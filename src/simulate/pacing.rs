@@ -1,36 +1,59 @@
-//! Walks the ledger and the script on the clock, and puts what is due into the queues of the sessions that want it.
+//! Walks a ledger and a script on the clock, and hands over what is due.
 //!
 //! The whole walk is planned at the start: [`plan`] is a pure function of ledger, script and the time of the start, so a
 //! simulator that is started again in the middle of a day goes on exactly there.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Bytes;
 
-use super::exchange::{Exchange, Outgoing, QUEUE, State};
-use super::journal::{Happening, Why};
-use super::ledger::LedgerTrade;
 use super::script::{Fault, Script};
-use feed::kis;
+use clock::Clock;
 
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Due {
-    at: Timestamp,
-    action: Action,
+pub(crate) struct Due<F> {
+    pub(crate) at: Timestamp,
+    pub(crate) action: Action<F>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Action {
+pub(crate) enum Action<F> {
     /// These trades of the ledger, in one frame.
     Frame { first: usize, count: usize },
     /// The malformed frame with this index.
     Malformed(usize),
     /// This fault.
-    Fault(Fault),
+    Fault(F),
+}
+
+/// Who is walked.
+pub(crate) trait Paced: Send + Sync + 'static {
+    type Fault: Fault;
+
+    fn clock(&self) -> &Clock;
+
+    fn script(&self) -> &Script<Self::Fault>;
+
+    /// When it started: it goes on from there.
+    fn started(&self) -> Timestamp;
+
+    /// The frames of its ledger: when each is sent, and how many of the ledger's trades are in it.
+    fn frames(&self) -> Vec<(Timestamp, usize)>;
+
+    /// Does what is due.
+    fn carry_out(&self, due: &Due<Self::Fault>, memory: &mut FrameFaults<Self::Fault>, now: Timestamp);
+
+    /// Waits until every session has room for more, or is ended.
+    fn wait_for_room(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Faults of the data frames that wait for their frame.
+#[derive(Debug)]
+pub(crate) struct FrameFaults<F> {
+    pub(crate) waiting: std::collections::VecDeque<F>,
+    /// A frame that comes after its symbol's next one.
+    pub(crate) held_back: Option<(Arc<str>, usize, usize)>,
 }
 
 /// Actions between two looks at how full the queues are.
@@ -38,33 +61,29 @@ const CHUNK: usize = 256;
 
 /// What is still to do for a simulator that starts at `start`, in order. What the exchange traded before was
 /// not delivered by it, and faults of the past are not repeated; a stall that is under way goes on.
-fn plan(ledger: &[LedgerTrade], script: &Script, start: Timestamp) -> Vec<Due> {
+pub(crate) fn plan<F: Fault>(frames: &[(Timestamp, usize)], script: &Script<F>, start: Timestamp) -> Vec<Due<F>> {
     let mut dues = Vec::new();
     let mut first = 0;
-    for frame in ledger.chunk_by(|a, b| a.frame == b.frame) {
-        let sent = frame[0].at;
-        if sent >= start {
-            dues.push((script.release(sent), sent, Action::Frame { first, count: frame.len() }));
+    for (sent, count) in frames {
+        if *sent >= start {
+            dues.push((script.release(*sent), *sent, Action::Frame { first, count: *count }));
         }
-        first += frame.len();
+        first += count;
     }
-    let mut malformed = 0;
+    let mangled = script.mangled();
+    for (index, (at, _)) in mangled.iter().enumerate().filter(|(_, (at, _))| *at >= start) {
+        dues.push((script.release(*at), *at, Action::Malformed(index)));
+    }
+    let is_malformed = |fault: &F| fault.mangled(0, jiff::civil::Date::default()).is_some();
     for incident in script.incidents() {
-        let at = incident.at;
-        match &incident.fault {
-            Fault::Malformed { .. } => {
-                if at >= start {
-                    dues.push((script.release(at), at, Action::Malformed(malformed)));
-                }
-                malformed += 1;
-            }
-            Fault::Stall { lasts } if at < start && at + *lasts > start => {
-                dues.push((start, start, Action::Fault(incident.fault.clone())));
-            }
-            // These wait for a client's message; see `Exchange::handle`.
-            Fault::AckWithoutTicks { .. } | Fault::DelayedAck { .. } | Fault::NoAck | Fault::RefuseNext { .. } => {}
-            fault if at >= start => dues.push((at, at, Action::Fault(fault.clone()))),
-            _ => {}
+        let (at, fault) = (incident.at, &incident.fault);
+        if is_malformed(fault) || fault.waits_for_a_client() {
+            continue;
+        }
+        if at >= start {
+            dues.push((at, at, Action::Fault(fault.clone())));
+        } else if fault.stalls().is_some_and(|lasts| at + lasts > start) {
+            dues.push((start, start, Action::Fault(fault.clone())));
         }
     }
     // What a stall let go of at one instant leaves in the order in which it was sent.
@@ -72,209 +91,21 @@ fn plan(ledger: &[LedgerTrade], script: &Script, start: Timestamp) -> Vec<Due> {
     dues.into_iter().map(|(at, _, action)| Due { at, action }).collect()
 }
 
-/// Faults of the data frames that wait for their frame.
-#[derive(Debug, Default)]
-struct FrameFaults {
-    waiting: VecDeque<Fault>,
-    /// A frame that comes after its symbol's next one.
-    held_back: Option<(Arc<str>, usize, usize)>,
-}
-
 /// Sends the day until it is over.
-pub(super) async fn run(exchange: Arc<Exchange>) {
-    let plan = plan(&exchange.ledger, &exchange.script, exchange.started);
-    let mut faults = FrameFaults::default();
+pub(crate) async fn run<E: Paced>(exchange: Arc<E>) {
+    let plan = plan(&exchange.frames(), exchange.script(), exchange.started());
+    let mut memory = FrameFaults { waiting: std::collections::VecDeque::new(), held_back: None };
     let mut left = &plan[..];
     while let Some(next) = left.first() {
-        exchange.clock.sleep_until(next.at).await;
-        let now = exchange.clock.now();
+        exchange.clock().sleep_until(next.at).await;
+        let now = exchange.clock().now();
         let due = left.partition_point(|due| due.at <= now).min(CHUNK);
         let (batch, rest) = left.split_at(due);
         left = rest;
-        exchange.carry_out(batch, &mut faults, now);
+        for due in batch {
+            exchange.carry_out(due, &mut memory, now);
+        }
         exchange.wait_for_room().await;
     }
     tracing::debug!("the simulated day has been sent");
-}
-
-impl Exchange {
-    fn carry_out(&self, batch: &[Due], faults: &mut FrameFaults, now: Timestamp) {
-        let mut state = self.state();
-        for due in batch {
-            match &due.action {
-                Action::Frame { first, count } => self.send_frame(&mut state, faults, *first, *count, now),
-                Action::Malformed(index) => self.send_malformed(&mut state, *index, now),
-                Action::Fault(fault) => carry_out_fault(&mut state, faults, fault, (due.at, now)),
-            }
-        }
-    }
-
-    fn send_frame(&self, state: &mut State, faults: &mut FrameFaults, first: usize, count: usize, now: Timestamp) {
-        let symbol = self.ledger[first].symbol.clone();
-        state.latest.insert(symbol.clone(), first + count - 1);
-        if !state.live.values().any(|live| live.wants("H0STCNT0", &symbol)) {
-            return self.send_trades(state, first, count, now);
-        }
-        let held_back = faults.held_back.take_if(|(held, ..)| *held == symbol);
-        let fault = if held_back.is_some() || faults.held_back.is_some() { None } else { faults.waiting.pop_front() };
-        match &fault {
-            Some(Fault::DuplicateFrame) => {
-                self.send_trades(state, first, count, now);
-                self.send_trades(state, first, count, now);
-            }
-            Some(Fault::OutOfOrder) => faults.held_back = Some((symbol, first, count)),
-            Some(Fault::DropRecord) => self.send_trades(state, first, count - 1, now),
-            _ => self.send_trades(state, first, count, now),
-        }
-        if let Some((_, first, count)) = held_back {
-            self.send_trades(state, first, count, now);
-        }
-        if let Some(fault) = fault {
-            state.note(now, Happening::Incident { fault });
-        }
-    }
-
-    /// Sends trades of one symbol to those who want them; the unified feed has the same, for there is no other venue.
-    fn send_trades(&self, state: &mut State, first: usize, count: usize, now: Timestamp) {
-        let Some(last) = count.checked_sub(1) else { return };
-        let trades = &self.ledger[first..first + count];
-        for tr_id in ["H0STCNT0", "H0UNCNT0", "H0STASP0"] {
-            let wanting = state.live.values().any(|live| live.wants(tr_id, &trades[0].symbol));
-            if !wanting {
-                continue;
-            }
-            let frame = if tr_id == "H0STASP0" {
-                kis::encode(tr_id, &[trades[last].book_fields()])
-            } else {
-                kis::encode(tr_id, &trades.iter().map(|trade| trade.fields(self.options.width)).collect::<Vec<_>>())
-            };
-            let taken = self.offer(state, now, Outgoing::Text(frame.into()), |live| live.wants(tr_id, &trades[0].symbol));
-            if taken && tr_id == "H0STCNT0" {
-                (first..first + count).for_each(|index| self.mark_sent(index));
-            }
-        }
-    }
-
-    fn send_malformed(&self, state: &mut State, index: usize, now: Timestamp) {
-        let frame = self.script.mangled(index);
-        let bytes = Bytes::from(frame.bytes);
-        let outgoing = if frame.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
-        let taken = self.offer(state, now, outgoing, |live| !live.half_open && !live.registrations.is_empty());
-        state.note(now, if taken { Happening::MalformedSent { index } } else { Happening::MalformedSkipped { index } });
-    }
-
-    /// Puts a message into the queues of some sessions; ends those that have no room. Says whether one took it.
-    fn offer(&self, state: &mut State, now: Timestamp, message: Outgoing, to: impl Fn(&super::exchange::Live) -> bool) -> bool {
-        let mut taken = false;
-        let mut full = Vec::new();
-        for (session, live) in state.live.iter().filter(|(_, live)| to(live)) {
-            match live.queue.try_send(message.clone()) {
-                Ok(()) => taken = true,
-                Err(_) => full.push(*session),
-            }
-        }
-        for session in full {
-            state.end(session, Why::Slow, now + self.options.slot_hold, now);
-        }
-        taken
-    }
-
-    /// Waits, for a limited time, until every session has room again; one that makes none is ended.
-    async fn wait_for_room(&self) {
-        let crowded: Vec<(u64, mpsc::Sender<Outgoing>)> = {
-            let state = self.state();
-            let crowded = state.live.iter().filter(|(_, live)| live.queue.capacity() < QUEUE / 2);
-            crowded.map(|(session, live)| (*session, live.queue.clone())).collect()
-        };
-        for (session, queue) in crowded {
-            let room = tokio::time::timeout(self.options.patience, queue.reserve_many(QUEUE / 2)).await;
-            if !matches!(room, Ok(Ok(_))) {
-                self.end(session, Why::Slow);
-            }
-        }
-    }
-}
-
-/// Carries out a fault that was due at `at`: its length counts from there, whenever the clock was looked at.
-fn carry_out_fault(state: &mut State, faults: &mut FrameFaults, fault: &Fault, (at, now): (Timestamp, Timestamp)) {
-    match fault {
-        Fault::Disconnect { hold_slot } => {
-            let sessions: Vec<u64> = state.live.keys().copied().collect();
-            for session in sessions {
-                state.end(session, Why::Disconnect, at + *hold_slot, now);
-            }
-        }
-        Fault::HalfOpen { lasts } => {
-            for live in state.live.values_mut() {
-                live.half_open = true;
-                // A full queue needs no order to fall silent, and its session ends as too slow.
-                if live.queue.try_send(Outgoing::HalfOpen(at + *lasts)).is_err() {
-                    tracing::debug!("a session is too slow to be told that it is half open");
-                }
-            }
-        }
-        Fault::DuplicateFrame | Fault::OutOfOrder | Fault::DropRecord => {
-            // Noted when it finds its frame.
-            faults.waiting.push_back(fault.clone());
-            return;
-        }
-        _ => {}
-    }
-    state.note(now, Happening::Incident { fault: fault.clone() });
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use jiff::civil::{Date, date, time};
-
-    use super::*;
-    use crate::ledger::instant;
-    use crate::{KRX41, Market, regular_session};
-
-    const DAY: Date = date(2026, 11, 20);
-
-    fn ledger() -> Vec<LedgerTrade> {
-        let symbols: Vec<String> = KRX41.iter().map(ToString::to_string).collect();
-        Market::generate(1, &regular_session(DAY), &symbols, 3_000)
-    }
-
-    fn trades(plan: &[Due]) -> Vec<usize> {
-        let frames = plan.iter().filter_map(|due| match due.action {
-            Action::Frame { first, count } => Some(first..first + count),
-            _ => None,
-        });
-        frames.flatten().collect()
-    }
-
-    #[test]
-    fn a_plan_sends_every_trade_once_in_order_whatever_stalls() {
-        let ledger = ledger();
-        let script = Script::demo(1, DAY);
-        let plan = plan(&ledger, &script, Timestamp::UNIX_EPOCH);
-        assert!(plan.is_sorted_by_key(|due| due.at));
-        assert_eq!(trades(&plan), (0..ledger.len()).collect::<Vec<_>>());
-        for due in &plan {
-            if let Action::Frame { first, .. } = due.action {
-                assert_eq!(due.at, script.release(ledger[first].at));
-            }
-        }
-        assert_eq!(plan.iter().filter(|due| matches!(due.action, Action::Malformed(_))).count(), 5);
-    }
-
-    #[test]
-    fn a_later_start_goes_on_there() {
-        let ledger = ledger();
-        let script = Script::demo(1, DAY);
-        let start = instant(DAY, time(13, 8, 0, 0));
-        let plan = plan(&ledger, &script, start);
-        let first = ledger.partition_point(|trade| trade.at < start);
-        assert_eq!(trades(&plan), (first..ledger.len()).collect::<Vec<_>>());
-        assert!(matches!(plan[0].action, Action::Fault(Fault::Stall { .. })), "the stall is under way");
-        assert!(plan[1].at > start + Duration::from_secs(300), "and holds back what comes");
-        let malformed: Vec<_> =
-            plan.iter().filter(|due| matches!(due.action, Action::Malformed(_))).map(|due| &due.action).collect();
-        assert_eq!(malformed, [&Action::Malformed(4)], "past ones are not repeated");
-    }
 }

@@ -21,7 +21,7 @@ use domain::hop::{self, Hop, Kind as HopKind};
 use domain::program::Store;
 use domain::run::Run;
 use domain::trade::{EventId, rfc3339};
-use simulate::Simulator;
+use simulate::kis::Simulator;
 
 const PAGE: usize = 5000;
 

@@ -22,7 +22,7 @@ use domain::dag::Dag;
 use domain::hop;
 use domain::ids::DagName;
 use domain::run::RunState;
-use simulate::{Script, Simulator, SimulatorOptions};
+use simulate::kis::{Script, Simulator, SimulatorOptions};
 
 /// What a day that goes on must have in common with its beginning; `demo.json` in the data folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn echoes_are_told_from_requests() {
-        let local = crate::ledger::korean(jiff::Timestamp::UNIX_EPOCH);
+        let local = crate::korea::korean(jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(pingpong(&local), r#"{"header":{"tr_id":"PINGPONG","datetime":"19700101090000"}}"#);
         assert!(is_echo(&pingpong(&local)));
         assert!(!is_echo(&message("P", "1", "H0STCNT0", "005930")) && !is_echo("[1]") && !is_echo("{"));

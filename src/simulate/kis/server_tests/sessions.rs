@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::client::*;
-use crate::{Fault, Happening, Script, Simulator, SimulatorOptions, Why};
+use crate::kis::{Fault, Happening, Script, Simulator, SimulatorOptions, Why};
 
 #[tokio::test]
 async fn keys_are_given_over_http_and_wrong_ones_refused() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::*;
-use crate::{Fault, Happening, Mangling, Script, Simulator, SimulatorOptions, Why};
+use crate::kis::{Fault, Happening, Mangling, Script, Simulator, SimulatorOptions, Why};
 
 fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::client::*;
+use crate::kis::{Fault, Happening, KRX41, Mangling, Replay, Script, Simulator, SimulatorOptions, TARGET_TRADES, Why};
 use clock::Clock;
-use crate::{Fault, Happening, KRX41, Mangling, Replay, Script, Simulator, SimulatorOptions, TARGET_TRADES, Why};
 
 #[tokio::test]
 async fn a_whole_day_of_41_symbols_arrives_in_order_without_holes() {

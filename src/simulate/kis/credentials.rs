@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::ledger::KST;
+use crate::korea::KST;
 use domain::retry::{hash, mix};
 
 /// Approval keys are given out once in this time.

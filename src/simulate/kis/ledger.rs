@@ -2,29 +2,15 @@
 
 use std::sync::Arc;
 
-use jiff::civil::{Date, Time};
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::Serialize;
 use serde::ser::SerializeStruct;
 
 use super::grid;
+use crate::korea::{KST, korean};
 use domain::retry::mix;
 use domain::trade::EventId;
-
-/// Korean time: UTC+9 all the year, no summer time.
-pub const KST: Offset = Offset::constant(9);
-
-/// An instant as Korean local time.
-pub fn korean(at: Timestamp) -> Zoned {
-    at.to_zoned(TimeZone::fixed(KST))
-}
-
-/// The instant of a Korean local time.
-pub fn instant(date: Date, time: Time) -> Timestamp {
-    // Only dates at jiff's very limits (the years -9999 and 9999) can be out of range.
-    KST.to_timestamp(date.to_datetime(time)).unwrap_or(Timestamp::MAX)
-}
 
 /// `HHMMSS`.
 pub fn wire_time(at: Timestamp) -> String {
@@ -329,7 +315,7 @@ mod tests {
 
     #[test]
     fn korean_time_is_nine_hours_ahead() {
-        let at = instant(jiff::civil::date(2026, 11, 20), jiff::civil::time(9, 0, 12, 345_000_000));
+        let at = crate::korea::instant(jiff::civil::date(2026, 11, 20), jiff::civil::time(9, 0, 12, 345_000_000));
         assert_eq!((at.to_string().as_str(), wire_time(at).as_str()), ("2026-11-20T00:00:12.345Z", "090012"));
     }
 }

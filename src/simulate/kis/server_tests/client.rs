@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use crate::kis::{Happening, KRX41, Simulator, SimulatorOptions};
+use crate::korea::instant;
 use clock::Clock;
-use crate::ledger::instant;
-use crate::{Happening, KRX41, Simulator, SimulatorOptions};
 
 pub(super) const DAY: Date = date(2026, 11, 20);
 

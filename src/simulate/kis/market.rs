@@ -11,8 +11,9 @@ use jiff::civil::{Date, time};
 use jiff::{SignedDuration, Timestamp};
 
 use super::grid;
-use super::ledger::{DaySoFar, Instrument, LedgerTrade, Phase, Side, instant};
+use super::ledger::{DaySoFar, Instrument, LedgerTrade, Phase, Side};
 use super::profile::Profile;
+use crate::korea::instant;
 use domain::calendar::Session;
 use domain::retry::{hash, mix};
 

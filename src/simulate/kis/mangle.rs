@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use jiff::civil::Date;
 
+use crate::script::Mangled;
 use domain::retry::mix;
 
 /// How a frame is wrong.
@@ -25,14 +26,6 @@ pub enum Mangling {
     UnknownTr,
     /// 300 kB of fields in one record.
     Oversize,
-}
-
-/// A wrong frame as it is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mangled {
-    pub(super) bytes: Vec<u8>,
-    /// As a text message, or else as a binary one.
-    pub(super) text: bool,
 }
 
 impl Mangling {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
-use super::exchange::{Exchange, Outgoing};
-use super::journal::Happening;
+use super::Happening;
+use super::exchange::Exchange;
+use crate::line::Outgoing;
 
 /// Recorded frames and when to send them.
 #[derive(Debug, Clone, PartialEq, Eq)]

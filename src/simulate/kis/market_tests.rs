@@ -6,8 +6,8 @@ use jiff::civil::date;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::*;
-use crate::ledger::wire_time;
-use crate::symbols::KRX41;
+use crate::kis::ledger::wire_time;
+use crate::kis::symbols::KRX41;
 
 fn day() -> Session {
     regular_session(date(2026, 11, 20))

@@ -5,35 +5,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
-use super::credentials::{Answer, Credentials};
-use super::journal::{Happening, SimEvent, Why};
+use super::credentials::Credentials;
 use super::ledger::LedgerTrade;
 use super::protocol::{self, Refusal, Request};
 use super::script::{Fault, Incident, Script};
 use super::server::SimulatorOptions;
+use super::{Happening, session};
+use crate::journal::{Journal, Why};
+use crate::line::Outgoing;
+use crate::port::{self, Call, Venue};
+use crate::script::Fault as _;
 use clock::Clock;
 use domain::retry::mix;
 use feed::kis;
-
-/// Messages that may wait for one session.
-pub(super) const QUEUE: usize = 8192;
-/// A journal stops here: a client that registers and unregisters for ever must not fill the memory.
-const JOURNAL: usize = 200_000;
-
-/// What a session is told to do.
-#[derive(Debug, Clone)]
-pub(super) enum Outgoing {
-    Text(Utf8Bytes),
-    Binary(Bytes),
-    /// A text message whatever its bytes.
-    RawText(Bytes),
-    /// Fall silent until then, and be gone.
-    HalfOpen(Timestamp),
-}
 
 /// What a client's message leads to.
 #[derive(Debug, Default)]
@@ -66,7 +55,7 @@ pub(super) struct State {
     held: HashMap<String, Timestamp>,
     /// Faults that wait for a subscribe message.
     armed: Vec<Incident>,
-    pub(super) journal: Vec<SimEvent>,
+    pub(super) journal: Journal<Fault>,
     /// Each symbol's last trade so far, as an index into the ledger.
     pub(super) latest: HashMap<Arc<str>, usize>,
 }
@@ -89,16 +78,14 @@ impl Live {
 impl Exchange {
     pub(super) fn new(options: SimulatorOptions, ledger: Arc<[LedgerTrade]>) -> Self {
         let now = options.clock.now();
-        let on_subscribe = |i: &&Incident| {
-            matches!(i.fault, Fault::AckWithoutTicks { .. } | Fault::DelayedAck { .. } | Fault::NoAck | Fault::RefuseNext { .. })
-        };
+        let on_subscribe = |i: &&Incident| i.fault.waits_for_a_client();
         let before = ledger.iter().enumerate().take_while(|(_, trade)| trade.at < now);
         let state = State {
             credentials: Credentials::new(options.seed, &options.accounts),
             live: BTreeMap::new(),
             held: HashMap::new(),
             armed: options.script.incidents().iter().filter(on_subscribe).cloned().collect(),
-            journal: Vec::new(),
+            journal: Journal::new(),
             latest: before.map(|(index, trade)| (trade.symbol.clone(), index)).collect(),
         };
         Self {
@@ -132,11 +119,6 @@ impl Exchange {
         self.sent.get(index).is_some_and(|sent| sent.load(Ordering::Relaxed))
     }
 
-    /// Answers a REST call.
-    pub(super) fn rest(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        self.state().credentials.answer(method, path, body, self.clock.now())
-    }
-
     /// Answers a client's message. `queue` is taken when the session gets its app key's slot.
     pub(super) fn handle(&self, session: u64, queue: &mut Option<mpsc::Sender<Outgoing>>, text: &str) -> Reply {
         let now = self.clock.now();
@@ -165,7 +147,7 @@ impl Exchange {
             if known.is_none() {
                 return Err(Refusal::of_code("OPSP0003").about(request));
             }
-            state.note(now, Happening::Unregistered { session, tr_id: registration.0, symbol: registration.1 });
+            state.note(now, Happening::Unregistered { session, channel: registration.0, symbol: registration.1 });
             return Ok(Reply { text: Some(self.acknowledge(session, request)), ..Reply::default() });
         }
 
@@ -185,7 +167,7 @@ impl Exchange {
         if let Some(live) = state.live.get_mut(&session) {
             live.registrations.insert(registration.clone(), brings_data);
         }
-        state.note(now, Happening::Registered { session, tr_id: registration.0, symbol: registration.1 });
+        state.note(now, Happening::Registered { session, channel: registration.0, symbol: registration.1 });
         self.registered.send_modify(|count| *count += 1);
 
         let text = (state.strike(now, |fault| *fault == Fault::NoAck).is_none()).then(|| self.acknowledge(session, request));
@@ -213,12 +195,28 @@ impl Exchange {
     }
 }
 
+impl Venue for Exchange {
+    fn call(&self, call: &Call) -> port::Reply {
+        let (status, body) = self.state().credentials.answer(&call.method, &call.path, &call.body, self.clock.now());
+        port::Reply { status, headers: Vec::new(), body: body.to_string() }
+    }
+
+    fn refuse_handshake(&self) -> Option<u16> {
+        let now = self.clock.now();
+        let status = self.script.handshake_refusal(now)?;
+        self.state().note(now, Happening::HandshakeRefused { status });
+        Some(status)
+    }
+
+    async fn serve(self: Arc<Self>, stream: TokioIo<Upgraded>) {
+        session::serve(self, stream).await;
+    }
+}
+
 impl State {
     /// Writes to the journal.
     pub(super) fn note(&mut self, at: Timestamp, what: Happening) {
-        if self.journal.len() < JOURNAL {
-            self.journal.push(SimEvent { at, what });
-        }
+        self.journal.note(at, what);
     }
 
     /// Takes the app key's slot for a session that does not hold it yet.
