@@ -9,9 +9,12 @@
 //!
 //! The parts share nothing but the spool: an outage of one store never stops the other, and neither stops the socket. What the socket gave is
 //! durable before anybody forwards it. A full disk stops the reading of the socket instead of filling memory.
+//!
+//! Where the runs of two days overlap, the spool is handed from one collector to the next ([`hand_over`]).
 
 mod dedup;
 mod forward;
+mod hand_over;
 mod parameters;
 mod recorder;
 mod socket;
@@ -39,6 +42,7 @@ use clock::Clock;
 use domain::retry::hash;
 use feed::Feed;
 use forward::{Forwarder, blocking};
+use hand_over::{HandOver, Handed, Written};
 use parameters::Plan;
 use recorder::Recorder;
 use socket::Socket;
@@ -73,41 +77,28 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     let plan = Plan::read(feed, &context, hash(&format!("{connector}/{}", context.clock.now())))?;
     let dir = context.data.join("spool").join(context.spec.id.run.dag()).join(context.spec.id.step.as_str());
     let status = Arc::new(CollectorStatus::new(super::zone(&context.spec), Arc::clone(&context.reporter)));
-    let (writer, recovered) = open(&dir).await?;
-    if recovered.set_aside_bytes > 0 {
-        let place = recovered.set_aside.as_deref().unwrap_or(&dir);
-        status.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
-    }
-    prune(&context, &dir, &status).await;
-    let mut recorder = remember(feed, &dir, recovered.last_seq).await?;
-    recorder.expect(plan.session.symbols());
-    let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &status).await?;
-    status.update(|f| f.spool_seq = last_seq);
-
-    let http =
-        reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))?;
     // Cancelled in any case when this future goes away: the spool's thread is not a task and would stay.
     let abandon = CancellationToken::new();
     let _abandoned = abandon.clone().drop_guard();
-    let stop = context.stop.child_token();
-    let (spool, batches) = mpsc::channel(spooler::WAITING);
-    let (synced, forwarded) = watch::channel(last_seq);
-    let source = to_log::Source { connector, program: plan.program, spool: writer.id().to_owned(), dir: dir.clone() };
     let shared = Shared { dir: dir.clone(), status: Arc::clone(&status), clock: context.clock.clone(), abandon: abandon.clone() };
+    let opened = shared.open(plan.take_over).await?;
+    let mut recorder = match &opened {
+        Opened::Free(_, recovered) => remember(feed, &dir, recovered.last_seq).await?,
+        // What stands in the spool is somebody else's until it is handed over.
+        Opened::Taken(_) => Recorder::new(feed),
+    };
+    recorder.expect(plan.session.symbols());
 
+    let http =
+        reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))?;
+    let stop = context.stop.child_token();
+    let (spool, mut batches) = mpsc::channel(spooler::WAITING);
     let mut parts = JoinSet::new();
     parts.spawn(end_in_time(context.clone(), stop.clone(), abandon.clone()));
     parts.spawn({
         let (status, clock) = (Arc::clone(&status), context.clock.clone());
         async move { status.keep_reported(&clock).await }
     });
-    let log = Arc::clone(&context.backends.log);
-    let to_log = ToLog::new(log, &plan.topic, source, context.clock.clone(), Arc::clone(&status));
-    let to_raw = ToRaw { raw: Arc::clone(&context.backends.raw), collection: plan.collection };
-    let mut forwarders = JoinSet::new();
-    forwarders.spawn(shared.forwarder(to_log, forwarded.clone()).run());
-    forwarders.spawn(shared.forwarder(to_raw, forwarded).run());
-    let unwritten = shared.spool(writer, batches, synced)?;
     let socket = Socket {
         session: plan.session,
         clock: context.clock.clone(),
@@ -118,7 +109,28 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
         stop: stop.clone(),
         abandon: abandon.clone(),
     };
-    let result = socket.run().await;
+    let mut listening = JoinSet::new();
+    listening.spawn(socket.run());
+
+    let Handed { writer, recovered, held, written } = match opened {
+        Opened::Free(writer, recovered) => Handed { writer, recovered, held: Vec::new(), written: Written::default() },
+        Opened::Taken(hand_over) => hand_over.wait(&mut batches).await?,
+    };
+    tell_set_aside(&recovered, &dir, &status);
+    prune(&context, &dir, &status).await;
+    let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &status).await?;
+    status.update(|f| f.spool_seq = last_seq);
+    let (synced, forwarded) = watch::channel(last_seq);
+    let source = to_log::Source { connector, program: plan.program, spool: writer.id().to_owned(), dir: dir.clone() };
+    let log = Arc::clone(&context.backends.log);
+    let to_log = ToLog::new(log, &plan.topic, source, context.clock.clone(), Arc::clone(&status));
+    let to_raw = ToRaw { raw: Arc::clone(&context.backends.raw), collection: plan.collection };
+    let mut forwarders = JoinSet::new();
+    forwarders.spawn(shared.forwarder(to_log, forwarded.clone()).run());
+    forwarders.spawn(shared.forwarder(to_raw, forwarded).run());
+    let unwritten = shared.spool(writer, (held, written), batches, synced)?;
+    let ended = listening.join_next().await.and_then(Result::ok);
+    let result = ended.ok_or_else(|| StepError::Failed("the socket's task broke off; see the log of the daemon".into()))?;
     // The socket is gone; from here on the time to stop runs, whoever ended it.
     stop.cancel();
     let unwritten =
@@ -137,6 +149,14 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     leave(&status, dir).await
 }
 
+/// The spool at the start.
+enum Opened {
+    /// It is this collector's.
+    Free(Writer, Recovered),
+    /// Another run's collector writes it, for a while.
+    Taken(HandOver),
+}
+
 /// What the parts behind the spool have in common.
 struct Shared {
     dir: PathBuf,
@@ -146,6 +166,24 @@ struct Shared {
 }
 
 impl Shared {
+    /// Opens the spool. `take_over`: how long it may be another run's collector's.
+    async fn open(&self, take_over: Option<Duration>) -> Result<Opened, StepError> {
+        match (open(&self.dir).await, take_over) {
+            (Err(error), Some(within)) if error.kind == ErrorKind::Busy => {
+                let Self { dir, status, clock, abandon } = self;
+                let (dir, status, clock, abandon) = (dir.clone(), Arc::clone(status), clock.clone(), abandon.clone());
+                let until = clock.now().checked_add(within).unwrap_or(jiff::Timestamp::MAX);
+                let hand_over = HandOver { dir, clock, status, until, abandon };
+                hand_over.announce();
+                Ok(Opened::Taken(hand_over))
+            }
+            (opened, _) => {
+                let (writer, recovered) = opened?;
+                Ok(Opened::Free(writer, recovered))
+            }
+        }
+    }
+
     fn forwarder<T: forward::Target>(&self, target: T, synced: watch::Receiver<u64>) -> Forwarder<T> {
         let Self { dir, status, clock, abandon } = self;
         let (dir, status, clock, abandon) = (dir.clone(), Arc::clone(status), clock.clone(), abandon.clone());
@@ -156,11 +194,12 @@ impl Shared {
     fn spool(
         &self,
         writer: Writer,
+        (held, written): (Vec<NewEntry>, Written),
         batches: mpsc::Receiver<Vec<NewEntry>>,
         synced: watch::Sender<u64>,
     ) -> Result<oneshot::Receiver<usize>, StepError> {
         let (dir, status, abandon) = (self.dir.clone(), Arc::clone(&self.status), self.abandon.clone());
-        let spooler = Spooler { dir, writer: Some(writer), batches, synced, status, abandon };
+        let spooler = Spooler { dir, writer: Some(writer), held, written, batches, synced, status, abandon };
         let (ended, unwritten) = oneshot::channel();
         let work = move || {
             if ended.send(spooler.run()).is_err() {
@@ -256,6 +295,13 @@ async fn end_in_time(context: Context, stop: CancellationToken, abandon: Cancell
     let least = now.checked_add(LEAST_GRACE.mul_f64(context.clock.speed().max(1.0))).unwrap_or(now);
     context.clock.sleep_until(until.max(least)).await;
     abandon.cancel();
+}
+
+fn tell_set_aside(recovered: &Recovered, dir: &Path, status: &CollectorStatus) {
+    if recovered.set_aside_bytes > 0 {
+        let place = recovered.set_aside.as_deref().unwrap_or(dir);
+        status.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
+    }
 }
 
 async fn open(dir: &Path) -> Result<(Writer, Recovered), BackendError> {

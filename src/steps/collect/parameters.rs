@@ -1,6 +1,7 @@
 //! What the step file says.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -9,13 +10,20 @@ use crate::sink::raw::COLLECTION;
 use crate::{Context, StepError};
 use domain::dag::StepKind;
 use domain::parameters::{ParameterError, Parameters};
-use domain::program::{Fallback, Parameter, Program, Role};
+use domain::program::{Fallback, Parameter, Program, Role, Shape};
 use feed::{Feed, Session, Setup, SetupError};
+
+/// Without it, a spool that is another collector's is none that this one can use.
+const TAKE_OVER: Parameter = Parameter::new(
+    "take_over",
+    Shape::Duration,
+    "how long the collector of the run before may still have the spool while this one listens already, where the runs of two days overlap",
+);
 
 /// A feed's row in the table of programs. What it is made of is kept for as long as the process lives.
 pub fn program(feed: &'static dyn Feed) -> Program {
     let default = |parameter: Parameter| Parameter { fallback: Fallback::Value(feed.default_topic()), ..parameter };
-    let own = [default(TOPIC), default(COLLECTION)];
+    let own = [default(TOPIC), default(COLLECTION), TAKE_OVER];
     let parameters: Vec<_> = feed.parameters().iter().copied().chain(own).collect();
     Program {
         name: String::leak(name(feed)),
@@ -36,6 +44,8 @@ pub(super) struct Plan {
     pub(super) topic: String,
     /// Collection of the raw documents.
     pub(super) collection: String,
+    /// How long another run's collector may still have the spool while this one listens already.
+    pub(super) take_over: Option<Duration>,
     /// Connects at its first tick.
     pub(super) session: Box<dyn Session>,
 }
@@ -59,7 +69,8 @@ impl Plan {
         let row = domain::program::find(crate::programs(), &program);
         let with = Parameters::new(&program, row.map_or(&[], |row| row.parameters), &step.with);
         let (topic, collection) = (with.text("topic")?, with.text("collection")?);
-        Ok(Self { program, topic, collection, session })
+        let take_over = with.is_given(TAKE_OVER.name).then(|| with.duration(TAKE_OVER.name)).transpose()?;
+        Ok(Self { program, topic, collection, take_over, session })
     }
 }
 

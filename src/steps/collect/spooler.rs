@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::hand_over::Written;
 use super::status::CollectorStatus;
 use backends::spool::{NewEntry, Writer};
 use backends::{BackendError, ErrorKind};
@@ -25,6 +26,10 @@ pub(super) struct Spooler {
     pub(super) dir: PathBuf,
     /// `None` while it has to be opened again.
     pub(super) writer: Option<Writer>,
+    /// What was received before the spool was free; it comes first.
+    pub(super) held: Vec<NewEntry>,
+    /// What another collector has written of what this one receives.
+    pub(super) written: Written,
     pub(super) batches: mpsc::Receiver<Vec<NewEntry>>,
     pub(super) synced: watch::Sender<u64>,
     pub(super) status: Arc<CollectorStatus>,
@@ -35,6 +40,11 @@ pub(super) struct Spooler {
 impl Spooler {
     /// Works until nobody sends any more; returns how many entries could not be written.
     pub(super) fn run(mut self) -> usize {
+        let held = std::mem::take(&mut self.held);
+        let left = self.write(held);
+        if left > 0 {
+            return left + self.waiting();
+        }
         while let Some(mut group) = self.batches.blocking_recv() {
             while group.len() < GROUP
                 && let Ok(more) = self.batches.try_recv()
@@ -43,15 +53,20 @@ impl Spooler {
             }
             let left = self.write(group);
             if left > 0 {
-                let waiting = std::iter::from_fn(|| self.batches.try_recv().ok()).map(|b| b.len()).sum::<usize>();
-                return left + waiting;
+                return left + self.waiting();
             }
         }
         0
     }
 
+    /// Entries that nobody will write any more.
+    fn waiting(&mut self) -> usize {
+        std::iter::from_fn(|| self.batches.try_recv().ok()).map(|batch| batch.len()).sum()
+    }
+
     /// Writes a group, however long it takes; returns how many entries are left when there is no more time.
     fn write(&mut self, mut group: Vec<NewEntry>) -> usize {
+        self.written.leave_out(&mut group);
         while !group.is_empty() {
             match self.attempt(&mut group) {
                 Ok(()) => self.status.trouble("spool", None),

@@ -38,6 +38,8 @@ pub(super) struct Facts {
     pub(super) ready: bool,
     /// The feed's session waits for something outside of it.
     pub(super) waits: Option<Wait>,
+    /// Another run's collector still has the spool.
+    pub(super) hand_over: Option<Wait>,
     /// What people should hear of.
     pub(super) notice: Option<Notice>,
     /// Part → what is wrong with it.
@@ -115,9 +117,11 @@ impl CollectorStatus {
         let (ready, degraded, waits, notice) = {
             let facts = self.lock();
             let troubles: Vec<_> = facts.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}")).collect();
+            // What is held in memory only is nothing that anybody should build on.
+            let ready = facts.ready && facts.hand_over.is_none();
             // Once it was ready, nobody counts the time until it is.
-            let waits = facts.waits.clone().filter(|_| !facts.ready);
-            (facts.ready, (!troubles.is_empty()).then(|| troubles.join("; ")), waits, facts.notice.clone())
+            let waits = facts.hand_over.as_ref().or(facts.waits.as_ref()).cloned().filter(|_| !ready);
+            (ready, (!troubles.is_empty()).then(|| troubles.join("; ")), waits, facts.notice.clone())
         };
         self.reporter.status(Status { ready, degraded, facts: self.object(), waits, notice });
     }
