@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use clock::Clock;
+use daemon::snapshot::RunView;
 use daemon::{Handle, Snapshot};
 use domain::dag::StepKind;
+use domain::ids::RunId;
 use domain::run::{RunState, StepState};
 
 /// Speeds while there is work to do.
@@ -41,11 +43,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const AHEAD: Duration = Duration::from_millis(150);
 
 /// Adjusts the clock until dropped. From the time in `hold` on, if there is one, it stands still.
-pub async fn keep(clock: Clock, handle: Handle, speed: f64, speeds: Speeds, hold: watch::Receiver<Option<Timestamp>>) {
+pub async fn keep(
+    clock: Clock,
+    handle: Handle,
+    day: RunId,
+    (speed, speeds): (f64, Speeds),
+    hold: watch::Receiver<Option<Timestamp>>,
+) {
     let mut snapshots = handle.subscribe();
     loop {
         let (now, hold) = (clock.now(), *hold.borrow());
-        let needed = need(&snapshots.borrow_and_update(), now);
+        let needed = need(&snapshots.borrow_and_update(), &day, now);
         let wanted = wanted(needed, speed, speeds, hold.map(|at| seconds(now, at)));
         if (clock.speed() - wanted).abs() > f64::EPSILON {
             clock.set_speed(wanted);
@@ -80,8 +88,13 @@ enum Need {
     Over,
 }
 
-fn need(snapshot: &Snapshot, now: Timestamp) -> Need {
-    let Some(view) = snapshot.today() else { return Need::Starting };
+/// The run that is played; where days overlap, the next one may be there too.
+pub(super) fn of<'a>(snapshot: &'a Snapshot, day: &RunId) -> Option<&'a RunView> {
+    snapshot.runs.iter().find(|view| view.run.id == *day)
+}
+
+fn need(snapshot: &Snapshot, day: &RunId, now: Timestamp) -> Need {
+    let Some(view) = of(snapshot, day) else { return Need::Starting };
     match view.run.state {
         RunState::Closing => return Need::Closing,
         RunState::Running => {}
@@ -109,7 +122,7 @@ fn need(snapshot: &Snapshot, now: Timestamp) -> Need {
         let state = view.run.steps.get(&step.name).map(|s| s.state);
         step.kind == StepKind::Check && state.is_some_and(StepState::is_alive)
     });
-    if checking || behind(snapshot) > BEHIND { Need::CatchingUp(left) } else { Need::Passing(left) }
+    if checking || behind(snapshot, day) > BEHIND { Need::CatchingUp(left) } else { Need::Passing(left) }
 }
 
 /// The clock's speed; `hold` is how many seconds before the time the day is held at, negative after it.
@@ -123,15 +136,17 @@ fn wanted(need: Need, speed: f64, speeds: Speeds, hold: Option<f64>) -> f64 {
         Need::Over | Need::CatchingUp(_) | Need::Passing(_) if held => HELD,
         Need::CatchingUp(close) | Need::Passing(close) if near(close) || hold.is_some_and(near) => speeds.starting,
         Need::CatchingUp(_) => speeds.catching_up,
-        Need::Passing(_) | Need::Over => speed,
+        Need::Passing(_) => speed,
+        // The proof takes real time, and the next day, which may have begun, is not what is played.
+        Need::Over => CLOSING,
     };
     speed.min(most)
 }
 
 /// The longest queue between two hops.
-fn behind(snapshot: &Snapshot) -> u64 {
+fn behind(snapshot: &Snapshot, day: &RunId) -> u64 {
     let lag = snapshot.gauges.group_lag.values().copied().max().unwrap_or(0);
-    let facts = snapshot.today().into_iter().flat_map(|view| view.statuses.values()).map(|status| &status.facts);
+    let facts = of(snapshot, day).into_iter().flat_map(|view| view.statuses.values()).map(|status| &status.facts);
     let spooled = facts.filter_map(|facts| {
         let at = |name: &str| facts.get(name).and_then(serde_json::Value::as_u64);
         Some(at("spool_seq")?.saturating_sub(at("log_seq")?.min(at("raw_seq")?)))

@@ -8,20 +8,22 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use rust_decimal::Decimal;
 
 use super::Arguments;
-use super::report::{Alert, DeadLetters, Found, Gap, Report, Step};
+use super::report::{Alert, DeadLetters, Found, Report, Step};
+use super::stage::Place;
 use crate::exit::Failure;
 use crate::serve::House;
 use backends::log::Partition;
 use backends::spool::{self, Kind, MalformedBody};
-use domain::dag::Dag;
-use domain::gaps;
+use domain::gaps::Gap;
 use domain::hop::{self, Hop, Kind as HopKind};
 use domain::program::Store;
 use domain::run::Run;
 use domain::trade::{EventId, rfc3339};
-use simulate::kis::Simulator;
+use feed::{Feed, Received};
+use simulate::{Running, Traded};
 
 const PAGE: usize = 5000;
 
@@ -29,45 +31,41 @@ const PAGE: usize = 5000;
 ///
 /// # Errors
 /// When a hop cannot be read at all.
-pub async fn prove(
-    arguments: &Arguments,
-    house: &House,
-    simulator: &Simulator,
-    dag: &Dag,
-    data: &Path,
-) -> Result<Report, Failure> {
-    let snapshot = house.handle.snapshot();
+pub(super) async fn prove(arguments: &Arguments, house: &House, place: &Place<'_>) -> Result<Report, Failure> {
+    let (snapshot, date) = (house.handle.snapshot(), arguments.date);
     let run = snapshot
         .runs
         .iter()
         .map(|v| &v.run)
-        .find(|r| r.dag.name == dag.name && r.session_date == arguments.date)
+        .find(|r| r.dag.name == place.dag.name && r.session_date == date)
         .ok_or_else(|| Failure::fault("the day's run is not there any more"))?;
-    let zone = dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
+    let zone = place.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let at = |t: Timestamp| rfc3339(t, &zone);
 
     let way = hop::of_run(run, steps::programs());
+    let folder = place.data.join("spool").join(place.dag.name.as_str());
     let mut spools = BTreeMap::new();
     for hop in way.iter().filter(|hop| hop.is_spool()) {
-        spools.insert(&hop.name, read_spool(&data.join("spool").join(dag.name.as_str()).join(hop.step.as_str()))?);
+        spools.insert(&hop.name, read_spool(&folder.join(hop.step.as_str()), place.feed, date)?);
     }
-    let ledger = simulator.ledger();
-    let place: HashMap<String, usize> = ledger.iter().enumerate().map(|(n, t)| (t.id().to_string(), n)).collect();
+    // Where an exchange never closes, its ledger and the spool have some of the days around.
+    let ledger: Vec<Traded> = place.simulator.traded().into_iter().filter(|t| t.session_date == date).collect();
+    let index: HashMap<&str, usize> = ledger.iter().enumerate().map(|(n, t)| (t.id.as_str(), n)).collect();
     let held: BTreeSet<&str> = spools.values().flat_map(Spooled::held).collect();
-    let undelivered: Vec<usize> = (0..ledger.len()).filter(|n| !held.contains(ledger[*n].id().as_str())).collect();
-    let mut by_symbol: BTreeMap<String, i64> = BTreeMap::new();
+    let undelivered: Vec<usize> = (0..ledger.len()).filter(|n| !held.contains(ledger[*n].id.as_str())).collect();
+    let mut by_symbol: BTreeMap<String, Decimal> = BTreeMap::new();
     for n in &undelivered {
         *by_symbol.entry(ledger[*n].symbol.to_string()).or_default() += ledger[*n].quantity;
     }
-    let strangers = held.iter().filter(|id| !place.contains_key(**id)).count();
+    let strangers = held.iter().filter(|id| !index.contains_key(**id)).count();
 
-    let lost = |own: &Spooled| lost_inside_sessions(own, &place, &undelivered, |n| ledger[n].symbol.to_string());
-    let hops = found(house, &way, &spools, arguments.date, lost).await?;
+    let lost = |own: &Spooled| lost_inside_sessions(own, &index, &undelivered, |n| ledger[n].symbol.to_string());
+    let hops = found(house, &way, &spools, date, lost).await?;
     let actual = dead_letters(house, &way).await.map_err(Failure::unusable)?;
     let spooled = Spooled::joined(spools.into_values());
-    let (expected, mangled_held) = expected_dead_letters(simulator, &spooled);
+    let (expected, mangled_held) = expected_dead_letters(place.simulator, &spooled);
     let mut report = Report {
-        session_date: arguments.date,
+        session_date: date,
         speed: arguments.speed,
         seed: arguments.seed,
         exchange_records: ledger.len() as u64,
@@ -76,8 +74,8 @@ pub async fn prove(
         hops,
         dead_letters: DeadLetters { expected, actual },
         alerts: alerts(&snapshot, run, &at),
-        steps: dag.steps().iter().map(|step| step_line(run, step, &at)).collect(),
-        gaps: gap_ledger(&spooled),
+        steps: place.dag.steps().iter().map(|step| step_line(run, step, &at)).collect(),
+        gaps: spooled.gaps.clone(),
         faults: Vec::new(),
         ok: false,
     };
@@ -108,7 +106,10 @@ async fn found(
         let counts = match spools.get(&hop.name) {
             Some(own) => Found { missing: lost(own), ..count(own.held().map(str::to_owned), &BTreeSet::new()) },
             None if of.is_empty() => continue,
-            None => count(ids(house, hop, &prefixes).await?.into_iter(), &of.into_iter().flat_map(Spooled::held).collect()),
+            None => {
+                let day = ids(house, hop, &prefixes).await?.into_iter().filter(|id| is_of(id, date));
+                count(day, &of.into_iter().flat_map(Spooled::held).collect())
+            }
         };
         hops.insert(hop.name.clone(), counts);
     }
@@ -125,13 +126,18 @@ async fn dead_letters(house: &House, way: &[Hop]) -> Result<u64, backends::Backe
     Ok(held)
 }
 
+/// Whether an event id is of this date.
+fn is_of(id: &str, date: Date) -> bool {
+    id.split(':').nth(1).is_some_and(|word| word == date.to_string())
+}
+
 /// What the spool holds, in order.
 #[derive(Default)]
 struct Spooled {
     /// Session number and event id of every record.
     ids: Vec<(u32, String)>,
-    /// For the gap ledger: symbol, trade time, quantity, accumulated volume.
-    fills: Vec<(String, String, i64, i64)>,
+    /// What the feed's own rule says is missing.
+    gaps: Vec<Gap>,
     /// Session and frame bytes of every malformed frame.
     malformed: Vec<(u32, Vec<u8>)>,
     /// First and last receipt in each session.
@@ -149,7 +155,7 @@ impl Spooled {
         spools.fold(Self::default(), |mut all, spool| {
             let shift = all.spans.keys().next_back().map_or(0, |last| last + 1);
             all.ids.extend(spool.ids.into_iter().map(|(session, id)| (session + shift, id)));
-            all.fills.extend(spool.fills);
+            all.gaps.extend(spool.gaps);
             all.malformed.extend(spool.malformed.into_iter().map(|(session, frame)| (session + shift, frame)));
             all.spans.extend(spool.spans.into_iter().map(|(session, span)| (session + shift, span)));
             all
@@ -157,37 +163,38 @@ impl Spooled {
     }
 }
 
-fn read_spool(folder: &Path) -> Result<Spooled, Failure> {
+/// Reads the trades of a date, and every malformed message.
+fn read_spool(folder: &Path, feed: &dyn Feed, date: Date) -> Result<Spooled, Failure> {
     let mut reader = spool::Reader::open(folder, 1).map_err(Failure::unusable)?;
     let mut all = Spooled::default();
+    let mut rule = feed.completeness();
     let mut session = 0;
     loop {
         let batch = reader.next(PAGE).map_err(Failure::unusable)?;
         if batch.is_empty() {
+            all.gaps = rule.gaps();
             return Ok(all);
         }
         for entry in batch {
-            match entry.kind {
-                Kind::SessionUp | Kind::SessionDown => {
-                    session += 1;
+            if matches!(entry.kind, Kind::SessionUp | Kind::SessionDown) {
+                session += 1;
+            } else if let Some(read) = steps::spooled::trade(&entry) {
+                let trade = read.map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
+                if trade.session_date != date {
                     continue;
                 }
-                Kind::Trade | Kind::Record => {
-                    let Some(read) = steps::spooled::trade(&entry) else { continue };
-                    let trade = read.map_err(|e| Failure::fault(format!("spool entry {}: {e}", entry.seq)))?;
-                    all.ids.push((session, trade.id.to_string()));
-                    all.fills.push((
-                        trade.symbol,
-                        trade.trade_time,
-                        i64::try_from(trade.quantity.trunc().mantissa()).unwrap_or_default(),
-                        trade.accumulated_volume.unwrap_or(-1),
-                    ));
-                }
-                Kind::Malformed => all.malformed.push((session, MalformedBody::parse(&entry.body).bytes.to_vec())),
-                Kind::Total => continue,
+                rule.see(Received::Trade(&trade));
+                all.ids.push((session, trade.id.to_string()));
+            } else if let Some(total) = steps::spooled::total(&entry).filter(|total| total.session_date == date) {
+                rule.see(Received::Total(&total));
+                continue;
+            } else if entry.kind == Kind::Malformed {
+                all.malformed.push((session, MalformedBody::parse(&entry.body).bytes.to_vec()));
+            } else {
+                continue;
             }
             let span = all.spans.entry(session).or_insert((entry.received_at, entry.received_at));
-            span.1 = entry.received_at;
+            span.1 = span.1.max(entry.received_at);
         }
     }
 }
@@ -203,14 +210,14 @@ fn count(ids: impl Iterator<Item = String>, wanted: &BTreeSet<&str>) -> Found {
 /// of a symbol may be missing between its first record and the session's last.
 fn lost_inside_sessions(
     spooled: &Spooled,
-    place: &HashMap<String, usize>,
+    place: &HashMap<&str, usize>,
     undelivered: &[usize],
     symbol: impl Fn(usize) -> String,
 ) -> u64 {
     let mut last: BTreeMap<u32, usize> = BTreeMap::new();
     let mut first: HashMap<(u32, String), usize> = HashMap::new();
     for (session, id) in &spooled.ids {
-        let Some(n) = place.get(id).copied() else { continue };
+        let Some(n) = place.get(id.as_str()).copied() else { continue };
         let end = last.entry(*session).or_insert(n);
         *end = (*end).max(n);
         let start = first.entry((*session, symbol(n))).or_insert(n);
@@ -224,23 +231,14 @@ fn lost_inside_sessions(
 }
 
 /// Malformed frames that were sent into a session: those that fell inside one, and any other that arrived.
-fn expected_dead_letters(simulator: &Simulator, spooled: &Spooled) -> (u64, usize) {
+fn expected_dead_letters(simulator: &dyn Running, spooled: &Spooled) -> (u64, usize) {
     let arrived: BTreeSet<&[u8]> = spooled.malformed.iter().map(|(_, frame)| frame.as_slice()).collect();
-    let frames = simulator.script().malformed_frames();
+    let frames = simulator.malformed_frames();
     let expected = frames
         .iter()
         .filter(|(at, bytes)| arrived.contains(bytes.as_slice()) || spooled.spans.values().any(|(from, to)| from < at && at < to))
         .count();
     (expected as u64, spooled.malformed.len())
-}
-
-fn gap_ledger(spooled: &Spooled) -> Vec<Gap> {
-    let mut ledger = gaps::Ledger::new();
-    for (symbol, traded_at, quantity, accumulated) in &spooled.fills {
-        ledger.see(gaps::Fill { symbol, traded_at, quantity: *quantity, accumulated: *accumulated });
-    }
-    let shares = |gap: &gaps::Gap| i64::try_from(gap.quantity.trunc().mantissa()).unwrap_or(i64::MAX);
-    ledger.gaps().into_iter().map(|g| Gap { shares: shares(&g), symbol: g.symbol, from: g.from, to: g.to }).collect()
 }
 
 /// The ids in a hop; `prefixes` are those of the day's.

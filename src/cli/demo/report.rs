@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use domain::gaps::Gap;
 use domain::hop::{Hop, in_order};
+use domain::trade::quantity;
 
 /// What is in a hop, compared by event id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,19 +59,6 @@ pub struct Step {
     pub outcome: String,
 }
 
-/// Trades that never arrived, as the volume chain of the received ones shows them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// Instrument.
-    pub symbol: String,
-    /// Last trade received before it; none: since the session's start.
-    pub from: Option<String>,
-    /// First trade received after it.
-    pub to: String,
-    /// Shares traded in between.
-    pub shares: i64,
-}
-
 /// The whole report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -82,8 +72,9 @@ pub struct Report {
     pub exchange_records: u64,
     /// Of these, never received because no session was up.
     pub undelivered: u64,
-    /// Their shares.
-    pub undelivered_shares: i64,
+    /// Their shares or units.
+    #[serde(with = "quantity")]
+    pub undelivered_shares: Decimal,
     /// By the names of the run's hops: `spool`, `log`, `raw`, `index`, `objects` on the shipped day.
     pub hops: BTreeMap<String, Found>,
     /// Dead letters.
@@ -92,7 +83,7 @@ pub struct Report {
     pub alerts: Vec<Alert>,
     /// Steps, in the DAG's order.
     pub steps: Vec<Step>,
-    /// Gap ledger.
+    /// What was traded and never arrived, as the feed's rule of completeness shows it.
     pub gaps: Vec<Gap>,
     /// What does not add up, in words; empty when `ok`.
     pub faults: Vec<String>,
@@ -102,7 +93,7 @@ pub struct Report {
 
 impl Report {
     /// Finds what does not add up and sets `ok`.
-    pub fn judge(&mut self, undelivered_by_symbol: &BTreeMap<String, i64>, run_state: &str) {
+    pub fn judge(&mut self, undelivered_by_symbol: &BTreeMap<String, Decimal>, run_state: &str) {
         let mut faults = Vec::new();
         for (name, hop) in &self.hops {
             if hop.missing > 0 {
@@ -115,9 +106,9 @@ impl Report {
         if self.dead_letters.expected != self.dead_letters.actual {
             faults.push(format!("dead letters: {} expected, {} held", self.dead_letters.expected, self.dead_letters.actual));
         }
-        let mut gaps: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut gaps: BTreeMap<&str, Decimal> = BTreeMap::new();
         for gap in &self.gaps {
-            *gaps.entry(&gap.symbol).or_default() += gap.shares;
+            *gaps.entry(&gap.symbol).or_default() += gap.quantity;
         }
         for symbol in undelivered_by_symbol
             .keys()
@@ -126,7 +117,7 @@ impl Report {
             .collect::<std::collections::BTreeSet<_>>()
         {
             let (undelivered, explained) =
-                (undelivered_by_symbol.get(symbol).copied().unwrap_or(0), gaps.get(symbol).copied().unwrap_or(0));
+                (undelivered_by_symbol.get(symbol).copied().unwrap_or_default(), gaps.get(symbol).copied().unwrap_or_default());
             if undelivered != explained {
                 faults.push(format!("{symbol}: {undelivered} shares undelivered, {explained} in the gap ledger"));
             }
@@ -151,7 +142,7 @@ impl Report {
             seed,
             exchange_records: 0,
             undelivered: 0,
-            undelivered_shares: 0,
+            undelivered_shares: Decimal::ZERO,
             hops: hops.iter().map(|hop| (hop.name.clone(), Found::default())).collect(),
             dead_letters: DeadLetters::default(),
             alerts: Vec::new(),
@@ -170,8 +161,11 @@ impl Report {
             text.push('\n');
         };
         line(format!(
-            "{}: {} trades on the exchange, {} of them ({} shares) while no session was up",
-            self.session_date, self.exchange_records, self.undelivered, self.undelivered_shares
+            "{}: {} trades on the exchange, {} of them ({}) while no session was up",
+            self.session_date,
+            self.exchange_records,
+            self.undelivered,
+            counted(self.undelivered_shares)
         ));
         line(format!("{:<10}{:>10}{:>12}{:>10}", "hop", "unique", "duplicates", "missing"));
         for name in in_order(self.hops.keys().map(String::as_str)) {
@@ -181,10 +175,10 @@ impl Report {
         line(format!("dead letters: {} expected, {} held", self.dead_letters.expected, self.dead_letters.actual));
         let symbols: std::collections::BTreeSet<&str> = self.gaps.iter().map(|g| g.symbol.as_str()).collect();
         line(format!(
-            "gaps: {} in {} symbols, {} shares",
+            "gaps: {} in {} symbols, {}",
             self.gaps.len(),
             symbols.len(),
-            self.gaps.iter().map(|g| g.shares).sum::<i64>()
+            counted(self.gaps.iter().map(|g| g.quantity).sum())
         ));
         for alert in &self.alerts {
             line(format!("mail: {} {} at {}", alert.rule, alert.state, alert.at));
@@ -195,6 +189,12 @@ impl Report {
         line(if self.ok { "the day reconciles".into() } else { "the day does NOT reconcile".into() });
         text
     }
+}
+
+/// A quantity with what it counts: shares are whole.
+fn counted(quantity: Decimal) -> String {
+    let what = if quantity.fract().is_zero() { "shares" } else { "units" };
+    format!("{} {what}", quantity.normalize())
 }
 
 #[cfg(test)]
@@ -213,8 +213,8 @@ mod tests {
         report.hops.get_mut("index").expect("a hop").missing = 2;
         report.hops.get_mut("log").expect("a hop").duplicates = 1;
         report.dead_letters.expected = 5;
-        report.gaps.push(Gap { symbol: "005930".into(), from: None, to: "t".into(), shares: 7 });
-        report.judge(&BTreeMap::from([("000660".to_owned(), 3)]), "failed");
+        report.gaps.push(Gap { symbol: "005930".into(), from: None, to: "t".into(), quantity: 7.into() });
+        report.judge(&BTreeMap::from([("000660".to_owned(), 3.into())]), "failed");
         assert!(!report.ok);
         assert_eq!(report.faults.len(), 6, "{:?}", report.faults);
     }
@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn a_clean_day_is_ok() {
         let mut report = report();
-        report.gaps.push(Gap { symbol: "005930".into(), from: None, to: "t".into(), shares: 7 });
-        report.judge(&BTreeMap::from([("005930".to_owned(), 7)]), "succeeded");
+        report.gaps.push(Gap { symbol: "005930".into(), from: None, to: "t".into(), quantity: 7.into() });
+        report.judge(&BTreeMap::from([("005930".to_owned(), 7.into())]), "succeeded");
         assert!(report.ok, "{:?}", report.faults);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
@@ -18,11 +19,12 @@ use crate::serve::{self, House};
 use clock::Clock;
 use config::{Config, DockerSettings, Feeds, Pull};
 use daemon::handle::Command;
+use domain::calendar::{Calendar, Session};
 use domain::dag::Dag;
 use domain::hop;
-use domain::ids::DagName;
-use domain::run::RunState;
-use simulate::kis::{Script, Simulator, SimulatorOptions};
+use domain::ids::{DagName, RunId};
+use feed::Feed;
+use simulate::{Day, EXCHANGES, Exchange, Running};
 
 /// What a day that goes on must have in common with its beginning; `demo.json` in the data folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,11 +60,10 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         return Ok(report);
     };
     let close = window.close_at.ok_or_else(|| Failure::usage(format!("DAG {} has no close, so its day never ends", dag.name)))?;
-    let session = calendar
-        .as_ref()
-        .and_then(|c| c.session(arguments.date))
-        .ok_or_else(|| Failure::usage(format!("DAG {} has no exchange calendar; the demo plays exchange days", dag.name)))?;
     let zone = schedule.zone().map_err(Failure::usage)?;
+    let session = session(&dag, calendar.as_ref(), &zone, arguments.date)?;
+    let Source { exchange, feed, symbols, topic } = source(&dag, &dags)?;
+    let run = RunId::new(&dag.name, &arguments.date.to_string());
     let held_at = arguments.hold_at.map(|time| hold::instant(time, arguments.date, window, &zone)).transpose()?;
 
     let before = billing(&data)?;
@@ -73,20 +74,16 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
     let file = Some(data.join("clock"));
     let clock = Clock::virtual_until(start, arguments.speed.min(10.0), file, held_at.unwrap_or(Timestamp::MAX))
         .map_err(Failure::unusable)?;
-    let symbols = symbols(&dag, &dags)?;
-    let simulator = Simulator::start(SimulatorOptions {
-        session,
-        listen: ([127, 0, 0, 1], before.as_ref().map_or(0, |b| b.exchange_port)).into(),
-        script: Script::demo(arguments.seed, arguments.date),
-        ..SimulatorOptions::new(clock.clone(), arguments.seed, arguments.date, symbols)
-    })
-    .await
-    .map_err(|e| Failure::unusable(format!("the exchange simulator cannot start: {e}")))?;
+    let port = before.as_ref().map_or(0, |b| b.exchange_port);
+    let simulator = exchange
+        .demo(Day { clock: clock.clone(), seed: arguments.seed, session, symbols, port })
+        .await
+        .map_err(|e| Failure::unusable(format!("the exchange simulator cannot start: {e}")))?;
     let mut billing = Billing {
         date: arguments.date,
         seed: arguments.seed,
         dag: arguments.dag.clone(),
-        exchange_port: simulator.local_addr().port(),
+        exchange_port: simulator.listens_on().port(),
         name: before.as_ref().map_or_else(|| format!("{}-{:06x}", arguments.seed, fastrand::u32(..1 << 24)), |b| b.name.clone()),
         finished: false,
     };
@@ -96,7 +93,17 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         let clock = clock.clone();
         async move { clock.keep_published().await }
     });
-    let house = open_house(arguments, &billing.name, &data, &dags, &clock, &simulator, &dag).await?;
+    let place = Place {
+        exchange,
+        feed,
+        topic: &topic,
+        simulator: simulator.as_ref(),
+        dag: &dag,
+        name: &billing.name,
+        data: &data,
+        dags: &dags,
+    };
+    let house = open_house(arguments, &place, &clock).await?;
     if !arguments.quiet {
         println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, house.url);
         println!("data: {}", data.display());
@@ -106,19 +113,20 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
     let speeds = if embedded { pace::Speeds::EMBEDDED } else { pace::Speeds::SERVERS };
     let (hold, holds) = watch::channel(held_at);
     let (say, said) = mpsc::channel(8);
-    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), arguments.speed, speeds, holds));
-    let viewing = tokio::spawn(view::show(house.handle.clone(), arguments.quiet, said));
+    let speeds = (arguments.speed, speeds);
+    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), run.clone(), speeds, holds));
+    let viewing = tokio::spawn(view::show(house.handle.clone(), run.clone(), topic.clone(), arguments.quiet, said));
     let holding = held_at.map(|at| tokio::spawn(hold::until_told(clock.clone(), at, zone, hold.clone(), say)));
     let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
-    let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), house.handle.clone(), kill_at)));
+    let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), house.handle.clone(), run.clone(), kill_at)));
 
-    let outcome = wait_for_the_end(&house, &dag.name, close, &clock).await;
+    let outcome = wait_for_the_end(&house, &run, close, &clock).await;
     if arguments.stay && outcome.is_ok() {
         // The next day is not played.
         hold.send_replace(Some(clock.now()));
     }
     let report = match outcome {
-        Ok(()) => proof::prove(arguments, &house, &simulator, &dag, &data).await,
+        Ok(()) => proof::prove(arguments, &house, &place).await,
         Err(failure) => Err(failure),
     };
     for task in [Some(viewing), killing, holding].into_iter().flatten() {
@@ -147,15 +155,22 @@ async fn leave(task: tokio::task::JoinHandle<()>) {
     task.await.unwrap_or_default();
 }
 
-async fn open_house(
-    arguments: &Arguments,
-    name: &str,
-    data: &Path,
-    dags: &Path,
-    clock: &Clock,
-    simulator: &Simulator,
-    dag: &Dag,
-) -> Result<House, Failure> {
+/// Where a day is played.
+pub(super) struct Place<'a> {
+    exchange: &'static dyn Exchange,
+    pub(super) feed: &'static dyn Feed,
+    /// Topic of the trades.
+    pub(super) topic: &'a str,
+    pub(super) simulator: &'a dyn Running,
+    pub(super) dag: &'a Dag,
+    /// The part of the names on real servers that is this day's own.
+    name: &'a str,
+    pub(super) data: &'a Path,
+    dags: &'a Path,
+}
+
+async fn open_house(arguments: &Arguments, place: &Place<'_>, clock: &Clock) -> Result<House, Failure> {
+    let Place { exchange, simulator, dag, name, data, dags, .. } = *place;
     let wanted = arguments.port.unwrap_or(8650);
     let mut config = Config {
         listen: format!("127.0.0.1:{wanted}"),
@@ -168,10 +183,8 @@ async fn open_house(
             ..DockerSettings::default()
         },
         feeds: Feeds::from([(
-            "kis".to_owned(),
-            [("rest", simulator.rest_url()), ("websocket", simulator.websocket_url())]
-                .map(|(key, url)| (key.to_owned(), url))
-                .into(),
+            exchange.feed().to_owned(),
+            simulator.addresses().into_iter().map(|(key, url)| (key.to_owned(), url)).collect(),
         )]),
         ..Config::default()
     };
@@ -201,25 +214,23 @@ async fn open_house(
     .await
 }
 
-/// The scripted incident on our side: kill -9 for a sink in mid-morning.
-async fn kill_a_sink(clock: Clock, handle: daemon::Handle, at: Timestamp) {
+/// The scripted incident on our side: kill -9 for a sink, two and a half hours after the open.
+async fn kill_a_sink(clock: Clock, handle: daemon::Handle, day: RunId, at: Timestamp) {
     clock.sleep_until(at).await;
-    let Some(run) = handle.snapshot().today().map(|v| v.run.clone()) else { return };
-    let Some(sink) = hop::of_run(&run, steps::programs()).into_iter().find(|hop| hop.group.is_some()) else { return };
-    if let Err(refused) = handle.command("demo", Command::Kill(run.id, sink.step)).await {
+    let snapshot = handle.snapshot();
+    let Some(run) = pace::of(&snapshot, &day).map(|view| &view.run) else { return };
+    let Some(sink) = hop::of_run(run, steps::programs()).into_iter().find(|hop| hop.group.is_some()) else { return };
+    if let Err(refused) = handle.command("demo", Command::Kill(day, sink.step)).await {
         tracing::warn!(%refused, "the scripted kill of a sink was not carried out");
     }
 }
 
 /// Returns when the day's run has ended; a day whose loop hangs is given up after an hour past close.
-async fn wait_for_the_end(house: &House, dag: &DagName, close: Timestamp, clock: &Clock) -> Result<(), Failure> {
+async fn wait_for_the_end(house: &House, day: &RunId, close: Timestamp, clock: &Clock) -> Result<(), Failure> {
     let mut snapshots = house.handle.subscribe();
     let give_up = close.checked_add(Duration::from_secs(3600)).unwrap_or(close);
     loop {
-        let ended = snapshots.borrow_and_update().runs.iter().any(|v| {
-            &v.run.dag.name == dag && matches!(v.run.state, RunState::Succeeded | RunState::Failed | RunState::Cancelled)
-        });
-        if ended {
+        if pace::of(&snapshots.borrow_and_update(), day).is_some_and(|view| view.run.state.is_terminal()) {
             return Ok(());
         }
         tokio::select! {
@@ -277,13 +288,6 @@ fn check_billing(before: &Billing, arguments: &Arguments, data: &Path) -> Result
     Ok(())
 }
 
-/// The shipped DAG folder, for a binary that runs outside its source tree.
-const SHIPPED: &[(&str, &str)] = &[
-    ("kis-trading-day.yaml", include_str!("../../../dags/kis-trading-day.yaml")),
-    ("symbols/krx41.txt", include_str!("../../../dags/symbols/krx41.txt")),
-    ("calendars/krx.csv", include_str!("../../../dags/calendars/krx.csv")),
-];
-
 fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
     if let Some(dags) = &arguments.dags {
         return Ok(dags.clone());
@@ -293,7 +297,8 @@ fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
         return Ok(here);
     }
     let built_in = data.join("dags");
-    for (name, text) in SHIPPED {
+    // For a binary that runs outside its source tree.
+    for (name, text) in EXCHANGES.iter().flat_map(|exchange| exchange.shipped()) {
         let path = built_in.join(name);
         let written = std::fs::create_dir_all(path.parent().unwrap_or(&built_in)).and_then(|()| std::fs::write(&path, text));
         written.map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))?;
@@ -301,7 +306,7 @@ fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
     Ok(built_in)
 }
 
-fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<domain::calendar::Calendar>), Failure> {
+fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<Calendar>), Failure> {
     let folder = daemon::folder::read(dags, steps::programs()).map_err(Failure::unusable)?;
     let dags_there = folder.dags();
     if let Some(dag) = dags_there.iter().find(|(known, _)| known.as_str() == name).map(|(_, dag)| (*dag).clone()) {
@@ -317,12 +322,37 @@ fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<domain::calendar::Ca
     Err(Failure::usage(format!("--dag {name}: there is no such DAG in {}; there are {}", dags.display(), names.join(", "))))
 }
 
-/// The symbols the DAG's collector wants.
-fn symbols(dag: &Dag, dags: &Path) -> Result<Vec<String>, Failure> {
-    let collector = dag
-        .steps()
-        .iter()
-        .find(|s| matches!(&s.program, domain::dag::Program::Uses(p) if p == "collect/kis"))
-        .ok_or_else(|| Failure::usage(format!("DAG {} has no collect/kis step for the simulator to serve", dag.name)))?;
-    steps::collect::symbols(&feed::kis::Kis, &collector.with, dags).map_err(Failure::usage)
+/// What the DAG's collector listens to, and where its trades go.
+struct Source {
+    exchange: &'static dyn Exchange,
+    feed: &'static dyn Feed,
+    symbols: Vec<String>,
+    topic: String,
+}
+
+fn source(dag: &Dag, dags: &Path) -> Result<Source, Failure> {
+    let found = dag.steps().iter().find_map(|step| {
+        let Program::Uses(program) = &step.program else { return None };
+        let name = program.strip_prefix("collect/")?;
+        Some((simulate::find(name)?, feed::find(name)?, &step.with))
+    });
+    let Some((exchange, feed, with)) = found else {
+        let served = EXCHANGES.iter().map(|exchange| format!("collect/{}", exchange.feed())).collect::<Vec<_>>().join(" or ");
+        return Err(Failure::usage(format!("DAG {} has no {served} step for the simulator to serve", dag.name)));
+    };
+    let symbols = steps::collect::symbols(feed, with, dags).map_err(Failure::usage)?;
+    let topic = with.get("topic").and_then(serde_json::Value::as_str).unwrap_or(feed.default_topic()).to_owned();
+    Ok(Source { exchange, feed, symbols, topic })
+}
+
+/// The exchange's session of the day: the calendar's, or from midnight to midnight where there is none.
+fn session(dag: &Dag, calendar: Option<&Calendar>, zone: &TimeZone, date: Date) -> Result<Session, Failure> {
+    if let Some(calendar) = calendar {
+        let closed = || Failure::usage(format!("{date} is no session of the calendar of DAG {}", dag.name));
+        return calendar.session(date).ok_or_else(closed);
+    }
+    let midnight = |date: Date| Some(date.to_zoned(zone.clone()).ok()?.timestamp());
+    let day = midnight(date).zip(date.tomorrow().ok().and_then(midnight));
+    let (open, close) = day.ok_or_else(|| Failure::usage(format!("--date {date} is beyond what a calendar has")))?;
+    Ok(Session { date, open, close })
 }

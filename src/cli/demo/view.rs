@@ -6,11 +6,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
+use super::pace::of;
 use daemon::{Handle, Snapshot};
+use domain::ids::RunId;
 use domain::run::StepState;
 
 /// Shows the day until dropped. What is `said` is shown in any case: somebody has to act on it.
-pub async fn show(handle: Handle, quiet: bool, mut said: mpsc::Receiver<String>) {
+pub async fn show(handle: Handle, day: RunId, topic: String, quiet: bool, mut said: mpsc::Receiver<String>) {
     let bar = if quiet { ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()) } else { ProgressBar::no_length() };
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.progress_chars("=> "));
@@ -19,14 +21,14 @@ pub async fn show(handle: Handle, quiet: bool, mut said: mpsc::Receiver<String>)
     loop {
         {
             let snapshot = snapshots.borrow_and_update();
-            for line in known.news(&snapshot) {
+            for line in known.news(&snapshot, &day) {
                 if bar.is_hidden() && !quiet {
                     println!("{line}");
                 } else {
                     bar.println(line);
                 }
             }
-            draw(&bar, &snapshot);
+            draw(&bar, &snapshot, &day, &topic);
         }
         tokio::select! {
             changed = snapshots.changed() => {
@@ -50,9 +52,9 @@ fn zone(snapshot: &Snapshot) -> TimeZone {
     TimeZone::get(&snapshot.timezone).unwrap_or(TimeZone::UTC)
 }
 
-fn draw(bar: &ProgressBar, snapshot: &Snapshot) {
+fn draw(bar: &ProgressBar, snapshot: &Snapshot, day: &RunId, topic: &str) {
     bar.set_prefix(snapshot.now.to_zoned(zone(snapshot)).strftime("%H:%M:%S %Z").to_string());
-    let Some(view) = snapshot.today() else { return };
+    let Some(view) = of(snapshot, day) else { return };
     if let Some(close) = view.run.window.close_at {
         let length = close.duration_since(view.run.window.open_at).as_secs().max(1);
         let gone = snapshot.now.duration_since(view.run.window.open_at).as_secs().clamp(0, length);
@@ -62,7 +64,7 @@ fn draw(bar: &ProgressBar, snapshot: &Snapshot) {
     let count = |name: &str| snapshot.gauges.topics.get(name).copied().unwrap_or(0);
     let lag: u64 = snapshot.gauges.group_lag.values().copied().max().unwrap_or(0);
     let dead: u64 = snapshot.gauges.dead_letters.values().sum();
-    bar.set_message(format!("{} trades, lag {lag}, {dead} dead letters, {}", count("kis.trades"), view.run.state.as_str()));
+    bar.set_message(format!("{} trades, lag {lag}, {dead} dead letters, {}", count(topic), view.run.state.as_str()));
 }
 
 /// What was shown before.
@@ -73,11 +75,11 @@ struct Known {
 }
 
 impl Known {
-    fn news(&mut self, snapshot: &Snapshot) -> Vec<String> {
+    fn news(&mut self, snapshot: &Snapshot, day: &RunId) -> Vec<String> {
         let zone = zone(snapshot);
         let clock = |t: jiff::Timestamp| t.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
         let mut lines = Vec::new();
-        if let Some(view) = snapshot.today() {
+        if let Some(view) = of(snapshot, day) {
             for step in view.run.dag.steps() {
                 let Some(now) = view.run.steps.get(&step.name) else { continue };
                 let before = self.steps.insert(step.name.to_string(), (now.state, now.attempt));
