@@ -12,6 +12,7 @@ mod completeness;
 pub mod kis;
 mod session;
 mod setup;
+pub mod upbit;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -96,7 +97,7 @@ pub struct Refused {
 }
 
 /// The feeds: the one list of them.
-pub const FEEDS: &[&dyn Feed] = &[&kis::Kis];
+pub const FEEDS: &[&dyn Feed] = &[&kis::Kis, &upbit::Upbit];
 
 /// The feed of this name.
 pub fn find(name: &str) -> Option<&'static dyn Feed> {
