@@ -23,6 +23,7 @@ mod line;
 mod pacing;
 mod port;
 pub mod script;
+pub mod upbit;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +43,7 @@ use domain::calendar::Session;
 use domain::trade::EventId;
 
 /// The exchanges that can be simulated: the one list of them.
-pub const EXCHANGES: &[&dyn Exchange] = &[&kis::Kis];
+pub const EXCHANGES: &[&dyn Exchange] = &[&kis::Kis, &upbit::Upbit];
 
 /// The exchange of a feed.
 pub fn find(feed: &str) -> Option<&'static dyn Exchange> {

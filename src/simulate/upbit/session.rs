@@ -1,0 +1,58 @@
+//! One WebSocket connection: reads what the client says, and writes what the exchange has for it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::exchange::Exchange;
+use crate::journal::Why;
+use crate::line::{BATCH, Heard, Line, QUEUE};
+
+/// Serves a connection whose handshake is done, until it ends.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Exchange>, stream: S) {
+    let (sender, mut queue) = mpsc::channel(QUEUE);
+    let id = exchange.enter(sender);
+    let mut line = Line::new(stream, id, exchange.clock.clone(), exchange.options.patience).await;
+    tracing::debug!(session = id, "a client connected");
+    // When the client was last heard: on the clock, and in real time.
+    let mut heard = (exchange.clock.now(), Instant::now());
+    let mut batch = Vec::with_capacity(BATCH);
+    let why = loop {
+        let idle = heard.0.checked_add(exchange.options.idle).unwrap_or(Timestamp::MAX);
+        let result = tokio::select! {
+            message = line.next() => {
+                heard = (exchange.clock.now(), Instant::now());
+                match line.heard(message).await {
+                    Ok(Heard::Text(text)) if !exchange.handle(id, &text) => Err(Why::Refused),
+                    Ok(_) => Ok(()),
+                    Err(why) => Err(why),
+                }
+            }
+            count = queue.recv_many(&mut batch, BATCH) => match count {
+                // The pacer ended this session.
+                0 => Err(Why::Disconnect),
+                _ => line.write_batch(&mut batch).await,
+            },
+            () = exchange.clock.sleep_until(idle) => {
+                // However fast the clock runs, a client needs real time to show its life.
+                if heard.1.elapsed() < exchange.options.patience.min(exchange.options.idle) {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    Ok(())
+                } else {
+                    Err(Why::Silent)
+                }
+            }
+        };
+        if let Err(why) = result {
+            break why;
+        }
+    };
+    exchange.end(id, why);
+    tracing::debug!(session = id, ?why, "a client is gone");
+    if !matches!(why, Why::ClientClosed | Why::ClientLost) {
+        line.hang_up().await;
+    }
+}
