@@ -135,6 +135,7 @@ impl House {
                 params: BTreeMap::new(),
                 folder: self.data().join("runs").join(session_date.to_string()),
                 replica: 0,
+                hops: Vec::new(),
             },
             clock: self.clock.clone(),
             backends: self.backends.clone(),

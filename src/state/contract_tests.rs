@@ -155,7 +155,7 @@ async fn pauses_audit_and_alerts_are_kept_and_pruned(store: &dyn Store, run: Run
 
     let mut alerts = store.alerts().await.expect("read");
     let key = AlertKey { run: run.clone(), step: "freshness".parse().expect("a name"), rule: Rule::Freshness };
-    let finding = Freshness { stalled: true, summary: "index".into(), detail: serde_json::Value::Null };
+    let finding = Freshness { stalled: true, settling: false, summary: "index".into(), detail: serde_json::Value::Null };
     alerts.freshness(&key, &finding, at("10:00:00"), DEFAULT_REMINDER);
     store.put(vec![Put::Alerts(alerts.clone())]).await.expect("put");
     assert_eq!(store.alerts().await.expect("read"), alerts);

@@ -20,9 +20,10 @@ use clock::Clock;
 use config::{Config, DockerSettings, Feeds, Pull};
 use daemon::handle::Command;
 use domain::calendar::{Calendar, Session};
-use domain::dag::Dag;
+use domain::dag::{Dag, Program};
 use domain::hop;
 use domain::ids::{DagName, RunId};
+use domain::schedule::Window;
 use feed::Feed;
 use simulate::{Day, EXCHANGES, Exchange, Running};
 
@@ -48,35 +49,23 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
     let data = data_folder(arguments)?;
     let dags = dag_folder(arguments, &data)?;
     let (dag, calendar) = find_dag(&dags, &arguments.dag)?;
-    let schedule = dag
-        .schedule
-        .as_ref()
-        .ok_or_else(|| Failure::usage(format!("DAG {} has no schedule, so it has no day to play", dag.name)))?;
-    let Some(window) = schedule.window_on(arguments.date, calendar.as_ref()) else {
+    let Some(played) = Played::of(arguments, &dag, calendar.as_ref())? else {
         println!("{} is not a day for {}: no run", arguments.date, dag.name);
         let hops = hop::of(&dag, steps::programs());
         let report = Report::closed(arguments.date, arguments.speed, arguments.seed, &hops);
         super::tell(arguments, &report)?;
         return Ok(report);
     };
-    let close = window.close_at.ok_or_else(|| Failure::usage(format!("DAG {} has no close, so its day never ends", dag.name)))?;
-    let zone = schedule.zone().map_err(Failure::usage)?;
-    let session = session(&dag, calendar.as_ref(), &zone, arguments.date)?;
     let Source { exchange, feed, symbols, topic } = source(&dag, &dags)?;
-    let run = RunId::new(&dag.name, &arguments.date.to_string());
-    let held_at = arguments.hold_at.map(|time| hold::instant(time, arguments.date, window, &zone)).transpose()?;
 
     let before = billing(&data)?;
     if let Some(before) = &before {
         check_billing(before, arguments, &data)?;
     }
-    let start = window.open_at.checked_sub(Duration::from_secs(5)).unwrap_or(window.open_at);
-    let file = Some(data.join("clock"));
-    let clock = Clock::virtual_until(start, arguments.speed.min(10.0), file, held_at.unwrap_or(Timestamp::MAX))
-        .map_err(Failure::unusable)?;
+    let clock = played.clock(arguments, &data)?;
     let port = before.as_ref().map_or(0, |b| b.exchange_port);
     let simulator = exchange
-        .demo(Day { clock: clock.clone(), seed: arguments.seed, session, symbols, port })
+        .demo(Day { clock: clock.clone(), seed: arguments.seed, session: played.session, symbols, port })
         .await
         .map_err(|e| Failure::unusable(format!("the exchange simulator cannot start: {e}")))?;
     let mut billing = Billing {
@@ -103,30 +92,76 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         data: &data,
         dags: &dags,
     };
-    let house = open_house(arguments, &place, &clock).await?;
+    let report = perform(arguments, &place, played, &clock).await?;
+    simulator.stop().await;
+    publishing.abort();
+    billing.finished = true;
+    bill(&data, &billing)?;
+    Ok(report)
+}
+
+/// The day of a DAG that is played.
+struct Played {
+    session: Session,
+    zone: TimeZone,
+    window: Window,
+    close: Timestamp,
+    run: RunId,
+    held_at: Option<Timestamp>,
+}
+
+impl Played {
+    /// `None` where the DAG has no run on that day.
+    fn of(arguments: &Arguments, dag: &Dag, calendar: Option<&Calendar>) -> Result<Option<Self>, Failure> {
+        let unfit = |what: &str| Failure::usage(format!("DAG {} has no {what}", dag.name));
+        let schedule = dag.schedule.as_ref().ok_or_else(|| unfit("schedule, so it has no day to play"))?;
+        let Some(window) = schedule.window_on(arguments.date, calendar) else { return Ok(None) };
+        let close = window.close_at.ok_or_else(|| unfit("close, so its day never ends"))?;
+        let zone = schedule.zone().map_err(Failure::usage)?;
+        let session = session(dag, calendar, &zone, arguments.date)?;
+        let run = RunId::new(&dag.name, &arguments.date.to_string());
+        let held_at = arguments.hold_at.map(|time| hold::instant(time, arguments.date, window, &zone)).transpose()?;
+        Ok(Some(Self { session, zone, window, close, run, held_at }))
+    }
+
+    /// A clock that begins a little before the day does.
+    fn clock(&self, arguments: &Arguments, data: &Path) -> Result<Clock, Failure> {
+        let start = self.window.open_at.checked_sub(Duration::from_secs(5)).unwrap_or(self.window.open_at);
+        let (file, until) = (Some(data.join("clock")), self.held_at.unwrap_or(Timestamp::MAX));
+        Clock::virtual_until(start, arguments.speed.min(10.0), file, until).map_err(Failure::unusable)
+    }
+}
+
+/// Opens the house, lets the day pass, and proves it.
+async fn perform(arguments: &Arguments, place: &Place<'_>, played: Played, clock: &Clock) -> Result<Report, Failure> {
+    let Played { session, zone, close, run, held_at, .. } = played;
+    let house = open_house(arguments, place, clock).await?;
     if !arguments.quiet {
         println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, house.url);
-        println!("data: {}", data.display());
+        println!("data: {}", place.data.display());
     }
     // Containers need real time to start as well.
     let embedded = arguments.backends != "real" && !matches!(arguments.executor.as_str(), "docker" | "swarm");
-    let speeds = if embedded { pace::Speeds::EMBEDDED } else { pace::Speeds::SERVERS };
+    let speeds = (arguments.speed, if embedded { pace::Speeds::EMBEDDED } else { pace::Speeds::SERVERS });
     let (hold, holds) = watch::channel(held_at);
     let (say, said) = mpsc::channel(8);
-    let speeds = (arguments.speed, speeds);
-    let pacing = tokio::spawn(pace::keep(clock.clone(), house.handle.clone(), run.clone(), speeds, holds));
-    let viewing = tokio::spawn(view::show(house.handle.clone(), run.clone(), topic.clone(), arguments.quiet, said));
+    let hands = || (house.handle.clone(), run.clone());
+    let (handle, day) = hands();
+    let pacing = tokio::spawn(pace::keep(clock.clone(), handle, day, speeds, holds));
+    let (handle, day) = hands();
+    let viewing = tokio::spawn(view::show(handle, day, place.topic.to_owned(), arguments.quiet, said));
     let holding = held_at.map(|at| tokio::spawn(hold::until_told(clock.clone(), at, zone, hold.clone(), say)));
     let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
-    let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), house.handle.clone(), run.clone(), kill_at)));
+    let (handle, day) = hands();
+    let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), handle, day, kill_at)));
 
-    let outcome = wait_for_the_end(&house, &run, close, &clock).await;
+    let outcome = wait_for_the_end(&house, &run, close, clock).await;
     if arguments.stay && outcome.is_ok() {
         // The next day is not played.
         hold.send_replace(Some(clock.now()));
     }
     let report = match outcome {
-        Ok(()) => proof::prove(arguments, &house, &place).await,
+        Ok(()) => proof::prove(arguments, &house, place).await,
         Err(failure) => Err(failure),
     };
     for task in [Some(viewing), killing, holding].into_iter().flatten() {
@@ -141,12 +176,7 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
     // Whoever has to stop now may wait for the clock.
     clock.set_speed(clock.speed().max(1.0));
     house.stop().await?;
-    simulator.stop().await;
-    publishing.abort();
-    let report = told?;
-    billing.finished = true;
-    bill(&data, &billing)?;
-    Ok(report)
+    told
 }
 
 /// Ends a task, and waits until it does nothing any more; that it was cancelled is no news.
@@ -160,7 +190,7 @@ pub(super) struct Place<'a> {
     exchange: &'static dyn Exchange,
     pub(super) feed: &'static dyn Feed,
     /// Topic of the trades.
-    pub(super) topic: &'a str,
+    topic: &'a str,
     pub(super) simulator: &'a dyn Running,
     pub(super) dag: &'a Dag,
     /// The part of the names on real servers that is this day's own.

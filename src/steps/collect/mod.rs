@@ -95,10 +95,7 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     let (spool, mut batches) = mpsc::channel(spooler::WAITING);
     let mut parts = JoinSet::new();
     parts.spawn(end_in_time(context.clone(), stop.clone(), abandon.clone()));
-    parts.spawn({
-        let (status, clock) = (Arc::clone(&status), context.clock.clone());
-        async move { status.keep_reported(&clock).await }
-    });
+    parts.spawn(Arc::clone(&status).keep_reported(context.clock.clone()));
     let socket = Socket {
         session: plan.session,
         clock: context.clock.clone(),
@@ -138,15 +135,13 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     join(forwarders, &abandon).await?;
     parts.abort_all();
     status.report();
-    if let Err(fatal) = result {
-        return Err(StepError::Failed(fatal.0));
-    }
-    if unwritten > 0 {
-        return Err(StepError::Failed(format!(
+    match (result, unwritten) {
+        (Err(fatal), _) => Err(StepError::Failed(fatal.0)),
+        (Ok(()), 0) => leave(&status, dir).await,
+        (Ok(()), unwritten) => Err(StepError::Failed(format!(
             "{unwritten} received entries could not be written to the spool before the time to stop was over"
-        )));
+        ))),
     }
-    leave(&status, dir).await
 }
 
 /// The spool at the start.

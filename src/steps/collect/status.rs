@@ -127,7 +127,7 @@ impl CollectorStatus {
     }
 
     /// Reports on change, and once in a while without one, until it is dropped.
-    pub(super) async fn keep_reported(&self, clock: &Clock) {
+    pub(super) async fn keep_reported(self: Arc<Self>, clock: Clock) {
         loop {
             self.report();
             tokio::time::sleep(REPORT_EVERY).await;
