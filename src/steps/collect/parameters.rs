@@ -22,15 +22,12 @@ const TAKE_OVER: Parameter = Parameter::new(
 
 /// A feed's row in the table of programs. What it is made of is kept for as long as the process lives.
 pub fn program(feed: &'static dyn Feed) -> Program {
-    let default = |parameter: Parameter| Parameter { fallback: Fallback::Value(feed.default_topic()), ..parameter };
-    let own = [default(TOPIC), default(COLLECTION), TAKE_OVER];
-    let parameters: Vec<_> = feed.parameters().iter().copied().chain(own).collect();
     Program {
         name: String::leak(name(feed)),
         kinds: &[StepKind::Service],
         role: Role::Source(feed.name()),
         about: feed.about(),
-        parameters: parameters.leak(),
+        parameters: parameters(feed).leak(),
         secrets: feed.secrets(),
         replicas: false,
     }
@@ -66,12 +63,18 @@ impl Plan {
             now: context.clock.now(),
         };
         let session = feed.session(&setup).map_err(|error| refused(&program, context, error))?;
-        let row = domain::program::find(crate::programs(), &program);
-        let with = Parameters::new(&program, row.map_or(&[], |row| row.parameters), &step.with);
+        let known = parameters(feed);
+        let with = Parameters::new(&program, &known, &step.with);
         let (topic, collection) = (with.text("topic")?, with.text("collection")?);
         let take_over = with.is_given(TAKE_OVER.name).then(|| with.duration(TAKE_OVER.name)).transpose()?;
         Ok(Self { program, topic, collection, take_over, session })
     }
+}
+
+/// What the feed takes, and what the collector does.
+fn parameters(feed: &dyn Feed) -> Vec<Parameter> {
+    let default = |parameter: Parameter| Parameter { fallback: Fallback::Value(feed.default_topic()), ..parameter };
+    feed.parameters().iter().copied().chain([default(TOPIC), default(COLLECTION), TAKE_OVER]).collect()
 }
 
 fn name(feed: &dyn Feed) -> String {
