@@ -33,10 +33,12 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
 ];
 
 /// Examples of commands whose own help has none.
-const EXAMPLES: [(&str, &str); 31] = [
+const EXAMPLES: [(&str, &str); 33] = [
     ("down", "openbell down --drain"),
     ("doctor", "openbell doctor --config openbell.yaml"),
     ("dag list", "openbell dag list --json | jq '.dags[].name'"),
+    ("dag programs", "openbell dag programs sink/index"),
+    ("alerts kinds", "openbell alerts kinds"),
     ("dag show", "openbell dag show kis-trading-day"),
     ("dag lint", "openbell dag lint dags/kis-trading-day.yaml"),
     ("dag graph", "openbell dag graph kis-trading-day --dot | dot -Tsvg > day.svg"),

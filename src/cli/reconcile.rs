@@ -335,7 +335,7 @@ steps:
         let told = text(&run, &found);
         for words in [
             "HOP",
-            "log      0       0         7",
+            "log    0       0         7",
             "log misses of 005930: kis:2026-11-20:005930:1, ",
             " and 2 more",
             "does NOT reconcile",
