@@ -163,7 +163,9 @@ struct Shared {
 impl Shared {
     /// Opens the spool. `take_over`: how long it may be another run's collector's.
     async fn open(&self, take_over: Option<Duration>) -> Result<Opened, StepError> {
-        match (open(&self.dir).await, take_over) {
+        // Each try is patient by itself; where the spool may be another run's, the feed is not kept waiting for more of them.
+        let tries = if take_over.is_some() { 1 } else { LOCK_TRIES };
+        match (open(&self.dir, tries).await, take_over) {
             (Err(error), Some(within)) if error.kind == ErrorKind::Busy => {
                 let Self { dir, status, clock, abandon } = self;
                 let (dir, status, clock, abandon) = (dir.clone(), Arc::clone(status), clock.clone(), abandon.clone());
@@ -299,12 +301,12 @@ fn tell_set_aside(recovered: &Recovered, dir: &Path, status: &CollectorStatus) {
     }
 }
 
-async fn open(dir: &Path) -> Result<(Writer, Recovered), BackendError> {
-    let mut tries = 0;
+async fn open(dir: &Path, most: u32) -> Result<(Writer, Recovered), BackendError> {
+    let mut tries = 1;
     loop {
         let folder = dir.to_owned();
         match blocking(move || Writer::open(&folder)).await {
-            Err(error) if error.kind == ErrorKind::Busy && tries < LOCK_TRIES => {
+            Err(error) if error.kind == ErrorKind::Busy && tries < most => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
