@@ -90,6 +90,10 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, String> {
     Ok(config)
 }
 
+fn no_dags(dags: &Path, error: &std::io::Error) -> Failure {
+    Failure::unusable(format!("DAG folder {}: {error}; give the folder your DAG files are in with --dags", dags.display()))
+}
+
 /// Starts everything.
 ///
 /// # Errors
@@ -100,9 +104,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     config.check().map_err(Failure::usage)?;
     let lock = Lock::take(&data).map_err(Failure::unusable)?;
     let data = data.canonicalize().map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
-    let dags = dags.canonicalize().map_err(|e| {
-        Failure::unusable(format!("DAG folder {}: {e}; give the folder your DAG files are in with --dags", dags.display()))
-    })?;
+    let dags = dags.canonicalize().map_err(|e| no_dags(&dags, &e))?;
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr().map_err(Failure::unusable)?;
     let url = format!("http://{}{}", reachable(address), config.base_path);

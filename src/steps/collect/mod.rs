@@ -68,6 +68,10 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// An earlier attempt may need a moment to let go of the spool.
 const LOCK_TRIES: u32 = 20;
 
+fn client() -> Result<reqwest::Client, StepError> {
+    reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))
+}
+
 /// Runs the step.
 ///
 /// # Errors
@@ -89,9 +93,7 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     };
     recorder.expect(plan.session.symbols());
 
-    let http =
-        reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))?;
-    let stop = context.stop.child_token();
+    let (http, stop) = (client()?, context.stop.child_token());
     let (spool, mut batches) = mpsc::channel(spooler::WAITING);
     let mut parts = JoinSet::new();
     parts.spawn(end_in_time(context.clone(), stop.clone(), abandon.clone()));

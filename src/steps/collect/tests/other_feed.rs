@@ -17,6 +17,7 @@ use backends::spool::{Kind, TradeBody};
 use clock::Clock;
 use domain::gaps::Gap;
 use domain::trade::{EventId, Side, Total, Trade};
+use feed::Shape;
 use feed::{
     Address, Answer, Completeness, Data, Feed, Input, Malformed, Method, Output, Parameter, Parameters, Received, Refused,
     Request, SecretName, Session, Setup, SetupError,
@@ -73,7 +74,7 @@ impl Feed for Coins {
         &[Address { key: "rest", default: "http://127.0.0.1:1", help: "where it is asked" }]
     }
     fn parameters(&self) -> &'static [Parameter] {
-        &[]
+        const { &[Parameter::required("symbols", Shape::NAMES, "markets")] }
     }
     fn secrets(&self) -> &'static [SecretName] {
         &[]
