@@ -15,6 +15,4 @@
 //! | 3 | [`steps`], [`simulate`], [`daemon`] |
 //! | 4 | [`web`], [`cli`] |
 
-pub use {
-    backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate, state, steps, web,
-};
+pub use {backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate, state, steps, web};

@@ -148,14 +148,19 @@ fn floor(module: &str) -> Option<u8> {
 fn check_floors(module: &str, text: &str) -> Vec<String> {
     let breach = |line: usize, why: &str| format!("src/{module}/Cargo.toml:{}: {why}", line + 1);
     let Some(own) = floor(module) else {
-        return vec![breach(0, &format!("crate \"{module}\" has no floor; give it one in tests/architecture.rs and in src/lib.rs"))];
+        return vec![breach(
+            0,
+            &format!("crate \"{module}\" has no floor; give it one in tests/architecture.rs and in src/lib.rs"),
+        )];
     };
     let wrong = |(at, line): (usize, &str)| {
         let other = line.split_once("path = \"../")?.1.split('"').next()?;
         let theirs = floor(other)?;
         let allowed = theirs < own || (own == DOORS && theirs == DOORS);
         let why = if theirs == own { "is a neighbour on the same floor" } else { "is above it" };
-        let what = format!("{module} (floor {own}) uses {other} (floor {theirs}), which {why}; dependencies run down, never up or across");
+        let what = format!(
+            "{module} (floor {own}) uses {other} (floor {theirs}), which {why}; dependencies run down, never up or across"
+        );
         (!allowed).then(|| breach(at, &what))
     };
     text.lines().enumerate().filter_map(wrong).collect()

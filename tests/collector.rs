@@ -195,7 +195,9 @@ fn context(
         backends,
         feeds: Feeds::from([(
             "kis".to_owned(),
-            [("rest", simulator.rest_url()), ("websocket", simulator.websocket_url())].map(|(key, url)| (key.to_owned(), url)).into(),
+            [("rest", simulator.rest_url()), ("websocket", simulator.websocket_url())]
+                .map(|(key, url)| (key.to_owned(), url))
+                .into(),
         )]),
         calendar: None,
         secrets: ["app_key", "app_secret"].map(|n| (n.to_owned(), Secret::new(format!("the-{n}")))).into(),

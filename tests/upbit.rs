@@ -174,9 +174,11 @@ impl House {
             while offset < range.end {
                 let batch = log.read(&partition, offset, 1000).await.expect("records");
                 offset = batch.last().expect("a record").offset + 1;
-                ids.extend(batch.iter().map(|stored| {
-                    String::from_utf8_lossy(stored.record.header("openbell.id").expect("an id")).into_owned()
-                }));
+                ids.extend(
+                    batch
+                        .iter()
+                        .map(|stored| String::from_utf8_lossy(stored.record.header("openbell.id").expect("an id")).into_owned()),
+                );
             }
         }
         ids

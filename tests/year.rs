@@ -180,7 +180,8 @@ impl Played {
 /// Plays 2026 for the DAG of this name through planner and machine; gives back date, first start and first order to stop of
 /// every run, in order.
 fn play(name: &str) -> Vec<(Date, Timestamp, Timestamp)> {
-    let folder = folder::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dags")), openbell::steps::programs()).expect("the shipped folder");
+    let folder = folder::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dags")), openbell::steps::programs())
+        .expect("the shipped folder");
     let dags = folder.dags();
     let dag = dags[&name.parse().expect("a name")];
     let up_since = kst(date(2025, 12, 31), 23, 0);

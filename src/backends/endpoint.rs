@@ -173,9 +173,7 @@ impl Endpoint {
         let Some(written) = &self.password else { return Ok(None) };
         let broken = |why: String| EndpointError::Secret { reference: written.clone(), why };
         if let Some(name) = written.strip_prefix("env:") {
-            return config::variable(name)
-                .map(Some)
-                .ok_or_else(|| broken("is not set in the daemon's environment".into()));
+            return config::variable(name).map(Some).ok_or_else(|| broken("is not set in the daemon's environment".into()));
         }
         if let Some(path) = written.strip_prefix("file:") {
             let text = std::fs::read_to_string(path).map_err(|error| broken(format!("cannot be read: {error}")))?;

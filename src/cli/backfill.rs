@@ -213,8 +213,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
-        let server =
-            tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone()));
+        let server = tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone()));
         let arguments = line(&url, &[]);
         let work = tokio::spawn(async move { main(&arguments).await });
         let old = session("2026-11-18", Ended);

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure};
 use clock::Clock;
 use config::Config;
-use executor::folder::{RESULT, read_spec, write_result, write_status};
 use executor::container::replica_folder;
 use executor::container::swarm::watchdog::{self, TaskEnd};
+use executor::folder::{RESULT, read_spec, write_result, write_status};
 use executor::{AttemptSpec, Status};
 use steps::launch::Surroundings;
 use steps::{Reporter, Secret};
@@ -113,8 +113,7 @@ fn surroundings() -> Result<Surroundings, Failure> {
     };
     Ok(Surroundings {
         clock,
-        backends: backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data)
-            .map_err(Failure::unusable)?,
+        backends: backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data).map_err(Failure::unusable)?,
         feeds: config.feeds,
         dags: PathBuf::from(variable(environment::DAGS)?),
         data,

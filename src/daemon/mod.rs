@@ -45,7 +45,7 @@ pub mod watcher;
 #[cfg(test)]
 mod life_tests;
 
-pub use handle::Handle;
 pub use domain::message::Refused;
+pub use handle::Handle;
 pub use snapshot::Snapshot;
 pub use start::{Failed, Options, start};

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::*;
 use domain::calendar::Calendar;
-use domain::program::fixtures::PROGRAMS;
-use domain::program::Shape;
 use domain::dag::{AlertKind, ExecutorKind, Program, Restart, SecretRef, StepKind, TriggerRule, Until};
+use domain::program::Shape;
+use domain::program::fixtures::PROGRAMS;
 
 /// DESIGN §3, word for word.
 const DESIGN: &str = r#"name: kis-trading-day
@@ -266,9 +266,8 @@ fn kinds_and_their_keys() {
     one(&steps("  a: { command: [x], every: 5m }\n"), "4:22", &["\"every\" does not go with a task", "kind: check"]);
     one(&steps("  a: { command: [x], drain: 5m }\n"), "4:22", &["\"drain\" does not go with a task"]);
     let secrets = "secrets: { app_key: env:A, app_secret: env:B }";
-    let collector = steps(&format!(
-        "  a: {{ kind: service, uses: collect/kis, with: {{ symbols: [\"005930\"] }}, {secrets}, drain: 5m }}\n"
-    ));
+    let collector =
+        steps(&format!("  a: {{ kind: service, uses: collect/kis, with: {{ symbols: [\"005930\"] }}, {secrets}, drain: 5m }}\n"));
     let dag = parsed(&collector).dag.expect("a file without errors");
     assert_eq!(dag.steps()[0].drain, Some(Duration::from_secs(300)), "a collector drains its spool");
     one(&steps("  a: { command: [x], kind: check }\n"), "4:28", &["does not say how often"]);

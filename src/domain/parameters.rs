@@ -255,9 +255,15 @@ mod tests {
     fn reads_what_is_there_and_the_row_has_the_rest() {
         let with = with(json!({"create": ["a", "b"], "rotate": {"size": "1MiB"}, "topic": "x", "stale_after": null}));
         let p = Parameters::new("sink/objects", KNOWN, &with);
-        assert_eq!((p.names("create"), p.names("channels")), (Ok(vec!["a".into(), "b".into()]), Ok(vec!["trades".into(), "totals".into()])));
+        assert_eq!(
+            (p.names("create"), p.names("channels")),
+            (Ok(vec!["a".into(), "b".into()]), Ok(vec!["trades".into(), "totals".into()]))
+        );
         assert_eq!((p.count("partitions"), p.duration("stale_after")), (Ok(3), Ok(Duration::from_secs(300))));
-        assert_eq!((p.text("topic").as_deref(), p.text("collection").as_deref(), p.text("index").as_deref()), (Ok("x"), Ok("x"), Ok("x-trades")));
+        assert_eq!(
+            (p.text("topic").as_deref(), p.text("collection").as_deref(), p.text("index").as_deref()),
+            (Ok("x"), Ok("x"), Ok("x-trades"))
+        );
         assert_eq!((p.optional_text("group"), p.is_given("topic"), p.is_given("group")), (Ok(None), true, false));
         let rotate = p.table("rotate", "rotate.").expect("a table");
         assert_eq!((rotate.bytes("size"), rotate.duration("every")), (Ok(1 << 20), Ok(Duration::from_secs(60))));

@@ -355,7 +355,8 @@ mod tests {
         assert_eq!(text(json!({}), "group"), None);
         assert_eq!(text(json!({"topic": 3}), "topic"), None);
         assert_eq!(text(json!({}), "nothing"), None);
-        let index = Parameter::new("index", Shape::Text, "a name").or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades"));
+        let index =
+            Parameter::new("index", Shape::Text, "a name").or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades"));
         let (parameters, with) = ([fixtures::PROGRAMS[4].parameters[0], index], json!({"topic": "a"}));
         let made = Program { parameters: Box::leak(Box::new(parameters)), ..PROGRAM };
         assert_eq!(made.text(with.as_object().expect("a table"), "index").as_deref(), Some("a-trades"));

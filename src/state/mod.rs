@@ -16,7 +16,7 @@ pub mod sled;
 mod contract_tests;
 
 pub use opening::{Opened, Restored, restore};
-pub use records::{Answered, Audit, Journaled, Outcome, OutboxMail, Paused, Pruned, Put, StoreError};
+pub use records::{Answered, Audit, Journaled, OutboxMail, Outcome, Paused, Pruned, Put, StoreError};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

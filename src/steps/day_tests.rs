@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::testing::fixtures::{at, context, fast_clock, record, spool, trade};
 use super::{StepError, run};
+use crate::testing::fixtures::{at, context, fast_clock, record, spool, trade};
 use backends::raw::Document;
 use backends::{Backends, address, socket};
 use clock::Clock;

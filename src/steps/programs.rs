@@ -251,10 +251,7 @@ mod tests {
                 let (name, place) = (parameter.name, format!("{} {}", program.name, parameter.name));
                 match (parameter.shape, parameter.fallback) {
                     (_, Fallback::Parameter(other) | Fallback::Made { of: other, .. }) => {
-                        assert!(
-                            program.parameter(other).is_some_and(|o| o.fallback.value().is_some()),
-                            "{place}"
-                        );
+                        assert!(program.parameter(other).is_some_and(|o| o.fallback.value().is_some()), "{place}");
                     }
                     (Shape::Table(keys), _) => {
                         let table = p.table(name, "").unwrap_or_else(|e| panic!("{place}: {e}"));

@@ -45,9 +45,14 @@ pub const PROGRAM: Program = Program {
         TOPIC,
         GROUP,
         Parameter::new("window", Shape::Duration, "length of a window, whole seconds").or("30s"),
-        Parameter::new("index", Shape::Text, "index name before the date").or_made("topic", "FEED-vwap", |topic| crate::default_name(topic, "vwap")),
+        Parameter::new("index", Shape::Text, "index name before the date")
+            .or_made("topic", "FEED-vwap", |topic| crate::default_name(topic, "vwap")),
         Parameter::new("anomalies", Shape::Text, "topic for anomalies; without one they are only in the index"),
-        Parameter::new("anomaly_index", Shape::Text, "index name of anomalies before the date").or_made("topic", "FEED-anomalies", |topic| crate::default_name(topic, "anomalies")),
+        Parameter::new("anomaly_index", Shape::Text, "index name of anomalies before the date").or_made(
+            "topic",
+            "FEED-anomalies",
+            |topic| crate::default_name(topic, "anomalies"),
+        ),
         Parameter::new("lateness", Shape::Duration, "how long a late trade still corrects its window").or("1h"),
         Parameter::new("emit", Shape::Duration, "how often changed windows are written").or("5s"),
         Parameter::new("checkpoint", Shape::Duration, "how often the state is saved").or("1m"),

@@ -3,13 +3,13 @@
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use daemon::testing::{self, Daemon};
 use super::tests::Site;
 use daemon::Refused;
 use daemon::handle::{Answer, Request};
+use daemon::testing::{self, Daemon};
 use steps::dead_letter::{Refuser, Stage, letter};
-use steps::testing::fixtures::{record, trade};
 use steps::testing::fakes::{Stores, empty};
+use steps::testing::fixtures::{record, trade};
 
 const RUN: &str = "kis-trading-day@2026-11-20";
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use daemon::testing;
 use super::tests::{Site, read_until};
 use daemon::Snapshot;
 use daemon::handle::Command;
 use daemon::history::History;
 use daemon::snapshot::{Problem, QueuedMail};
+use daemon::testing;
 use domain::dag::fixtures::step;
 use domain::dag::{Dag, StepKind, Until};
 use domain::run::{Exit, RunState, StepRun, StepState};
@@ -210,7 +210,14 @@ fn hostile() -> Snapshot {
         (mail.key, mail.subject, mail.last_error, mail.to) =
             (attack.clone(), attack.clone(), Some(attack.clone()), vec![attack.clone()]);
     }
-    let entry = Audit { at: snapshot.now, who: attack.clone(), what: attack.clone(), subject: attack.clone(), outcome: Outcome::Done, detail: attack };
+    let entry = Audit {
+        at: snapshot.now,
+        who: attack.clone(),
+        what: attack.clone(),
+        subject: attack.clone(),
+        outcome: Outcome::Done,
+        detail: attack,
+    };
     snapshot.audit = Arc::new(vec![entry]);
     snapshot
 }

@@ -7,16 +7,16 @@ use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use daemon::testing::{self, at};
 use super::tests::Site;
 use backends::index::{Item, ItemResult, Op};
 use backends::log::{Committed, Consumer, Log, Partition, Polled, Record, Stored, Topic};
 use backends::raw::Document;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use config::Config;
+use daemon::testing::{self, at};
 use steps::dead_letter::{PREFIX, Refusal, Refuser, Stage, letter};
-use steps::testing::fixtures::{record, trade};
 use steps::replay::EDITED;
+use steps::testing::fixtures::{record, trade};
 
 /// What must never reach a browser as markup.
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";

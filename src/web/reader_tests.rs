@@ -6,9 +6,9 @@ use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, COOKIE, LOCATION, SET_C
 use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::data_tests::{filled, market};
-use daemon::testing;
 use super::server::Options;
 use super::tests::Site;
+use daemon::testing;
 
 /// Pages of every kind; those of the stores need what `filled` and `market` put there.
 const PAGES: [&str; 8] =

@@ -7,14 +7,14 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use daemon::testing;
 use super::tests::Site;
+use crate::view::format::part;
 use backends::index::{Index, Item, ItemResult, Template};
 use backends::log::{Committed, Partition, Polled, Record};
 use backends::{BackendError, Backends, ErrorKind, Result};
+use daemon::testing;
 use steps::dead_letter::PREFIX;
 use steps::testing::fakes::{Stores, empty};
-use crate::view::format::part;
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";
 

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use domain::run::{Exit, StepState};
 
 use super::connections;
-use daemon::testing::{self, Daemon};
 use super::routes::{api_routes, router};
 use super::server::{Shared, Site as Served};
 use daemon::Refused;
 use daemon::handle::{Answer, Command};
+use daemon::testing::{self, Daemon};
 use steps::testing::fakes::empty;
 
 /// Longest a test waits for anything.
@@ -46,11 +46,7 @@ impl Site {
     }
 
     /// A site with settings.
-    pub(super) async fn with(
-        snapshot: daemon::Snapshot,
-        backends: backends::Backends,
-        options: super::Options,
-    ) -> Self {
+    pub(super) async fn with(snapshot: daemon::Snapshot, backends: backends::Backends, options: super::Options) -> Self {
         Self::made(Daemon::showing(snapshot), backends, options).await
     }
 

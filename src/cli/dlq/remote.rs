@@ -5,9 +5,9 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{Command, Where, tell_groups, tell_letters, tell_replayed};
-use backends::log::{Partition, Record, Stored};
 use crate::client::Client;
 use crate::exit::Failure;
+use backends::log::{Partition, Record, Stored};
 use steps::dead_letter::topic_of;
 use steps::letters::{Letter, Line};
 use steps::replay::Replayed;

@@ -33,9 +33,8 @@ pub(super) fn dags(dags: &Path, now: Timestamp) -> Vec<Finding> {
     }
     for file in &folder.files {
         let path = file.path.display().to_string();
-        let said = |diagnostics: &[dagfile::Diagnostic]| {
-            diagnostics.iter().map(|d| d.render(&path)).collect::<Vec<_>>().join("\n")
-        };
+        let said =
+            |diagnostics: &[dagfile::Diagnostic]| diagnostics.iter().map(|d| d.render(&path)).collect::<Vec<_>>().join("\n");
         if let Err(errors) = &file.dag {
             findings.push(Finding::fail("DAG files", said(errors), "correct the file; openbell dag lint shows the same"));
         }

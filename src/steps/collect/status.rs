@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::recorder::{Counts, Latest};
+use crate::Reporter;
 use clock::Clock;
 use domain::trade::{quantity, rfc3339};
 use executor::{Notice, Status, Wait};
-use crate::Reporter;
 
 /// Reports follow each other no faster than this, in real time.
 const REPORT_EVERY: Duration = Duration::from_millis(100);

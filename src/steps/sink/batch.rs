@@ -1,8 +1,8 @@
 //! What a sink of single documents has taken from its partition and not written yet.
 
 use super::lane::{Due, Pushed};
-use backends::log::Stored;
 use crate::envelope::Envelope;
+use backends::log::Stored;
 
 /// Records in the partition's order, with what was read from them.
 pub(super) struct Batch {

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::assignment::Lane;
 use super::lane::{Command, Counts, News, Target};
+use crate::dead_letter::Refuser;
+use crate::{Context, StepError};
 use backends::log::{Committed, Consumer, Partition, Polled, Range};
 use backends::{BackendError, ErrorKind};
 use domain::retry::{Backoff, hash};
-use crate::dead_letter::Refuser;
-use crate::{Context, StepError};
 
 /// What to run.
 pub struct Sink {

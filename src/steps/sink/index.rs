@@ -26,7 +26,9 @@ use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape, Store};
 
 /// The name of its indices.
-pub(crate) const INDEX: Parameter = Parameter::new("index", Shape::Text, "index name before the date").or_made("topic", "FEED-trades", |topic| crate::default_name(topic, "trades"));
+pub(crate) const INDEX: Parameter =
+    Parameter::new("index", Shape::Text, "index name before the date")
+        .or_made("topic", "FEED-trades", |topic| crate::default_name(topic, "trades"));
 
 /// Its row in the table of programs.
 pub const PROGRAM: Program = Program {

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use crate::dead_letter::{Refusal, Refuser, letter, topic_of};
 use backends::log::{Log, Partition, Record, Stored};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
 use domain::retry::{Backoff, hash};
-use crate::dead_letter::{Refusal, Refuser, letter, topic_of};
 
 /// What became of a record handed to a lane.
 #[derive(Debug)]

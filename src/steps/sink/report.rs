@@ -8,10 +8,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::core::Core;
+use crate::StepError;
 use backends::BackendError;
 use backends::log::Consumer;
 use executor::Status;
-use crate::StepError;
 
 /// Status is not reported more often than this (real time) unless it changes in kind.
 const STATUS_EVERY: Duration = Duration::from_millis(250);

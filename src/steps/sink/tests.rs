@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::envelope::REFILL;
 use crate::testing::fakes::{Fault, Stores};
+use crate::testing::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
+use crate::{Context, StepError, dead_letter, run};
 use backends::index::ItemResult;
 use backends::log::Committed;
 use backends::{Backends, ErrorKind};
 use clock::Clock;
 use executor::folder::{StopOrder, write_stop};
-use crate::envelope::REFILL;
-use crate::testing::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
-use crate::{Context, StepError, dead_letter, run};
 
 const SYMBOLS: [&str; 6] = ["005930", "000660", "035720", "009150", "005380", "035420"];
 const INDEX: &str = "kis-trades-2026.11.20";

@@ -191,8 +191,7 @@ pub fn spool(data: &Path, trades: &[Trade]) {
 /// Appends trades to the spool of a collecting step of the DAG `day`; gives its id.
 pub fn spool_of(data: &Path, collector: &str, trades: &[Trade]) -> String {
     let (mut writer, _) = Writer::open(&crate::spool_tail::folder(data, "day", collector)).expect("a spool");
-    let entry =
-        |t: &Trade| {
+    let entry = |t: &Trade| {
         let json = serde_json::to_vec(t).expect("a trade is JSON");
         let body = TradeBody { id: t.id.as_str(), symbol: &t.symbol, json: &json }.encode();
         NewEntry { kind: Kind::Trade, received_at: t.received().expect("a time"), body }

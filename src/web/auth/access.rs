@@ -56,7 +56,7 @@ pub(super) enum NotIn {
 }
 
 /// Everything the site knows about who may come in.
-pub(in crate) struct Access {
+pub(crate) struct Access {
     source: Source,
     used: Arc<Used>,
     local: Option<String>,
@@ -77,7 +77,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Access {
     /// # Errors
     /// A users file that cannot be used, or without anybody in it while there has to be somebody.
-    pub(in crate) fn open(settings: Settings) -> Result<Self, String> {
+    pub(crate) fn open(settings: Settings) -> Result<Self, String> {
         let Settings { users, required, metrics_open, idle, longest, local, clock } = settings;
         let source = Source::open(users)?;
         if required && source.now().is_none_or(|all| all.is_empty()) {
@@ -101,7 +101,7 @@ impl Access {
     }
 
     /// The users; `None` while nobody has to log in.
-    pub(in crate) fn accounts(&self) -> Option<Arc<Accounts>> {
+    pub(crate) fn accounts(&self) -> Option<Arc<Accounts>> {
         self.source.now()
     }
 
@@ -149,7 +149,7 @@ impl Access {
     }
 
     /// Whether somebody whose request is still being answered may go on reading.
-    pub(in crate) fn still(&self, caller: &Caller) -> bool {
+    pub(crate) fn still(&self, caller: &Caller) -> bool {
         let Some(accounts) = self.accounts() else { return true };
         match &caller.who {
             Who::Local => true,
@@ -206,9 +206,7 @@ impl Access {
     /// What the audit is told of a login or a token that failed; `None` where there are too many.
     pub(super) fn tell(&self, what: &'static str, subject: &str, address: IpAddr) -> Option<Note> {
         match locked(&self.trail).failed(self.now()) {
-            Tell::Failure { untold: 0 } => {
-                Some(Note::new("login", what, subject, format!("failed, from {address}")).failed())
-            }
+            Tell::Failure { untold: 0 } => Some(Note::new("login", what, subject, format!("failed, from {address}")).failed()),
             Tell::Failure { untold } => {
                 let detail = format!("failed, from {address}; {untold} more failed before, and were only counted");
                 Some(Note::new("login", what, subject, detail).failed())

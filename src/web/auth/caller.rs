@@ -4,7 +4,7 @@ use super::accounts::Role;
 
 /// By what somebody is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate) enum Who {
+pub(crate) enum Who {
     /// Nobody has to log in here.
     Anyone,
     /// Somebody has to, and this one has not (on the few paths that are open).
@@ -27,12 +27,12 @@ pub(in crate) enum Who {
 
 /// Whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate) struct Caller {
-    pub(in crate) who: Who,
+pub(crate) struct Caller {
+    pub(crate) who: Who,
     /// What they may do; a stranger nothing.
-    pub(in crate) role: Option<Role>,
+    pub(crate) role: Option<Role>,
     /// What their forms must carry. Empty for programs, whose forms are refused.
-    pub(in crate) csrf: String,
+    pub(crate) csrf: String,
 }
 
 tokio::task_local! {
@@ -47,7 +47,7 @@ impl Caller {
     }
 
     /// Whoever sent the request that is being answered; outside of a request a stranger.
-    pub(in crate) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         CALLER.try_with(Self::clone).unwrap_or_else(|_| Self::stranger())
     }
 
@@ -57,12 +57,12 @@ impl Caller {
     }
 
     /// Whether they may act.
-    pub(in crate) fn acts(&self) -> bool {
+    pub(crate) fn acts(&self) -> bool {
         self.role == Some(Role::Operator)
     }
 
     /// Their name, if they have one.
-    pub(in crate) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match &self.who {
             Who::User { name, .. } | Who::Token { name } => Some(name),
             Who::Anyone | Who::Stranger | Who::Local => None,
@@ -70,7 +70,7 @@ impl Caller {
     }
 
     /// Their name for the audit, or the door they came through.
-    pub(in crate) fn by(&self, door: &str) -> String {
+    pub(crate) fn by(&self, door: &str) -> String {
         match &self.who {
             Who::User { name, .. } => name.clone(),
             Who::Token { name } => format!("token {name}"),

@@ -68,7 +68,7 @@ pub(super) fn retry_after(wait: Duration) -> HeaderValue {
 }
 
 /// Lets in who may, with what they may do known to the handler.
-pub(in crate) async fn door(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn door(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let mut visitor = Visitor::of(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), request.headers(), &site.trusted_proxies);
     visitor.encrypted |= site.public_https;

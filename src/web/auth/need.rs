@@ -38,7 +38,7 @@ pub(super) fn local(next: &str) -> &str {
 }
 
 /// A path of this site; anything else, such as an address of another site, becomes the first page.
-pub(in crate) fn on_site(next: &str) -> &str {
+pub(crate) fn on_site(next: &str) -> &str {
     let strange = |c: char| c.is_control() || c == '\\' || !c.is_ascii();
     let local = next.starts_with('/') && !next.starts_with("//") && !next.contains(strange) && next.len() <= 2000;
     if local { next } else { "/" }

@@ -18,11 +18,11 @@ use super::need::local;
 use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
-use daemon::handle::Note;
 use crate::reader::{Reader, Text, filters, say, words};
 use crate::reply::{Page, PageRefusal, Refusal};
 use crate::server::App;
 use crate::view::Fragment;
+use daemon::handle::Note;
 
 /// How long a login page can be left open, in seconds.
 const LOGIN_SECONDS: i64 = 24 * 60 * 60;
@@ -84,7 +84,7 @@ fn login_page(headers: &HeaderMap, visitor: Visitor, next: &str, name: &str, err
 }
 
 /// Asks who it is.
-pub(in crate) async fn login_form(
+pub(crate) async fn login_form(
     State(app): State<App>,
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
@@ -128,7 +128,7 @@ fn note_failure(app: &App, access: &Access, what: &'static str, subject: &str, v
 }
 
 /// Logs somebody in.
-pub(in crate) async fn log_in(
+pub(crate) async fn log_in(
     State(app): State<App>,
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
@@ -169,7 +169,7 @@ pub(in crate) async fn log_in(
 }
 
 /// Ends the session.
-pub(in crate) async fn log_out(State(app): State<App>, Extension(visitor): Extension<Visitor>) -> Response {
+pub(crate) async fn log_out(State(app): State<App>, Extension(visitor): Extension<Visitor>) -> Response {
     if let (Some(access), Who::User { name, session }) = (in_force(&app), &Caller::current().who) {
         access.log_out(session);
         app.handle.note(Note::new(name, "log out", "", "done"));
@@ -178,7 +178,7 @@ pub(in crate) async fn log_out(State(app): State<App>, Extension(visitor): Exten
 }
 
 /// Ends all sessions of whoever asks.
-pub(in crate) async fn log_out_everywhere(State(app): State<App>, Extension(visitor): Extension<Visitor>) -> Response {
+pub(crate) async fn log_out_everywhere(State(app): State<App>, Extension(visitor): Extension<Visitor>) -> Response {
     if let (Some(access), Who::User { name, .. }) = (in_force(&app), &Caller::current().who) {
         access.log_out_everywhere(name);
         tracing::info!(user = name, "logged out everywhere");
@@ -201,12 +201,12 @@ fn account_page(caller: &Caller, error: &Text) -> Response {
 }
 
 /// One's own account.
-pub(in crate) async fn account() -> Response {
+pub(crate) async fn account() -> Response {
     account_page(&Caller::current(), &Text::default())
 }
 
 /// Sets one's own password, and ends all other sessions.
-pub(in crate) async fn change_password(
+pub(crate) async fn change_password(
     State(app): State<App>,
     Extension(visitor): Extension<Visitor>,
     sent: Fields,

@@ -8,7 +8,7 @@ use config::Network;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate) struct Visitor {
+pub(crate) struct Visitor {
     /// Its address.
     pub(super) address: IpAddr,
     /// The browser's connection is encrypted, says a trusted proxy.
@@ -17,7 +17,7 @@ pub(in crate) struct Visitor {
 
 impl Visitor {
     /// Whether the browser's connection is encrypted.
-    pub(in crate) fn is_encrypted(self) -> bool {
+    pub(crate) fn is_encrypted(self) -> bool {
         self.encrypted
     }
 

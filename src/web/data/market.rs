@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::records::{Shown, VALUE_BYTES};
+use crate::view::findings;
 use backends::index::Index;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use daemon::Snapshot;
@@ -21,7 +22,6 @@ use daemon::snapshot::RunView;
 use domain::hop::{self, Kind};
 use domain::program::Store;
 use domain::trade::{EventId, Trade, quantity};
-use crate::view::findings;
 
 /// Documents asked for at a time.
 const AT_ONCE: usize = 8;
@@ -241,7 +241,8 @@ impl Quotes {
         day: Date,
         symbols: &mut [SymbolFacts],
     ) -> Result<()> {
-        let wanted: Vec<String> = symbols.iter().map(|s| s.session.last_id(day)).filter(|id| !self.last.contains_key(id)).collect();
+        let wanted: Vec<String> =
+            symbols.iter().map(|s| s.session.last_id(day)).filter(|id| !self.last.contains_key(id)).collect();
         let mut last = BTreeMap::new();
         for some in wanted.chunks(AT_ONCE) {
             let reads: Vec<_> = some.iter().map(|id| backends.raw.get(&sources.collection, id)).collect();

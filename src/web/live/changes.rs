@@ -99,8 +99,8 @@ fn alerts(old: &Snapshot, new: &Snapshot, found: &mut Vec<Change>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::run::StepState;
     use daemon::testing;
+    use domain::run::StepState;
 
     fn kinds(found: &[Change]) -> Vec<&'static str> {
         found.iter().map(|c| c.kind).collect()

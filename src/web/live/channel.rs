@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::key::Key;
 use super::state::State;
-use daemon::{Handle, Snapshot};
 use crate::auth::random_token;
+use daemon::{Handle, Snapshot};
 
 /// Least real time between two drawings of a page.
 const BETWEEN: Duration = Duration::from_millis(200);
@@ -67,7 +67,7 @@ impl Channel {
 }
 
 /// Every page that somebody watches.
-pub(in crate) struct Channels {
+pub(crate) struct Channels {
     handle: Handle,
     stop: CancellationToken,
     /// Names this life of the site.
@@ -79,7 +79,7 @@ pub(in crate) struct Channels {
 impl Channels {
     /// # Errors
     /// When there is no randomness.
-    pub(in crate) fn new(handle: Handle, stop: CancellationToken) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(handle: Handle, stop: CancellationToken) -> io::Result<Arc<Self>> {
         let life = life()?;
         Ok(Arc::new(Self { handle, stop, life, serial: AtomicU64::new(0), open: Mutex::default() }))
     }

@@ -15,8 +15,8 @@ use super::changes::changes;
 use super::channel::life;
 use super::places::Place;
 use super::stream::{BEAT, BEAT_EVERY};
-use daemon::{Handle, Snapshot};
 use crate::server::App;
+use daemon::{Handle, Snapshot};
 
 /// Changes that are remembered for those who come back.
 const REMEMBERED: usize = 4096;
@@ -48,7 +48,7 @@ impl Lately {
 }
 
 /// What happens, for programs. It begins to listen when somebody does first.
-pub(in crate) struct Feed {
+pub(crate) struct Feed {
     handle: Handle,
     stop: CancellationToken,
     life: String,
@@ -60,7 +60,7 @@ pub(in crate) struct Feed {
 impl Feed {
     /// # Errors
     /// When there is no randomness.
-    pub(in crate) fn new(handle: Handle, stop: CancellationToken) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(handle: Handle, stop: CancellationToken) -> io::Result<Arc<Self>> {
         let (newest, life) = (watch::Sender::new(0), life()?);
         Ok(Arc::new(Self { handle, stop, life, begun: Once::new(), lately: Mutex::default(), newest }))
     }
@@ -108,7 +108,7 @@ impl Feed {
 }
 
 /// A program that listens.
-pub(in crate) struct Reader {
+pub(crate) struct Reader {
     app: App,
     feed: Arc<Feed>,
     newest: watch::Receiver<u64>,
@@ -121,13 +121,13 @@ pub(in crate) struct Reader {
 
 impl Reader {
     /// Listens, from the event on that was seen last.
-    pub(in crate) fn new(app: App, feed: &Arc<Feed>, last: Option<&str>, place: Place) -> Self {
+    pub(crate) fn new(app: App, feed: &Arc<Feed>, last: Option<&str>, place: Place) -> Self {
         let newest = feed.listen();
         Self { app, feed: feed.clone(), newest, at: None, back: last.map(str::to_owned), _place: place }
     }
 
     /// The next events; `None` when there will be none any more.
-    pub(in crate) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+    pub(crate) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let stop = self.app.stop.clone();
         let events = tokio::select! {
             () = stop.cancelled() => return None,

@@ -1,18 +1,18 @@
 //! What a live page depends on, besides the snapshot.
 
-use daemon::Snapshot;
-use domain::ids::{DagName, RunId};
 use crate::pages::{dag_of, find};
 use crate::reader::Reader;
 use crate::view::alerts::Wanted;
 use crate::view::{self, Fragment};
+use daemon::Snapshot;
+use domain::ids::{DagName, RunId};
 
 /// Stands in forms of live parts where the token of a session belongs. The script puts that of its own page there.
 const OF_THE_PAGE: &str = "of-the-page";
 
 /// A page that can be watched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate) enum Watched {
+pub(crate) enum Watched {
     /// Today.
     Today,
     /// All DAGs.
@@ -30,13 +30,13 @@ pub(in crate) enum Watched {
 /// What a live page depends on, besides the snapshot: whoever has the same key sees the same. Nothing of a single viewer may be in it, nor in
 /// what is drawn for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate) struct Key {
+pub(crate) struct Key {
     /// The page.
-    pub(in crate) watched: Watched,
+    pub(crate) watched: Watched,
     /// The viewer may act: the page has its forms.
-    pub(in crate) acts: bool,
+    pub(crate) acts: bool,
     /// The language of the page, and the path it is below.
-    pub(in crate) reader: Reader,
+    pub(crate) reader: Reader,
 }
 
 impl Key {

@@ -16,8 +16,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(in crate) use channel::Channels;
-pub(in crate) use feed::{Feed, Reader};
-pub(in crate) use key::{Key, Watched};
-pub(in crate) use places::{Full, Place, Places};
-pub(in crate) use stream::{BEAT, Viewer, answer, last_id};
+pub(crate) use channel::Channels;
+pub(crate) use feed::{Feed, Reader};
+pub(crate) use key::{Key, Watched};
+pub(crate) use places::{Full, Place, Places};
+pub(crate) use stream::{BEAT, Viewer, answer, last_id};

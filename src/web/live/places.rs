@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most live pages and followed outputs at a time. Each holds a connection; what they show is drawn once for all who see the same.
-pub(in crate) const PLACES: usize = 1024;
+pub(crate) const PLACES: usize = 1024;
 /// Most of them of one user or token, so that nobody takes the room of all others.
-pub(in crate) const PLACES_EACH: usize = 256;
+pub(crate) const PLACES_EACH: usize = 256;
 
 /// Why there is no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate) enum Full {
+pub(crate) enum Full {
     /// This many are open.
     All(usize),
     /// This many are open of whoever asks.
@@ -25,7 +25,7 @@ struct Taken {
 
 /// Room for connections that stay open.
 #[derive(Debug, Clone)]
-pub(in crate) struct Places {
+pub(crate) struct Places {
     taken: Arc<Mutex<Taken>>,
     most: usize,
     most_each: usize,
@@ -50,7 +50,7 @@ impl Places {
     ///
     /// # Errors
     /// When there is none.
-    pub(in crate) fn take(&self, name: Option<&str>) -> Result<Place, Full> {
+    pub(crate) fn take(&self, name: Option<&str>) -> Result<Place, Full> {
         let mut taken = locked(&self.taken);
         if taken.all >= self.most {
             return Err(Full::All(self.most));
@@ -69,7 +69,7 @@ impl Places {
 
 /// A place that was taken; dropping it gives it back.
 #[derive(Debug)]
-pub(in crate) struct Place {
+pub(crate) struct Place {
     taken: Arc<Mutex<Taken>>,
     name: Option<String>,
 }

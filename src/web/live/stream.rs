@@ -19,15 +19,15 @@ use crate::server::App;
 /// Longest real silence.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Says that the connection lives. An event without data is none: browsers drop it.
-pub(in crate) const BEAT: &[u8] = b"event: beat\ndata: -\n\n";
+pub(crate) const BEAT: &[u8] = b"event: beat\ndata: -\n\n";
 
 /// The id of the last event that whoever comes back has seen.
-pub(in crate) fn last_id(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn last_id(headers: &HeaderMap) -> Option<String> {
     headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned)
 }
 
 /// An answer of events.
-pub(in crate) fn answer(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+pub(crate) fn answer(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-cache"),
@@ -38,7 +38,7 @@ pub(in crate) fn answer(events: impl Stream<Item = Result<Bytes, Infallible>> + 
 }
 
 /// Somebody who watches a page.
-pub(in crate) struct Viewer {
+pub(crate) struct Viewer {
     app: App,
     seen: watch::Receiver<Seen>,
     /// The version that was sent last.
@@ -48,14 +48,14 @@ pub(in crate) struct Viewer {
 
 impl Viewer {
     /// Watches a page, from the event on that was seen last.
-    pub(in crate) fn new(app: App, channels: &Arc<Channels>, key: Key, last: Option<&str>, place: Place) -> Self {
+    pub(crate) fn new(app: App, channels: &Arc<Channels>, key: Key, last: Option<&str>, place: Place) -> Self {
         let seen = channels.watch(key);
         let at = seen.borrow().state.as_ref().zip(last).map_or(0, |(state, id)| state.place(id));
         Self { app, seen, at, _place: place }
     }
 
     /// The next event; `None` when there will be none any more.
-    pub(in crate) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+    pub(crate) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let stop = self.app.stop.clone();
         let event = tokio::select! {
             () = stop.cancelled() => return None,

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::channel::{Channels, Seen};
 use super::key::{Key, Watched};
 use super::places::PLACES;
-use daemon::Snapshot;
-use domain::run::StepState;
-use daemon::testing::{self, Daemon};
 use crate::reader::{Reader, Tongue};
 use crate::tests::{Site, read_until};
+use daemon::Snapshot;
+use daemon::testing::{self, Daemon};
+use domain::run::StepState;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const OUTPUT: &str = "/runs/kis-trading-day@2026-11-20/steps/collector/output/live";

@@ -28,12 +28,12 @@ tokio::task_local! {
 
 impl Reader {
     /// Whoever sent the request that is being answered; outside of a request English, at the root.
-    pub(in crate) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         ASKED.try_with(|asked| asked.reader.clone()).unwrap_or_default()
     }
 
     /// Path and query of the page that is being answered, below the base path.
-    pub(in crate) fn place() -> String {
+    pub(crate) fn place() -> String {
         ASKED.try_with(|asked| asked.place.clone()).unwrap_or_else(|_| "/".to_owned())
     }
 }
@@ -55,7 +55,7 @@ fn inside(base: &BasePath, uri: &Uri) -> Option<PathAndQuery> {
 }
 
 /// Answers for a reader, below the base path.
-pub(in crate) async fn front(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn front(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
     let reader = Reader { tongue: tongue(request.headers()), base: site.base.clone() };
     let asks = matches!(*request.method(), Method::GET | Method::HEAD);
     let found = inside(&reader.base, request.uri());

@@ -27,12 +27,12 @@ pub(super) fn chosen(headers: &HeaderMap) -> Option<Tongue> {
 }
 
 /// The link that chooses a tongue and comes back to a page.
-pub(in crate) fn address(tongue: Tongue, place: &str) -> String {
+pub(crate) fn address(tongue: Tongue, place: &str) -> String {
     format!("/language?to={}&back={}", tongue.code(), utf8_percent_encode(place, NON_ALPHANUMERIC))
 }
 
 /// Remembers a choice and goes back.
-pub(in crate) async fn choose(
+pub(crate) async fn choose(
     Extension(visitor): Extension<Visitor>,
     asked: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {

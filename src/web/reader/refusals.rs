@@ -9,7 +9,7 @@ fn between<'a>(said: &'a str, before: &str, after: &str) -> Option<&'a str> {
 }
 
 /// Why a request was not carried out; `None` for words of somebody else.
-pub(in crate) fn error(said: &str) -> Option<Text> {
+pub(crate) fn error(said: &str) -> Option<Text> {
     Some(match said {
         "the form carries no valid token" => say!("The form carries no valid token."),
         "the request comes from a page of another site" => say!("The request comes from a page of another site."),
@@ -50,7 +50,7 @@ pub(in crate) fn error(said: &str) -> Option<Text> {
 }
 
 /// What to do instead; `None` for words of somebody else.
-pub(in crate) fn remedy(said: &str) -> Option<Text> {
+pub(crate) fn remedy(said: &str) -> Option<Text> {
     Some(match said {
         "start from the first page" => say!("Start from the first page."),
         "the DAGs page lists those there are, and files that do not work" => {

@@ -4,9 +4,9 @@
 use axum::http::StatusCode;
 
 use super::{Text, say};
+use crate::auth::Role;
 use domain::dag::{AlertKind, StepKind};
 use domain::run::{Exit, RunState, StepState};
-use crate::auth::Role;
 
 /// Where a step stands.
 pub fn step_state(state: StepState) -> Text {
@@ -120,7 +120,7 @@ pub fn fact(name: &str) -> Text {
 }
 
 /// What somebody may do.
-pub(in crate) fn role(role: Role) -> Text {
+pub(crate) fn role(role: Role) -> Text {
     match role {
         Role::Viewer => say!("viewer"),
         Role::Operator => say!("operator"),
@@ -128,7 +128,7 @@ pub(in crate) fn role(role: Role) -> Text {
 }
 
 /// The headline of a refusal.
-pub(in crate) fn status(status: StatusCode) -> Text {
+pub(crate) fn status(status: StatusCode) -> Text {
     match status {
         StatusCode::BAD_REQUEST => say!("Bad Request"),
         StatusCode::UNAUTHORIZED => say!("Unauthorized"),

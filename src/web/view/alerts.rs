@@ -5,9 +5,9 @@ use askama::Template;
 use super::Fragment;
 use super::format::Zone;
 use super::today::alert_class;
+use crate::reader::{Reader, Text, filters, say, words};
 use daemon::Snapshot;
 use domain::dag::AlertKind;
-use crate::reader::{Reader, Text, filters, say, words};
 
 /// Kinds in the order of the choice.
 pub(crate) const KINDS: [AlertKind; 10] = [

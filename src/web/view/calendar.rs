@@ -9,11 +9,11 @@ use super::dates;
 use super::format::Zone;
 use super::grid::run_glyph;
 use super::run::run_class;
+use crate::reader::{Text, filters, say, words};
 use daemon::ahead::{PlannedDay, Special};
 use daemon::history::Brief;
 use daemon::snapshot::DagView;
 use domain::schedule::Window;
-use crate::reader::{Text, filters, say, words};
 
 /// Next windows listed.
 const NEXT: usize = 5;
@@ -151,10 +151,10 @@ pub fn calendar(dag: &DagView, runs: &[std::sync::Arc<Brief>], now: jiff::Timest
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemon::ahead;
-    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
+    use daemon::ahead;
+    use daemon::testing;
 
     #[test]
     fn months_begin_on_the_right_weekday_and_say_why_days_differ() {

@@ -8,10 +8,10 @@ use super::graph::graph;
 use super::grid::grid;
 use super::problems::{ProblemRow, rows};
 use super::{Fragment, Pair};
+use crate::reader::{Reader, Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::DagView;
 use domain::schedule::Schedule;
-use crate::reader::{Reader, Text, filters, say, words};
 
 /// The head of the page.
 #[derive(Debug, Template)]

@@ -6,10 +6,10 @@ use super::Fragment;
 use super::format::Zone;
 use super::run::run_class;
 use super::today::problems;
+use crate::reader::{Reader, Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::DagView;
 use domain::schedule::Window;
-use crate::reader::{Reader, Text, filters, say, words};
 
 /// Runs listed under a DAG.
 const RUNS: usize = 8;

@@ -6,15 +6,15 @@ use super::format::{Zone, count, part};
 use super::reading::{head, in_words};
 use super::topics::{RecordRow, one_line, record};
 use super::{Fragment, Pair};
-use daemon::Snapshot;
-use steps::dead_letter::PREFIX;
-use steps::letters::{Group, Line, groups};
-use steps::replay::Replayed;
 use crate::data::kept::Reading;
 use crate::data::records::VALUE_BYTES;
 use crate::data::stores::{EDIT_BYTES, LetterFacts, Letters};
 use crate::data::topics::Topics;
 use crate::reader::{Reader, Text, filters, say};
+use daemon::Snapshot;
+use steps::dead_letter::PREFIX;
+use steps::letters::{Group, Line, groups};
+use steps::replay::Replayed;
 
 /// A name in a query, where `+` would be a space.
 fn in_query(text: &str) -> String {

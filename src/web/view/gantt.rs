@@ -5,11 +5,11 @@ use jiff::Timestamp;
 
 use super::format::{Zone, span};
 use super::timeline::{Percent, Scale, Tick, anchor, make_room, state_class};
+use crate::reader::{Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::dag::{Step, StepKind};
 use domain::run::{AttemptRecord, Exit, StepRun, StepState};
-use crate::reader::{Text, filters, say, words};
 
 /// A bar narrower than this has no room for its number.
 const NUMBERED: f64 = 2.5;
@@ -209,9 +209,9 @@ fn bar(scale: &Scale, attempt: u32, (from, to): (Timestamp, Timestamp), class: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
+    use daemon::testing;
 
     #[test]
     fn attempts_are_bars_with_their_ends_and_rounds_are_ticks() {

@@ -7,10 +7,10 @@ use askama::Template;
 
 use super::grid::glyph;
 use super::timeline::state_class;
+use crate::reader::{Text, filters, say, words};
 use domain::dag::{Dag, Step, StepKind, Until};
 use domain::ids::StepName;
 use domain::run::Run;
-use crate::reader::{Text, filters, say, words};
 
 /// Height of a node, in pixels.
 const HEIGHT: f64 = 46.0;
@@ -288,9 +288,9 @@ fn node(step: &Step, run: Option<&Run>, x: f64, y: f64, width: f64) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
+    use daemon::testing;
 
     #[test]
     fn every_need_goes_to_the_right_and_no_two_nodes_share_a_place() {

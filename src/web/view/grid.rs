@@ -9,10 +9,10 @@ use super::dates;
 use super::format::Zone;
 use super::run::run_class;
 use super::timeline::state_class;
+use crate::reader::{Text, filters, say, words};
 use daemon::history::Brief;
 use domain::dag::Dag;
 use domain::run::{RunState, StepState};
-use crate::reader::{Text, filters, say, words};
 
 /// Runs shown.
 pub const RUNS: usize = 30;
@@ -169,9 +169,9 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemon::testing;
     use crate::reader::Reader;
     use crate::view::Html;
+    use daemon::testing;
 
     #[test]
     fn states_have_a_sign_and_a_word_and_steps_that_are_gone_keep_their_row() {

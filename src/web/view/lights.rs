@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::findings;
 use super::format::{Zone, count, part, span};
+use crate::reader::{Text, filters, say};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::hop;
 use domain::units;
-use crate::reader::{Text, filters, say};
 
 /// A symbol without a trade for longer is quiet, unless the run's own check says otherwise.
 const QUIET_SECONDS: i64 = 300;

@@ -8,11 +8,11 @@ use super::chart::{Drawing, HEIGHT, LOW, WIDTH, draw};
 use super::format::{Zone, amount, count, krw, part, quantity, shares, signed, span};
 use super::reading::head;
 use super::{Fragment, Pair};
-use daemon::Snapshot;
 use crate::data::kept::Reading;
 use crate::data::market::{Anomaly, Chart, Market, SymbolFacts, Window};
 use crate::data::records::Format;
 use crate::reader::{Reader, Text, ToText, filters, say};
+use daemon::Snapshot;
 
 /// A symbol without a trade for longer is quiet.
 const QUIET_SECONDS: i64 = 300;

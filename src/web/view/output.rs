@@ -5,10 +5,10 @@ use askama::Template;
 use super::format::{Zone, bytes, count, span};
 use super::timeline::state_class;
 use super::{Fragment, Html};
+use crate::reader::{Reader, Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::ids::{RunId, StepName};
-use crate::reader::{Reader, Text, filters, say, words};
 
 /// Attempts offered, the newest.
 const ATTEMPTS: u32 = 200;

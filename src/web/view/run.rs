@@ -7,12 +7,12 @@ use super::format::{Zone, count, span, speed};
 use super::gantt::gantt;
 use super::timeline::state_class;
 use super::{Fragment, Pair};
+use crate::reader::{Reader, Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::advice::advice;
 use domain::dag::{Dag, Step};
 use domain::run::{Cause, RunState, StepRun};
-use crate::reader::{Reader, Text, filters, say, words};
 
 /// The head of a page about a run.
 #[derive(Debug, Template)]

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::findings;
 use super::format::{Zone, span};
+use crate::reader::{Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::dag::{AlertKind, Step, StepKind};
 use domain::run::{StepRun, StepState};
-use crate::reader::{Text, filters, say, words};
 
 /// A share of the track's width.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -11,11 +11,11 @@ use super::run::header;
 use super::timeline::timeline;
 use super::verdict::verdict;
 use super::{Fragment, Pair};
+use crate::reader::{Reader, Text, filters, say, words};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::dag::AlertKind;
 use domain::hop;
-use crate::reader::{Reader, Text, filters, say, words};
 
 /// Alerts shown on the page.
 const ALERTS: usize = 12;

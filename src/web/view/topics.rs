@@ -5,12 +5,12 @@ use askama::Template;
 use super::format::{Zone, count, part, rate};
 use super::reading::head;
 use super::{Fragment, Pair};
-use daemon::Snapshot;
-use steps::dead_letter::topic_of;
 use crate::data::kept::Reading;
 use crate::data::records::{Look, Peek, Seen, Shown};
 use crate::data::topics::{TopicFacts, Topics};
 use crate::reader::{Reader, Text, ToText, filters, say};
+use daemon::Snapshot;
+use steps::dead_letter::topic_of;
 
 /// All topics.
 #[derive(Debug, Template)]

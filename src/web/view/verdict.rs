@@ -5,11 +5,11 @@ use askama::Template;
 use super::findings::{self, shares};
 use super::format::{Zone, count};
 use super::freshness;
+use crate::reader::{Text, say};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::hop;
 use domain::run::{RunState, StepState};
-use crate::reader::{Text, say};
 
 /// The sentence, with what stands behind it.
 #[derive(Debug, Clone, PartialEq, Template)]

@@ -74,10 +74,7 @@ pub(super) struct Settings {
 /// Whether user, mechanism and certificate fit how the connection is secured; else what does not, and what to write instead.
 fn fits(endpoint: &Endpoint, security: Security, mechanism: &str) -> Result<(), (String, &'static str)> {
     if security.signs_in() && endpoint.user.is_none() {
-        return Err((
-            format!("security={} needs a user", security.name()),
-            "add user=NAME&password=env:VARIABLE to the address",
-        ));
+        return Err((format!("security={} needs a user", security.name()), "add user=NAME&password=env:VARIABLE to the address"));
     }
     if !security.signs_in() && endpoint.user.is_some() {
         return Err((
@@ -97,10 +94,7 @@ fn fits(endpoint: &Endpoint, security: Security, mechanism: &str) -> Result<(), 
         ));
     }
     if endpoint.ca.is_some() && !security.encrypts() {
-        return Err((
-            "\"ca\" is there, but the connection is not encrypted".into(),
-            "write security=ssl or security=sasl_ssl",
-        ));
+        return Err(("\"ca\" is there, but the connection is not encrypted".into(), "write security=ssl or security=sasl_ssl"));
     }
     Ok(())
 }

@@ -43,8 +43,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 const CODES: [&str; 12] = [
-    "OPSP0000", "OPSP0001", "OPSP0002", "OPSP0003", "OPSP0007", "OPSP0008", "OPSP0011", "OPSP0017", "OPSP8992", "OPSP8996", "OPSP9999",
-    "OPSP0000",
+    "OPSP0000", "OPSP0001", "OPSP0002", "OPSP0003", "OPSP0007", "OPSP0008", "OPSP0011", "OPSP0017", "OPSP8992", "OPSP8996",
+    "OPSP9999", "OPSP0000",
 ];
 
 /// Lets it happen; `registered` are the registrations the server may hold.

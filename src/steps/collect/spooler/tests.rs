@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::collect::status::CollectorStatus;
 use super::{Spooler, WAITING};
+use crate::collect::status::CollectorStatus;
 use crate::collect::tests::read_all;
-use backends::spool::{self, Kind};
 use crate::testing::fixtures::Heard;
+use backends::spool::{self, Kind};
 
 #[test]
 fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
@@ -21,8 +21,16 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     let (sender, batches) = mpsc::channel(WAITING);
     let (synced, seen) = tokio::sync::watch::channel(0);
     let abandon = tokio_util::sync::CancellationToken::new();
-    let spooler =
-        Spooler { dir: dir.clone(), writer: None, held: Vec::new(), written: Default::default(), batches, synced, status: Arc::clone(&status), abandon: abandon.clone() };
+    let spooler = Spooler {
+        dir: dir.clone(),
+        writer: None,
+        held: Vec::new(),
+        written: Default::default(),
+        batches,
+        synced,
+        status: Arc::clone(&status),
+        abandon: abandon.clone(),
+    };
     let thread = std::thread::spawn(move || spooler.run());
     let entry = |n: i64| spool::NewEntry {
         kind: Kind::Trade,
@@ -54,7 +62,16 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     std::fs::write(&dir, "").expect("written");
     let (sender, batches) = mpsc::channel(WAITING);
     abandon.cancel();
-    let spooler = Spooler { dir, writer: None, held: Vec::new(), written: Default::default(), batches, synced: tokio::sync::watch::channel(0).0, status, abandon };
+    let spooler = Spooler {
+        dir,
+        writer: None,
+        held: Vec::new(),
+        written: Default::default(),
+        batches,
+        synced: tokio::sync::watch::channel(0).0,
+        status,
+        abandon,
+    };
     sender.try_send(vec![entry(1), entry(2)]).expect("room");
     sender.try_send(vec![entry(3)]).expect("room");
     assert_eq!(std::thread::spawn(move || spooler.run()).join().expect("no panic"), 3);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Bench, Running, frame};
+use crate::StepError;
+use crate::testing::fakes::Fault;
+use crate::testing::fixtures::at;
 use backends::ErrorKind;
 use clock::Clock;
 use executor::folder::{StopOrder, write_stop};
-use crate::StepError;
-use crate::testing::fixtures::at;
-use crate::testing::fakes::Fault;
 
 /// Lets the clock run, a step each few milliseconds, until something is done.
 async fn running<T>(clock: &Clock, step: Duration, done: impl Future<Output = T>) -> T {

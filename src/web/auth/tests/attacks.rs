@@ -184,9 +184,7 @@ async fn other_machines_are_served_only_when_everybody_has_to_log_in() {
         let stop = CancellationToken::new();
         // With users it serves until it is stopped, which it is at once.
         stop.cancel();
-        let ended =
-            crate::serve_with(listener, house.daemon.handle.clone(), steps::testing::fakes::empty(), stop, options)
-                .await;
+        let ended = crate::serve_with(listener, house.daemon.handle.clone(), steps::testing::fakes::empty(), stop, options).await;
         house.down().await;
         ended
     };

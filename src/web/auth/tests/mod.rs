@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Role, Token};
 use super::{Settings, api_token, edit, hash_password, token_digest};
+use crate::server::{Options, Shared, Site};
+use crate::{connections, routes};
 use clock::Clock;
 use daemon::handle::Note;
 use daemon::testing::{self, Daemon};
-use crate::server::{Options, Shared, Site};
-use crate::{connections, routes};
 
 /// Longest a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
