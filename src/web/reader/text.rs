@@ -8,6 +8,7 @@ use askama::{FastWritable, Values};
 
 use super::Reader;
 use super::catalogue::{Tongue, translated};
+use domain::message::{Piece, pieces};
 
 /// A text of a page: a message that is put into the reader's tongue when the page is rendered, or something that is the same in all of them
 /// (names, numbers, what a server said).
@@ -115,28 +116,6 @@ impl Text {
     pub(crate) fn starts_with(&self, english: &str) -> bool {
         self.to_string().starts_with(english)
     }
-}
-
-/// A piece of a message.
-enum Piece<'a> {
-    Words(&'a str),
-    Place(usize),
-}
-
-/// Cuts a message at its places: `{}` takes the next thing, `{1}` the second. A place for which there is nothing stays empty.
-fn pieces(message: &str, things: usize, each: &mut dyn FnMut(Piece<'_>) -> fmt::Result) -> fmt::Result {
-    let (mut rest, mut next) = (message, 0);
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((number, tail)) = after.split_once('}') else { break };
-        each(Piece::Words(before))?;
-        let at = number.parse().unwrap_or(next);
-        next += usize::from(number.is_empty());
-        if at < things {
-            each(Piece::Place(at))?;
-        }
-        rest = tail;
-    }
-    each(Piece::Words(rest))
 }
 
 /// The text in English, for what is not a page.
