@@ -11,6 +11,7 @@ use domain::alert::Part;
 use domain::dag::{AlertKind, Program, StepKind};
 use domain::hop;
 use domain::ids::StepName;
+use domain::message::thousands;
 use domain::run::Run;
 
 /// Everything a mail is made of.
@@ -164,19 +165,6 @@ fn reconciliation(result: &Value) -> Option<String> {
 /// The time of the day in an RFC 3339 time, as the exchange wrote it.
 fn of_day(time: &str) -> String {
     time.split_once('T').and_then(|(_, rest)| rest.get(..8)).unwrap_or(time).to_owned()
-}
-
-/// A count with commas between thousands.
-fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A mail that only shows that mail arrives.

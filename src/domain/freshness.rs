@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::calendar::Session;
 use super::hop::Hop;
 use super::ids::StepName;
+use super::message::human;
 use super::run::Run;
 
 /// The limits.
@@ -244,16 +245,6 @@ pub fn silent(now: Timestamp, limit: SignedDuration, symbols: &[Activity]) -> Ve
             a.trades >= 5 && *silence > limit && silence.as_secs_f64() > 10.0 * mean
         })
         .collect()
-}
-
-/// A duration for people: `6m12s`.
-pub fn human(duration: SignedDuration) -> String {
-    let seconds = duration.as_secs().max(0);
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s:02}s"),
-        (h, m, _) => format!("{h}h{m:02}m"),
-    }
 }
 
 #[cfg(test)]
