@@ -203,7 +203,7 @@ fn a_range_of_local_time_gives_exactly_its_trades() {
         reqwest::get(url).await.expect("answers").json::<Value>().await.expect("JSON")
     });
     let fields = &mapping[format!("{}-kis-trades-2026.11.20", place.prefix)]["mappings"]["properties"];
-    for (field, kind) in [("trade_time", "date"), ("received_at", "date_nanos"), ("session_date", "date"), ("quantity", "long")] {
+    for (field, kind) in [("trade_time", "date"), ("received_at", "date_nanos"), ("session_date", "date"), ("quantity", "double")] {
         assert_eq!(fields[field]["type"], kind, "{field}");
     }
     place.clear();
