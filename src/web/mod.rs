@@ -22,44 +22,17 @@
 //! Architecture invariant: [`serve`] serves addresses that other machines reach only while everybody has to log in. What a request needs is
 //! decided in front of the handlers ([`auth`]): a path that nobody opened is closed.
 
-mod actions;
 mod api;
 pub mod auth;
-mod backfill;
-mod connections;
-mod control;
-mod data;
-mod dead_letters;
-mod events;
-mod export;
-mod guard;
-mod health;
-mod lines;
+mod cache;
+mod http;
 mod live;
-mod market;
-mod once;
-mod output;
-mod output_lines;
-mod output_page;
+mod locale;
 mod pages;
-mod problem;
-pub mod reader;
-mod reply;
 mod routes;
 mod server;
-mod topics;
 pub mod view;
 
-#[cfg(test)]
-mod api_tests;
-#[cfg(test)]
-mod control_tests;
-#[cfg(test)]
-mod data_tests;
-#[cfg(test)]
-mod reader_tests;
-#[cfg(test)]
-mod security_tests;
 #[cfg(test)]
 mod tests;
 

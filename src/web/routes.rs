@@ -8,55 +8,56 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
-use super::problem::Kind;
-use super::reply::{self, Refusal};
-use super::server::Shared;
-use super::{
-    actions, api, auth, backfill, control, dead_letters, events, export, guard, health, market, output, output_lines,
-    output_page, pages, reader, topics,
+use crate::http::problem::Kind;
+use crate::http::reply::{self, Refusal};
+use crate::http::{guard, reader};
+use crate::pages::{
+    account, alerts, assets, audit, dag, dags, dead_letters, events, language, market, output, run, today, topics,
 };
+use crate::server::Shared;
+use crate::{api, auth};
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
 
 /// A route of the API.
-pub(super) struct ApiRoute {
+pub(crate) struct ApiRoute {
     /// Method, in lower case as in OpenAPI.
     #[cfg_attr(not(test), expect(dead_code, reason = "compared with the OpenAPI document by a test"))]
-    pub(super) method: &'static str,
+    pub(crate) method: &'static str,
     /// Path below `/api/v1`.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
     handler: MethodRouter<Shared>,
 }
 
 /// The API.
-pub(super) fn api_routes() -> Vec<ApiRoute> {
+pub(crate) fn api_routes() -> Vec<ApiRoute> {
     let at = |method, path, handler| ApiRoute { method, path, handler };
     vec![
         at("get", "/openapi.json", get(api::openapi)),
         at("get", "/whoami", get(api::whoami)),
         at("get", "/snapshot", get(api::snapshot)),
-        at("get", "/events", get(events::api)),
-        at("post", "/export", post(export::api)),
+        at("get", "/events", get(api::events::events)),
+        at("post", "/export", post(api::export::export)),
         at("get", "/dags", get(api::dags)),
         at("post", "/dags/{name}/pause", post(api::pause)),
         at("post", "/dags/{name}/resume", post(api::resume)),
-        at("get", "/runs", get(control::runs)),
+        at("get", "/runs", get(api::control::runs)),
         at("post", "/runs", post(api::trigger)),
         at("get", "/runs/{id}", get(api::run)),
         at("post", "/runs/{id}/cancel", post(api::cancel)),
         at("post", "/runs/{id}/clear", post(api::clear)),
         at("post", "/runs/{id}/mark", post(api::mark)),
-        at("get", "/runs/{id}/steps/{step}/output", get(output::api)),
-        at("get", "/runs/{id}/steps/{step}/lines", get(output_lines::lines)),
-        at("get", "/alerts", get(control::alerts)),
+        at("get", "/runs/{id}/steps/{step}/output", get(output::text::api)),
+        at("get", "/runs/{id}/steps/{step}/lines", get(output::api::lines)),
+        at("get", "/alerts", get(api::control::alerts)),
         at("post", "/alerts/test", post(api::test_mail)),
-        at("get", "/dags/{name}", get(control::dag)),
-        at("get", "/dags/{name}/runs", get(control::dag_runs)),
-        at("get", "/dags/{name}/calendar", get(control::calendar)),
-        at("post", "/dags/{name}/backfill", post(backfill::backfill)),
-        at("get", "/outbox", get(control::outbox)),
-        at("get", "/audit", get(control::audit)),
+        at("get", "/dags/{name}", get(api::control::dag)),
+        at("get", "/dags/{name}/runs", get(api::control::dag_runs)),
+        at("get", "/dags/{name}/calendar", get(api::control::calendar)),
+        at("post", "/dags/{name}/backfill", post(api::backfill::backfill)),
+        at("get", "/outbox", get(api::control::outbox)),
+        at("get", "/audit", get(api::control::audit)),
         at("post", "/down", post(api::down)),
         at("get", "/topics", get(topics::api_list)),
         at("get", "/topics/{name}", get(topics::api_one)),
@@ -71,24 +72,24 @@ pub(super) fn api_routes() -> Vec<ApiRoute> {
 }
 
 /// The site.
-pub(super) fn router(site: Shared) -> Router {
+pub(crate) fn router(site: Shared) -> Router {
     let api = api_routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     let inside = Router::new()
-        .route("/", get(pages::today))
-        .route("/dags", get(pages::dags))
-        .route("/dags/{name}/pause", post(actions::pause))
-        .route("/dags/{name}/resume", post(actions::resume))
-        .route("/dags/{name}/trigger", post(actions::trigger))
-        .route("/runs/{id}", get(pages::run))
-        .route("/runs/{id}/cancel", post(actions::cancel))
-        .route("/runs/{id}/clear", post(actions::clear))
-        .route("/runs/{id}/mark", post(actions::mark))
-        .route("/runs/{id}/steps/{step}/output", get(output_page::page))
-        .route("/runs/{id}/steps/{step}/output/live", get(output_page::live))
-        .route("/dags/{name}", get(pages::dag))
-        .route("/alerts", get(pages::alerts))
-        .route("/alerts/test", post(actions::test_mail))
-        .route("/audit", get(pages::audit))
+        .route("/", get(today::page))
+        .route("/dags", get(dags::page))
+        .route("/dags/{name}/pause", post(dag::pause))
+        .route("/dags/{name}/resume", post(dag::resume))
+        .route("/dags/{name}/trigger", post(dag::trigger))
+        .route("/runs/{id}", get(run::page))
+        .route("/runs/{id}/cancel", post(run::cancel))
+        .route("/runs/{id}/clear", post(run::clear))
+        .route("/runs/{id}/mark", post(run::mark))
+        .route("/runs/{id}/steps/{step}/output", get(output::page))
+        .route("/runs/{id}/steps/{step}/output/live", get(output::live))
+        .route("/dags/{name}", get(dag::page))
+        .route("/alerts", get(alerts::page))
+        .route("/alerts/test", post(alerts::test_mail))
+        .route("/audit", get(audit::page))
         .route("/topics", get(topics::list))
         .route("/topics/{name}", get(topics::one))
         .route("/dead-letters", get(dead_letters::list))
@@ -98,17 +99,17 @@ pub(super) fn router(site: Shared) -> Router {
         .route("/market", get(market::list))
         .route("/market/{symbol}", get(market::one))
         .route("/events", get(events::events))
-        .route("/assets/{file}", get(pages::asset))
-        .route("/favicon.ico", get(pages::icon))
-        .route("/metrics", get(health::metrics))
-        .route("/language", get(reader::language::choose))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/login", get(auth::login_form).post(auth::log_in))
-        .route("/logout", post(auth::log_out))
-        .route("/account", get(auth::account))
-        .route("/account/password", post(auth::change_password))
-        .route("/account/logout-everywhere", post(auth::log_out_everywhere))
+        .route("/assets/{file}", get(assets::asset))
+        .route("/favicon.ico", get(assets::icon))
+        .route("/metrics", get(api::health::metrics))
+        .route("/language", get(language::choose))
+        .route("/healthz", get(api::health::healthz))
+        .route("/readyz", get(api::health::readyz))
+        .route("/login", get(account::login_form).post(account::log_in))
+        .route("/logout", post(account::log_out))
+        .route("/account", get(account::account))
+        .route("/account/password", post(account::change_password))
+        .route("/account/logout-everywhere", post(account::log_out_everywhere))
         .nest("/api/v1", api)
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -117,7 +118,7 @@ pub(super) fn router(site: Shared) -> Router {
         .layer(middleware::from_fn_with_state(site.clone(), guard::guard))
         .with_state(site.clone());
     // Around the routes, since it changes the path by which they are found.
-    Router::new().fallback_service(inside).layer(middleware::from_fn_with_state(site, reader::front::front))
+    Router::new().fallback_service(inside).layer(middleware::from_fn_with_state(site, reader))
 }
 
 fn answer(request: &Request, refusal: Refusal) -> Response {

@@ -9,11 +9,13 @@ use axum::extract::FromRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Access, Caller, Settings, random_token};
-use super::data::stores::Stores;
-use super::live::{Channels, Feed, Full, Place, Places};
-use super::reader::Reader;
-use super::{connections, routes};
+use crate::auth::{Access, Caller, Settings, random_token};
+use crate::http::connections;
+use crate::live::{Channels, Feed, Full, Place, Places};
+use crate::locale::Reader;
+use crate::pages::events;
+use crate::pages::stores::Stores;
+use crate::routes;
 use backends::Backends;
 use config::{BasePath, Network};
 use daemon::Handle;
@@ -35,45 +37,45 @@ pub struct Options {
 }
 
 /// What every handler shares.
-pub(super) struct Site {
+pub(crate) struct Site {
     /// The daemon.
-    pub(super) handle: Handle,
+    pub(crate) handle: Handle,
     /// Hidden in every form while nobody has to log in; new with every start of the site.
-    pub(super) form_token: String,
+    pub(crate) form_token: String,
     /// Ends live pages.
-    pub(super) stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Host and port of the public address; its host is accepted besides loopback names and plain addresses.
-    pub(super) public_authority: Option<String>,
+    pub(crate) public_authority: Option<String>,
     /// What every path of the site begins with.
-    pub(super) base: BasePath,
+    pub(crate) base: BasePath,
     /// People reach the site encrypted.
-    pub(super) public_https: bool,
+    pub(crate) public_https: bool,
     /// Proxies whose word about a request is believed.
-    pub(super) trusted_proxies: Vec<Network>,
+    pub(crate) trusted_proxies: Vec<Network>,
     /// Who may come in; `None`: nobody ever has to log in.
-    pub(super) access: Option<Access>,
+    pub(crate) access: Option<Access>,
     /// Room for live pages.
-    pub(super) places: Places,
+    pub(crate) places: Places,
     /// Live pages that somebody watches.
-    pub(super) channels: Arc<Channels>,
+    pub(crate) channels: Arc<Channels>,
     /// What happened lately.
-    pub(super) feed: Arc<Feed>,
+    pub(crate) feed: Arc<Feed>,
     /// What pages show of the stores.
-    pub(super) stores: Stores,
+    pub(crate) stores: Stores,
 }
 
 /// The site as all requests share it.
-pub(super) type Shared = Arc<Site>;
+pub(crate) type Shared = Arc<Site>;
 
 /// The site as the handler of one request holds it: with whoever asks.
 #[derive(Clone)]
-pub(super) struct App {
+pub(crate) struct App {
     site: Shared,
     caller: Caller,
-    /// In which tongue, and below which path.
-    pub(super) reader: Reader,
+    /// In which language, and below which path.
+    pub(crate) reader: Reader,
     /// Hidden in the forms of whoever asks. Empty for those who may only read: views leave their forms out then.
-    pub(super) csrf: String,
+    pub(crate) csrf: String,
 }
 
 impl Deref for App {
@@ -94,27 +96,27 @@ impl FromRef<Shared> for App {
 
 impl App {
     /// The name of whoever asks, for the audit; without one, the door they came through.
-    pub(super) fn by(&self, door: &str) -> String {
+    pub(crate) fn by(&self, door: &str) -> String {
         self.caller.by(door)
     }
 
     /// A place for a connection that stays open.
-    pub(super) fn take_place(&self) -> Result<Place, Full> {
+    pub(crate) fn take_place(&self) -> Result<Place, Full> {
         self.site.places.take(self.caller.name())
     }
 
     /// Whether whoever asked may still read; a long answer looks at it now and then.
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(crate) fn may_go_on(&self) -> bool {
         self.site.access.as_ref().is_none_or(|access| access.still(&self.caller))
     }
 }
 
 impl Site {
-    pub(super) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Shared> {
+    pub(crate) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Shared> {
         let Options { public_url, base, trusted_proxies, auth } = options;
         let access = auth.map(Access::open).transpose().map_err(io::Error::other)?;
         let stores = Stores::new(backends, handle.clone());
-        let channels = Channels::new(handle.clone(), stop.clone())?;
+        let channels = Channels::new(handle.clone(), stop.clone(), events::draw)?;
         let feed = Feed::new(handle.clone(), stop.clone())?;
         Ok(Arc::new(Self {
             handle,

@@ -1,5 +1,11 @@
 //! The site over a real socket, in front of a daemon the test plays itself.
 
+mod api;
+mod attacks;
+mod control;
+mod languages;
+mod stores;
+
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
@@ -10,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use domain::run::{Exit, StepState};
 
-use super::connections;
-use super::routes::{api_routes, router};
-use super::server::{Shared, Site as Served};
+use crate::http::connections;
+use crate::routes::{api_routes, router};
+use crate::server::{Shared, Site as Served};
 use daemon::Refused;
 use daemon::handle::{Answer, Command};
 use daemon::testing::{self, Daemon};
@@ -21,36 +27,36 @@ use steps::testing::fakes::empty;
 /// Longest a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(super) struct Site {
-    pub(super) daemon: Daemon,
-    pub(super) base: String,
-    pub(super) client: Client,
-    pub(super) site: Shared,
+pub(crate) struct Site {
+    pub(crate) daemon: Daemon,
+    pub(crate) base: String,
+    pub(crate) client: Client,
+    pub(crate) site: Shared,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
 
 impl Site {
-    pub(super) async fn up(snapshot: daemon::Snapshot) -> Self {
+    pub(crate) async fn up(snapshot: daemon::Snapshot) -> Self {
         Self::over(snapshot, empty()).await
     }
 
     /// A site that shows these stores.
-    pub(super) async fn over(snapshot: daemon::Snapshot, backends: backends::Backends) -> Self {
+    pub(crate) async fn over(snapshot: daemon::Snapshot, backends: backends::Backends) -> Self {
         Self::of(Daemon::showing(snapshot), backends).await
     }
 
     /// A site in front of this daemon.
-    pub(super) async fn of(daemon: Daemon, backends: backends::Backends) -> Self {
-        Self::made(daemon, backends, super::Options::default()).await
+    pub(crate) async fn of(daemon: Daemon, backends: backends::Backends) -> Self {
+        Self::made(daemon, backends, crate::Options::default()).await
     }
 
     /// A site with settings.
-    pub(super) async fn with(snapshot: daemon::Snapshot, backends: backends::Backends, options: super::Options) -> Self {
+    pub(crate) async fn with(snapshot: daemon::Snapshot, backends: backends::Backends, options: crate::Options) -> Self {
         Self::made(Daemon::showing(snapshot), backends, options).await
     }
 
-    async fn made(daemon: Daemon, backends: backends::Backends, options: super::Options) -> Self {
+    async fn made(daemon: Daemon, backends: backends::Backends, options: crate::Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
@@ -60,30 +66,30 @@ impl Site {
         Self { daemon, base, client, site, stop, server }
     }
 
-    pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, String) {
         let reply = self.client.get(format!("{}{path}", self.base)).send().await.expect("an answer");
         (reply.status(), reply.text().await.expect("a body"))
     }
 
     /// The status of an answer whose body may never end.
-    pub(super) async fn get_head(&self, path: &str) -> StatusCode {
+    pub(crate) async fn get_head(&self, path: &str) -> StatusCode {
         self.client.get(format!("{}{path}", self.base)).send().await.expect("an answer").status()
     }
 
-    pub(super) async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         serde_json::from_str(&body).expect("JSON")
     }
 
-    pub(super) async fn csrf(&self) -> String {
+    pub(crate) async fn csrf(&self) -> String {
         let (_, page) = self.get("/dags").await;
         let at = page.find("name=\"csrf\" value=\"").expect("a token") + 19;
         page[at..at + 64].to_owned()
     }
 
     /// Sends a form, and answers the command it makes.
-    pub(super) async fn form(
+    pub(crate) async fn form(
         &mut self,
         path: &str,
         fields: &[(&str, &str)],
@@ -98,7 +104,7 @@ impl Site {
         self.exchange(request, answer).await
     }
 
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &mut self,
         request: reqwest::RequestBuilder,
         answer: Result<String, Refused>,
@@ -110,7 +116,7 @@ impl Site {
         (reply.status(), reply.text().await.expect("a body"), asked.command)
     }
 
-    pub(super) async fn down(self) {
+    pub(crate) async fn down(self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.server).await.expect("the site ends when asked");
         ended.expect("no panic").expect("a clean end");
@@ -273,7 +279,7 @@ async fn a_name_somebody_pointed_here_is_not_answered() {
 }
 
 /// Reads a stream of events up to the first that holds `text`.
-pub(super) async fn read_until(reply: &mut reqwest::Response, text: &str) -> String {
+pub(crate) async fn read_until(reply: &mut reqwest::Response, text: &str) -> String {
     // A chunk may end inside of a letter.
     let mut seen = Vec::new();
     let reading = async {
@@ -359,13 +365,13 @@ async fn readiness_names_what_is_missing() {
 async fn addresses_others_can_reach_are_refused() {
     let daemon = Daemon::showing(testing::snapshot());
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
-    let error = super::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new()).await.expect_err("refused");
+    let error = crate::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new()).await.expect_err("refused");
     assert!(error.to_string().contains("openbell user add"), "{error}");
 }
 
 #[test]
 fn the_openapi_document_lists_every_route_and_none_else() {
-    let document: Value = serde_json::from_str(super::api::OPENAPI).expect("JSON");
+    let document: Value = serde_json::from_str(crate::api::OPENAPI).expect("JSON");
     let mut written = Vec::new();
     for (path, methods) in document["paths"].as_object().expect("paths") {
         written.extend(methods.as_object().expect("methods").keys().map(|method| format!("{method} {path}")));
@@ -378,7 +384,7 @@ fn the_openapi_document_lists_every_route_and_none_else() {
 
 #[test]
 fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told() {
-    let document: Value = serde_json::from_str(super::api::OPENAPI).expect("JSON");
+    let document: Value = serde_json::from_str(crate::api::OPENAPI).expect("JSON");
     assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
     for (path, methods) in document["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
@@ -412,8 +418,8 @@ fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told(
 
 #[test]
 fn the_openapi_document_and_the_guide_list_every_kind_of_problem() {
-    use super::problem::{Kind, NAMESPACE};
-    let document: Value = serde_json::from_str(super::api::OPENAPI).expect("JSON");
+    use crate::http::problem::{Kind, NAMESPACE};
+    let document: Value = serde_json::from_str(crate::api::OPENAPI).expect("JSON");
     let written = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
     let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("{NAMESPACE}{}", kind.name())).collect();
     assert_eq!(written, &json!(kinds));
@@ -448,7 +454,7 @@ async fn pages_are_written_out_to_be_looked_at() {
         let (_, html) = site.get(path).await;
         let linked = "<link rel=\"stylesheet\" href=\"/assets/openbell.css\">";
         assert!(html.contains(linked));
-        std::fs::write(folder.join(file), html.replace(linked, &format!("<style>{}</style>", super::pages::CSS)))
+        std::fs::write(folder.join(file), html.replace(linked, &format!("<style>{}</style>", crate::pages::assets::CSS)))
             .expect("a file");
         site.down().await;
     }

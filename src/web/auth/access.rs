@@ -46,7 +46,7 @@ pub struct Settings {
 
 /// Why somebody is not let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotIn {
+pub(crate) enum NotIn {
     /// Name or password is wrong; which of the two is not said.
     Wrong,
     /// Too many failures; the next attempt may be made after this long.
@@ -60,14 +60,14 @@ pub(crate) struct Access {
     source: Source,
     used: Arc<Used>,
     local: Option<String>,
-    pub(super) metrics_open: bool,
+    pub(crate) metrics_open: bool,
     clock: Clock,
     sessions: Mutex<Sessions>,
     throttle: Mutex<Throttle>,
     trail: Mutex<Trail>,
     room: Semaphore,
     /// Passwords looked at so far.
-    pub(super) looked_at: AtomicU64,
+    pub(crate) looked_at: AtomicU64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -110,12 +110,12 @@ impl Access {
     }
 
     /// How long a browser keeps the cookie.
-    pub(super) fn longest(&self) -> SignedDuration {
+    pub(crate) fn longest(&self) -> SignedDuration {
         locked(&self.sessions).longest()
     }
 
     /// Whoever holds a token. A wrong one counts as a failure of its address, which then has to wait; right ones never do.
-    pub(super) fn by_token(&self, accounts: &Arc<Accounts>, presented: &str, from: &Key) -> Result<Caller, NotIn> {
+    pub(crate) fn by_token(&self, accounts: &Arc<Accounts>, presented: &str, from: &Key) -> Result<Caller, NotIn> {
         let now = self.now();
         if self.local.as_deref().is_some_and(|local| secret::equal(presented, local)) {
             return Ok(Caller { who: Who::Local, role: Some(Role::Operator), csrf: String::new() });
@@ -137,7 +137,7 @@ impl Access {
     }
 
     /// Whoever has a session that still counts: its user is there, with the password they logged in with.
-    pub(super) fn by_session(&self, accounts: &Accounts, id: &str) -> Option<Caller> {
+    pub(crate) fn by_session(&self, accounts: &Accounts, id: &str) -> Option<Caller> {
         let mut sessions = locked(&self.sessions);
         let session = sessions.find(id, self.now())?;
         let Some(user) = accounts.user(&session.user).filter(|user| user.password == session.password) else {
@@ -186,7 +186,7 @@ impl Access {
     }
 
     /// Logs somebody in: the id of their new session.
-    pub(super) async fn log_in(&self, name: &str, password: String, from: Key) -> Result<String, NotIn> {
+    pub(crate) async fn log_in(&self, name: &str, password: String, from: Key) -> Result<String, NotIn> {
         let hash = self.verify(name, password, from).await?;
         self.open_session(name, hash)
     }
@@ -204,7 +204,7 @@ impl Access {
     }
 
     /// What the audit is told of a login or a token that failed; `None` where there are too many.
-    pub(super) fn tell(&self, what: &'static str, subject: &str, address: IpAddr) -> Option<Note> {
+    pub(crate) fn tell(&self, what: &'static str, subject: &str, address: IpAddr) -> Option<Note> {
         match locked(&self.trail).failed(self.now()) {
             Tell::Failure { untold: 0 } => Some(Note::new("login", what, subject, format!("failed, from {address}")).failed()),
             Tell::Failure { untold } => {
@@ -219,23 +219,23 @@ impl Access {
     }
 
     /// A name as the audit has it: what a stranger typed, which may be their password, is not written down.
-    pub(super) fn known_name(&self, name: &str) -> String {
+    pub(crate) fn known_name(&self, name: &str) -> String {
         let known = self.accounts().is_some_and(|accounts| accounts.user(name).is_some());
         if known { name.to_owned() } else { "an unknown name".to_owned() }
     }
 
     /// Ends a session.
-    pub(super) fn log_out(&self, session: &str) {
+    pub(crate) fn log_out(&self, session: &str) {
         locked(&self.sessions).close(session);
     }
 
     /// Ends all sessions of a user.
-    pub(super) fn log_out_everywhere(&self, user: &str) {
+    pub(crate) fn log_out_everywhere(&self, user: &str) {
         locked(&self.sessions).close_all(user);
     }
 
     /// Sets a user's own password, ends all their sessions, and opens a new one: its id.
-    pub(super) async fn change_password(&self, name: &str, old: String, new: String, from: Key) -> Result<String, Change> {
+    pub(crate) async fn change_password(&self, name: &str, old: String, new: String, from: Key) -> Result<String, Change> {
         self.verify(name, old, from).await.map_err(Change::NotIn)?;
         let (path, user, now) = (self.source.path().to_owned(), name.to_owned(), self.now());
         let changed = tokio::task::spawn_blocking(move || {
@@ -254,7 +254,7 @@ impl Access {
 
 /// Why a password is not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// The old one is wrong.
     NotIn(NotIn),
     /// The new one is no good.

@@ -42,7 +42,7 @@ tokio::task_local! {
 
 impl Caller {
     /// Somebody who is not known.
-    pub(super) fn stranger() -> Self {
+    pub(crate) fn stranger() -> Self {
         Self { who: Who::Stranger, role: None, csrf: String::new() }
     }
 
@@ -52,7 +52,7 @@ impl Caller {
     }
 
     /// Runs a handler for this caller.
-    pub(super) async fn asks<T>(self, handler: impl Future<Output = T>) -> T {
+    pub(crate) async fn asks<T>(self, handler: impl Future<Output = T>) -> T {
         CALLER.scope(self, handler).await
     }
 

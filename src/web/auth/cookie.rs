@@ -2,11 +2,11 @@
 
 use axum::http::header::{COOKIE, HeaderMap};
 
-use crate::reader::{BasePath, Reader};
+use crate::locale::{BasePath, Reader};
 
 /// Which cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cookie {
+pub(crate) enum Cookie {
     /// Holds a session's id.
     Session,
     /// Holds the token of the login form.
@@ -28,7 +28,7 @@ impl Cookie {
     }
 
     /// Its value in a request.
-    pub(super) fn read(self, headers: &HeaderMap, secure: bool) -> Option<&str> {
+    pub(crate) fn read(self, headers: &HeaderMap, secure: bool) -> Option<&str> {
         let all = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
         let own = self.name(secure, &Reader::current().base);
         let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == own);
@@ -37,7 +37,7 @@ impl Cookie {
 
     /// Sets it. The session's is `Lax`, so that a link in a mail opens the page it names; what acts is never a link. The login's
     /// is `Strict`: no other site's page may send that form.
-    pub(super) fn set(self, value: &str, secure: bool, seconds: i64) -> String {
+    pub(crate) fn set(self, value: &str, secure: bool, seconds: i64) -> String {
         let site = if self == Self::Session { "Lax" } else { "Strict" };
         let only = if secure { "; Secure" } else { "" };
         let base = Reader::current().base;

@@ -20,8 +20,8 @@ use super::need::{Need, need};
 use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
-use crate::problem::Kind;
-use crate::reply::{self, Refusal};
+use crate::http::problem::Kind;
+use crate::http::reply::{self, Refusal};
 use crate::server::{Shared, Site};
 
 /// Longest time a body may take to arrive, in real time.
@@ -58,12 +58,12 @@ fn for_programs(path: &str) -> bool {
 }
 
 /// Whole seconds to wait, at least one.
-pub(super) fn seconds(wait: Duration) -> u64 {
+pub(crate) fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }
 
 /// Seconds as the header `Retry-After`.
-pub(super) fn retry_after(wait: Duration) -> HeaderValue {
+pub(crate) fn retry_after(wait: Duration) -> HeaderValue {
     HeaderValue::from(seconds(wait))
 }
 
@@ -228,7 +228,7 @@ async fn check_form(caller: &Caller, headers: &HeaderMap, body: Bytes) -> Result
             return Err(refuse(Refusal::new(error.status(), error.body_text().to_lowercase(), "send the form of the page")));
         }
     };
-    crate::guard::check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)
+    crate::http::guard::check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)
 }
 
 /// A form of a `GET` would be read from its address.
@@ -238,13 +238,13 @@ fn with_method(mut form: Request) -> Request {
 }
 
 /// Whether the login form came from the page this browser was given: its hidden token is that of its cookie.
-pub(super) fn is_own_login(headers: &HeaderMap, visitor: Visitor, given: Option<&String>) -> bool {
+pub(crate) fn is_own_login(headers: &HeaderMap, visitor: Visitor, given: Option<&String>) -> bool {
     let cookie = Cookie::Login.read(headers, visitor.encrypted).filter(|value| value.len() == 64);
     given.zip(cookie).is_some_and(|(given, cookie)| secret::equal(given, cookie))
 }
 
 /// The logins of a site that has them switched on.
-pub(super) fn in_force(site: &Site) -> Option<&Access> {
+pub(crate) fn in_force(site: &Site) -> Option<&Access> {
     site.access.as_ref().filter(|access| access.accounts().is_some())
 }
 

@@ -7,18 +7,17 @@
 //! * `sessions`, `throttle`, `need`, `visitor` and `accounts` decide, as functions of state and time; `access` holds the state; `store`
 //!   reads and writes the file.
 
-mod access;
+pub(crate) mod access;
 mod accounts;
 mod caller;
-mod cookie;
-mod door;
-mod need;
-mod pages;
+pub(crate) mod cookie;
+pub(crate) mod door;
+pub(crate) mod need;
 mod password;
-mod secret;
+pub(crate) mod secret;
 mod sessions;
 mod store;
-mod throttle;
+pub(crate) mod throttle;
 mod trail;
 mod visitor;
 
@@ -31,10 +30,9 @@ pub use password::{PasswordError, hash as hash_password};
 pub use secret::{api_token, digest as token_digest, token as random_token};
 pub use store::{edit, last_used, read};
 
-pub(super) use access::Access;
-pub(super) use caller::{Caller, Who};
-pub(super) use door::door;
-pub(super) use need::on_site;
-pub(super) use pages::{account, change_password, log_in, log_out, log_out_everywhere, login_form};
-pub(super) use secret::equal;
-pub(super) use visitor::Visitor;
+pub(crate) use access::Access;
+pub(crate) use caller::{Caller, Who};
+pub(crate) use door::door;
+pub(crate) use need::on_site;
+pub(crate) use secret::equal;
+pub(crate) use visitor::Visitor;

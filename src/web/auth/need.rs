@@ -7,7 +7,7 @@ use super::accounts::Role;
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(crate) enum Need {
     /// Nothing: probes, the style of the login page, the login itself.
     Nothing,
     /// A login, of whatever role: one's own account.
@@ -17,7 +17,7 @@ pub(super) enum Need {
 }
 
 /// What a request needs.
-pub(super) fn need(method: &Method, path: &str, metrics_open: bool) -> Need {
+pub(crate) fn need(method: &Method, path: &str, metrics_open: bool) -> Need {
     let asks = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/healthz" | "/readyz" if asks => Need::Nothing,
@@ -32,7 +32,7 @@ pub(super) fn need(method: &Method, path: &str, metrics_open: bool) -> Need {
 }
 
 /// A path of this site to go to after the login. Anything else, such as an address of another site, becomes the first page.
-pub(super) fn local(next: &str) -> &str {
+pub(crate) fn local(next: &str) -> &str {
     let path = next.split(['?', '#']).next().unwrap_or_default();
     if path != "/login" && path != "/logout" && path != "/events" { on_site(next) } else { "/" }
 }

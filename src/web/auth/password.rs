@@ -11,7 +11,7 @@ const SHORTEST: usize = 12;
 const LONGEST_BYTES: usize = 1024;
 
 /// What the password of a name that does not exist is compared with: no password is known that has this hash.
-pub(super) const NOBODY: &str =
+pub(crate) const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$b3BlbmJlbGwtbm9ib2R5IQ$bm9ib2R5LWtub3dzLWEtcGFzc3dvcmQtZm9yLXRoaXM";
 
 /// Why a password is not taken.
@@ -46,12 +46,12 @@ pub fn hash(password: &str) -> Result<String, PasswordError> {
 }
 
 /// Whether a text is a hash that [`matches`] understands.
-pub(super) fn is_hash(text: &str) -> bool {
+pub(crate) fn is_hash(text: &str) -> bool {
     PasswordHash::new(text).is_ok_and(|hash| hash.algorithm.as_str().starts_with("argon2") && hash.hash.is_some())
 }
 
 /// Whether a password has this hash. Takes tens of milliseconds and 19 MiB.
-pub(super) fn matches(password: &str, hash: &str) -> bool {
+pub(crate) fn matches(password: &str, hash: &str) -> bool {
     password.len() <= LONGEST_BYTES
         && PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }

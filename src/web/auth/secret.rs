@@ -11,7 +11,7 @@ const PREFIX: &str = "openbell";
 const DIGEST_SALT: &[u8] = b"openbell api token 1";
 
 /// Random bytes from the kernel.
-pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0u8; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
@@ -40,7 +40,7 @@ pub fn api_token() -> io::Result<(String, String)> {
 }
 
 /// The id in an API token.
-pub(super) fn id_of(whole: &str) -> Option<&str> {
+pub(crate) fn id_of(whole: &str) -> Option<&str> {
     let (id, secret) = whole.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
     (id.len() == 16 && secret.len() == 64).then_some(id)
 }

@@ -15,39 +15,39 @@ const FOUND_BY: usize = 32;
 
 /// A login that has not ended.
 #[derive(Clone)]
-pub(super) struct Session {
+pub(crate) struct Session {
     secret: String,
     /// Who logged in.
-    pub(super) user: String,
+    pub(crate) user: String,
     /// The hash of the password they logged in with: with another one, or without the user, the session is worth nothing.
-    pub(super) password: String,
+    pub(crate) password: String,
     /// Hidden in the forms of its pages.
-    pub(super) csrf: String,
+    pub(crate) csrf: String,
     opened_at: Timestamp,
     used_at: Timestamp,
 }
 
 /// Who a session is opened for.
-pub(super) struct Opening {
-    pub(super) user: String,
-    pub(super) password: String,
-    pub(super) csrf: String,
+pub(crate) struct Opening {
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) csrf: String,
 }
 
 /// All sessions.
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     idle: SignedDuration,
     longest: SignedDuration,
     open: HashMap<String, Session>,
 }
 
 impl Sessions {
-    pub(super) fn new(idle: SignedDuration, longest: SignedDuration) -> Self {
+    pub(crate) fn new(idle: SignedDuration, longest: SignedDuration) -> Self {
         Self { idle, longest, open: HashMap::new() }
     }
 
     /// How long a browser keeps the cookie.
-    pub(super) fn longest(&self) -> SignedDuration {
+    pub(crate) fn longest(&self) -> SignedDuration {
         self.longest
     }
 
@@ -56,7 +56,7 @@ impl Sessions {
     }
 
     /// Opens a session under a new random id of 64 digits.
-    pub(super) fn open(&mut self, id: &str, who: Opening, now: Timestamp) {
+    pub(crate) fn open(&mut self, id: &str, who: Opening, now: Timestamp) {
         let Some((found_by, rest)) = id.split_at_checked(FOUND_BY) else { return };
         let (idle, longest) = (self.idle, self.longest);
         self.open.retain(|_, s| now.duration_since(s.used_at) < idle && now.duration_since(s.opened_at) < longest);
@@ -79,7 +79,7 @@ impl Sessions {
     }
 
     /// The living session of an id; finding it is using it.
-    pub(super) fn find(&mut self, id: &str, now: Timestamp) -> Option<&Session> {
+    pub(crate) fn find(&mut self, id: &str, now: Timestamp) -> Option<&Session> {
         let (found_by, rest) = id.split_at_checked(FOUND_BY)?;
         let session = self.open.get(found_by)?;
         if !secret::equal(rest, &session.secret) {
@@ -95,7 +95,7 @@ impl Sessions {
     }
 
     /// Ends a session.
-    pub(super) fn close(&mut self, id: &str) {
+    pub(crate) fn close(&mut self, id: &str) {
         if let Some((found_by, rest)) = id.split_at_checked(FOUND_BY)
             && self.open.get(found_by).is_some_and(|s| secret::equal(rest, &s.secret))
         {
@@ -104,7 +104,7 @@ impl Sessions {
     }
 
     /// Ends all sessions of a user.
-    pub(super) fn close_all(&mut self, user: &str) {
+    pub(crate) fn close_all(&mut self, user: &str) {
         self.open.retain(|_, s| s.user != user);
     }
 }

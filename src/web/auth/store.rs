@@ -61,7 +61,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// The users as the running site knows them.
-pub(super) struct Source {
+pub(crate) struct Source {
     path: PathBuf,
     known: Mutex<(Option<Stamp>, Option<Arc<Accounts>>)>,
 }
@@ -69,19 +69,19 @@ pub(super) struct Source {
 impl Source {
     /// # Errors
     /// As [`read`].
-    pub(super) fn open(path: PathBuf) -> Result<Self, String> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, String> {
         let at = stamp(&path);
         let accounts = read(&path)?.map(Arc::new);
         Ok(Self { path, known: Mutex::new((at, accounts)) })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The users now; `None` while there never was a file. Once there was one, somebody has to log in until the daemon ends: a file that is gone
     /// or broken leaves the last good users in force.
-    pub(super) fn now(&self) -> Option<Arc<Accounts>> {
+    pub(crate) fn now(&self) -> Option<Arc<Accounts>> {
         let at = stamp(&self.path);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != at {
@@ -105,7 +105,7 @@ impl Source {
 }
 
 /// When tokens were last used, in a file of its own, so that the users file is written by people only.
-pub(super) struct Used {
+pub(crate) struct Used {
     path: PathBuf,
     times: Mutex<BTreeMap<String, Timestamp>>,
 }
@@ -128,12 +128,12 @@ pub fn last_used(users: &Path) -> BTreeMap<String, Timestamp> {
 }
 
 impl Used {
-    pub(super) fn of(users: &Path) -> Self {
+    pub(crate) fn of(users: &Path) -> Self {
         Self { path: used_path(users), times: Mutex::new(last_used(users)) }
     }
 
     /// Whether a use has to be written down; then it counts as written.
-    pub(super) fn note(&self, id: &str, now: Timestamp) -> bool {
+    pub(crate) fn note(&self, id: &str, now: Timestamp) -> bool {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let due = times.get(id).is_none_or(|at| now.duration_since(*at) >= NOTED_FOR);
         if due {
@@ -143,7 +143,7 @@ impl Used {
     }
 
     /// Writes the times down; those of tokens that are no more are dropped.
-    pub(super) fn write(&self, accounts: &Accounts) -> io::Result<()> {
+    pub(crate) fn write(&self, accounts: &Accounts) -> io::Result<()> {
         // Held while writing: the file has one writer at a time.
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.retain(|id, _| accounts.tokens.iter().any(|t| t.id == *id));

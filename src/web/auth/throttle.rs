@@ -16,7 +16,7 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is slowed down.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// The name of a user, whether there is one or not.
     Name(String),
     /// Where attempts come from.
@@ -25,12 +25,12 @@ pub(super) enum Key {
 
 impl Key {
     /// A name as it was typed; only its begin is remembered.
-    pub(super) fn name(name: &str) -> Self {
+    pub(crate) fn name(name: &str) -> Self {
         Self::Name(name.chars().take(64).collect())
     }
 
     /// An address. A machine with IPv6 has a whole network of them: they count as one.
-    pub(super) fn address(address: IpAddr) -> Self {
+    pub(crate) fn address(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(six) => IpAddr::V6((six.to_bits() & (u128::MAX << 64)).into()),
             four => four,
@@ -63,13 +63,13 @@ struct Failures {
 
 /// Who failed lately.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     failures: HashMap<Key, Failures>,
 }
 
 impl Throttle {
     /// Counts an attempt as failed, unless one of its keys has to wait: then it is how long.
-    pub(super) fn attempt(&mut self, keys: &[Key], now: Timestamp) -> Result<(), Duration> {
+    pub(crate) fn attempt(&mut self, keys: &[Key], now: Timestamp) -> Result<(), Duration> {
         let wait = keys.iter().filter_map(|key| self.waits(key, now)).max();
         if let Some(wait) = wait {
             return Err(wait);
@@ -108,7 +108,7 @@ impl Throttle {
 
     /// The attempt was right: its name is clear again. Its address only gets this one attempt back, or else somebody with one right password
     /// could go on guessing others.
-    pub(super) fn forgive(&mut self, keys: &[Key]) {
+    pub(crate) fn forgive(&mut self, keys: &[Key]) {
         for key in keys {
             match key {
                 Key::Name(_) => drop(self.failures.remove(key)),
@@ -118,7 +118,7 @@ impl Throttle {
     }
 
     /// An attempt whose password was never looked at does not count.
-    pub(super) fn take_back(&mut self, key: &Key) {
+    pub(crate) fn take_back(&mut self, key: &Key) {
         if let Some(entry) = self.failures.get_mut(key) {
             entry.count = entry.count.saturating_sub(1);
             entry.until = entry.last_at;

@@ -10,7 +10,7 @@ const SPAN: SignedDuration = SignedDuration::from_mins(10);
 
 /// What to tell of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tell {
+pub(crate) enum Tell {
     /// It, after so many that were not told.
     Failure {
         /// Failures since the last one that was told.
@@ -24,7 +24,7 @@ pub(super) enum Tell {
 
 /// Failures of the last minutes.
 #[derive(Debug, Default)]
-pub(super) struct Trail {
+pub(crate) struct Trail {
     since: Option<Timestamp>,
     told: u32,
     untold: u64,
@@ -32,7 +32,7 @@ pub(super) struct Trail {
 
 impl Trail {
     /// A login or a token failed.
-    pub(super) fn failed(&mut self, now: Timestamp) -> Tell {
+    pub(crate) fn failed(&mut self, now: Timestamp) -> Tell {
         if self.since.is_none_or(|since| now.duration_since(since) >= SPAN || now < since) {
             (self.since, self.told) = (Some(now), 0);
         }

@@ -10,9 +10,9 @@ use config::Network;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Visitor {
     /// Its address.
-    pub(super) address: IpAddr,
+    pub(crate) address: IpAddr,
     /// The browser's connection is encrypted, says a trusted proxy.
-    pub(super) encrypted: bool,
+    pub(crate) encrypted: bool,
 }
 
 impl Visitor {
@@ -23,7 +23,7 @@ impl Visitor {
 
     /// Who is behind a connection. Each proxy appends the address it was asked from to `X-Forwarded-For`, so the list is believed from its end up to
     /// the first address that is no trusted proxy; what a stranger wrote in front of it is not looked at.
-    pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {
+    pub(crate) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
         if !is_trusted(peer) {

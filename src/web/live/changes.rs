@@ -10,11 +10,11 @@ use domain::ids::RunId;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Change {
+pub(crate) struct Change {
     /// Name of the event.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Its data.
-    pub(super) data: Value,
+    pub(crate) data: Value,
 }
 
 impl Change {
@@ -25,7 +25,7 @@ impl Change {
 
 /// What happened between two snapshots: DAGs and their files, runs and their steps, alerts, dead letters. Where something changed more than once in
 /// between, the last state is told.
-pub(super) fn changes(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
+pub(crate) fn changes(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
     let mut found = Vec::new();
     dags(old, new, &mut found);
     let before: BTreeMap<&RunId, &RunView> = old.runs.iter().map(|v| (&v.run.id, v)).collect();

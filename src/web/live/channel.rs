@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::key::Key;
+use super::key::{Draw, Key};
 use super::state::State;
 use crate::auth::random_token;
 use daemon::{Handle, Snapshot};
@@ -25,17 +25,18 @@ const REMEMBERED: usize = 64;
 
 /// A page as its viewers see it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// The snapshot it was drawn of. Weak: it need not be kept for that.
     of: Weak<Snapshot>,
     /// How it stands; `None` once it is about nothing any more.
-    pub(super) state: Option<Arc<State>>,
+    pub(crate) state: Option<Arc<State>>,
 }
 
 struct Channel {
     key: Key,
     epoch: Arc<str>,
     handle: Handle,
+    draw: Draw,
     seen: watch::Sender<Seen>,
     /// Somebody watches again.
     wanted: Notify,
@@ -51,7 +52,7 @@ impl Channel {
                 return false;
             }
             seen.of = Arc::downgrade(&snapshot);
-            let fragments = self.key.draw(&snapshot);
+            let fragments = (self.draw)(&self.key, &snapshot);
             let next = match (&seen.state, fragments) {
                 (_, None) => None,
                 (None, Some(fragments)) => Some(State::first(self.epoch.clone(), fragments)),
@@ -70,6 +71,7 @@ impl Channel {
 pub(crate) struct Channels {
     handle: Handle,
     stop: CancellationToken,
+    draw: Draw,
     /// Names this life of the site.
     life: String,
     serial: AtomicU64,
@@ -79,9 +81,9 @@ pub(crate) struct Channels {
 impl Channels {
     /// # Errors
     /// When there is no randomness.
-    pub(crate) fn new(handle: Handle, stop: CancellationToken) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(handle: Handle, stop: CancellationToken, draw: Draw) -> io::Result<Arc<Self>> {
         let life = life()?;
-        Ok(Arc::new(Self { handle, stop, life, serial: AtomicU64::new(0), open: Mutex::default() }))
+        Ok(Arc::new(Self { handle, stop, draw, life, serial: AtomicU64::new(0), open: Mutex::default() }))
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Key, Arc<Channel>>> {
@@ -89,15 +91,15 @@ impl Channels {
     }
 
     /// Watches a page: it is drawn when this returns, and again when a snapshot differs.
-    pub(super) fn watch(self: &Arc<Self>, key: Key) -> watch::Receiver<Seen> {
+    pub(crate) fn watch(self: &Arc<Self>, key: Key) -> watch::Receiver<Seen> {
         let (channel, receiver) = match self.open().entry(key) {
             Entry::Occupied(held) => (held.get().clone(), held.get().seen.subscribe()),
             Entry::Vacant(free) => {
                 let (seen, receiver) = watch::channel(Seen::default());
                 let serial = self.serial.fetch_add(1, Ordering::Relaxed);
                 let epoch = format!("{}.{serial}", self.life).into();
-                let handle = self.handle.clone();
-                let channel = Channel { key: free.key().clone(), epoch, handle, seen, wanted: Notify::new() };
+                let (handle, draw) = (self.handle.clone(), self.draw);
+                let channel = Channel { key: free.key().clone(), epoch, handle, draw, seen, wanted: Notify::new() };
                 let channel = free.insert(Arc::new(channel)).clone();
                 tokio::spawn(self.clone().keep(channel.clone()));
                 (channel, receiver)
@@ -110,7 +112,7 @@ impl Channels {
 
     /// Pages held at the moment.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.open().len()
     }
 
@@ -167,7 +169,7 @@ impl Channels {
 ///
 /// # Errors
 /// When there is no randomness.
-pub(super) fn life() -> io::Result<String> {
+pub(crate) fn life() -> io::Result<String> {
     let mut life = random_token()?;
     life.truncate(8);
     Ok(life)

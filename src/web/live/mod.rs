@@ -20,4 +20,4 @@ pub(crate) use channel::Channels;
 pub(crate) use feed::{Feed, Reader};
 pub(crate) use key::{Key, Watched};
 pub(crate) use places::{Full, Place, Places};
-pub(crate) use stream::{BEAT, Viewer, answer, last_id};
+pub(crate) use stream::{BEAT, Viewer, answer, last_id, place};

@@ -42,7 +42,7 @@ fn locked(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
 }
 
 impl Places {
-    pub(super) fn of(most: usize, most_each: usize) -> Self {
+    pub(crate) fn of(most: usize, most_each: usize) -> Self {
         Self { taken: Arc::default(), most, most_each }
     }
 

@@ -17,7 +17,7 @@ struct Part {
 
 /// A page as it stands.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Names this life of the page's channel: versions of another one mean nothing here.
     epoch: Arc<str>,
     /// Counts up from 1; 0 is the version of whoever has seen nothing.
@@ -29,13 +29,13 @@ pub(super) struct State {
 
 impl State {
     /// A page as it is drawn first.
-    pub(super) fn first(epoch: Arc<str>, fragments: Vec<Fragment>) -> Self {
+    pub(crate) fn first(epoch: Arc<str>, fragments: Vec<Fragment>) -> Self {
         let parts = fragments.into_iter().map(|Fragment { id, html }| Part { id, html, since: 1 }).collect();
         Self { epoch, version: 1, parts, made: Mutex::default() }
     }
 
     /// The page as it is drawn now; `None` when nothing differs.
-    pub(super) fn next(&self, fragments: Vec<Fragment>) -> Option<Self> {
+    pub(crate) fn next(&self, fragments: Vec<Fragment>) -> Option<Self> {
         let version = self.version + 1;
         let parts: Vec<_> = fragments
             .into_iter()
@@ -49,19 +49,19 @@ impl State {
     }
 
     /// The version.
-    pub(super) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
     /// The version that the id of an event names, if it is one of this channel's; else 0.
-    pub(super) fn place(&self, id: &str) -> u64 {
+    pub(crate) fn place(&self, id: &str) -> u64 {
         let of_this_life = id.rsplit_once('-').filter(|(epoch, _)| **epoch == *self.epoch);
         // A version that is still to come was never sent.
         of_this_life.and_then(|(_, version)| version.parse().ok()).filter(|v| *v <= self.version).unwrap_or(0)
     }
 
     /// The event with every part that changed after `version`; `None` when none did.
-    pub(super) fn since(&self, version: u64) -> Option<Bytes> {
+    pub(crate) fn since(&self, version: u64) -> Option<Bytes> {
         let oldest = self.parts.iter().map(|p| p.since).filter(|since| *since > version).min()?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, event)) = made.iter().find(|(of, _)| *of == oldest) {
@@ -91,7 +91,7 @@ mod tests {
         struct Text<'a> {
             text: &'a str,
         }
-        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text }, &crate::reader::Reader::default())).collect()
+        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text }, &crate::locale::Reader::default())).collect()
     }
 
     fn text(event: Option<Bytes>) -> String {

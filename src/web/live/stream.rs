@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use tokio::sync::watch;
@@ -13,11 +13,12 @@ use tokio::time::Instant;
 
 use super::channel::{Channels, Seen};
 use super::key::Key;
-use super::places::Place;
+use super::places::{Full, Place};
+use crate::http::reply::Refusal;
 use crate::server::App;
 
 /// Longest real silence.
-pub(super) const BEAT_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Says that the connection lives. An event without data is none: browsers drop it.
 pub(crate) const BEAT: &[u8] = b"event: beat\ndata: -\n\n";
 
@@ -84,4 +85,22 @@ impl Viewer {
             }
         }
     }
+}
+
+/// A place for a connection that stays open.
+pub(crate) fn place(app: &App) -> Result<Place, Refusal> {
+    let (status, error, remedy) = match app.take_place() {
+        Ok(place) => return Ok(place),
+        Err(Full::All(most)) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{most} live pages are open, and there is no room for another"),
+            "close some; the page itself can be reloaded by hand",
+        ),
+        Err(Full::Each(most)) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{most} live pages of this user or token are open, and there is room for no more of them"),
+            "close some; the page itself can be reloaded by hand",
+        ),
+    };
+    Err(Refusal::new(status, error, remedy))
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::channel::{Channels, Seen};
 use super::key::{Key, Watched};
 use super::places::PLACES;
-use crate::reader::{Reader, Tongue};
+use crate::locale::{Language, Reader};
 use crate::tests::{Site, read_until};
 use daemon::Snapshot;
 use daemon::testing::{self, Daemon};
@@ -71,11 +71,11 @@ async fn changed(seen: &mut tokio::sync::watch::Receiver<Seen>) {
 async fn a_page_is_drawn_once_for_all_who_see_the_same() {
     let daemon = Daemon::showing(testing::snapshot());
     let stop = tokio_util::sync::CancellationToken::new();
-    let channels = Channels::new(daemon.handle.clone(), stop.clone()).expect("channels");
+    let channels = Channels::new(daemon.handle.clone(), stop.clone(), crate::pages::events::draw).expect("channels");
     let key = |acts| Key { watched: Watched::Dags, acts, reader: Reader::default() };
     let mut many: Vec<_> = (0..200).map(|_| channels.watch(key(true))).collect();
     let viewer = channels.watch(key(false));
-    let korean = Reader { tongue: Tongue::Korean, ..Reader::default() };
+    let korean = Reader { language: Language::Korean, ..Reader::default() };
     let korean = channels.watch(Key { reader: korean, ..key(false) });
     assert_eq!(channels.len(), 3, "whoever may act sees forms, and each reads in their language");
     let event =

@@ -1,8 +1,8 @@
-//! Dates in words, by the rules of each tongue.
+//! Dates in words, by the rules of each language.
 
 use jiff::civil::Date;
 
-use crate::reader::Text;
+use crate::locale::Text;
 
 /// Days of the week from Monday on, in Korean.
 const WEEKDAYS: [&str; 7] = ["월", "화", "수", "목", "금", "토", "일"];
@@ -45,12 +45,12 @@ pub(crate) fn short_month(date: Date) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::{Reader, Tongue};
+    use crate::locale::{Language, Reader};
 
     #[test]
-    fn each_tongue_has_its_order() {
+    fn each_language_has_its_order() {
         let date = jiff::civil::date(2026, 11, 20);
-        let korean = Reader { tongue: Tongue::Korean, ..Reader::default() };
+        let korean = Reader { language: Language::Korean, ..Reader::default() };
         assert_eq!(long(date), "Friday 20 November 2026");
         assert_eq!(korean.read(&long(date)), "2026년 11월 20일 금요일");
         assert_eq!((day(date).to_string(), korean.read(&day(date))), ("Fri 20 Nov".to_owned(), "11월 20일(금)".to_owned()));

@@ -7,7 +7,7 @@ use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 use super::dates;
-use crate::reader::{Text, say};
+use crate::locale::{Text, say};
 
 /// The zone a page shows its times in.
 #[derive(Debug, Clone)]

@@ -1,42 +1,23 @@
 //! What the pages show, as pure functions of a [`Snapshot`](daemon::Snapshot): no files, no clock, no network.
 //!
-//! What they say is [`Text`]; it is put into the [`Reader`]'s tongue when a fragment is rendered, and only then.
+//! What they say is [`Text`]; it is put into the [`Reader`]'s language when a fragment is rendered, and only then.
 //!
 //! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose HTML changed
 //! are sent and swapped in. Every dynamic text passes askama's escaping on its way into a fragment.
 
-pub mod alerts;
-pub mod audit;
-pub mod calendar;
-pub(crate) mod chart;
-pub mod dag;
-pub mod dags;
+pub(crate) mod axis;
 pub(crate) mod dates;
-pub(crate) mod dead_letters;
-pub mod findings;
+pub(crate) mod findings;
 pub mod format;
-mod freshness;
-pub mod gantt;
-pub mod graph;
-pub mod grid;
-pub mod hops;
-pub mod lights;
-pub(crate) mod market;
-pub mod output;
-pub mod problems;
+pub(crate) mod problems;
 pub(crate) mod reading;
-pub mod run;
-pub mod timeline;
-pub mod today;
-pub(crate) mod topics;
-pub mod trend;
-pub mod verdict;
+pub(crate) mod states;
 
 use std::fmt;
 
 use askama::Template;
 
-use crate::reader::{Reader, Text, ToText};
+use crate::locale::{Reader, Text, ToText};
 
 /// HTML that was made by a template and is not escaped again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,7 +75,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Puts a label and a value together. Plain words are the same in all tongues; others are made with `say!`.
+    /// Puts a label and a value together. Plain words are the same in all languages; others are made with `say!`.
     pub fn new(label: impl ToText, value: impl ToText) -> Self {
         Self { label: label.to_text(), value: value.to_text() }
     }

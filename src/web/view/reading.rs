@@ -5,12 +5,12 @@ use jiff::Timestamp;
 
 use super::format::Zone;
 use super::{Fragment, Pair};
-use crate::data::kept::{Reading, Trouble};
-use crate::reader::{Reader, Text, filters, say};
+use crate::cache::{Reading, Trouble};
+use crate::locale::{Reader, Text, filters, say};
 
 /// The head.
 #[derive(Debug, Template)]
-#[template(path = "reading.html")]
+#[template(path = "view/reading.html")]
 pub(crate) struct Head {
     title: Text,
     /// Ways back: words and where they lead.

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Role, Token};
 use super::{Settings, api_token, edit, hash_password, token_digest};
+use crate::http::connections;
+use crate::routes;
 use crate::server::{Options, Shared, Site};
-use crate::{connections, routes};
 use clock::Clock;
 use daemon::handle::Note;
 use daemon::testing::{self, Daemon};

@@ -1,0 +1,134 @@
+//! Stands before everything else: takes the base path off a request, finds out the language, and puts the base path before redirects.
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, LOCATION, VARY};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::guard;
+use super::reply::{self, Refusal};
+use crate::locale::{BasePath, Language, Reader, choice};
+use crate::server::Shared;
+
+/// A request that is being answered.
+#[derive(Debug, Clone)]
+struct Asked {
+    reader: Reader,
+    /// Path and query of the page, to come back to.
+    place: String,
+}
+
+tokio::task_local! {
+    /// Set around everything that answers a request.
+    static ASKED: Asked;
+}
+
+impl Reader {
+    /// Whoever sent the request that is being answered; outside of a request English, at the root.
+    pub(crate) fn current() -> Self {
+        ASKED.try_with(|asked| asked.reader.clone()).unwrap_or_default()
+    }
+
+    /// Path and query of the page that is being answered, below the base path.
+    pub(crate) fn place() -> String {
+        ASKED.try_with(|asked| asked.place.clone()).unwrap_or_else(|_| "/".to_owned())
+    }
+}
+
+/// The language a browser has chosen here, else the one it likes best.
+fn language(headers: &HeaderMap) -> Language {
+    let liked = || Language::accepted(headers.get(ACCEPT_LANGUAGE)?.to_str().ok()?);
+    choice::chosen(headers).or_else(liked).unwrap_or_default()
+}
+
+/// Where a request leads on the site. Probes come to the machine itself, without the proxy and its path.
+fn inside(base: &BasePath, uri: &Uri) -> Option<PathAndQuery> {
+    let path = match uri.path() {
+        path @ ("/healthz" | "/readyz") => path,
+        path => base.strip(path)?,
+    };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{path}{query}").parse().ok()
+}
+
+/// Answers for a reader, below the base path.
+pub(crate) async fn reader(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
+    let reader = Reader { language: language(request.headers()), base: site.base.clone() };
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let found = inside(&reader.base, request.uri());
+    let place = found.as_ref().filter(|_| asks).map_or("/", PathAndQuery::as_str).to_owned();
+    let asked = Asked { reader: reader.clone(), place };
+    let mut response = match found {
+        Some(found) => {
+            let mut parts = request.uri().clone().into_parts();
+            parts.path_and_query = Some(found);
+            // The same address with a shorter path is one, too.
+            if let Ok(uri) = Uri::from_parts(parts) {
+                *request.uri_mut() = uri;
+            }
+            ASKED.scope(asked, next.run(request)).await
+        }
+        None => {
+            let mut response = ASKED.sync_scope(asked, || outside(&reader.base, request.uri()));
+            guard::dress(&site, &mut response);
+            response
+        }
+    };
+    dress(&reader, &mut response);
+    response
+}
+
+fn outside(base: &BasePath, uri: &Uri) -> Response {
+    let error = format!("there is nothing at {}: this site is below {base}/", uri.path());
+    let remedy = format!("ask for {base}{}; a proxy has to pass the path on whole, or base_path has to be left out", uri.path());
+    let refusal = Refusal::missing(error, remedy);
+    if uri.path().starts_with("/api/") { reply::json(refusal).into_response() } else { reply::page(refusal).into_response() }
+}
+
+/// Redirects lead below the base path; pages say in which language they are, and that another reader would get another page.
+fn dress(reader: &Reader, response: &mut Response) {
+    let headers = response.headers_mut();
+    let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(|to| reader.base.join(to));
+    if let Some(to) = to.and_then(|to| HeaderValue::from_str(&to).ok()) {
+        headers.insert(LOCATION, to);
+    }
+    let page = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if page {
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(reader.language.code()));
+        headers.append(VARY, HeaderValue::from_static("accept-language, cookie"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_counts_more_than_what_a_browser_likes() {
+        let with = |cookie: &'static str, accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(axum::http::header::COOKIE, HeaderValue::from_static(cookie));
+            headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(accept));
+            language(&headers)
+        };
+        assert_eq!(with("a=b; openbell-language=ko", "en"), Language::Korean);
+        assert_eq!(with("openbell-language=en", "ko"), Language::English);
+        assert_eq!(with("openbell-language=xx", "ko-KR,ko;q=0.9,en;q=0.8"), Language::Korean);
+        assert_eq!(with("", "de, en;q=0.5, ko;q=0.7"), Language::Korean);
+        assert_eq!(with("", "ko;q=0, *;q=0.1"), Language::English);
+        assert_eq!(with("", "de-DE"), Language::English);
+        assert_eq!(language(&HeaderMap::new()), Language::English);
+    }
+
+    #[test]
+    fn probes_need_no_base_path() {
+        let base: BasePath = "/ob".parse().expect("a path");
+        let at = |uri: &str| inside(&base, &uri.parse().expect("a uri")).map(|p| p.to_string());
+        assert_eq!(at("/ob/dags?skip=3").as_deref(), Some("/dags?skip=3"));
+        assert_eq!(at("/healthz").as_deref(), Some("/healthz"));
+        assert_eq!(at("/ob/readyz").as_deref(), Some("/readyz"));
+        assert_eq!((at("/dags"), at("/"), at("/obx")), (None, None, None));
+    }
+}

@@ -1,0 +1,277 @@
+//! Dead letters: pages, forms and API.
+
+pub(crate) mod view;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::stores::{LetterFacts, Letters, Sent};
+use crate::cache::Reading;
+use crate::http::body::{Body, body, whole};
+use crate::http::command::by;
+use crate::http::form::{Fields, checked};
+use crate::http::idempotency;
+use crate::http::parts::{Asked, part_of};
+use crate::http::problem::Kind;
+use crate::http::query::{path, query};
+use crate::http::reading::{known, not_missing, stamp};
+use crate::http::reply::{Acted, Page, PageRefusal, Refusal, Reply};
+use crate::locale::say;
+use crate::server::App;
+use backends::{BackendError, ErrorKind};
+use daemon::handle::Once;
+use steps::dead_letter::topic_of;
+use steps::letters::{Line, groups};
+use steps::replay::Which;
+use view::Part;
+
+/// Messages on a page.
+const ON_A_PAGE: usize = 50;
+/// Topics whose dead letters are shown together.
+const TOPICS: usize = 12;
+
+const ASK: &str = "ask for cause=WORD, limit=N, after=PLACE";
+
+/// Which messages are asked for. Not flattened: numbers of a query would come as text.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Wanted {
+    cause: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+/// Place of a letter on its topic.
+fn place(line: &Line) -> String {
+    format!("{}/{}", line.partition, line.offset)
+}
+
+/// Topics that have a topic of dead letters, by name.
+async fn topics(app: &App) -> (Reading<crate::pages::topics::data::Topics>, Vec<String>) {
+    let reading = app.stores.topics().await;
+    let suffix = topic_of("");
+    let names = reading.value.iter().flat_map(|(_, topics)| &topics.topics);
+    let names = names.filter_map(|t| t.topic.name.strip_suffix(&suffix)).map(str::to_owned).collect();
+    (reading, names)
+}
+
+async fn letters_of(app: &App, names: Vec<String>) -> Vec<(String, Reading<Letters>)> {
+    let read = names.into_iter().map(|name| async move {
+        let reading = app.stores.letters(&name).await;
+        (name, reading)
+    });
+    futures_util::future::join_all(read).await
+}
+
+/// Dead letters of all topics, by cause.
+pub(crate) async fn list(State(app): State<App>) -> Response {
+    let (reading, mut names) = topics(&app).await;
+    names.truncate(TOPICS);
+    let letters = letters_of(&app, names).await;
+    let fragments = view::list(&app.handle.snapshot(), &reading, &letters, &app.csrf, &app.reader);
+    Page::new("dead-letters", say!("Dead letters"), None, fragments).refreshing().into_response()
+}
+
+fn chosen(letters: &Letters, cause: Option<&str>) -> Vec<Line> {
+    letters.lines.iter().filter(|l| cause.is_none_or(|c| c == l.cause)).cloned().collect()
+}
+
+/// Messages of a topic, or of a cause.
+pub(crate) async fn messages(
+    State(app): State<App>,
+    topic: Result<Path<String>, PathRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, PageRefusal> {
+    let (topic, wanted) = (path(topic)?, query(wanted, ASK)?);
+    let reading = app.stores.letters(&topic).await;
+    not_missing(&reading)?;
+    let cause = wanted.cause.as_deref().filter(|c| !c.is_empty());
+    let all = reading.value.as_ref().map_or_else(Vec::new, |(_, letters)| chosen(letters, cause));
+    let asked = Asked { limit: wanted.limit.or(Some(ON_A_PAGE)), after: wanted.after };
+    let (lines, next) = part_of(&all, &asked, place)?;
+    let part = Part { topic: &topic, cause, total: all.len(), lines, next };
+    let fragments = view::messages(&app.handle.snapshot(), &reading, &part, &app.csrf, &app.reader);
+    Ok(Page::new("dead-letters", &topic, None, fragments).refreshing().into_response())
+}
+
+type Place = Result<Path<(String, u32, u64)>, PathRejection>;
+
+/// A letter, and whether it was sent again.
+async fn find(app: &App, place: Place) -> Result<(String, Reading<LetterFacts>, bool), Refusal> {
+    let (topic, partition, offset) = path(place)?;
+    let (reading, all) = tokio::join!(app.stores.letter(&topic, partition, offset), app.stores.letters(&topic));
+    not_missing(&reading)?;
+    let lines = all.value.iter().flat_map(|(_, l)| &l.lines);
+    let mut same = lines.filter(|l| l.partition == partition && l.offset == offset);
+    let replayed = same.next().is_some_and(|l| l.replayed);
+    Ok((topic, reading, replayed))
+}
+
+/// One message.
+pub(crate) async fn message(State(app): State<App>, place: Place) -> Result<Response, PageRefusal> {
+    let (topic, reading, replayed) = find(&app, place).await?;
+    let fragments = view::message(&app.handle.snapshot(), &topic, &reading, replayed, &app.csrf, &app.reader);
+    Ok(Page::new("dead-letters", say!("Dead letter"), None, fragments).into_response())
+}
+
+/// A failed replay, for people.
+fn failed(error: &BackendError) -> Refusal {
+    let status = match error.kind {
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Rejected => StatusCode::BAD_REQUEST,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let remedy = if error.remedy.is_empty() { "what was sent stays sent; try again" } else { &error.remedy };
+    Refusal::new(status, format!("{}: {}", error.place, error.message), remedy)
+}
+
+async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Once>) -> Result<Sent, Refusal> {
+    app.stores.replay(by, topic, which, once).await.map_err(|error| failed(&error))
+}
+
+/// Sends dead letters again, as a form says.
+pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Response, PageRefusal> {
+    let fields = checked(&app, fields)?;
+    let field = |name: &str| fields.get(name).map(String::as_str);
+    let topic = field("topic").filter(|t| !t.is_empty()).ok_or_else(|| Refusal::bad("the form names no topic", ""))?;
+    if field("sure") != Some("yes") {
+        return Err(Refusal::bad("the replay was not confirmed", "go back and tick the box beside the button").into());
+    }
+    let number = |name: &str| {
+        let wrong = || Refusal::bad(format!("the form has no usable {name}"), "send the form of the page");
+        field(name).and_then(|t| t.parse::<u64>().ok()).ok_or_else(wrong)
+    };
+    let one = |edited| {
+        let partition = u32::try_from(number("partition")?).unwrap_or(u32::MAX);
+        Ok::<_, Refusal>(Which::One { partition, offset: number("offset")?, edited })
+    };
+    let which = match (field("which"), field("cause"), field("value")) {
+        (Some("all"), _, _) => Which::All,
+        (Some("cause"), Some(cause), _) => Which::Cause(cause.to_owned()),
+        (Some("one"), _, _) => one(None)?,
+        // Browsers send the line ends of a field as CR LF.
+        (Some("edited"), _, Some(value)) => one(Some(value.replace("\r\n", "\n").into_bytes()))?,
+        _ => return Err(Refusal::bad("the form does not say which dead letters", "send the form of the page").into()),
+    };
+    let Sent::Now(done) = send(&app, &app.by("web"), topic, which, None).await? else {
+        return Err(idempotency::taken().into());
+    };
+    Ok(Page::new("dead-letters", say!("Sent again"), None, view::replayed(topic, &done, &app.reader)).into_response())
+}
+
+/// Dead letters of all topics by cause, for programs.
+pub(crate) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
+    let asked = query(asked, "ask for limit=N and after=TOPIC")?;
+    // Each topic is read by itself.
+    let limit = asked.limit.unwrap_or(TOPICS);
+    if !(1..=TOPICS).contains(&limit) {
+        return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {TOPICS} topics")).into());
+    }
+    let asked = Asked { limit: Some(limit), ..asked };
+    let (reading, names) = topics(&app).await;
+    known(&reading)?;
+    let (part, next) = part_of(&names, &asked, Clone::clone)?;
+    let mut topics = Vec::new();
+    for (topic, letters) in letters_of(&app, part.to_vec()).await {
+        let found = known(&letters)?;
+        let replayed = found.lines.iter().filter(|l| l.replayed).count();
+        let answer = json!({
+            "topic": topic,
+            "letters": found.lines.len() as u64 + found.older,
+            "replayed": replayed,
+            "older": found.older,
+            "groups": groups(&found.lines),
+        });
+        topics.push(stamp(&letters, answer));
+    }
+    let timezone = &app.handle.snapshot().timezone;
+    Ok(Json(stamp(&reading, json!({ "topics": topics, "next": next, "timezone": timezone }))))
+}
+
+/// Dead letters of a topic, for programs.
+pub(crate) async fn api_messages(
+    State(app): State<App>,
+    topic: Result<Path<String>, PathRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Reply {
+    let (topic, wanted) = (path(topic)?, query(wanted, ASK)?);
+    let reading = app.stores.letters(&topic).await;
+    let all = chosen(known(&reading)?, wanted.cause.as_deref());
+    let (lines, next) = part_of(&all, &Asked { limit: wanted.limit, after: wanted.after }, place)?;
+    let answer = json!({ "topic": topic, "letters": lines, "next": next, "timezone": app.handle.snapshot().timezone });
+    Ok(Json(stamp(&reading, answer)))
+}
+
+/// One dead letter, for programs.
+pub(crate) async fn api_message(State(app): State<App>, place: Place) -> Reply {
+    let (topic, reading, replayed) = find(&app, place).await?;
+    let facts = known(&reading)?;
+    let line = Line { replayed, ..facts.line.clone() };
+    let answer = json!({ "topic": topic, "letter": line, "record": facts.seen, "timezone": app.handle.snapshot().timezone });
+    Ok(Json(stamp(&reading, answer)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Again {
+    topic: String,
+    #[serde(default)]
+    all: bool,
+    cause: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
+    partition: Option<u32>,
+    #[serde(default, deserialize_with = "whole")]
+    offset: Option<u64>,
+    value: Option<String>,
+}
+
+/// Sends dead letters again, for programs.
+pub(crate) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+    let (Again { topic, all, cause, partition, offset, value }, sent) = body(&headers, sent)?;
+    let which = match (all, cause, partition, offset, value) {
+        (true, None, None, None, None) => Which::All,
+        (false, Some(cause), None, None, None) => Which::Cause(cause),
+        (false, None, Some(partition), Some(offset), value) => {
+            Which::One { partition, offset, edited: value.map(String::into_bytes) }
+        }
+        _ => {
+            return Err(Refusal::bad(
+                "it does not say which dead letters",
+                "send one of: \"all\": true; a \"cause\"; \"partition\" and \"offset\", with a \"value\" to send an edited copy",
+            )
+            .kind(Kind::BadBody)
+            .into());
+        }
+    };
+    let by = app.by(by(&headers));
+    let once = idempotency::once(&headers, &by, "replay", &topic, &sent)?;
+    match send(&app, &by, &topic, which, once).await? {
+        Sent::Now(done) => Ok(idempotency::answer(json!(done), false)),
+        Sent::Again(answer) => Ok(idempotency::answer(serde_json::from_str(&answer).unwrap_or_default(), true)),
+        Sent::KeyTaken => Err(idempotency::taken().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_whole_numbers_however_they_are_written() {
+        let read = |partition: &str, offset: &str| {
+            let text = format!("{{\"topic\": \"t\", \"partition\": {partition}, \"offset\": {offset}}}");
+            serde_json::from_str::<Again>(&text).map(|again| (again.partition, again.offset)).ok()
+        };
+        assert_eq!(read("3", "18446744073709551615"), Some((Some(3), Some(u64::MAX))));
+        assert_eq!(read("3.0", "1e3"), Some((Some(3), Some(1_000))));
+        assert_eq!(read("null", "null"), Some((None, None)));
+        for bad in ["-1", "0.5", "4294967296", "1e300", "\"3\"", "-0.5", "[3]"] {
+            assert_eq!(read(bad, "0"), None, "{bad}");
+        }
+        assert_eq!(read("0", "9007199254740993.0"), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Forms of a run's page.
+
+use std::collections::BTreeMap;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::Redirect;
+
+use crate::http::command::give;
+use crate::http::form::{Done, Fields, checked};
+use crate::http::query::path;
+use crate::http::reply::Refusal;
+use crate::server::App;
+use daemon::handle::Command;
+use domain::ids::{RunId, StepName};
+
+fn step(fields: &BTreeMap<String, String>) -> Result<StepName, Refusal> {
+    let name = fields.get("step").ok_or_else(|| Refusal::bad("the form names no step", ""))?;
+    Ok(name.parse::<StepName>()?)
+}
+
+async fn to_run(app: &App, id: RunId, command: Command) -> Done {
+    give(app, "web", command).await?;
+    Ok(Redirect::to(&format!("/runs/{id}")))
+}
+
+/// Cancels a run.
+pub(crate) async fn cancel(State(app): State<App>, id: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
+    checked(&app, fields)?;
+    let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
+    to_run(&app, id.clone(), Command::Cancel(id)).await
+}
+
+/// Clears a step.
+pub(crate) async fn clear(State(app): State<App>, id: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
+    let fields = checked(&app, fields)?;
+    let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
+    to_run(&app, id.clone(), Command::Clear(id, vec![step(&fields)?])).await
+}
+
+/// Marks a step succeeded or failed.
+pub(crate) async fn mark(State(app): State<App>, id: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
+    let fields = checked(&app, fields)?;
+    let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
+    let success = match fields.get("as").map(String::as_str) {
+        Some("succeeded") => true,
+        Some("failed") => false,
+        _ => {
+            return Err(
+                Refusal::bad("a step is marked as succeeded or as failed", "send the field \"as\" with one of the two").into()
+            );
+        }
+    };
+    to_run(&app, id.clone(), Command::Mark(id, step(&fields)?, success)).await
+}
