@@ -27,8 +27,6 @@ pub struct Lights {
     pub lights: Vec<Light>,
     /// All of it in a line.
     pub words: Text,
-    /// Zone of the times.
-    pub zone: String,
 }
 
 /// A symbol's light.
@@ -83,7 +81,7 @@ pub fn lights(snapshot: &Snapshot, view: &RunView) -> Lights {
             Light { address: format!("/market/{}", part(&symbol)), symbol, class, words }
         })
         .collect();
-    Lights { words: summary(&lights, limit), lights, zone: zone.label(snapshot.now) }
+    Lights { words: summary(&lights, limit), lights }
 }
 
 /// When each symbol's newest trade came: the living collector says it, else what it returned at its end.
@@ -173,6 +171,6 @@ mod tests {
         let drawn = lights(&snapshot, &snapshot.runs[0]);
         assert_eq!(classes(&drawn), [("000660", "warn"), ("005930", "warn"), ("035720", "over"), ("373220", "none")]);
         assert_eq!(drawn.lights[1].words, "59 shares were never received");
-        assert_eq!(lights(&Snapshot::default(), &snapshot.runs[0]).zone, "UTC");
+        assert_eq!(Zone::new(&Snapshot::default().timezone).label(snapshot.now), "UTC");
     }
 }
