@@ -20,13 +20,13 @@ use openbell::backends::{BackendError, Backends, ErrorKind, Result};
 use openbell::clock::Clock;
 use openbell::config::Feeds;
 use openbell::domain::dag::{Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule};
-use openbell::domain::gaps::{Fill, Ledger};
+use openbell::domain::gaps::{Fill, VolumeGaps};
 use openbell::domain::ids::{AttemptId, RunId};
 use openbell::domain::retry::Backoff;
 use openbell::domain::schedule::Window;
 use openbell::domain::trade::Trade;
 use openbell::executor::{AttemptSpec, Status};
-use openbell::simulate::kis::{Fault, Happening, KRX41, Script, Simulator, SimulatorOptions};
+use openbell::simulate::kis::{Event, Fault, KRX41, Script, Simulator, SimulatorOptions};
 use openbell::steps::{Context, Reporter, Secret, spooled};
 
 const DAY: Date = jiff::civil::date(2026, 11, 20);
@@ -257,7 +257,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
         simulator.ledger().iter().enumerate().map(|(index, trade)| (trade.id().to_string(), index)).collect();
     let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Option<usize>)>) = Default::default();
     let (mut since, mut last, mut malformed, mut records) = (None, None, 0, 0);
-    let mut gaps = Ledger::new();
+    let mut gaps = VolumeGaps::new();
     for entry in spool(folder.path()) {
         match entry.kind {
             Kind::Trade => {
@@ -326,7 +326,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     assert_eq!(log_ids.iter().collect::<BTreeSet<_>>(), ids);
     let documents = raw.0.lock().expect("not poisoned").clone();
     assert_eq!(documents.keys().collect::<BTreeSet<_>>(), ids);
-    let sent = simulator.journal().iter().filter(|e| matches!(e.what, Happening::MalformedSent { .. })).count();
+    let sent = simulator.journal().iter().filter(|e| matches!(e.what, Event::MalformedSent { .. })).count();
     assert_eq!((malformed, read(&*log, "kis.trades.dlq").await.len()), (sent, sent), "dead letters\n{}", output.text());
     assert_eq!(result["log_seq"], result["spool_seq"]);
     assert_eq!(result["raw_seq"], result["spool_seq"]);

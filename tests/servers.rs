@@ -12,7 +12,7 @@ use openbell::backends::{self, Backends};
 use openbell::config::Config;
 use openbell::domain::trade::Trade;
 use openbell::feed::kis;
-use openbell::steps::dead_letter;
+use openbell::steps::dead_letters;
 use serde_json::{Value, json};
 use support::{Daemon, run, server, wait_for};
 use tokio::runtime::Runtime;
@@ -203,7 +203,8 @@ fn a_range_of_local_time_gives_exactly_its_trades() {
         reqwest::get(url).await.expect("answers").json::<Value>().await.expect("JSON")
     });
     let fields = &mapping[format!("{}-kis-trades-2026.11.20", place.prefix)]["mappings"]["properties"];
-    for (field, kind) in [("trade_time", "date"), ("received_at", "date_nanos"), ("session_date", "date"), ("quantity", "double")] {
+    for (field, kind) in [("trade_time", "date"), ("received_at", "date_nanos"), ("session_date", "date"), ("quantity", "double")]
+    {
         assert_eq!(fields[field]["type"], kind, "{field}");
     }
     place.clear();
@@ -245,14 +246,14 @@ fn poison_becomes_dead_letters_and_a_replay_after_the_fix_doubles_nothing() {
     assert_eq!(letters.len(), wanted);
     for poison in &unreadable {
         let of: Vec<_> = letters.iter().filter(|l| &l.record.value == poison).collect();
-        let programs: BTreeSet<_> = of.iter().filter_map(|l| dead_letter::error_header(&l.record, "class.name")).collect();
+        let programs: BTreeSet<_> = of.iter().filter_map(|l| dead_letters::error_header(&l.record, "class.name")).collect();
         assert_eq!(
             (of.len(), programs),
             (3, BTreeSet::from(["sink/index", "sink/objects", "sink/raw"])),
             "original bytes, once a sink"
         );
         for letter in of {
-            let header = |name| dead_letter::error_header(&letter.record, name).unwrap_or_default().to_owned();
+            let header = |name| dead_letters::error_header(&letter.record, name).unwrap_or_default().to_owned();
             assert_eq!((header("topic").as_str(), header("exception.class.name").as_str()), ("kis.trades", "undecodable"));
             assert_eq!(
                 (letter.record.header("origin"), letter.record.key.as_deref()),
@@ -279,7 +280,7 @@ fn poison_becomes_dead_letters_and_a_replay_after_the_fix_doubles_nothing() {
 
     // A frame that an older codec refused and this one reads.
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kis-frames.txt")).expect("frames");
-    let header = |n: &str, v: &str| (format!("{}{n}", dead_letter::PREFIX), v.as_bytes().to_vec());
+    let header = |n: &str, v: &str| (format!("{}{n}", dead_letters::PREFIX), v.as_bytes().to_vec());
     let frame = Record {
         key: None,
         value: text.lines().nth(1).expect("a frame of three trades").as_bytes().to_vec(),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::client::block_on;
 use super::exit::{Exit, Failure};
-use super::place::Where;
 use super::table::{columns, print, print_json};
+use super::target::Target;
 use domain::alert::AlertKind;
 use web::view::format::Zone;
 
@@ -25,7 +25,7 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Show the kinds of alert there are, for `alerts: { on: […] }` of a DAG file
     Kinds {
@@ -40,7 +40,7 @@ pub enum Command {
         #[arg(long, value_name = "DAG")]
         dag: Option<String>,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
 }
 
@@ -80,7 +80,7 @@ fn kinds(json: bool) -> Result<(), Failure> {
     print(columns(&rows))
 }
 
-async fn list(kind: Option<String>, dag: Option<String>, limit: u32, at: &Where) -> super::exit::Result {
+async fn list(kind: Option<String>, dag: Option<String>, limit: u32, at: &Target) -> super::exit::Result {
     let client = at.client()?;
     let part = |name: &str, value: Option<String>| value.map(|v| format!("&{name}={}", encoded(&v))).unwrap_or_default();
     let path = format!("/api/v1/alerts?limit={limit}{}{}", part("kind", kind), part("dag", dag));

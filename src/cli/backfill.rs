@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::place::Where;
 use super::table::{columns, print, print_json};
-use daemon::handle::{Session, SessionState};
+use super::target::Target;
+use daemon::handle::{BackfillSession, BackfillState};
 use web::view::format::part;
 
 /// How often open runs are looked at, in real time.
@@ -53,7 +53,7 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    pub(super) at: Where,
+    pub(super) at: Target,
 }
 
 /// Carries out the command.
@@ -70,17 +70,18 @@ pub async fn main(arguments: &Arguments) -> super::exit::Result {
         return Ok(Exit::Fine);
     }
     let say = |line: String| if json { Ok(()) } else { print(format!("{line}\n")) };
-    for session in sessions.iter().filter(|s| s.state != SessionState::Due) {
+    for session in sessions.iter().filter(|s| s.state != BackfillState::Due) {
         say(format!("{}  {}", session.run, words(session.state)))?;
     }
     let all = due(&sessions);
-    let mut open: Vec<String> = sessions.iter().filter(|s| s.state == SessionState::Running).map(|s| s.run.to_string()).collect();
+    let mut open: Vec<String> =
+        sessions.iter().filter(|s| s.state == BackfillState::Running).map(|s| s.run.to_string()).collect();
     let (mut started, mut ended) = (0, Vec::new());
     while due(&sessions) > 0 || !open.is_empty() {
         let room = usize::try_from(arguments.at_a_time).unwrap_or(usize::MAX).saturating_sub(open.len());
         if room > 0 && due(&sessions) > 0 {
             sessions = ask(&client, arguments, room).await.map_err(cut_short)?;
-            for session in sessions.iter().filter(|s| s.state == SessionState::Created) {
+            for session in sessions.iter().filter(|s| s.state == BackfillState::Created) {
                 started += 1;
                 say(format!("{}  started ({started} of {all})", session.run))?;
                 open.push(session.run.to_string());
@@ -114,7 +115,7 @@ pub async fn main(arguments: &Arguments) -> super::exit::Result {
 }
 
 /// The sessions, after at most so many runs were created.
-async fn ask(client: &Client, arguments: &Arguments, at_most: usize) -> Result<Vec<Session>, Failure> {
+async fn ask(client: &Client, arguments: &Arguments, at_most: usize) -> Result<Vec<BackfillSession>, Failure> {
     let params: serde_json::Map<_, _> = arguments.params.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
     let body = json!({ "from": arguments.from, "to": arguments.to, "params": params, "at_most": at_most });
     let mut answer = client.post_json(&format!("/api/v1/dags/{}/backfill", part(&arguments.dag)), &body).await?;
@@ -122,8 +123,8 @@ async fn ask(client: &Client, arguments: &Arguments, at_most: usize) -> Result<V
         .map_err(|error| Failure::unusable(format!("the daemon's answer cannot be read: {error}; is it of the same version?")))
 }
 
-fn due(sessions: &[Session]) -> usize {
-    sessions.iter().filter(|s| s.state == SessionState::Due).count()
+fn due(sessions: &[BackfillSession]) -> usize {
+    sessions.iter().filter(|s| s.state == BackfillState::Due).count()
 }
 
 fn cut_short(failure: Failure) -> Failure {
@@ -147,24 +148,24 @@ async fn end_of(client: &Client, run: &str) -> Result<Option<(String, String)>, 
 }
 
 /// How a session stands, for people.
-fn words(state: SessionState) -> &'static str {
+fn words(state: BackfillState) -> &'static str {
     match state {
-        SessionState::Created => "started",
-        SessionState::Running => "has an open run, which is waited for",
-        SessionState::Ended => "has its run, passed over",
-        SessionState::Window => "its window is open, passed over: the schedule or `openbell run trigger` is for that",
-        SessionState::Ahead => "has not opened yet, passed over",
-        SessionState::Due => "without a run",
+        BackfillState::Created => "started",
+        BackfillState::Running => "has an open run, which is waited for",
+        BackfillState::Ended => "has its run, passed over",
+        BackfillState::Window => "its window is open, passed over: the schedule or `openbell run trigger` is for that",
+        BackfillState::Ahead => "has not opened yet, passed over",
+        BackfillState::Due => "without a run",
     }
 }
 
-fn listed(sessions: &[Session], arguments: &Arguments) -> String {
+fn listed(sessions: &[BackfillSession], arguments: &Arguments) -> String {
     if sessions.is_empty() {
         return format!("{} has no session from {} to {}\n", arguments.dag, arguments.from, arguments.to);
     }
     let mut table = vec![["session", "run", "would be"].map(str::to_owned)];
     table.extend(sessions.iter().map(|session| {
-        let word = if session.state == SessionState::Due { "started" } else { words(session.state) };
+        let word = if session.state == BackfillState::Due { "started" } else { words(session.state) };
         [session.date.to_string(), session.run.to_string(), word.to_owned()]
     }));
     format!("{}{} runs would be started\n", columns(&table), due(sessions))
@@ -185,8 +186,12 @@ mod tests {
         arguments: Arguments,
     }
 
-    fn session(day: &str, state: SessionState) -> Session {
-        Session { run: format!("kis-trading-day@{day}").parse().expect("an id"), date: day.parse().expect("a date"), state }
+    fn session(day: &str, state: BackfillState) -> BackfillSession {
+        BackfillSession {
+            run: format!("kis-trading-day@{day}").parse().expect("an id"),
+            date: day.parse().expect("a date"),
+            state,
+        }
     }
 
     fn line(url: &str, more: &[&str]) -> Arguments {
@@ -196,7 +201,7 @@ mod tests {
 
     #[test]
     fn sessions_are_listed_with_what_would_be_done() {
-        use SessionState::{Due, Ended};
+        use BackfillState::{Due, Ended};
         let arguments = line("http://x", &["--dry-run"]);
         let text = listed(&[session("2026-11-18", Ended), session("2026-11-19", Due)], &arguments);
         assert!(text.contains("kis-trading-day@2026-11-18  has its run, passed over\n"), "{text}");
@@ -207,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn runs_are_asked_for_until_none_is_due_and_waited_for() {
-        use SessionState::{Created, Due, Ended};
+        use BackfillState::{Created, Due, Ended};
         // The fixture's run of the 20th has ended.
         let mut daemon = testing::Daemon::showing(testing::ended());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use super::place::Daemon;
+use super::target::Daemon;
 use backends::{Backends, address};
 use clock::Clock;
-use steps::letters::{self, Group, Letter, Line};
+use steps::dead_letters::{self, CauseGroup, DeadLetter, Summary};
 use steps::replay::{self, Replayed, Which};
 use web::view::format::Zone;
 
@@ -20,7 +20,7 @@ use web::view::format::Zone;
 pub enum Command {
     /// Group dead letters by cause
     #[command(after_help = "Example:\n  openbell dlq list --topic kis.trades")]
-    List(Where),
+    List(Selection),
     /// Show dead letters with their headers and original bytes, the newest first
     #[command(after_help = "Example:\n  openbell dlq show 3 --cause wrong_width")]
     Show(Show),
@@ -30,12 +30,12 @@ pub enum Command {
         Stores fold by event id, and a dead letter that was sent before is passed over.",
         after_help = "Example:\n  openbell dlq replay --cause rejected\n\nExit codes: 0 everything asked for was sent; 1 some letters still cannot be read."
     )]
-    Replay(Where),
+    Replay(Selection),
 }
 
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
-pub struct Where {
+pub struct Selection {
     #[command(flatten)]
     daemon: Daemon,
     /// Configuration of the daemon (YAML), to find its stores when it does not run
@@ -62,11 +62,11 @@ pub struct Show {
     #[arg(default_value_t = 1)]
     count: usize,
     #[command(flatten)]
-    which: Where,
+    which: Selection,
 }
 
 impl Command {
-    fn which(&self) -> &Where {
+    fn which(&self) -> &Selection {
         match self {
             Self::List(which) | Self::Replay(which) => which,
             Self::Show(show) => &show.which,
@@ -119,7 +119,7 @@ fn clock_of(data: &Path) -> Result<Clock, Failure> {
 }
 
 /// The zone of the pages: the running daemon's, else that of the DAG folder.
-async fn zone(which: &Where) -> Zone {
+async fn zone(which: &Selection) -> Zone {
     let asked = async { which.daemon.client()?.get_json("/api/v1/runs").await }.await;
     let told = asked.ok().and_then(|answer| Some(Zone::new(answer.get("timezone")?.as_str()?)));
     let of_folder = || {
@@ -130,13 +130,13 @@ async fn zone(which: &Where) -> Zone {
     told.or_else(of_folder).unwrap_or_else(|| Zone::new("UTC"))
 }
 
-async fn list(which: &Where, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
-    let lines: Vec<_> = wanted(which, backends).await?.iter().map(Letter::line).collect();
+async fn list(which: &Selection, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+    let lines: Vec<_> = wanted(which, backends).await?.iter().map(DeadLetter::summary).collect();
     tell_groups(which, &lines, zone, out)
 }
 
-fn tell_groups(which: &Where, lines: &[Line], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
-    let groups = letters::groups(lines);
+fn tell_groups(which: &Selection, lines: &[Summary], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+    let groups = dead_letters::by_cause(lines);
     if which.json {
         return print(out, &json!({ "topic": which.topic, "total": lines.len(), "groups": groups }));
     }
@@ -144,7 +144,7 @@ fn tell_groups(which: &Where, lines: &[Line], zone: &Zone, out: &mut impl Write)
     if groups.is_empty() {
         text.push_str(&format!("no dead letters of {}\n", which.topic));
     } else {
-        let width = |of: fn(&Group) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
+        let width = |of: fn(&CauseGroup) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
         let (cause, connector) = (width(|g| g.cause.len(), 5), width(|g| g.connector.len(), 7));
         text.push_str(&format!(
             "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<24}  {:<24}  NEWEST MESSAGE\n",
@@ -172,7 +172,7 @@ async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl
     tell_letters(&show.which, &newest, zone, out)
 }
 
-fn tell_letters(which: &Where, letters: &[Letter], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+fn tell_letters(which: &Selection, letters: &[DeadLetter], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
     if which.json {
         let letters: Vec<_> = letters.iter().map(as_json).collect();
         return print(out, &json!(letters));
@@ -187,7 +187,7 @@ fn tell_letters(which: &Where, letters: &[Letter], zone: &Zone, out: &mut impl W
             zone.full(record.timestamp),
             if letter.replayed { "  replayed" } else { "" }
         ));
-        for (name, value) in letters::headers(record) {
+        for (name, value) in dead_letters::headers(record) {
             text.push_str(&format!("  {name}: {}\n", printable(&value)));
         }
         if let Some(key) = &record.key {
@@ -208,13 +208,13 @@ fn tell_letters(which: &Where, letters: &[Letter], zone: &Zone, out: &mut impl W
     write(out, &text)
 }
 
-async fn resend(which: &Where, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
+async fn resend(which: &Selection, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
     let wanted = which.cause.clone().map_or(Which::All, Which::Cause);
     let done = replay::replay(backends, &which.topic, &which.topic, &wanted, clock.now()).await.map_err(Failure::unusable)?;
     tell_replayed(which, &done, out)
 }
 
-fn tell_replayed(which: &Where, done: &Replayed, out: &mut impl Write) -> super::exit::Result {
+fn tell_replayed(which: &Selection, done: &Replayed, out: &mut impl Write) -> super::exit::Result {
     let refused: u64 = done.refused.values().sum();
     if which.json {
         print(out, &json!(done))?;
@@ -231,17 +231,17 @@ fn tell_replayed(which: &Where, done: &Replayed, out: &mut impl Write) -> super:
     Ok(if refused == 0 { Exit::Fine } else { Exit::Fault })
 }
 
-async fn wanted(which: &Where, backends: &Backends) -> Result<Vec<Letter>, Failure> {
-    let mut letters = letters::letters(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
+async fn wanted(which: &Selection, backends: &Backends) -> Result<Vec<DeadLetter>, Failure> {
+    let mut letters = dead_letters::read_all(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
     if let Some(only) = &which.cause {
-        letters.retain(|l| steps::dead_letter::cause(&l.record.record) == only);
+        letters.retain(|l| steps::dead_letters::cause(&l.record.record) == only);
     }
     Ok(letters)
 }
 
-fn as_json(letter: &Letter) -> serde_json::Value {
+fn as_json(letter: &DeadLetter) -> serde_json::Value {
     let record = &letter.record.record;
-    let headers: Vec<_> = letters::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
+    let headers: Vec<_> = dead_letters::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
     json!({
         "partition": letter.record.partition.to_string(),
         "offset": letter.record.offset,
@@ -285,7 +285,7 @@ async fn is_up(data: &Path) -> bool {
 }
 
 /// The stores: through the daemon when it runs, else opened here.
-async fn open(which: &Where) -> Result<Backends, Failure> {
+async fn open(which: &Selection) -> Result<Backends, Failure> {
     let data: &Path = &which.daemon.data;
     if !data.is_dir() {
         return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
@@ -357,7 +357,7 @@ mod tests {
         backends.log.create_topic("kis.trades", 3).await.expect("created");
         backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
         assert_eq!(run(&["list"], &backends).await.1, "no dead letters of kis.trades\n");
-        let header = |n: &str, v: &str| (format!("{}{n}", steps::dead_letter::PREFIX), v.as_bytes().to_vec());
+        let header = |n: &str, v: &str| (format!("{}{n}", steps::dead_letters::PREFIX), v.as_bytes().to_vec());
         let letter = Record {
             key: None,
             value: b"0|H0STCNT0|001|\xff\x1b[2J".to_vec(),

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::client::block_on;
 use super::exit::{Exit, Failure};
-use super::place::DataFolder;
 use super::table::{print, print_json};
+use super::target::DataFolder;
 use clock::Clock;
 use config::Config;
 

@@ -11,10 +11,9 @@ mod demo;
 mod dlq;
 mod doctor;
 mod exit;
-mod keep;
+mod keeper;
 mod kis;
 mod man;
-mod place;
 mod reconcile;
 mod run;
 mod serve;
@@ -22,9 +21,9 @@ mod shim;
 mod simulate;
 mod step;
 mod table;
+mod target;
 mod token;
 mod topics;
-mod trial;
 mod up;
 mod user;
 
@@ -95,7 +94,7 @@ enum Command {
     Shim(shim::Arguments),
     /// Hold the deadline of a step in a container (internal)
     #[command(hide = true)]
-    Keep(keep::Arguments),
+    Keep(keeper::Arguments),
 }
 
 /// The command line as it is defined, with the help that all commands share.
@@ -132,7 +131,7 @@ pub fn main(arguments: Arguments) -> std::process::ExitCode {
         Command::Man(a) => man::main(a),
         Command::Step(a) => step::main(a),
         Command::Shim(a) => shim::main(a),
-        Command::Keep(a) => keep::main(a),
+        Command::Keep(a) => keeper::main(a),
     };
     match result {
         Ok(exit) => exit.into(),

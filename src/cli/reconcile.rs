@@ -15,7 +15,7 @@ use super::table::{columns, print, print_json};
 use backends::{Backends, address};
 use clock::Clock;
 use config::Feeds;
-use daemon::hands;
+use daemon::action_runner;
 use daemon::lock::Lock;
 use domain::dag::{Program, Step};
 use domain::hop;
@@ -182,7 +182,7 @@ async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Fa
     let clock = if file.exists() { Clock::follow(&file).map_err(Failure::unusable)? } else { Clock::system() };
     let attempt = AttemptId { run: run.id.clone(), step: step.name.clone(), attempt: 0 };
     let context = Context {
-        spec: hands::spec(run, step, attempt, None, &data.join("runs"), steps::programs()),
+        spec: action_runner::spec(run, step, attempt, None, &data.join("runs"), steps::programs()),
         clock,
         backends,
         feeds: Feeds::default(),
@@ -290,16 +290,16 @@ steps:
             only: None,
             stand_ins: Default::default(),
         };
-        let house = super::super::serve::start(options).await.expect("it comes up");
+        let running = super::super::serve::start(options).await.expect("it comes up");
         let trigger = daemon::handle::Command::Trigger {
             dag: "day".parse().expect("a name"),
             params: Default::default(),
             until: Some(Clock::system().now() + jiff::SignedDuration::from_hours(1)),
             date: Some("2026-11-20".parse().expect("a date")),
         };
-        let id: RunId = house.handle.command("ann", trigger).await.expect("started").parse().expect("an id");
-        house.handle.command("ann", daemon::handle::Command::Cancel(id.clone())).await.expect("cancelled");
-        let mut snapshots = house.handle.subscribe();
+        let id: RunId = running.handle.command("ann", trigger).await.expect("started").parse().expect("an id");
+        running.handle.command("ann", daemon::handle::Command::Cancel(id.clone())).await.expect("cancelled");
+        let mut snapshots = running.handle.subscribe();
         let ended = snapshots.wait_for(|s| s.runs.iter().any(|v| v.run.id == id && v.run.state.is_terminal()));
         let patience = std::time::Duration::from_secs(120);
         tokio::time::timeout(patience, ended).await.expect("in time").map(drop).expect("the daemon lives");
@@ -312,7 +312,7 @@ steps:
             true,
             "nothing was received, nothing is missing"
         );
-        house.stop().await.expect("stopped");
+        running.stop().await.expect("stopped");
         id
     }
 

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
-pub use super::place::Where;
 use super::table::{columns, print, print_json};
+pub use super::target::Target;
 use web::view::format::{Zone, part};
 
 /// Subcommands. A run is named by its id (`kis-trading-day@2026-11-20`), or by its DAG while one run of it is open; to be looked at, also when
@@ -26,7 +26,7 @@ pub enum Command {
         #[arg(long, value_name = "TIME")]
         until: Option<jiff::Timestamp>,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Run a DAG for days that passed without a run
     Backfill(super::backfill::Arguments),
@@ -35,14 +35,14 @@ pub enum Command {
         /// Only those of this DAG
         dag: Option<String>,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Show a run and its steps
     Show {
         /// The run
         run: String,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Print what a step printed
     Output {
@@ -60,14 +60,14 @@ pub enum Command {
         #[arg(long, short)]
         follow: bool,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// End a run now, in order: collectors stop, sinks drain, teardown steps run
     Cancel {
         /// The run
         run: String,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Run steps, and what needs them, again
     Clear {
@@ -77,7 +77,7 @@ pub enum Command {
         #[arg(required = true)]
         steps: Vec<String>,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Set a step's end by hand
     Mark {
@@ -89,21 +89,21 @@ pub enum Command {
         #[arg(long = "as", value_name = "END", value_parser = ["succeeded", "failed"])]
         end: String,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Block scheduled starts of a DAG; running runs go on
     Pause {
         /// The DAG
         dag: String,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Allow scheduled starts of a DAG again
     Resume {
         /// The DAG
         dag: String,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
 }
 
@@ -405,7 +405,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = tokio_util::sync::CancellationToken::new();
         let server = tokio::spawn(web::serve(listener, daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone()));
-        let at = || Where::at(&url, false);
+        let at = || Target::at(&url, false);
 
         let shown = carry_out(Command::Show { run: "kis-trading-day".into(), at: at() }).await;
         assert_eq!(shown.map_err(|f| f.message), Ok(Exit::Fine));

@@ -1,4 +1,4 @@
-//! Puts the house together: data folder, stores, executors with the built-in steps, daemon, page.
+//! Puts a daemon together: data folder, stores, executors with the built-in steps, daemon, page.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use executor::container::{Installation, docker, swarm};
 use executor::embedded::{Embedded, Failure as StepFailure, Launch, StatusSink};
 use executor::process::Process;
 use executor::{AttemptSpec, Executor, Status};
-use steps::launch::Surroundings;
+use steps::launch::StepRuntime;
 use steps::{Reporter, Secret};
 use web::auth::{Settings, random_token, read};
 
@@ -44,8 +44,8 @@ pub struct Options {
     pub stand_ins: BTreeMap<String, String>,
 }
 
-/// A running house.
-pub struct House {
+/// A running daemon with its page.
+pub struct RunningDaemon {
     /// Talks to the daemon.
     pub handle: Handle,
     /// The stores.
@@ -99,7 +99,7 @@ fn no_dags(dags: &Path, error: &std::io::Error) -> Failure {
 /// # Errors
 /// A data folder in use or not usable, a DAG folder that cannot be read, a port that is taken, an address this version
 /// does not know: each named, with the remedy.
-pub async fn start(options: Options) -> Result<House, Failure> {
+pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
     let Options { config, data, dags, clock, only, stand_ins } = options;
     config.check().map_err(Failure::usage)?;
     let lock = Lock::take(&data).map_err(Failure::unusable)?;
@@ -117,7 +117,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     let local = random_token().map_err(Failure::unusable)?;
     let site = site(&config, &data, &local)?;
     let stop = CancellationToken::new();
-    let surroundings = Surroundings {
+    let step_runtime = StepRuntime {
         clock: clock.clone(),
         backends: backends.clone(),
         feeds: config.feeds.clone(),
@@ -135,7 +135,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
         owner: (owner.uid(), owner.gid()),
     };
     let executors: Vec<Arc<dyn Executor>> = vec![
-        Arc::new(Embedded::new(clock.clone(), launcher(surroundings))),
+        Arc::new(Embedded::new(clock.clone(), launcher(step_runtime))),
         Arc::new(Process::new(clock.clone(), runs.clone(), environment)),
         Arc::new(docker::executor(clock.clone(), runs.clone(), config.docker.clone(), installation.clone())),
         Arc::new(swarm::executor(clock.clone(), runs.clone(), &config, installation)),
@@ -154,7 +154,7 @@ pub async fn start(options: Options) -> Result<House, Failure> {
         dags,
         programs: steps::programs(),
         only,
-        executors: daemon::hands::Executors::new(executors, default),
+        executors: daemon::action_runner::Executors::new(executors, default),
         backends: backends.clone(),
         mail,
         letterhead: daemon::alerts::Letterhead { from: config.mail_from.clone(), public_url },
@@ -166,10 +166,10 @@ pub async fn start(options: Options) -> Result<House, Failure> {
     Note::write_token(&data, &local).map_err(Failure::unusable)?;
     Note { url: url.clone(), pid: std::process::id() }.write(&data).map_err(Failure::unusable)?;
     let web = tokio::spawn(web::serve_with(listener, handle.clone(), backends.clone(), stop.clone(), site));
-    Ok(House { handle, backends, url, daemon, web, stop, data, _lock: lock })
+    Ok(RunningDaemon { handle, backends, url, daemon, web, stop, data, _lock: lock })
 }
 
-impl House {
+impl RunningDaemon {
     /// Waits until the daemon ends by itself (`openbell down`).
     pub async fn ended(&mut self) -> Result<(), Failure> {
         flatten((&mut self.daemon).await)
@@ -296,12 +296,12 @@ fn step_environment(
 }
 
 /// Runs built-in programs inside the daemon.
-fn launcher(surroundings: Surroundings) -> Launch {
+fn launcher(step_runtime: StepRuntime) -> Launch {
     Arc::new(move |spec: AttemptSpec, stop: CancellationToken, sink: Arc<dyn StatusSink>| {
-        let surroundings = surroundings.clone();
+        let step_runtime = step_runtime.clone();
         Box::pin(async move {
             let reporter = Arc::new(ToSink(sink));
-            surroundings
+            step_runtime
                 .run(spec, stop, reporter)
                 .await
                 .map_err(|error| StepFailure { text: error.to_string(), result: error.result() })

@@ -1,7 +1,7 @@
 //! `openbell step`: one attempt at a built-in program, as a process of its own.
 //!
 //! Its folder holds `spec.json`; it writes `status.json` while it runs and `result.json` at the end, and prints its output.
-//! Surroundings come by environment, so that the spec stays the same wherever the step runs.
+//! What is around it comes by environment, so that the spec stays the same wherever the step runs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use executor::container::replica_folder;
 use executor::container::swarm::watchdog::{self, TaskEnd};
 use executor::folder::{RESULT, read_spec, write_result, write_status};
 use executor::{AttemptSpec, Status};
-use steps::launch::Surroundings;
+use steps::launch::StepRuntime;
 use steps::{Reporter, Secret};
 
-/// Environment of a step process.
+/// StepRuntime of a step process.
 pub mod environment {
     /// The daemon's data folder, absolute.
     pub const DATA: &str = "OPENBELL_DATA";
@@ -54,8 +54,8 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 async fn run(folder: &Path) -> super::exit::Result {
     let replica = replica()?;
     let spec = AttemptSpec { folder: folder.to_owned(), replica, ..read_spec(folder).map_err(Failure::unusable)? };
-    let surroundings = surroundings()?;
-    let clock = surroundings.clock.clone();
+    let step_runtime = step_runtime()?;
+    let clock = step_runtime.clock.clone();
     let own = replica_folder(folder, replica);
     let reporter = Arc::new(FileReporter { folder: own.clone(), clock: clock.clone(), replica, last: Mutex::new(None) });
     if replica > 0 {
@@ -70,7 +70,7 @@ async fn run(folder: &Path) -> super::exit::Result {
         watchdog::start(folder, task.clone(), clock, move || stop.cancel())
             .map_err(|e| Failure::unusable(format!("cannot watch over the step: {e}")))?;
     }
-    let outcome = surroundings.run(spec, stop, reporter.clone()).await;
+    let outcome = step_runtime.run(spec, stop, reporter.clone()).await;
     let (value, exit) = match outcome {
         Ok(value) => (value, Exit::Fine),
         Err(error) => {
@@ -94,7 +94,7 @@ fn replica() -> Result<u32, Failure> {
     text.parse().map_err(|_| Failure::usage(format!("{}: \"{text}\" is not a number", watchdog::REPLICA)))
 }
 
-fn surroundings() -> Result<Surroundings, Failure> {
+fn step_runtime() -> Result<StepRuntime, Failure> {
     let variable = |name: &str| {
         std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set; the daemon starts step processes with it")))
     };
@@ -111,7 +111,7 @@ fn surroundings() -> Result<Surroundings, Failure> {
         Ok(text) => serde_json::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", environment::STAND_INS)))?,
         Err(_) => Default::default(),
     };
-    Ok(Surroundings {
+    Ok(StepRuntime {
         clock,
         backends: backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data).map_err(Failure::unusable)?,
         feeds: config.feeds,

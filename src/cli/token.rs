@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
-use super::user::Place;
+use super::user::UsersFile;
 use clock::Clock;
 use domain::units::duration;
 use web::auth::{Role, Token, api_token, edit, last_used, read, token_digest};
@@ -33,19 +33,19 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = duration)]
         expires: Option<Duration>,
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
     /// List tokens
     List {
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
     /// Make a token worthless
     Revoke {
         /// Its name or id
         token: String,
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
 }
 

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
-use super::place::Where;
 use super::table::{columns, print, print_json};
+use super::target::Target;
 use web::view::format::{Zone, count, part, rate};
 
 /// Subcommands.
@@ -16,7 +16,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  openbell topics list --json | jq '.topics[].name'")]
     List {
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Show a topic's partitions, and each group's position and lag
     #[command(after_help = "Example:\n  openbell topics show kis.trades")]
@@ -24,7 +24,7 @@ pub enum Command {
         /// The topic
         name: String,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
     /// Print records of a partition: the newest, or those from an offset on
     #[command(
@@ -43,7 +43,7 @@ pub enum Command {
         #[arg(long, default_value_t = 10, value_name = "N")]
         limit: usize,
         #[command(flatten)]
-        at: Where,
+        at: Target,
     },
 }
 

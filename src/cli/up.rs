@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::exit::{Exit, Failure};
-use super::place::DataFolder;
 use super::serve;
+use super::target::DataFolder;
 use clock::Clock;
 use config::Config;
 
@@ -73,9 +73,9 @@ async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Resul
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).map_err(cannot)?, signal(SignalKind::interrupt()).map_err(cannot)?);
     let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
-    let mut house = serve::start(options).await?;
-    println!("openbell is up: {}", house.url);
-    let snapshot = house.handle.snapshot();
+    let mut daemon = serve::start(options).await?;
+    println!("openbell is up: {}", daemon.url);
+    let snapshot = daemon.handle.snapshot();
     for problem in &snapshot.problems {
         eprintln!("{}", problem.text);
     }
@@ -84,11 +84,11 @@ async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Resul
         println!("  {}: {}", dag.name, if dag.paused { "paused".to_owned() } else { next });
     }
     tokio::select! {
-        ended = house.ended() => ended?,
+        ended = daemon.ended() => ended?,
         _ = term.recv() => println!("going down; process steps live on"),
         _ = int.recv() => println!("going down; process steps live on"),
     }
-    house.stop().await?;
+    daemon.stop().await?;
     Ok(Exit::Fine)
 }
 

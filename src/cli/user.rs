@@ -7,15 +7,15 @@ use std::process::{Command as Program, Stdio};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use super::place::DataFolder;
 use super::serve::configuration;
 use super::table::{columns, print, print_json};
+use super::target::DataFolder;
 use clock::Clock;
 use web::auth::{Role, edit, hash_password, random_token, read};
 
 /// Which users file.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Place {
+pub struct UsersFile {
     #[command(flatten)]
     data: DataFolder,
     /// Configuration of the daemon (YAML), to find its users file
@@ -26,7 +26,7 @@ pub struct Place {
     pub(super) json: bool,
 }
 
-impl Place {
+impl UsersFile {
     /// Says what was done: to people in words, to programs as JSON.
     ///
     /// # Errors
@@ -76,19 +76,19 @@ pub enum Command {
         #[command(flatten)]
         given: Given,
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
     /// List users
     List {
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
     /// Remove a user; their sessions end
     Remove {
         /// Name
         name: String,
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
     /// Set a user's password; their sessions end
     Passwd {
@@ -97,7 +97,7 @@ pub enum Command {
         #[command(flatten)]
         given: Given,
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
     /// Change what a user may do
     Role {
@@ -106,7 +106,7 @@ pub enum Command {
         /// viewer or operator
         role: Role,
         #[command(flatten)]
-        place: Place,
+        place: UsersFile,
     },
 }
 

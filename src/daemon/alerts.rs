@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::notice::{Notice, mail};
+use super::alert_mail::{AlertMail, mail};
 use backends::mail::Message;
 use domain::alert::{AlertStates, DEFAULT_REMINDER, Freshness, Key, Rule};
 use domain::dag::{AlertKind, StepKind};
@@ -76,7 +76,7 @@ impl Book {
         let number = *count;
         let wanted = run.dag.alerts.on.contains(&kind) && !run.dag.alerts.email.is_empty();
         let message =
-            wanted.then(|| mail(&Notice { kind, run, step, summary, detail, at, number }, &head.from, &head.public_url));
+            wanted.then(|| mail(&AlertMail { kind, run, step, summary, detail, at, number }, &head.from, &head.public_url));
         let rule = match (kind.spec().rule, step) {
             (Some(Rule::Freshness), Some(step)) => step.to_string(),
             _ => kind.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! The loop: one task takes executor reports, commands, store figures and time, in turn, and lets the truth change. Nobody
+//! The loop: one task takes executor reports, commands, store figures and time, in turn, and changes the daemon's state. Nobody
 //! else changes it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::action_runner::{Call, Executors, spec};
+use super::daemon_state::{DaemonState, Effect};
 use super::folder::Folder;
 use super::handle::{Note, Request};
-use super::hands::{Executors, Task, spec};
 use super::journal::JournalError;
 use super::snapshot::{Gauges, Problem, QueuedMail, Snapshot};
 use super::trends::{self, Trends};
-use super::truth::{Effect, Truth};
 use super::views::{self, Parts};
 use clock::Clock;
 use domain::dag::{AlertKind, Dag, ExecutorKind, StopSignal};
@@ -36,7 +36,7 @@ pub struct Inputs {
     /// What people did beside commands.
     pub notes: mpsc::Receiver<Note>,
     /// Wall-clock ticks.
-    pub wake: mpsc::Receiver<()>,
+    pub cron_ticks: mpsc::Receiver<()>,
     /// The DAG folder, read anew.
     pub folder: mpsc::Receiver<Folder>,
     /// Store figures.
@@ -48,14 +48,14 @@ pub struct Inputs {
 /// The loop's own state.
 pub struct Dispatcher {
     pub(super) clock: Clock,
-    pub(super) truth: Truth,
+    pub(super) state: DaemonState,
     pub(super) folder: Folder,
     /// DAGs in force, with their files; a file that broke keeps its last good version here.
     pub(super) dags: BTreeMap<DagName, (String, Dag)>,
     pub(super) problems: Vec<Problem>,
     pub(super) only: Option<DagName>,
     pub(super) executors: Executors,
-    pub(super) hands: mpsc::UnboundedSender<Task>,
+    pub(super) action_runner: mpsc::UnboundedSender<Call>,
     pub(super) runs_dir: PathBuf,
     /// What built-in programs are.
     pub(super) programs: &'static [Program],
@@ -87,7 +87,7 @@ const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 
 impl Dispatcher {
     /// Runs until stopped, then gives up its embedded steps; a journal that cannot be written any more ends the loop too,
-    /// because acting without it would lose the truth.
+    /// because acting without it would lose track of what is journaled.
     ///
     /// # Errors
     /// The journal's error.
@@ -98,8 +98,8 @@ impl Dispatcher {
         loop {
             let now = self.clock.now();
             self.look(now).await?;
-            self.keep_house().await;
-            if self.draining && self.truth.runs.values().all(|r| r.state.is_terminal()) {
+            self.maintain().await;
+            if self.draining && self.state.runs.values().all(|r| r.state.is_terminal()) {
                 self.stop.cancel();
             }
             let until = self.next_wake(now);
@@ -122,7 +122,7 @@ impl Dispatcher {
                     self.publish(&inputs);
                 }
                 Some(request) = inputs.commands.recv() => {
-                    let answer = self.command(&request.by, request.command, request.once.as_ref()).await?;
+                    let answer = self.command(&request.by, request.command, request.idempotency.as_ref()).await?;
                     // Whoever has the answer finds what it tells.
                     self.publish(&inputs);
                     if request.answer.send(answer).is_err() {
@@ -138,7 +138,7 @@ impl Dispatcher {
                     self.pause_disabled().await?;
                     dirty = true;
                 }
-                Some(()) = inputs.wake.recv() => {}
+                Some(()) = inputs.cron_ticks.recv() => {}
                 _ = publish.tick(), if dirty => {
                     self.dead_letters(&inputs).await?;
                     self.publish(&inputs);
@@ -147,29 +147,29 @@ impl Dispatcher {
                 () = alarm => dirty = true,
             }
             // A running day always has something new to show: its clock, its figures.
-            dirty |= self.truth.runs.values().any(|r| !r.state.is_terminal());
+            dirty |= self.state.runs.values().any(|r| !r.state.is_terminal());
         }
         self.publish(&inputs);
         self.leave(&mut inputs).await;
         self.exported = None;
-        self.keep_house().await;
+        self.maintain().await;
         Ok(())
     }
 
     /// Once an hour and after every run's end: the plain-text export, and the removal of what is older than it is kept.
-    async fn keep_house(&mut self) {
+    async fn maintain(&mut self) {
         let now = self.clock.now();
-        let ended = self.truth.runs.values().filter(|r| r.state.is_terminal()).count();
+        let ended = self.state.runs.values().filter(|r| r.state.is_terminal()).count();
         let due = self.exported.is_none_or(|(at, n)| n != ended || now.duration_since(at) >= SignedDuration::from_hours(1));
         if !due {
             return;
         }
         self.exported = Some((now, ended));
         let keep = Duration::from_secs(u64::from(self.keep_days) * 86_400);
-        match self.truth.journal_mut().prune(now, keep).await {
+        match self.state.journal_mut().prune(now, keep).await {
             Ok(gone) => {
                 for id in gone {
-                    self.truth.runs.remove(&id);
+                    self.state.runs.remove(&id);
                     let folder = self.runs_dir.join(id.as_str());
                     if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
                         tracing::warn!(%error, folder = %folder.display(), "the output of a pruned run stays");
@@ -178,7 +178,7 @@ impl Dispatcher {
             }
             Err(error) => tracing::error!(%error, "old runs cannot be removed from the journal"),
         }
-        if let Err(error) = self.truth.journal().export(&self.data, now).await {
+        if let Err(error) = self.state.journal().export(&self.data, now).await {
             tracing::error!(%error, "the journal's export cannot be written; a damaged journal would be restored from an older one");
         }
     }
@@ -186,7 +186,7 @@ impl Dispatcher {
     /// Level-triggered: what should be against what is.
     async fn look(&mut self, now: Timestamp) -> Result<(), JournalError> {
         self.plan(now).await?;
-        let effects = self.truth.tick(now).await?;
+        let effects = self.state.tick(now).await?;
         self.act(effects);
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Dispatcher {
             planner::next_wake(now, &dags)
         };
         let far = now.checked_add(Duration::from_secs(3600)).unwrap_or(now);
-        [planned, self.truth.next_wake()].into_iter().flatten().min().unwrap_or(far)
+        [planned, self.state.next_wake()].into_iter().flatten().min().unwrap_or(far)
     }
 
     fn planned_dags(&self) -> Vec<planner::PlannedDag<'_>> {
@@ -211,19 +211,19 @@ impl Dispatcher {
                 dag,
                 calendar: dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| self.folder.calendars.get(c)),
                 paused: self.is_paused(&dag.name),
-                planned_until: self.truth.journal().planned_until(&dag.name),
+                planned_until: self.state.journal().planned_until(&dag.name),
             })
             .collect()
     }
 
     fn is_paused(&self, dag: &DagName) -> bool {
-        self.only.is_none() && self.truth.journal().pauses().contains_key(dag)
+        self.only.is_none() && self.state.journal().pauses().contains_key(dag)
     }
 
     async fn plan(&mut self, now: Timestamp) -> Result<(), JournalError> {
         let (decisions, unsaved) = {
             let dags = self.planned_dags();
-            let exists = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
+            let exists = |id: &RunId| self.state.runs.contains_key(id) || self.state.journal().knows(id);
             let unsaved: Vec<DagName> = dags
                 .iter()
                 .filter(|d| d.planned_until.is_none_or(|until| now.duration_since(until) > PLANNED_SAVED_EVERY))
@@ -246,7 +246,7 @@ impl Dispatcher {
                         window: start.window,
                         params: BTreeMap::new(),
                     };
-                    let effects = self.truth.create(created, now).await?;
+                    let effects = self.state.create(created, now).await?;
                     self.act(effects);
                 }
                 planner::Decision::Missed { session } => {
@@ -269,7 +269,7 @@ impl Dispatcher {
             }
         }
         for dag in decided {
-            self.truth.journal_mut().set_planned_until(&dag, now).await?;
+            self.state.journal_mut().set_planned_until(&dag, now).await?;
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Dispatcher {
         let run = super::missed::run(dag, session, now);
         let summary = super::missed::summary(session, why);
         tracing::warn!(run.id = %session.id, "{summary}");
-        self.truth.alert(&run, AlertKind::RunMissed, &summary, now).await?;
+        self.state.alert(&run, AlertKind::RunMissed, &summary, now).await?;
         self.mail_wake.notify_one();
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Dispatcher {
         let now = self.clock.now();
         let events = match report.news {
             News::Started => vec![RunEvent::Started { step: step.clone(), attempt }],
-            News::Status(status) => self.truth.status(&run, &step, attempt, status),
+            News::Status(status) => self.state.status(&run, &step, attempt, status),
             News::Noticed(Notice { at, kind, text }) => {
                 vec![RunEvent::Noticed { step: step.clone(), attempt, noticed_at: at, kind, text }]
             }
@@ -297,30 +297,30 @@ impl Dispatcher {
         };
         let ended = matches!(events[..], [RunEvent::Exited { .. }]);
         for event in events {
-            let effects = self.truth.event(&run, event, now).await?;
+            let effects = self.state.event(&run, event, now).await?;
             self.act(effects);
         }
-        if ended && let Some(step) = self.truth.runs.get(&run).and_then(|r| r.dag.step(&step)).cloned() {
+        if ended && let Some(step) = self.state.runs.get(&run).and_then(|r| r.dag.step(&step)).cloned() {
             let attempt = AttemptId { run, step: step.name.clone(), attempt };
-            self.hand(Task::Forget(step, attempt));
+            self.send(Call::Forget(step, attempt));
         }
         Ok(())
     }
 
-    /// Hands wishes to the hands.
+    /// Passes actions on to the action runner.
     pub(super) fn act(&mut self, effects: Vec<Effect>) {
         for Effect { run: id, action } in effects {
-            let Some(run) = self.truth.runs.get(&id) else { continue };
+            let Some(run) = self.state.runs.get(&id) else { continue };
             let step_of = |attempt: &AttemptId| run.dag.step(&attempt.step).cloned();
-            let task = match action {
+            let call = match action {
                 Action::Start { attempt, deadline } => step_of(&attempt).map(|step| {
                     let spec = spec(run, &step, attempt, deadline, &self.runs_dir, self.programs);
-                    Task::Start(Box::new(spec))
+                    Call::Start(Box::new(spec))
                 }),
                 Action::Stop { attempt, signal, kill_after } => {
-                    step_of(&attempt).map(|step| Task::Stop(step, attempt, signal, kill_after))
+                    step_of(&attempt).map(|step| Call::Stop(step, attempt, signal, kill_after))
                 }
-                Action::Kill { attempt } => step_of(&attempt).map(|step| Task::Kill(step, attempt)),
+                Action::Kill { attempt } => step_of(&attempt).map(|step| Call::Kill(step, attempt)),
                 Action::Alert { kind, step, summary } => {
                     let step = step.map(|s| s.to_string()).unwrap_or_default();
                     tracing::warn!(run.id = %id, step, kind = kind.as_str(), "{summary}");
@@ -332,16 +332,16 @@ impl Dispatcher {
                     None
                 }
             };
-            if let Some(task) = task {
-                self.hand(task);
+            if let Some(call) = call {
+                self.send(call);
             }
         }
         self.mail_wake.notify_one();
     }
 
-    pub(super) fn hand(&self, task: Task) {
-        if self.hands.send(task).is_err() {
-            tracing::error!("the executor task is gone; nothing can be started or stopped until openbell is restarted");
+    pub(super) fn send(&self, call: Call) {
+        if self.action_runner.send(call).is_err() {
+            tracing::error!("the action runner is gone; nothing can be started or stopped until openbell is restarted");
         }
     }
 
@@ -354,9 +354,9 @@ impl Dispatcher {
         let disabled: Vec<DagName> =
             self.folder.files.iter().filter(|f| !f.enabled).filter_map(|f| f.dag.as_ref().ok()).map(|d| d.name.clone()).collect();
         for name in disabled {
-            if self.truth.journal().planned_until(&name).is_none() && !self.truth.journal().pauses().contains_key(&name) {
-                self.truth.journal_mut().set_paused(&name, Some("its file (enabled: false)"), now).await?;
-                self.truth.journal_mut().set_planned_until(&name, now).await?;
+            if self.state.journal().planned_until(&name).is_none() && !self.state.journal().pauses().contains_key(&name) {
+                self.state.journal_mut().set_paused(&name, Some("its file (enabled: false)"), now).await?;
+                self.state.journal_mut().set_planned_until(&name, now).await?;
             }
         }
         Ok(())
@@ -380,7 +380,7 @@ impl Dispatcher {
         if inputs.gauges.borrow().topics.is_empty() {
             return Ok(());
         }
-        self.truth.dead_letters(held, now).await
+        self.state.dead_letters(held, now).await
     }
 
     pub(super) fn publish(&mut self, inputs: &Inputs) {
@@ -388,15 +388,15 @@ impl Dispatcher {
         if self.views_at.is_none_or(|at| now.duration_since(at).as_secs().abs() >= 60) {
             let dags: Vec<_> =
                 self.dags.values().filter(|(_, d)| self.only.as_ref().is_none_or(|o| o == &d.name)).cloned().collect();
-            self.views = views::dags(&dags, &self.folder, self.truth.journal().pauses(), now);
+            self.views = views::dags(&dags, &self.folder, self.state.journal().pauses(), now);
             self.views_at = Some(now);
         }
         if self.trends.is_due(now) {
-            let figures = trends::figures(&inputs.gauges.borrow(), &self.truth.statuses);
+            let figures = trends::figures(&inputs.gauges.borrow(), &self.state.statuses);
             Arc::make_mut(&mut self.trends).note(now, figures);
         }
         // Without a scheduled DAG the newest run's zone is still the one people think in.
-        let newest = || self.truth.runs.values().max_by_key(|run| run.created_at)?.dag.schedule.as_ref();
+        let newest = || self.state.runs.values().max_by_key(|run| run.created_at)?.dag.schedule.as_ref();
         let scheduled = self.dags.values().find_map(|(_, dag)| dag.schedule.as_ref()).or_else(newest);
         let timezone = scheduled.map_or_else(|| "UTC".to_owned(), |schedule| schedule.timezone.clone());
         let parts = Parts {
@@ -410,7 +410,7 @@ impl Dispatcher {
             queued: &inputs.queued.borrow(),
             timezone: &timezone,
         };
-        self.snapshots.send_replace(Arc::new(views::snapshot(&self.truth, &parts)));
+        self.snapshots.send_replace(Arc::new(views::snapshot(&self.state, &parts)));
     }
 
     /// Going down: embedded steps cannot outlive the process, so they are asked to end; their exits are not journaled, because
@@ -418,12 +418,12 @@ impl Dispatcher {
     async fn leave(&mut self, inputs: &mut Inputs) {
         let patience = LEAVE_WITHIN.mul_f64(self.clock.speed().max(1.0));
         let mut waiting: Vec<AttemptId> = Vec::new();
-        for run in self.truth.runs.values().filter(|r| !r.state.is_terminal()) {
+        for run in self.state.runs.values().filter(|r| !r.state.is_terminal()) {
             for (name, step) in run.steps.iter().filter(|(_, s)| s.state.is_alive()) {
                 let Some(found) = run.dag.step(name) else { continue };
                 if self.executors.kind_of(found) == ExecutorKind::Embedded {
                     let attempt = AttemptId { run: run.id.clone(), step: name.clone(), attempt: step.attempt };
-                    self.hand(Task::Stop(found.clone(), attempt.clone(), found.stop.signal, patience));
+                    self.send(Call::Stop(found.clone(), attempt.clone(), found.stop.signal, patience));
                     waiting.push(attempt);
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::answers::{Known, known};
+use super::idempotency::{Earlier, Idempotency, earlier};
 use super::snapshot::{RunView, Snapshot};
 use domain::ids::{DagName, RunId, StepName};
 use domain::message::Refused;
@@ -21,18 +21,9 @@ pub struct Request {
     /// What to do.
     pub command: Command,
     /// It may be sent again, and is carried out once.
-    pub once: Option<Once>,
+    pub idempotency: Option<Idempotency>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<Answer, Refused>>,
-}
-
-/// A request that may be sent again, because its answer may get lost: it is carried out once, and answered alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Once {
-    /// Who asks, and the key they chose.
-    pub key: String,
-    /// The request, in brief: the same one has the same text.
-    pub request: String,
 }
 
 /// What came of a request.
@@ -41,7 +32,7 @@ pub enum Answer {
     /// It was carried out; one line for people.
     Done(String),
     /// It was carried out before: what was answered then.
-    Again(String),
+    Repeated(String),
     /// Nothing: its key belongs to another request.
     KeyTaken,
 }
@@ -66,7 +57,7 @@ pub struct Note {
     /// More of that, for people.
     pub detail: String,
     /// The answer to keep with it.
-    pub answer: Option<(Once, String)>,
+    pub answer: Option<(Idempotency, String)>,
     /// Told when it is written down.
     pub written: Option<oneshot::Sender<()>>,
 }
@@ -99,7 +90,7 @@ pub enum Command {
         /// Local date the run is about; default today.
         date: Option<jiff::civil::Date>,
     },
-    /// Create the runs of sessions that passed without one; the answer is a JSON list of [`Session`]s.
+    /// Create the runs of sessions that passed without one; the answer is a JSON list of [`BackfillSession`]s.
     Backfill {
         /// The DAG.
         dag: DagName,
@@ -152,19 +143,19 @@ impl Command {
 
 /// A session that a backfill is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Session {
+pub struct BackfillSession {
     /// The id of its run, whether that exists or not.
     pub run: RunId,
     /// The local date it is about.
     pub date: jiff::civil::Date,
     /// How it stands.
-    pub state: SessionState,
+    pub state: BackfillState,
 }
 
 /// How a session stands after a [`Command::Backfill`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SessionState {
+pub enum BackfillState {
     /// Its run was created by this command.
     Created,
     /// It has a run, which is open.
@@ -246,8 +237,8 @@ impl Handle {
     /// # Errors
     /// Why the daemon did not do it.
     pub async fn command(&self, by: &str, command: Command) -> Result<String, Refused> {
-        match self.command_once(by, command, None).await? {
-            Answer::Done(line) | Answer::Again(line) => Ok(line),
+        match self.command_idempotent(by, command, None).await? {
+            Answer::Done(line) | Answer::Repeated(line) => Ok(line),
             Answer::KeyTaken => Err(Refused::bare(said!("its key belongs to another request"))),
         }
     }
@@ -256,10 +247,15 @@ impl Handle {
     ///
     /// # Errors
     /// Why the daemon did not do it.
-    pub async fn command_once(&self, by: &str, command: Command, once: Option<Once>) -> Result<Answer, Refused> {
+    pub async fn command_idempotent(
+        &self,
+        by: &str,
+        command: Command,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Answer, Refused> {
         let (answer, reply) = oneshot::channel();
         let gone = || Refused::bare(said!("the daemon is going down"));
-        self.commands.send(Request { by: by.to_owned(), command, once, answer }).await.map_err(|_| gone())?;
+        self.commands.send(Request { by: by.to_owned(), command, idempotency, answer }).await.map_err(|_| gone())?;
         reply.await.map_err(|_| gone())?
     }
 
@@ -267,10 +263,10 @@ impl Handle {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn known(&self, once: &Once) -> Result<Option<Known>, StoreError> {
+    pub async fn earlier(&self, idempotency: &Idempotency) -> Result<Option<Earlier>, StoreError> {
         let Some(store) = self.store.as_ref().and_then(Weak::upgrade) else { return Ok(None) };
         let now = self.snapshot().now;
-        Ok(store.answer(&once.key).await?.and_then(|answered| known(&answered, once, now)))
+        Ok(store.answer(&idempotency.key).await?.and_then(|answered| earlier(&answered, idempotency, now)))
     }
 
     /// Notes what somebody did, without waiting. Where more comes than can be written down, some of it is only in the log.
@@ -288,7 +284,7 @@ impl Handle {
     }
 
     /// Notes what somebody did, and the answer they get; back when it is written down.
-    pub async fn note_answer(&self, note: Note, answer: Option<(Once, String)>) {
+    pub async fn note_answer(&self, note: Note, answer: Option<(Idempotency, String)>) {
         let (written, told) = oneshot::channel();
         let Some(notes) = &self.notes else { return };
         // A daemon that goes down writes nothing more; whoever asked is told so by its end.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::alerts::{Book, Letterhead};
-use super::answers::{Answers, Known};
-use super::handle::{Command, Once};
+use super::handle::Command;
 use super::history::History;
+use super::idempotency::{Answers, Earlier, Idempotency};
 use backends::mail::Message;
 use domain::alert::AlertStates;
 use domain::event::Stamped;
@@ -229,13 +229,13 @@ impl Journal {
     }
 
     /// What is known of a request with a key.
-    pub fn known(&self, once: &Once, now: Timestamp) -> Option<Known> {
-        self.answers.known(once, now)
+    pub fn earlier(&self, idempotency: &Idempotency, now: Timestamp) -> Option<Earlier> {
+        self.answers.earlier(idempotency, now)
     }
 
     /// Keeps the answer to a request with a key. It is written with whatever is written next: what the answer tells, or its audit.
-    pub fn keep(&mut self, once: &Once, answer: &str, at: Timestamp) {
-        self.answers.keep(once, answer, at);
+    pub fn keep(&mut self, idempotency: &Idempotency, answer: &str, at: Timestamp) {
+        self.answers.keep(idempotency, answer, at);
     }
 
     /// Notes who gave which command and what came of it.

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::answers::Known;
+use super::action_runner::Call;
 use super::commands;
 use super::dispatcher::Dispatcher;
-use super::handle::{Answer, Command, Note, Once, Session, SessionState};
-use super::hands::Task;
+use super::handle::{Answer, BackfillSession, BackfillState, Command, Note};
+use super::idempotency::{Earlier, Idempotency};
 use super::journal::JournalError;
 use domain::dag::Dag;
 use domain::event::{Created, RunEvent};
@@ -30,12 +30,12 @@ impl Dispatcher {
         &mut self,
         by: &str,
         command: Command,
-        once: Option<&Once>,
+        idempotency: Option<&Idempotency>,
     ) -> Result<Result<Answer, Refused>, JournalError> {
-        match once.and_then(|once| self.truth.journal().known(once, self.clock.now())) {
-            Some(Known::Same(answer)) => Ok(Ok(Answer::Again(answer))),
-            Some(Known::Other) => Ok(Ok(Answer::KeyTaken)),
-            None => Ok(self.carry_out(by, command, once).await?.map(Answer::Done)),
+        match idempotency.and_then(|idempotency| self.state.journal().earlier(idempotency, self.clock.now())) {
+            Some(Earlier::Same(answer)) => Ok(Ok(Answer::Repeated(answer))),
+            Some(Earlier::Other) => Ok(Ok(Answer::KeyTaken)),
+            None => Ok(self.carry_out(by, command, idempotency).await?.map(Answer::Done)),
         }
     }
 
@@ -45,8 +45,8 @@ impl Dispatcher {
     /// When the journal cannot be written.
     pub(super) async fn note(&mut self, note: Note) -> Result<(), JournalError> {
         let now = self.clock.now();
-        if let Some((once, answer)) = &note.answer {
-            self.truth.journal_mut().keep(once, answer, now);
+        if let Some((idempotency, answer)) = &note.answer {
+            self.state.journal_mut().keep(idempotency, answer, now);
         }
         let entry = Audit {
             at: now,
@@ -56,7 +56,7 @@ impl Dispatcher {
             outcome: note.outcome,
             detail: note.detail,
         };
-        self.truth.journal_mut().note(entry).await?;
+        self.state.journal_mut().note(entry).await?;
         if let Some(written) = note.written {
             // Nobody may wait for it any more; it is written all the same.
             written.send(()).unwrap_or_default();
@@ -65,9 +65,9 @@ impl Dispatcher {
     }
 
     /// Keeps the answer to a request with a key, to be written in one piece with what it tells.
-    fn keep(&mut self, once: Option<&Once>, answer: &str, now: Timestamp) {
-        if let Some(once) = once {
-            self.truth.journal_mut().keep(once, answer, now);
+    fn keep(&mut self, idempotency: Option<&Idempotency>, answer: &str, now: Timestamp) {
+        if let Some(idempotency) = idempotency {
+            self.state.journal_mut().keep(idempotency, answer, now);
         }
     }
 
@@ -75,43 +75,43 @@ impl Dispatcher {
         &mut self,
         by: &str,
         command: Command,
-        once: Option<&Once>,
+        idempotency: Option<&Idempotency>,
     ) -> Result<Result<String, Refused>, JournalError> {
         let now = self.clock.now();
         if let Command::Clear(id, _) | Command::Mark(id, ..) = &command
-            && !self.truth.runs.contains_key(id)
-            && let Some(run) = self.truth.journal().finished_run(id).await?
+            && !self.state.runs.contains_key(id)
+            && let Some(run) = self.state.journal().finished_run(id).await?
         {
             // Memory holds the newest ended runs only; an older one can be run again all the same.
-            self.truth.runs.insert(id.clone(), run);
+            self.state.runs.insert(id.clone(), run);
         }
-        let runs = &self.truth.runs;
+        let runs = &self.state.runs;
         let answer = match &command {
             Command::Cancel(id) | Command::Clear(id, _) | Command::Mark(id, _, _) => {
-                self.change_run(id, &command, by, once, now).await?
+                self.change_run(id, &command, by, idempotency, now).await?
             }
             Command::Kill(id, step) => commands::living(runs, id, step).map(|attempt| {
                 if let Some(found) = runs.get(id).and_then(|r| r.dag.step(step)).cloned() {
-                    self.hand(Task::Kill(found, AttemptId { run: id.clone(), step: step.clone(), attempt }));
+                    self.send(Call::Kill(found, AttemptId { run: id.clone(), step: step.clone(), attempt }));
                 }
                 format!("step {step} killed")
             }),
             Command::Trigger { dag, params, until, date } => {
-                self.trigger(dag, (params.clone(), *until, *date), once, now).await?
+                self.trigger(dag, (params.clone(), *until, *date), idempotency, now).await?
             }
             Command::Backfill { dag, first, last, params, at_most } => {
                 self.backfill(dag, (*first, *last), params, *at_most, now).await?
             }
             Command::Pause(dag, paused) => {
                 if self.dags.contains_key(dag) {
-                    self.truth.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
+                    self.state.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
                     self.views_at = None;
                     Ok(format!("{dag} is {}", if *paused { "paused; open runs go on" } else { "scheduled again" }))
                 } else {
                     Err(self.no_dag(dag))
                 }
             }
-            Command::TestMail(dag) => self.test_mail(dag.as_ref(), by, once, now).await?,
+            Command::TestMail(dag) => self.test_mail(dag.as_ref(), by, idempotency, now).await?,
             Command::Down { drain: false } => {
                 self.stop.cancel();
                 Ok("going down; process steps live on".into())
@@ -124,9 +124,9 @@ impl Dispatcher {
         }
         // Most answers were kept above, with what they tell; the others are with the audit.
         if let Ok(answer) = &answer {
-            self.keep(once, answer, now);
+            self.keep(idempotency, answer, now);
         }
-        self.truth.journal_mut().audit(by, &command, &answer, now).await?;
+        self.state.journal_mut().audit(by, &command, &answer, now).await?;
         Ok(answer)
     }
 
@@ -136,16 +136,16 @@ impl Dispatcher {
         id: &RunId,
         command: &Command,
         by: &str,
-        once: Option<&Once>,
+        idempotency: Option<&Idempotency>,
         now: Timestamp,
     ) -> Result<Result<String, Refused>, JournalError> {
-        let event = match commands::event(&self.truth.runs, id, command, by, now) {
+        let event = match commands::event(&self.state.runs, id, command, by, now) {
             Ok(event) => event,
             Err(refused) => return Ok(Err(refused)),
         };
         let answer = format!("run {id}: done");
-        self.keep(once, &answer, now);
-        let effects = self.truth.event(id, event, now).await?;
+        self.keep(idempotency, &answer, now);
+        let effects = self.state.event(id, event, now).await?;
         self.act(effects);
         Ok(Ok(answer))
     }
@@ -153,9 +153,9 @@ impl Dispatcher {
     /// Cancels every open run; the loop ends once they have ended.
     async fn drain(&mut self, by: &str, now: Timestamp) -> Result<String, JournalError> {
         self.draining = true;
-        let open: Vec<RunId> = self.truth.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
+        let open: Vec<RunId> = self.state.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
         for id in &open {
-            let effects = self.truth.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
+            let effects = self.state.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
             self.act(effects);
         }
         Ok(format!("draining {} open runs, then going down", open.len()))
@@ -165,18 +165,18 @@ impl Dispatcher {
         &mut self,
         name: &DagName,
         (params, until, date): (BTreeMap<String, String>, Option<Timestamp>, Option<Date>),
-        once: Option<&Once>,
+        idempotency: Option<&Idempotency>,
         now: Timestamp,
     ) -> Result<Result<String, Refused>, JournalError> {
         let Some((_, dag)) = self.dags.get(name) else { return Ok(Err(self.no_dag(name))) };
         let calendar = dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| self.folder.calendars.get(c));
-        let taken = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
+        let taken = |id: &RunId| self.state.runs.contains_key(id) || self.state.journal().knows(id);
         match commands::manual(dag, calendar, params, until, taken, now) {
             Ok(mut created) => {
                 created.session_date = date.unwrap_or(created.session_date);
                 let id = created.id.clone();
-                self.keep(once, id.as_str(), now);
-                let effects = self.truth.create(created, now).await?;
+                self.keep(idempotency, id.as_str(), now);
+                let effects = self.state.create(created, now).await?;
                 self.act(effects);
                 Ok(Ok(id.to_string()))
             }
@@ -201,26 +201,26 @@ impl Dispatcher {
         };
         let mut sessions = Vec::new();
         let mut created = 0;
-        for planner::Backfill { id, session_date, standing } in found {
-            let state = match standing {
-                planner::Standing::Due(start) if created < at_most => {
+        for planner::Backfill { id, session_date, status } in found {
+            let state = match status {
+                planner::BackfillStatus::Due(start) if created < at_most => {
                     tracing::info!(run.id = %id, "run created by a backfill");
                     let (window, params) = (start.window, params.clone());
                     let run = Created { id: id.clone(), dag: dag.clone(), cause: Cause::Backfill, session_date, window, params };
-                    let effects = self.truth.create(run, now).await?;
+                    let effects = self.state.create(run, now).await?;
                     self.act(effects);
                     created += 1;
-                    SessionState::Created
+                    BackfillState::Created
                 }
-                planner::Standing::Due(_) => SessionState::Due,
-                planner::Standing::Open => SessionState::Window,
-                planner::Standing::Ahead => SessionState::Ahead,
-                planner::Standing::Exists if self.truth.runs.get(&id).is_some_and(|run| !run.state.is_terminal()) => {
-                    SessionState::Running
+                planner::BackfillStatus::Due(_) => BackfillState::Due,
+                planner::BackfillStatus::Open => BackfillState::Window,
+                planner::BackfillStatus::Ahead => BackfillState::Ahead,
+                planner::BackfillStatus::Exists if self.state.runs.get(&id).is_some_and(|run| !run.state.is_terminal()) => {
+                    BackfillState::Running
                 }
-                planner::Standing::Exists => SessionState::Ended,
+                planner::BackfillStatus::Exists => BackfillState::Ended,
             };
-            sessions.push(Session { run: id, date: session_date, state });
+            sessions.push(BackfillSession { run: id, date: session_date, state });
         }
         Ok(serde_json::to_string(&sessions)
             .map_err(|error| Refused::bare(said!("the answer cannot be written: {}", error.to_string()))))
@@ -254,7 +254,7 @@ impl Dispatcher {
             ));
         }
         let planned = planner::PlannedDag { dag, calendar, paused: false, planned_until: None };
-        let exists = |id: &RunId| self.truth.runs.contains_key(id) || self.truth.journal().knows(id);
+        let exists = |id: &RunId| self.state.runs.contains_key(id) || self.state.journal().knows(id);
         let found = planner::backfill(now, planned, first, last, exists);
         if found.len() > most {
             return Err(Refused::new(
@@ -270,7 +270,7 @@ impl Dispatcher {
         &mut self,
         dag: Option<&DagName>,
         by: &str,
-        once: Option<&Once>,
+        idempotency: Option<&Idempotency>,
         now: Timestamp,
     ) -> Result<Result<String, Refused>, JournalError> {
         if let Some(name) = dag.filter(|name| !self.dags.contains_key(*name)) {
@@ -287,9 +287,9 @@ impl Dispatcher {
         }
         let to: Vec<String> = to.into_iter().collect();
         let answer = format!("a test mail to {} is queued; the outbox shows whether it left", to.join(", "));
-        self.keep(once, &answer, now);
-        let mail = super::notice::test_mail(to, self.truth.letterhead(), by, now);
-        self.truth.mail(mail).await?;
+        self.keep(idempotency, &answer, now);
+        let mail = super::alert_mail::test_mail(to, self.state.letterhead(), by, now);
+        self.state.mail(mail).await?;
         self.mail_wake.notify_one();
         Ok(Ok(answer))
     }

@@ -1,4 +1,4 @@
-//! What the page, the API and the terminal view show: a copy of the truth, published after every change and at least
+//! What the page, the API and the terminal view show: a copy of the daemon's state, published after every change and at least
 //! a few times a second while something runs.
 
 use std::collections::BTreeMap;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ahead::PlannedDay;
 use super::history::{Brief, History};
 use super::trends::Trends;
+use super::upcoming::PlannedDay;
 use domain::dag::{AlertKind, Dag};
 use domain::ids::{RunId, StepName};
 use domain::run::Run;

@@ -9,16 +9,16 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::action_runner::{self, Executors};
 use super::alerts::Letterhead;
+use super::cron_tick::CronTick;
+use super::daemon_state::DaemonState;
 use super::dispatcher::{Dispatcher, Inputs};
 use super::folder;
 use super::handle::Handle;
-use super::hands::{self, Executors};
 use super::journal::{Journal, JournalError};
 use super::outbox::Outbox;
 use super::snapshot::{Gauges, Snapshot};
-use super::truth::Truth;
-use super::wake::Wake;
 use super::{gauges, reload, watcher};
 use backends::Backends;
 use backends::mail::Mail;
@@ -63,7 +63,7 @@ pub enum Failed {
     Folder(#[from] folder::FolderError),
     /// The cron scheduler.
     #[error("the cron scheduler cannot start: {0}")]
-    Wake(#[from] tokio_cron_scheduler::JobSchedulerError),
+    CronTick(#[from] tokio_cron_scheduler::JobSchedulerError),
 }
 
 /// Between two looks at the stores' figures, of real time.
@@ -82,12 +82,12 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let (commands_in, commands) = mpsc::channel(64);
     let (notes_in, notes) = mpsc::channel(64);
     let (reports_in, reports) = mpsc::unbounded_channel();
-    let (wake_in, wake) = mpsc::channel(1);
+    let (ticks_in, cron_ticks) = mpsc::channel(1);
     let (folder_in, folder_changes) = mpsc::channel(1);
     let (gauges_in, gauges_out) = watch::channel(Gauges::default());
     let (queued_in, queued) = watch::channel(Vec::new());
     let (snapshots, snapshot) = watch::channel(Arc::new(Snapshot::default()));
-    let (hands_in, tasks) = mpsc::unbounded_channel();
+    let (calls_in, calls) = mpsc::unbounded_channel();
     let mail_wake = Arc::new(Notify::new());
     let store = opened.journal.store();
     let records = store.clone();
@@ -95,13 +95,13 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let (in_force, problems) = reload::merge(&BTreeMap::new(), &folder);
     let mut dispatcher = Dispatcher {
         clock: clock.clone(),
-        truth: Truth::new(opened.journal, letterhead, opened.runs, opened.book),
+        state: DaemonState::new(opened.journal, letterhead, opened.runs, opened.book),
         folder,
         dags: in_force,
         problems,
         only,
         executors: executors.clone(),
-        hands: hands_in,
+        action_runner: calls_in,
         runs_dir: runs_dir.clone(),
         programs,
         data,
@@ -117,7 +117,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
         views_at: None,
         views: Vec::new(),
     };
-    let hands = tokio::spawn(hands::work(executors, tasks, reports_in));
+    let actions = tokio::spawn(action_runner::run(executors, calls, reports_in));
     dispatcher.pause_disabled().await?;
     dispatcher.recover().await?;
 
@@ -126,28 +126,28 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
         tokio::spawn(Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()));
     let watching = tokio::spawn(watcher::watch(dags, programs, folder_in, helpers.clone()));
     let measuring = tokio::spawn(measure(backends, clock.clone(), gauges_in, helpers.clone()));
-    let cron = if clock.is_system() { Some(Wake::start(wake_in.clone()).await?) } else { None };
-    let inputs = Inputs { reports, commands, notes, wake, folder: folder_changes, gauges: gauges_out, queued };
+    let cron = if clock.is_system() { Some(CronTick::start(ticks_in.clone()).await?) } else { None };
+    let inputs = Inputs { reports, commands, notes, cron_ticks, folder: folder_changes, gauges: gauges_out, queued };
     dispatcher.publish(&inputs);
     let handle = Handle::new(commands_in, snapshot, runs_dir).with_store(&records).with_notes(notes_in);
-    let tasks = [hands, outbox, watching, measuring];
+    let tasks = [actions, outbox, watching, measuring];
     let task = tokio::spawn(async move {
         let ended = dispatcher.run(inputs).await;
         // Whoever else waits for the daemon's end learns of it, also when the loop failed.
         stop.cancel();
         helpers.cancel();
-        end(cron, wake_in, tasks).await;
+        end(cron, ticks_in, tasks).await;
         ended.map_err(Failed::from)
     });
     Ok((handle, task))
 }
 
 /// Waits for what works beside the loop. The scheduler keeps a sender to the loop, so that goes last.
-async fn end(cron: Option<Wake>, wake: mpsc::Sender<()>, tasks: [JoinHandle<()>; 4]) {
+async fn end(cron: Option<CronTick>, ticks: mpsc::Sender<()>, tasks: [JoinHandle<()>; 4]) {
     if let Some(cron) = cron {
         cron.stop().await;
     }
-    drop(wake);
+    drop(ticks);
     for task in tasks {
         if let Err(error) = task.await {
             tracing::error!(%error, "a task of the daemon failed");

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::ahead::PlannedDay;
 use crate::handle::{Handle, Note, Request};
 use crate::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
 use crate::trends::{Measure, Trends};
+use crate::upcoming::PlannedDay;
 use domain::calendar::Calendar;
 use domain::dag::fixtures::step;
 use domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
@@ -79,7 +79,7 @@ fn days() -> Vec<PlannedDay> {
     let krx = Calendar::parse("krx", include_str!("../../dags/calendars/krx.csv")).expect("a calendar");
     let date = |text: &str| text.parse().expect("a date");
     let schedule = scheduled().schedule.expect("a schedule");
-    crate::ahead::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
+    crate::upcoming::days(&schedule, Some(&krx), date("2026-11-01"), date("2027-01-31"))
 }
 
 fn ended_attempt(attempt: u32, from: &str, to: &str, exit: Exit) -> AttemptRecord {
@@ -392,9 +392,9 @@ impl Daemon {
         let kept = store.clone();
         tokio::spawn(async move {
             while let Some(note) = notes.recv().await {
-                let answered = note
-                    .answer
-                    .map(|(once, answer)| Put::Answered(Answered { key: once.key, request: once.request, answer, at: now }));
+                let answered = note.answer.map(|(idempotency, answer)| {
+                    Put::Answered(Answered { key: idempotency.key, request: idempotency.request, answer, at: now })
+                });
                 let (what, subject) = (note.what.into(), note.subject);
                 let audit = Audit { at: now, who: note.by, what, subject, outcome: note.outcome, detail: note.detail };
                 kept.put(answered.into_iter().chain([Put::Audit(audit)]).collect()).await.expect("written");

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::ahead;
 use super::alerts::Raised;
+use super::daemon_state::DaemonState;
 use super::folder::Folder;
 use super::snapshot::{AlertView, DagView, Gauges, Problem, QueuedMail, RunView, Snapshot};
 use super::trends::Trends;
-use super::truth::Truth;
+use super::upcoming;
 use clock::Clock;
 use domain::calendar::Calendar;
 use domain::dag::Dag;
@@ -18,12 +18,12 @@ use domain::ids::DagName;
 use domain::schedule::{Anchor, Edge, Schedule};
 use state::Paused;
 
-/// Windows shown ahead for each DAG.
-const AHEAD: usize = 5;
+/// Upcoming windows shown for each DAG.
+const UPCOMING: usize = 5;
 /// Months shown on a DAG's calendar, the running one included.
 const MONTHS: i32 = 3;
 
-/// What a snapshot is built from, besides the truth.
+/// What a snapshot is built from, besides the daemon's state.
 pub struct Parts<'a> {
     /// Time.
     pub clock: &'a Clock,
@@ -46,15 +46,15 @@ pub struct Parts<'a> {
 }
 
 /// Builds a snapshot.
-pub fn snapshot(truth: &Truth, parts: &Parts<'_>) -> Snapshot {
-    let mut runs: Vec<_> = truth.runs.values().collect();
+pub fn snapshot(state: &DaemonState, parts: &Parts<'_>) -> Snapshot {
+    let mut runs: Vec<_> = state.runs.values().collect();
     runs.sort_by_key(|r| (r.state.is_terminal(), std::cmp::Reverse(r.created_at)));
     let runs = runs
         .into_iter()
         .take(Snapshot::KEPT_RUNS)
         .map(|run| RunView {
             run: run.clone(),
-            statuses: truth
+            statuses: state
                 .statuses
                 .iter()
                 .filter(|((id, _), _)| id == &run.id)
@@ -71,11 +71,11 @@ pub fn snapshot(truth: &Truth, parts: &Parts<'_>) -> Snapshot {
         dags: parts.dags.to_vec(),
         problems: parts.problems.to_vec(),
         runs,
-        alerts: truth.book.raised.iter().rev().take(Snapshot::KEPT_ALERTS).map(|raised| alert(raised, parts.queued)).collect(),
+        alerts: state.book.raised.iter().rev().take(Snapshot::KEPT_ALERTS).map(|raised| alert(raised, parts.queued)).collect(),
         gauges: parts.gauges.clone(),
         outbox: parts.queued.to_vec(),
-        history: truth.journal().history().clone(),
-        audit: truth.journal().audits().clone(),
+        history: state.journal().history().clone(),
+        audit: state.journal().audits().clone(),
         trends: Arc::clone(parts.trends),
         notices: parts.notices.to_vec(),
     }
@@ -113,7 +113,7 @@ pub fn dags(dags: &[(String, Dag)], folder: &Folder, paused: &BTreeMap<DagName, 
                 next: dag
                     .schedule
                     .as_ref()
-                    .map(|s| s.next_windows(now, calendar, AHEAD).into_iter().map(|o| o.window).collect())
+                    .map(|s| s.next_windows(now, calendar, UPCOMING).into_iter().map(|o| o.window).collect())
                     .unwrap_or_default(),
                 dag: Some(Arc::new(dag.clone())),
                 days: Arc::new(dag.schedule.as_ref().map(|s| months(s, calendar, now)).unwrap_or_default()),
@@ -125,11 +125,11 @@ pub fn dags(dags: &[(String, Dag)], folder: &Folder, paused: &BTreeMap<DagName, 
 }
 
 /// The days of the running month and the next ones.
-fn months(schedule: &Schedule, calendar: Option<&Calendar>, now: Timestamp) -> Vec<ahead::PlannedDay> {
+fn months(schedule: &Schedule, calendar: Option<&Calendar>, now: Timestamp) -> Vec<upcoming::PlannedDay> {
     let Ok(zone) = schedule.zone() else { return Vec::new() };
     let first = zone.to_datetime(now).date().first_of_month();
     let last = first.saturating_add(jiff::Span::new().months(MONTHS - 1)).last_of_month();
-    ahead::days(schedule, calendar, first, last)
+    upcoming::days(schedule, calendar, first, last)
 }
 
 fn in_words(schedule: &Schedule) -> String {

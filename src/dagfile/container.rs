@@ -9,7 +9,7 @@ use domain::dag::{ExecutorKind, Program, StepKind};
 use domain::units;
 
 /// What about a step decides which keys go with it.
-pub(super) struct Place<'a> {
+pub(super) struct StepScope<'a> {
     pub kind: StepKind,
     /// `None`: it is faulty, and reported.
     pub program: Option<&'a Program>,
@@ -24,7 +24,7 @@ const RETRIES: u32 = 3;
 /// Who has one of these has the engine, and with it the machine.
 const ENGINE_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-impl Place<'_> {
+impl StepScope<'_> {
     fn is_command(&self) -> bool {
         matches!(self.program, Some(Program::Command { .. }))
     }
@@ -53,7 +53,7 @@ impl Place<'_> {
 
 impl Reader<'_> {
     /// What the container of a step is given: its own table, key by key, over the defaults'. Mounts add up.
-    pub fn container(&mut self, step: &Entry, defaults: &Container, place: &Place<'_>) -> Container {
+    pub fn container(&mut self, step: &Entry, defaults: &Container, place: &StepScope<'_>) -> Container {
         let name = format!("step \"{}\"", step.key);
         let own = step.value.entry("container");
         let table = self.container_table(own.map(|e| &e.value), &name);
@@ -87,30 +87,30 @@ impl Reader<'_> {
     }
 
     /// Whether what a step says of its container goes with the step.
-    fn fits(&mut self, own: &Entry, table: &Container, place: &Place<'_>) {
+    fn fits(&mut self, own: &Entry, table: &Container, place: &StepScope<'_>) {
         if place.program.is_some()
             && let Some((message, help)) = place.no_container()
         {
-            return self.findings.error(own.key_span, message, help);
+            return self.diagnostics.error(own.key_span, message, help);
         }
         if let Some(placement) = own.value.entry("placement")
             && place.executor != Some(ExecutorKind::Swarm)
         {
             let message = "\"placement\" chooses among the nodes of a swarm, and this step does not run on one";
-            self.findings.error(placement.key_span, message, "add executor: swarm, or remove placement");
+            self.diagnostics.error(placement.key_span, message, "add executor: swarm, or remove placement");
         }
         let Some(health) = own.value.entry("health") else { return };
         if place.kind != StepKind::Service {
             let message = format!("\"health\" does not go with a {}", place.kind.as_str());
-            self.findings.error(health.key_span, message, "only a service gets ready; write kind: service, or remove health");
+            self.diagnostics.error(health.key_span, message, "only a service gets ready; write kind: service, or remove health");
         } else if matches!(place.program, Some(Program::Uses(_))) {
             let message = "a built-in program says itself when it is ready";
-            self.findings.error(health.key_span, message, "remove health");
+            self.diagnostics.error(health.key_span, message, "remove health");
         } else if let Some(interval) = table.health.as_ref().map(|h| h.interval).filter(|i| *i >= place.ready_within) {
             let (interval, within) = (interval.as_secs_f64(), place.ready_within.as_secs_f64());
             let message = format!("the first look comes after {interval} s, and the service has to be ready within {within} s");
             let at = health.value.get("interval").map_or(health.key_span, |n| n.span);
-            self.findings.warning(at, message, "make interval shorter, or ready: { within: … } longer");
+            self.diagnostics.warning(at, message, "make interval shorter, or ready: { within: … } longer");
         }
     }
 
@@ -121,7 +121,7 @@ impl Reader<'_> {
         let memory = node.get("memory").and_then(|n| Some((n, units::bytes(n.text()?).ok()?)));
         if let Some((at, _)) = memory.filter(|(_, bytes)| *bytes < LEAST_MEMORY_BYTES) {
             let message = format!("{} is less than an engine takes", name("memory"));
-            self.findings.error(at.span, message, "write at least 6MiB, for example 256MiB");
+            self.diagnostics.error(at.span, message, "write at least 6MiB, for example 256MiB");
         }
         let network = node.get("network").and_then(|n| Some((n, n.text()?)));
         if let Some((at, text)) = network {
@@ -160,13 +160,13 @@ impl Reader<'_> {
             let Some((mount, at)) = self.mount(item) else { continue };
             if mounts.iter().any(|other| other.target == mount.target) {
                 let message = format!("two mounts are at \"{}\"", mount.target);
-                self.findings.error(at.span, message, "remove one, or give it another target");
+                self.diagnostics.error(at.span, message, "remove one, or give it another target");
             }
             if let Source::Path(source) = &mount.source
                 && ENGINE_SOCKETS.iter().any(|socket| is_below(socket, source))
             {
                 let message = format!("\"{source}\" leads to the engine's socket: who has that has the whole machine");
-                self.findings.warning(at.span, message, "mount the folder that the step needs, and nothing above it");
+                self.diagnostics.warning(at.span, message, "mount the folder that the step needs, and nothing above it");
             }
             mounts.push(mount);
         }
@@ -195,11 +195,11 @@ impl Reader<'_> {
         };
         match command.first().map(String::as_str) {
             None | Some("") if matches!(line.value, Value::Text(_) | Value::List(_)) => {
-                self.findings.error(line.span, "the health command is empty", "write [program, argument, …]");
+                self.diagnostics.error(line.span, "the health command is empty", "write [program, argument, …]");
             }
             Some(word @ ("CMD" | "CMD-SHELL" | "NONE")) => {
                 let message = format!("\"{word}\" is a word of compose, and would be run as a program");
-                self.findings.error(line.span, message, "write the command alone; for a shell write [sh, -c, \"…\"]");
+                self.diagnostics.error(line.span, message, "write the command alone; for a shell write [sh, -c, \"…\"]");
             }
             _ => self.no_shell(line),
         }
@@ -214,7 +214,7 @@ impl Reader<'_> {
 
     /// The outcome of a check; what is wrong is said at `at`.
     fn told<T>(&mut self, at: &Node, outcome: Result<T, ContainerError>) -> Option<T> {
-        outcome.map_err(|error| self.findings.error(at.span, error.message, error.help)).ok()
+        outcome.map_err(|error| self.diagnostics.error(at.span, error.message, error.help)).ok()
     }
 }
 

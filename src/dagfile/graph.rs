@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::lines::Findings;
+use super::diagnostics::Diagnostics;
 use super::read::word;
 use super::suggest;
 use super::tree::{Node, Span, Value};
@@ -49,45 +49,45 @@ pub(super) fn default_until(of: StepKind, needed: StepKind) -> Until {
 }
 
 /// Checks all needs.
-pub(super) fn check(vertices: &[Vertex<'_>], findings: &mut Findings<'_>) {
+pub(super) fn check(vertices: &[Vertex<'_>], diagnostics: &mut Diagnostics<'_>) {
     let by_name: BTreeMap<&str, &Vertex<'_>> = vertices.iter().map(|v| (v.name, v)).collect();
     for vertex in vertices {
         for (at, need) in vertex.needs.iter().enumerate() {
             if vertex.needs[..at].iter().any(|n| n.step == need.step) {
-                findings.error(need.span, format!("step \"{}\" needs \"{}\" twice", vertex.name, need.step), "remove one");
+                diagnostics.error(need.span, format!("step \"{}\" needs \"{}\" twice", vertex.name, need.step), "remove one");
             }
             match by_name.get(need.step) {
                 None => {
                     let others = vertices.iter().map(|v| v.name).filter(|name| *name != vertex.name);
                     let help = suggest::help(need.step, others, "steps");
                     let message = format!("step \"{}\" needs \"{}\", which is not a step of this DAG", vertex.name, need.step);
-                    findings.error(need.span, message, help);
+                    diagnostics.error(need.span, message, help);
                 }
-                Some(needed) => point(vertex, needed, need, findings),
+                Some(needed) => point(vertex, needed, need, diagnostics),
             }
         }
     }
-    cycles(vertices, &by_name, findings);
+    cycles(vertices, &by_name, diagnostics);
 }
 
 /// Checks that the point waited for can come.
-fn point(vertex: &Vertex<'_>, needed: &Vertex<'_>, need: &NeedRef<'_>, findings: &mut Findings<'_>) {
+fn point(vertex: &Vertex<'_>, needed: &Vertex<'_>, need: &NeedRef<'_>, diagnostics: &mut Diagnostics<'_>) {
     let (name, until) = (needed.name, need.until);
     if needed.kind == StepKind::Teardown && vertex.kind != StepKind::Teardown {
         let message = format!("step \"{}\" would wait for \"{name}\", a teardown, which runs only at close", vertex.name);
-        findings.error(need.span, message, "remove the need, or make this step a teardown too");
+        diagnostics.error(need.span, message, "remove the need, or make this step a teardown too");
     } else if until == Some(Until::Ready) && needed.kind != StepKind::Service {
         let message = format!("\"{name}\" is a {} and never gets ready; only services do", needed.kind.as_str());
-        findings.error(need.span, message, "write until: started, succeeded or done");
+        diagnostics.error(need.span, message, "write until: started, succeeded or done");
     } else if until == Some(Until::Succeeded) && needed.kind == StepKind::Service && needed.restart == Restart::Always {
         let message = format!("\"{name}\" is a service that always starts again; it never succeeds inside its window");
-        findings.error(need.span, message, "write until: ready, or give it restart: { policy: on_failure }");
+        diagnostics.error(need.span, message, "write until: ready, or give it restart: { policy: on_failure }");
     } else if matches!(until, Some(Until::Succeeded | Until::Done))
         && needed.kind == StepKind::Check
         && vertex.kind != StepKind::Teardown
     {
         let message = format!("\"{name}\" is a check that repeats until close; step \"{}\" would never start", vertex.name);
-        findings.error(need.span, message, "write until: started");
+        diagnostics.error(need.span, message, "write until: started");
     }
 }
 
@@ -98,7 +98,7 @@ enum Mark {
 }
 
 /// Reports each cycle once, at the need that closes it.
-fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>, findings: &mut Findings<'_>) {
+fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>, diagnostics: &mut Diagnostics<'_>) {
     let mut marks: BTreeMap<&str, Mark> = BTreeMap::new();
     for start in vertices {
         if marks.contains_key(start.name) {
@@ -127,7 +127,7 @@ fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>,
                         2 => format!("step \"{}\" needs itself", next.name),
                         _ => format!("steps wait for each other: {}", names.join(" → ")),
                     };
-                    findings.error(need.span, message, "remove one of these needs");
+                    diagnostics.error(need.span, message, "remove one of these needs");
                 }
             }
         }

@@ -34,12 +34,12 @@ impl Reader<'_> {
             let message =
                 "no step of this DAG reconciles: nothing says at the close whether every trade received is in every store";
             let help = "add reconcile: { kind: teardown, uses: reconcile }";
-            self.findings.warning(at(&collector.step), message, help);
+            self.diagnostics.warning(at(&collector.step), message, help);
         }
         if !self.has(dag, Role::Check) {
             let message = "no step of this DAG checks that data arrives: nobody is told when it does not";
             let help = "add freshness: { kind: check, uses: freshness, every: 5m }";
-            self.findings.warning(at(&collector.step), message, help);
+            self.diagnostics.warning(at(&collector.step), message, help);
         }
     }
 
@@ -60,7 +60,7 @@ impl Reader<'_> {
                 }
                 None => format!("move it to the DAG that collects \"{}\"", sink.topic),
             };
-            self.findings.warning(at(&sink.step), message, help);
+            self.diagnostics.warning(at(&sink.step), message, help);
         }
     }
 
@@ -79,7 +79,7 @@ impl Reader<'_> {
                 _ => continue,
             };
             let message = format!("no step of this DAG collects data, so step \"{}\" {what}", step.name);
-            self.findings.warning(at(&step.name), message, help);
+            self.diagnostics.warning(at(&step.name), message, help);
         }
     }
 
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 "steps \"{}\" and \"{}\" read \"{}\" as one group, so each of their stores gets a part of it",
                 other.step, sink.step, sink.topic
             );
-            self.findings.warning(at(&sink.step), message, "give one of them a group of its own, or leave group: away");
+            self.diagnostics.warning(at(&sink.step), message, "give one of them a group of its own, or leave group: away");
         }
     }
 }

@@ -12,9 +12,9 @@
 
 mod container;
 mod diagnostic;
+mod diagnostics;
 mod graph;
 mod hops;
-mod lines;
 mod read;
 pub mod schema;
 mod shape;

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
 
-use super::lines::Findings;
+use super::diagnostics::Diagnostics;
 use super::tree::{Entry, Node, Value};
 use super::{FileReference, Known, Parsed, Severity, shape, steps, suggest, tables};
 use domain::dag::{AlertKind, AlertPolicy, Dag, ExecutorKind};
@@ -19,7 +19,7 @@ use domain::units;
 pub(super) struct Reader<'a> {
     pub text: &'a str,
     pub known: &'a Known<'a>,
-    pub findings: Findings<'a>,
+    pub diagnostics: Diagnostics<'a>,
     pub files: Vec<FileReference>,
 }
 
@@ -39,19 +39,19 @@ pub(super) fn duration(node: Option<&Node>) -> Option<Duration> {
 }
 
 pub(super) fn read(text: &str, root: &Node, known: &Known<'_>) -> Parsed {
-    let mut reader = Reader { text, known, findings: Findings::new(text, root), files: Vec::new() };
+    let mut reader = Reader { text, known, diagnostics: Diagnostics::new(text, root), files: Vec::new() };
     let dag = if matches!(root.value, Value::Map(_)) {
-        shape::table(root, tables::FILE, shape::FILE, root.span, &mut reader.findings);
+        shape::table(root, tables::FILE, shape::FILE, root.span, &mut reader.diagnostics);
         reader.file(root)
     } else {
         let message = format!("the file is {}, not a DAG", root.kind());
-        reader.findings.error(root.span, message, "start with name: and steps:");
+        reader.diagnostics.error(root.span, message, "start with name: and steps:");
         None
     };
-    let dag = dag.filter(|_| !reader.findings.has_errors());
+    let dag = dag.filter(|_| !reader.diagnostics.has_errors());
     let if_taken = root.get("name").map(|node| {
         let help = "give one of them another name".to_owned();
-        reader.findings.at(Severity::Error, node.span, "another file has a DAG of this name".to_owned(), help)
+        reader.diagnostics.at(Severity::Error, node.span, "another file has a DAG of this name".to_owned(), help)
     });
     Parsed {
         if_taken,
@@ -59,7 +59,7 @@ pub(super) fn read(text: &str, root: &Node, known: &Known<'_>) -> Parsed {
         dag,
         enabled: root.get("enabled").and_then(Node::bool).unwrap_or(true),
         files: reader.files,
-        diagnostics: reader.findings.into_sorted(),
+        diagnostics: reader.diagnostics.into_sorted(),
     }
 }
 
@@ -79,7 +79,7 @@ impl Reader<'_> {
             unbounded: schedule_entry.is_some_and(|entry| entry.value.get("close").is_none()),
         };
         let steps = root.entry("steps").and_then(|entry| self.steps(entry, &file));
-        if self.findings.has_errors() {
+        if self.diagnostics.has_errors() {
             return None;
         }
         let text = |key| root.get(key).and_then(Node::text).unwrap_or_default().to_owned();
@@ -91,7 +91,7 @@ impl Reader<'_> {
             }
             // Whatever the checks before should have found with a better place.
             Err(error) => {
-                self.findings.error(root.span, error.to_string(), "");
+                self.diagnostics.error(root.span, error.to_string(), "");
                 None
             }
         }
@@ -112,7 +112,7 @@ impl Reader<'_> {
         {
             let known = suggest::help(name, calendars.keys().map(String::as_str), "calendars");
             let help = format!("{known} (or add calendars/{name}.csv to the DAG folder)");
-            self.findings.error(at.span, format!("there is no calendar \"{name}\""), help);
+            self.diagnostics.error(at.span, format!("there is no calendar \"{name}\""), help);
         }
         let calendar = calendar.map(|(_, name)| name.to_owned());
         let known_calendar = calendar.as_ref().and_then(|name| calendars.get(name));
@@ -121,7 +121,7 @@ impl Reader<'_> {
             None if calendar.is_some() => known_calendar.map(|c| c.timezone.clone()),
             None if matches!(node.value, Value::Map(_)) => {
                 let help = "add timezone: with an IANA name, for example timezone: Asia/Seoul";
-                self.findings.error(entry.key_span, "the schedule has no time zone", help);
+                self.diagnostics.error(entry.key_span, "the schedule has no time zone", help);
                 None
             }
             None => None,
@@ -154,7 +154,7 @@ impl Reader<'_> {
                 .find(|key| node.get(key).and_then(Node::text).is_some_and(|t| t.starts_with("session.")))
         {
             let message = "without a calendar, every day has a session from 00:00 to 24:00";
-            self.findings.warning(
+            self.diagnostics.warning(
                 place(key),
                 message,
                 "add calendar: with the name of an exchange calendar, for example calendar: krx, or calendar: none if that is meant",
@@ -172,19 +172,19 @@ impl Reader<'_> {
         match schedule.next_windows(from.timestamp(), calendar, 1).first() {
             None if schedule.close.is_some() => {
                 let message = "no window ever opens: on no date is there an open and, after it, a close";
-                self.findings.error(
+                self.diagnostics.error(
                     place("open"),
                     message,
                     "both edges have to lie on the same date, the close after the open, on a day the calendar knows as open",
                 );
             }
-            None => self.findings.error(place("open"), "this schedule never fires on a day the calendar knows as open", ""),
+            None => self.diagnostics.error(place("open"), "this schedule never fires on a day the calendar knows as open", ""),
             Some(first) => {
                 if let (Edge::Cron(cron), Some(_)) = (&schedule.open, &schedule.close)
                     && cron.times_on(first.date).nth(1).is_some()
                 {
                     let message = format!("the open \"{cron}\" fires several times a day, and a window opens once");
-                    self.findings.error(
+                    self.diagnostics.error(
                         place("open"),
                         message,
                         "name one minute and one hour, or remove close: to start a run each time",
@@ -207,7 +207,7 @@ impl Reader<'_> {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "write an IANA name, for example Asia/Seoul or UTC".to_owned(),
         };
-        self.findings.error(node.span, format!("there is no time zone \"{name}\""), help);
+        self.diagnostics.error(node.span, format!("there is no time zone \"{name}\""), help);
         None
     }
 
@@ -221,7 +221,7 @@ impl Reader<'_> {
         } else {
             text.parse().map(Edge::Cron).map_err(|error: CronError| (error.to_string(), CronError::HELP.to_owned()))
         };
-        result.map_err(|(message, help)| self.findings.error(node.span, message, help)).ok()
+        result.map_err(|(message, help)| self.diagnostics.error(node.span, message, help)).ok()
     }
 
     fn alerts(&mut self, entry: &Entry) -> AlertPolicy {
@@ -234,7 +234,7 @@ impl Reader<'_> {
         };
         if email.is_empty() && matches!(node.value, Value::Map(_)) {
             let help = "add email: [name@example.com]; the alerts are on the page all the same";
-            self.findings.warning(entry.key_span, "nobody gets these alerts by mail", help);
+            self.diagnostics.warning(entry.key_span, "nobody gets these alerts by mail", help);
         }
         let over = node.get("dead_letters").and_then(|n| n.get("over")).and_then(Node::count);
         AlertPolicy { email, on, dead_letters_over: over.unwrap_or(DEAD_LETTERS_OVER) }

@@ -1,6 +1,6 @@
 //! The check of a tree against tables that say what may stand where. The JSON Schema comes from the same tables.
 
-use super::lines::Findings;
+use super::diagnostics::Diagnostics;
 use super::suggest;
 use super::tree::{Entry, Node, Span, Value};
 use domain::program::{Parameter, Shape};
@@ -109,59 +109,59 @@ fn fits(shape: &Shape, node: &Node) -> bool {
 pub(super) const FILE: &str = "the file";
 
 /// Checks a node, and all below it. `name` is what messages call it (`"timeout" of step "a"`).
-pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+pub(super) fn check(node: &Node, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
     if !fits(shape, node) {
-        return wrong_type(node, shape, name, findings);
+        return wrong_type(node, shape, name, diagnostics);
     }
     match shape {
         Shape::Either(shapes) => {
             if let Some(shape) = shapes.iter().find(|s| fits(s, node)) {
-                check(node, shape, name, findings);
+                check(node, shape, name, diagnostics);
             }
         }
-        Shape::List(items) => node.items().iter().for_each(|item| check(item, items, &format!("an item of {name}"), findings)),
-        Shape::Table(fields) => table(node, fields, name, node.span, findings),
-        Shape::Dict { named, values } => dict(node, *named, values, name, findings),
+        Shape::List(items) => node.items().iter().for_each(|item| check(item, items, &format!("an item of {name}"), diagnostics)),
+        Shape::Table(fields) => table(node, fields, name, node.span, diagnostics),
+        Shape::Dict { named, values } => dict(node, *named, values, name, diagnostics),
         Shape::Count(least) if node.count().is_none_or(|n| n < *least || n > u64::from(u32::MAX)) => {
             let written = node.to_json();
-            findings.error(
+            diagnostics.error(
                 node.span,
                 format!("{name} is {written}, not a whole number of at least {least}"),
-                example(shape, node, findings.text),
+                example(shape, node, diagnostics.text),
             );
         }
         Shape::Number { least, most } if node.number().is_none_or(|n| !(*least..=*most).contains(&n)) => {
             let message = format!("{name} is {}, not a number from {least} to {most}", node.to_json());
-            findings.error(node.span, message, example(shape, node, findings.text));
+            diagnostics.error(node.span, message, example(shape, node, diagnostics.text));
         }
         _ => {
             if let Some(text) = node.text() {
-                word(node.span, text, shape, name, findings);
+                word(node.span, text, shape, name, diagnostics);
             }
         }
     }
 }
 
-fn wrong_type(node: &Node, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+fn wrong_type(node: &Node, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
     if node.value == Value::Null {
-        return findings.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
+        return diagnostics.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
     }
     let written = match (&node.value, shape) {
         (Value::Number(_), shape) if !matches!(shape, Shape::Secret) => {
-            node.scalar(findings.text).map(|number| format!(" ({number})")).unwrap_or_default()
+            node.scalar(diagnostics.text).map(|number| format!(" ({number})")).unwrap_or_default()
         }
         (Value::Bool(value), _) => format!(" ({value})"),
         _ => String::new(),
     };
-    findings.error(
+    diagnostics.error(
         node.span,
         format!("{name} is {}{written}, not {}", node.kind(), what(shape)),
-        example(shape, node, findings.text),
+        example(shape, node, diagnostics.text),
     );
 }
 
 /// Checks what a text says.
-fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+fn word(span: Span, text: &str, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
     let refused = match shape {
         Shape::Name => text.parse::<domain::ids::StepName>().err().map(|e| {
             let (why, help) = (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
@@ -187,7 +187,7 @@ fn word(span: Span, text: &str, shape: &Shape, name: &str, findings: &mut Findin
         _ => None,
     };
     if let Some((message, help)) = refused {
-        findings.error(span, message, help);
+        diagnostics.error(span, message, help);
     }
 }
 
@@ -206,37 +206,37 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Checks the entries of a table; `owner` is where a missing key is reported.
-pub(super) fn table(node: &Node, fields: &[Parameter], name: &str, owner: Span, findings: &mut Findings<'_>) {
-    repeated(node, name, findings);
+pub(super) fn table(node: &Node, fields: &[Parameter], name: &str, owner: Span, diagnostics: &mut Diagnostics<'_>) {
+    repeated(node, name, diagnostics);
     for entry in node.entries() {
         match fields.iter().find(|f| f.name == entry.key) {
             Some(field) => {
                 if let Some(instead) = field.deprecated {
-                    findings.warning(entry.key_span, format!("\"{}\" of {name} is not needed any more", entry.key), instead);
+                    diagnostics.warning(entry.key_span, format!("\"{}\" of {name} is not needed any more", entry.key), instead);
                 }
-                check_entry(entry, &field.shape, name, findings);
+                check_entry(entry, &field.shape, name, diagnostics);
             }
-            None => unknown_key(entry, fields, name, findings),
+            None => unknown_key(entry, fields, name, diagnostics),
         }
     }
     for field in fields.iter().filter(|f| f.is_required() && node.entry(f.name).is_none()) {
         let help = format!("add {}: {}", field.name, field.help);
-        findings.error(owner, format!("{name} has no \"{}\"", field.name), help);
+        diagnostics.error(owner, format!("{name} has no \"{}\"", field.name), help);
     }
 }
 
-fn check_entry(entry: &Entry, shape: &Shape, name: &str, findings: &mut Findings<'_>) {
+fn check_entry(entry: &Entry, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
     let name = if name == FILE { format!("\"{}\"", entry.key) } else { format!("\"{}\" of {name}", entry.key) };
     match (&entry.value.value, shape) {
         // A key without a value has no place of its own.
-        (Value::Null, _) => findings.error(entry.key_span, format!("{name} has no value"), "give it one, or remove the key"),
+        (Value::Null, _) => diagnostics.error(entry.key_span, format!("{name} has no value"), "give it one, or remove the key"),
         // Keys missing from a table are reported at the key that holds it.
-        (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, findings),
-        _ => check(&entry.value, shape, &name, findings),
+        (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, diagnostics),
+        _ => check(&entry.value, shape, &name, diagnostics),
     }
 }
 
-fn unknown_key(entry: &Entry, fields: &[Parameter], name: &str, findings: &mut Findings<'_>) {
+fn unknown_key(entry: &Entry, fields: &[Parameter], name: &str, diagnostics: &mut Diagnostics<'_>) {
     let names = || fields.iter().map(|f| f.name);
     let elsewhere = ELSEWHERE.iter().find(|(other, here)| *other == entry.key && names().any(|n| n == *here));
     let help = match elsewhere.map(|(_, here)| *here).or_else(|| suggest::nearest(&entry.key, names())) {
@@ -244,34 +244,38 @@ fn unknown_key(entry: &Entry, fields: &[Parameter], name: &str, findings: &mut F
         None if fields.is_empty() => format!("{name} takes no keys; remove it"),
         None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
     };
-    findings.error(entry.key_span, format!("unknown key \"{}\" in {name}", entry.key), help);
+    diagnostics.error(entry.key_span, format!("unknown key \"{}\" in {name}", entry.key), help);
 }
 
-fn dict(node: &Node, named: bool, values: &Shape, name: &str, findings: &mut Findings<'_>) {
-    repeated(node, name, findings);
+fn dict(node: &Node, named: bool, values: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
+    repeated(node, name, diagnostics);
     for entry in node.entries() {
         if named {
-            word(entry.key_span, &entry.key, &Shape::Name, name, findings);
+            word(entry.key_span, &entry.key, &Shape::Name, name, diagnostics);
             let name = format!("step \"{}\"", entry.key);
             match (&entry.value.value, values) {
-                (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, findings),
+                (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, diagnostics),
                 (Value::Null, _) => {
-                    findings.error(entry.key_span, format!("{name} is empty"), "say what it runs: uses: … or command: …")
+                    diagnostics.error(entry.key_span, format!("{name} is empty"), "say what it runs: uses: … or command: …")
                 }
-                _ => check(&entry.value, values, &name, findings),
+                _ => check(&entry.value, values, &name, diagnostics),
             }
         } else {
-            check_entry(entry, values, name, findings);
+            check_entry(entry, values, name, diagnostics);
         }
     }
 }
 
-fn repeated(node: &Node, name: &str, findings: &mut Findings<'_>) {
+fn repeated(node: &Node, name: &str, diagnostics: &mut Diagnostics<'_>) {
     let entries = node.entries();
     for (at, entry) in entries.iter().enumerate() {
         if let Some(first) = entries[..at].iter().find(|e| e.key == entry.key) {
             let message = format!("\"{}\" stands twice in {name}", entry.key);
-            findings.error(entry.key_span, message, format!("it is already on line {}; keep one of them", first.key_span.line));
+            diagnostics.error(
+                entry.key_span,
+                message,
+                format!("it is already on line {}; keep one of them", first.key_span.line),
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::container::Place;
+use super::container::StepScope;
 use super::graph::{self, Vertex};
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Span, Value};
@@ -51,11 +51,11 @@ impl Reader<'_> {
     pub fn steps(&mut self, entry: &Entry, file: &File<'_>) -> Option<Vec<Step>> {
         let entries = entry.value.entries();
         if matches!(&entry.value.value, Value::Map(entries) if entries.is_empty()) {
-            self.findings.error(entry.key_span, "the DAG has no steps", "add one: NAME: { command: [echo, hello] }");
+            self.diagnostics.error(entry.key_span, "the DAG has no steps", "add one: NAME: { command: [echo, hello] }");
         }
         self.defaults(file);
         let vertices: Vec<Vertex<'_>> = entries.iter().map(|e| vertex(e, file)).collect();
-        graph::check(&vertices, &mut self.findings);
+        graph::check(&vertices, &mut self.diagnostics);
         let kinds: BTreeMap<&str, StepKind> = vertices.iter().map(|v| (v.name, v.kind)).collect();
         let steps: Vec<Option<Step>> = entries.iter().zip(&vertices).map(|(e, v)| self.step(e, v, &kinds, file)).collect();
         steps.into_iter().collect()
@@ -101,7 +101,7 @@ impl Reader<'_> {
         let mut env = file.env.clone();
         env.extend(self.scalars(node.get("env")));
         let ready_within = duration(ready.and_then(|r| r.get("within"))).unwrap_or(READY_WITHIN);
-        let place = Place { kind, program: program.as_ref(), executor, ready_within };
+        let place = StepScope { kind, program: program.as_ref(), executor, ready_within };
         let container = self.container(entry, &file.container, &place);
         let when = self.condition(node.get("when"), file);
         self.file_references(node.get("with"));
@@ -146,7 +146,7 @@ impl Reader<'_> {
             (Some(uses), None) => {
                 if let Some(image) = node.entry("image") {
                     let help = "remove it; the image of built-in programs is set in the config";
-                    self.findings.error(
+                    self.diagnostics.error(
                         image.key_span,
                         "\"image\" belongs to a command, and this step uses a built-in program",
                         help,
@@ -159,7 +159,7 @@ impl Reader<'_> {
             (None, Some(command)) => {
                 if let Some(with) = node.entry("with") {
                     let help = "write them into command, or as env";
-                    self.findings.error(
+                    self.diagnostics.error(
                         with.key_span,
                         "\"with\" holds parameters of a built-in program, and this step runs a command",
                         help,
@@ -171,7 +171,7 @@ impl Reader<'_> {
                 };
                 if argv.first().is_none_or(String::is_empty) {
                     if matches!(command.value.value, Value::Text(_) | Value::List(_)) {
-                        self.findings.error(command.key_span, "the command is empty", "write [program, argument, …]");
+                        self.diagnostics.error(command.key_span, "the command is empty", "write [program, argument, …]");
                     }
                     return None;
                 }
@@ -180,7 +180,7 @@ impl Reader<'_> {
             }
             (Some(_), Some(command)) => {
                 let message = format!("step \"{}\" has both \"uses\" and \"command\"", entry.key);
-                self.findings.error(command.key_span, message, "keep one of them");
+                self.diagnostics.error(command.key_span, message, "keep one of them");
                 None
             }
             // A misspelt key has been reported already.
@@ -193,7 +193,7 @@ impl Reader<'_> {
             }
             (None, None) => {
                 let message = format!("step \"{}\" says nothing to run", entry.key);
-                self.findings.error(
+                self.diagnostics.error(
                     entry.key_span,
                     message,
                     "add uses: with a built-in program, or command: with a list of words",
@@ -212,7 +212,7 @@ impl Reader<'_> {
             .or_else(|| line.contains(['"', '\'']).then_some("quotes"))
         {
             let message = format!("the command runs without a shell, so {sign} would be passed on as it stands");
-            self.findings.warning(node.span, message, "write a list of words; for a shell write [sh, -c, \"…\"]");
+            self.diagnostics.warning(node.span, message, "write a list of words; for a shell write [sh, -c, \"…\"]");
         }
     }
 
@@ -220,14 +220,14 @@ impl Reader<'_> {
         let programs = self.known.programs;
         let Some(program) = program::find(programs, name) else {
             let help = suggest::help(name, programs.iter().map(|p| p.name), "built-in programs");
-            self.findings.error(uses.span, format!("there is no built-in program \"{name}\""), help);
+            self.diagnostics.error(uses.span, format!("there is no built-in program \"{name}\""), help);
             return None;
         };
         if !program.kinds.contains(&kind) {
             let kinds: Vec<&str> = program.kinds.iter().map(|k| k.as_str()).collect();
             let message = format!("\"{name}\" does not work as a {}", kind.as_str());
             let place = entry.value.get("kind").map_or(uses.span, |k| k.span);
-            self.findings.error(place, message, format!("write kind: {}", kinds.join(" or kind: ")));
+            self.diagnostics.error(place, message, format!("write kind: {}", kinds.join(" or kind: ")));
         }
         self.parameters(entry, uses.span, program);
         Some(())
@@ -237,13 +237,13 @@ impl Reader<'_> {
         let name = format!("\"with\" of {}", program.name);
         match entry.value.entry("with") {
             Some(with) if matches!(with.value.value, Value::Map(_)) => {
-                shape::table(&with.value, program.parameters, &name, with.key_span, &mut self.findings);
+                shape::table(&with.value, program.parameters, &name, with.key_span, &mut self.diagnostics);
             }
             Some(_) => {}
             None => {
                 for field in program.parameters.iter().filter(|f| f.is_required()) {
                     let message = format!("step \"{}\" lacks the parameter \"{}\" of {}", entry.key, field.name, program.name);
-                    self.findings.error(uses, message, format!("add with: {{ {}: … }}: {}", field.name, field.help));
+                    self.diagnostics.error(uses, message, format!("add with: {{ {}: … }}: {}", field.name, field.help));
                 }
             }
         }
@@ -252,7 +252,7 @@ impl Reader<'_> {
             let (name, variable) = (secret.name, secret.variable);
             let message = format!("step \"{}\" lacks the secret \"{name}\" of {}", entry.key, program.name);
             let help = format!("add secrets: {{ {name}: env:{variable} }} or {{ {name}: file:/path }}");
-            self.findings.error(entry.value.entry("secrets").map_or(uses, |e| e.key_span), message, help);
+            self.diagnostics.error(entry.value.entry("secrets").map_or(uses, |e| e.key_span), message, help);
         }
     }
 
@@ -267,13 +267,13 @@ impl Reader<'_> {
             if !word {
                 let message = format!("\"{name}\" of \"secrets\" of step \"{step}\" is no name of an environment variable");
                 let help = "the command finds the secret under this name: use letters, digits and _, for example API_TOKEN";
-                self.findings.error(secret.key_span, message, help);
+                self.diagnostics.error(secret.key_span, message, help);
             } else if name.starts_with("OPENBELL_") {
                 let message = format!("\"{name}\" of \"secrets\" of step \"{step}\" is a name that openbell gives itself");
-                self.findings.error(secret.key_span, message, "take a name that does not begin with OPENBELL_");
+                self.diagnostics.error(secret.key_span, message, "take a name that does not begin with OPENBELL_");
             } else if entry.value.get("env").is_some_and(|env| env.entry(name).is_some()) {
                 let message = format!("step \"{step}\" has \"{name}\" both in \"env\" and in \"secrets\"");
-                self.findings.error(secret.key_span, message, "keep one of them");
+                self.diagnostics.error(secret.key_span, message, "keep one of them");
             }
         }
     }
@@ -286,17 +286,17 @@ impl Reader<'_> {
                 && !kinds.contains(&kind)
             {
                 let message = format!("\"{key}\" does not go with a {}", kind.as_str());
-                self.findings.error(found.key_span, message, help);
+                self.diagnostics.error(found.key_span, message, help);
             }
         }
         let place = node.get("kind").map_or(entry.key_span, |k| k.span);
         if kind == Check && node.entry("every").is_none() {
             let message = format!("check \"{}\" does not say how often", entry.key);
-            self.findings.error(place, message, "add every: with an interval, for example every: 5m");
+            self.diagnostics.error(place, message, "add every: with an interval, for example every: 5m");
         }
         if matches!(kind, Service | Check) && file.unbounded {
             let message = format!("{} \"{}\" would never end: the schedule has no close", kind.as_str(), entry.key);
-            self.findings.error(place, message, "add close: to the schedule, or make the step a task");
+            self.diagnostics.error(place, message, "add close: to the schedule, or make the step a task");
         }
     }
 
@@ -316,14 +316,14 @@ impl Reader<'_> {
         };
         match own {
             Some(Embedded) if command => {
-                self.findings.error(
+                self.diagnostics.error(
                     place,
                     "a command cannot run inside the daemon",
                     "write executor: process, or docker with an image:",
                 );
             }
             Some(Process) if image => {
-                self.findings.error(
+                self.diagnostics.error(
                     place,
                     "a command with an image cannot run as a process",
                     "write executor: docker or swarm, or remove image:",
@@ -331,7 +331,7 @@ impl Reader<'_> {
             }
             Some(e @ (Docker | Swarm)) if command && !image => {
                 let message = format!("executor {} needs an image to run the command in", e.as_str());
-                self.findings.error(place, message, "add image: NAME:TAG");
+                self.diagnostics.error(place, message, "add image: NAME:TAG");
             }
             _ => {}
         }
@@ -341,7 +341,7 @@ impl Reader<'_> {
             && executor != Some(Swarm)
         {
             let help = "add executor: swarm, or start a second step with the same program";
-            self.findings.error(replicas.span, "several replicas need the executor swarm", help);
+            self.diagnostics.error(replicas.span, "several replicas need the executor swarm", help);
         } else if let Some(replicas) = node.get("replicas")
             && let Some(Program::Uses(name)) = program
             && program::find(self.known.programs, name).is_some_and(|program| !program.replicas)
@@ -349,7 +349,7 @@ impl Reader<'_> {
         {
             let message = format!("several copies of {name} would do the same work twice");
             let help = format!("remove replicas; {} share theirs", self.sharing().join(", "));
-            self.findings.error(replicas.span, message, help);
+            self.diagnostics.error(replicas.span, message, help);
         }
         executor
     }
@@ -366,7 +366,7 @@ impl Reader<'_> {
         if !file.params.contains_key(name) {
             let known = suggest::help(name, file.params.keys().map(String::as_str), "parameters");
             let help = format!("{known} (or add it to the params: of the file, with a default)");
-            self.findings.error(param.span, format!("there is no run parameter \"{name}\""), help);
+            self.diagnostics.error(param.span, format!("there is no run parameter \"{name}\""), help);
         }
         Some(Condition { param: name.to_owned(), equals: node.get("equals")?.scalar(self.text)?.to_owned() })
     }
@@ -389,7 +389,7 @@ impl Reader<'_> {
         let max = duration(node.get("max")).unwrap_or(base.max.max(initial));
         if max < initial {
             let place = node.get("max").map_or(node.span, |n| n.span);
-            self.findings.error(place, "the longest wait is shorter than the first", "make max at least as long as initial");
+            self.diagnostics.error(place, "the longest wait is shorter than the first", "make max at least as long as initial");
         }
         Backoff { initial, max, jitter: node.get("jitter").and_then(Node::bool).unwrap_or(base.jitter) }
     }
@@ -398,7 +398,7 @@ impl Reader<'_> {
         if let Some(node) = node
             && duration(Some(node)).is_some_and(|d| d.is_zero())
         {
-            self.findings.error(node.span, format!("{name} is zero"), "write a duration above zero, or remove the key");
+            self.diagnostics.error(node.span, format!("{name} is zero"), "write a duration above zero, or remove the key");
         }
     }
 
@@ -410,7 +410,7 @@ impl Reader<'_> {
                 if let Some(path) = text.strip_prefix("file:") {
                     let (message, help) =
                         (format!("there is no file \"{path}\""), "the path is relative to the DAG folder".to_owned());
-                    let if_missing = self.findings.at(Severity::Error, node.span, message, help);
+                    let if_missing = self.diagnostics.at(Severity::Error, node.span, message, help);
                     self.files.push(FileReference { path: path.to_owned(), if_missing });
                 }
             }

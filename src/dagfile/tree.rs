@@ -168,7 +168,7 @@ fn fault(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
 
 /// Whether a line may hold a secret written out: without a tree nobody knows, so nothing near the word is shown.
 fn near_secrets(text: &str, line: usize) -> bool {
-    text.lines().take(line).skip(line.saturating_sub(8)).any(super::lines::is_secret)
+    text.lines().take(line).skip(line.saturating_sub(8)).any(super::diagnostics::is_secret)
 }
 
 fn as_usize(n: u64) -> usize {

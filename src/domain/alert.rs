@@ -40,7 +40,7 @@ impl Severity {
 
 /// What a mail of a kind carries beside the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum MailPart {
     /// What can be done about the step, and what it noticed.
     Advice,
     /// Where the step's output is.
@@ -63,7 +63,7 @@ pub struct Spec {
     /// Whether it is told where a DAG does not say which alerts it wants.
     pub unasked: bool,
     /// What its mail carries beside the summary.
-    pub mail: &'static [Part],
+    pub mail: &'static [MailPart],
     /// The rule that remembers it: it opens, people are reminded while it lasts, and it ends. Every other kind is told once, when it happens.
     pub rule: Option<Rule>,
 }
@@ -91,7 +91,7 @@ macro_rules! kinds {
                         help: $help,
                         severity: Severity::$severity,
                         unasked: $unasked,
-                        mail: &[$(Part::$part,)*],
+                        mail: &[$(MailPart::$part,)*],
                         rule: $rule,
                     },)+
                 }
@@ -240,7 +240,7 @@ impl Alert {
 
 /// Something to tell people; the caller asks the DAG's policy who hears of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct AlertNotice {
     /// Which kind of alert it is.
     pub kind: AlertKind,
     /// What it is about.
@@ -257,7 +257,7 @@ pub struct Notice {
     pub detail: serde_json::Value,
 }
 
-impl Notice {
+impl AlertNotice {
     /// The same notice has the same id, whoever decides it: an outbox that holds it already has nothing to add.
     pub fn id(&self) -> String {
         format!("{}/{}/{}", self.key, self.kind.as_str(), self.at)
@@ -330,7 +330,7 @@ impl AlertStates {
     }
 
     /// A freshness check was done. `remind_every`: see [`DEFAULT_REMINDER`].
-    pub fn freshness(&mut self, key: &Key, finding: &Freshness, now: Timestamp, remind_every: Duration) -> Option<Notice> {
+    pub fn freshness(&mut self, key: &Key, finding: &Freshness, now: Timestamp, remind_every: Duration) -> Option<AlertNotice> {
         if finding.stalled {
             return self.trouble(key, AlertKind::Stalled, &finding.summary, &finding.detail, now, remind_every);
         }
@@ -342,7 +342,7 @@ impl AlertStates {
         (alert.state, alert.resolved_at) = (State::Resolved, Some(now));
         alert.summary = finding.summary.clone();
         alert.detail = finding.detail.clone();
-        Some(Notice {
+        Some(AlertNotice {
             kind: AlertKind::Recovered,
             key: key.clone(),
             reminder: false,
@@ -355,7 +355,14 @@ impl AlertStates {
 
     /// `held` dead letters are there, of which those that came during the run count and `over` are allowed. Reminds only when
     /// there are more than last time; goes back to resolved without a word when they were replayed.
-    pub fn dead_letters(&mut self, key: &Key, held: u64, over: u64, now: Timestamp, remind_every: Duration) -> Option<Notice> {
+    pub fn dead_letters(
+        &mut self,
+        key: &Key,
+        held: u64,
+        over: u64,
+        now: Timestamp,
+        remind_every: Duration,
+    ) -> Option<AlertNotice> {
         let count = held.saturating_sub(*self.dead_letters_before.entry(key.run.clone()).or_insert(held));
         if count <= over {
             if let Some(alert) = self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open()) {
@@ -386,7 +393,7 @@ impl AlertStates {
         detail: &serde_json::Value,
         now: Timestamp,
         remind_every: Duration,
-    ) -> Option<Notice> {
+    ) -> Option<AlertNotice> {
         let known = self.alerts.get_mut(&key.to_string());
         let times = known.as_ref().map_or(0, |alert| alert.times);
         let reminder = match known {
@@ -421,7 +428,7 @@ impl AlertStates {
         };
         let began_at = self.get(key).map_or(now, Alert::began_at);
         let (summary, detail) = (summary.to_owned(), detail.clone());
-        Some(Notice { kind, key: key.clone(), reminder, began_at, at: now, summary, detail })
+        Some(AlertNotice { kind, key: key.clone(), reminder, began_at, at: now, summary, detail })
     }
 
     /// Somebody looks after it; gives `false` when it is not open.
@@ -524,7 +531,7 @@ mod tests {
         let stalled = |since: i64| {
             Freshness::of(&json!({ "stalled": true, "summary": "s", "since": at(since).to_string() })).expect("a finding")
         };
-        let began = |notice: Option<Notice>| notice.expect("news").began_at;
+        let began = |notice: Option<AlertNotice>| notice.expect("news").began_at;
         assert_eq!(began(states.freshness(&key, &stalled(3), at(10), DEFAULT_REMINDER)), at(3));
         assert_eq!(began(states.freshness(&key, &stalled(3), at(70), DEFAULT_REMINDER)), at(3));
         assert_eq!(states.freshness(&key, &stalled(40), at(75), DEFAULT_REMINDER), None, "a sink that catches up");

@@ -60,7 +60,7 @@ impl Day {
 
 /// A trading session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
+pub struct TradingSession {
     /// Its local date.
     pub date: Date,
     /// Regular open.
@@ -85,7 +85,7 @@ impl Calendar {
     /// # Errors
     /// Every fault of the file.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<CalendarError>> {
-        let mut reader = Reader { zone: None, regular: None, days: BTreeMap::new(), faults: Vec::new() };
+        let mut reader = CalendarParser { zone: None, regular: None, days: BTreeMap::new(), faults: Vec::new() };
         let mut last = 1;
         for (index, line) in text.lines().enumerate() {
             last = index + 1;
@@ -94,7 +94,7 @@ impl Calendar {
                 reader.row(last, line);
             }
         }
-        let Reader { zone, regular, days, mut faults } = reader;
+        let CalendarParser { zone, regular, days, mut faults } = reader;
         if zone.is_none() {
             faults.push(CalendarError { line: last, why: "there is no zone row; add for example zone,Asia/Seoul,,,".into() });
         }
@@ -109,7 +109,7 @@ impl Calendar {
     }
 
     /// The session of a local date; `None` on a closed day.
-    pub fn session(&self, date: Date) -> Option<Session> {
+    pub fn session(&self, date: Date) -> Option<TradingSession> {
         let (open, close) = match self.days.get(&date) {
             Some(Day::Closed { .. }) => return None,
             Some(Day::Hours { open, close, .. }) => (*open, *close),
@@ -117,7 +117,11 @@ impl Calendar {
             None => self.regular,
         };
         let zone = TimeZone::get(&self.timezone).ok()?;
-        Some(Session { date, open: instant(&zone, date.to_datetime(open))?, close: instant(&zone, date.to_datetime(close))? })
+        Some(TradingSession {
+            date,
+            open: instant(&zone, date.to_datetime(open))?,
+            close: instant(&zone, date.to_datetime(close))?,
+        })
     }
 
     /// Why a date differs from a plain weekday, if the file says so.
@@ -144,14 +148,14 @@ pub(super) fn instant(zone: &TimeZone, local: DateTime) -> Option<Timestamp> {
     zone.to_ambiguous_timestamp(local).compatible().ok()
 }
 
-struct Reader {
+struct CalendarParser {
     zone: Option<String>,
     regular: Option<(Time, Time)>,
     days: BTreeMap<Date, Day>,
     faults: Vec<CalendarError>,
 }
 
-impl Reader {
+impl CalendarParser {
     fn row(&mut self, line: usize, text: &str) {
         let cells: Vec<&str> = text.split(',').map(str::trim).collect();
         let [date, name, kind, open, close] = cells[..] else {

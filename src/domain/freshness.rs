@@ -9,7 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::calendar::Session;
+use super::calendar::TradingSession;
 use super::hop::Hop;
 use super::ids::StepName;
 use super::message::human;
@@ -123,7 +123,7 @@ impl State {
 /// due to begin, in case it began inside the session.
 pub fn judge<'a>(
     now: Timestamp,
-    session: Option<&Session>,
+    session: Option<&TradingSession>,
     open: Timestamp,
     limits: &Limits,
     seen: &[Observation<'a>],
@@ -141,7 +141,7 @@ type Found = (State, Option<Timestamp>, String);
 
 fn judge_one<'a>(
     now: Timestamp,
-    session: Option<&Session>,
+    session: Option<&TradingSession>,
     open: Timestamp,
     limits: &Limits,
     seen: &Observation<'a>,
@@ -184,7 +184,14 @@ fn behind(now: Timestamp, limits: &Limits, seen: &Observation<'_>, lag: SignedDu
     (state, Some(since), format!("a record has been waiting for {}", human(lag)))
 }
 
-fn feed(now: Timestamp, session: &Session, from: Timestamp, limits: &Limits, newest: Option<Timestamp>, life: &Life) -> Found {
+fn feed(
+    now: Timestamp,
+    session: &TradingSession,
+    from: Timestamp,
+    limits: &Limits,
+    newest: Option<Timestamp>,
+    life: &Life,
+) -> Found {
     if now < plus(from, limits.grace) {
         let text = if from > session.open { "collection has just begun" } else { "the session has not begun" };
         return (State::Fresh, None, text.to_owned());
@@ -263,8 +270,8 @@ mod tests {
         format!("2026-11-20T{time}+09:00").parse().expect("a time")
     }
 
-    fn session(open: &str, close: &str) -> Session {
-        Session { date: "2026-11-20".parse().expect("a date"), open: at(open), close: at(close) }
+    fn session(open: &str, close: &str) -> TradingSession {
+        TradingSession { date: "2026-11-20".parse().expect("a date"), open: at(open), close: at(close) }
     }
 
     fn hop(kind: Kind) -> Hop {
@@ -286,13 +293,13 @@ mod tests {
         Life { began: at("08:50:00"), before: None, up: Some(at("08:50:05")) }
     }
 
-    fn feed_state(now: &str, newest: Option<&str>, session: &Session, life: Life) -> State {
+    fn feed_state(now: &str, newest: Option<&str>, session: &TradingSession, life: Life) -> State {
         let hop = hop(Kind::Spool);
         let seen = [Observation { hop: &hop, life, newest: Ok(newest.map(at)), waiting_since: None }];
         judge(at(now), Some(session), at("08:50:00"), &LIMITS, &seen)[0].state
     }
 
-    fn feed_is_stale(now: &str, newest: Option<&str>, session: &Session) -> bool {
+    fn feed_is_stale(now: &str, newest: Option<&str>, session: &TradingSession) -> bool {
         feed_state(now, newest, session, steady()).is_stale()
     }
 

@@ -40,7 +40,7 @@ pub struct Fill<'a> {
 
 /// What a trade meant to the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum FillOutcome {
     /// It follows the one before.
     Next,
     /// Shares before it are missing.
@@ -74,7 +74,7 @@ pub enum Anomaly {
 
 /// The gaps of one feed on one session date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct VolumeGaps {
     symbols: BTreeMap<String, Chain>,
     /// Sum of all gaps; wide, because each symbol's can be as large as 64 bits hold.
     missing: i128,
@@ -88,20 +88,20 @@ struct Chain {
     /// Trade time of the trade that brought it.
     last: Option<String>,
     /// Missing shares `start..end` by `end`; none touch each other.
-    open: BTreeMap<i64, Hole>,
+    open: BTreeMap<i64, MissingRange>,
     /// Gaps that left the window in which late trades are looked for.
-    sealed: Vec<Hole>,
+    sealed: Vec<MissingRange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hole {
+struct MissingRange {
     start: i64,
     end: i64,
     from: Option<String>,
     to: String,
 }
 
-impl Ledger {
+impl VolumeGaps {
     /// Gaps of a symbol that late trades can still close; older ones are final. Bounds the work for a trade, not the list.
     pub const WINDOW: usize = 4096;
 
@@ -119,15 +119,15 @@ impl Ledger {
     }
 
     /// Takes in a received trade.
-    pub fn see(&mut self, fill: Fill<'_>) -> Seen {
+    pub fn see(&mut self, fill: Fill<'_>) -> FillOutcome {
         if fill.accumulated < 0 {
-            return Seen::Anomaly(Anomaly::Accumulated);
+            return FillOutcome::Anomaly(Anomaly::Accumulated);
         }
         if fill.quantity <= 0 {
-            return Seen::Anomaly(Anomaly::Quantity);
+            return FillOutcome::Anomaly(Anomaly::Quantity);
         }
         if fill.quantity > fill.accumulated {
-            return Seen::Anomaly(Anomaly::MoreThanTheDay);
+            return FillOutcome::Anomaly(Anomaly::MoreThanTheDay);
         }
         if !self.symbols.contains_key(fill.symbol) {
             self.symbols.insert(fill.symbol.to_owned(), Chain::default());
@@ -142,7 +142,7 @@ impl Ledger {
     pub fn gaps(&self) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (symbol, chain) in &self.symbols {
-            let mut holes: Vec<&Hole> = chain.sealed.iter().chain(chain.open.values()).collect();
+            let mut holes: Vec<&MissingRange> = chain.sealed.iter().chain(chain.open.values()).collect();
             holes.sort_by_key(|h| h.start);
             gaps.extend(holes.into_iter().map(|hole| Gap {
                 symbol: symbol.clone(),
@@ -167,13 +167,13 @@ impl Ledger {
 
 impl Chain {
     /// Takes in a trade; says what it meant and by how much the missing shares changed.
-    fn see(&mut self, start: i64, end: i64, at: &str) -> (Seen, i64) {
+    fn see(&mut self, start: i64, end: i64, at: &str) -> (FillOutcome, i64) {
         if start >= self.end {
             let shares = start - self.end;
             if shares > 0 {
-                let hole = Hole { start: self.end, end: start, from: self.last.take(), to: at.to_owned() };
+                let hole = MissingRange { start: self.end, end: start, from: self.last.take(), to: at.to_owned() };
                 self.open.insert(hole.end, hole);
-                if self.open.len() > Ledger::WINDOW
+                if self.open.len() > VolumeGaps::WINDOW
                     && let Some((_, oldest)) = self.open.pop_first()
                 {
                     self.sealed.push(oldest);
@@ -181,18 +181,18 @@ impl Chain {
             }
             self.end = end;
             self.last = Some(at.to_owned());
-            return (if shares > 0 { Seen::Opened { shares } } else { Seen::Next }, shares);
+            return (if shares > 0 { FillOutcome::Opened { shares } } else { FillOutcome::Next }, shares);
         }
         let filled = self.fill(start, end, at);
         if end > self.end {
             self.end = end;
             self.last = Some(at.to_owned());
-            return (Seen::Anomaly(Anomaly::Overlap), -filled);
+            return (FillOutcome::Anomaly(Anomaly::Overlap), -filled);
         }
         let seen = match filled {
-            0 => Seen::Duplicate,
-            shares if shares == end - start => Seen::Filled { shares },
-            _ => Seen::Anomaly(Anomaly::Overlap),
+            0 => FillOutcome::Duplicate,
+            shares if shares == end - start => FillOutcome::Filled { shares },
+            _ => FillOutcome::Anomaly(Anomaly::Overlap),
         };
         (seen, -filled)
     }
@@ -205,11 +205,11 @@ impl Chain {
             let Some(hole) = self.open.remove(&key) else { continue };
             filled += hole.end.min(end) - hole.start.max(start);
             if hole.start < start {
-                let left = Hole { start: hole.start, end: start, from: hole.from.clone(), to: at.to_owned() };
+                let left = MissingRange { start: hole.start, end: start, from: hole.from.clone(), to: at.to_owned() };
                 self.open.insert(left.end, left);
             }
             if hole.end > end {
-                let right = Hole { start: end, end: hole.end, from: Some(at.to_owned()), to: hole.to };
+                let right = MissingRange { start: end, end: hole.end, from: Some(at.to_owned()), to: hole.to };
                 self.open.insert(right.end, right);
             }
         }
@@ -228,11 +228,11 @@ mod tests {
 
     #[test]
     fn shares_before_the_first_trade_and_between_trades_are_gaps() {
-        let mut ledger = Ledger::new();
-        assert_eq!(ledger.see(fill("A", "t1", 5, 15)), Seen::Opened { shares: 10 });
-        assert_eq!(ledger.see(fill("A", "t2", 5, 20)), Seen::Next);
-        assert_eq!(ledger.see(fill("A", "t3", 1, 28)), Seen::Opened { shares: 7 });
-        assert_eq!(ledger.see(fill("B", "t3", 3, 3)), Seen::Next);
+        let mut ledger = VolumeGaps::new();
+        assert_eq!(ledger.see(fill("A", "t1", 5, 15)), FillOutcome::Opened { shares: 10 });
+        assert_eq!(ledger.see(fill("A", "t2", 5, 20)), FillOutcome::Next);
+        assert_eq!(ledger.see(fill("A", "t3", 1, 28)), FillOutcome::Opened { shares: 7 });
+        assert_eq!(ledger.see(fill("B", "t3", 3, 3)), FillOutcome::Next);
         let gap = |from: Option<&str>, to: &str, shares| Gap {
             symbol: "A".into(),
             from: from.map(Into::into),
@@ -245,14 +245,14 @@ mod tests {
 
     #[test]
     fn late_trades_shrink_split_and_close_the_gap_they_belong_to() {
-        let mut ledger = Ledger::new();
+        let mut ledger = VolumeGaps::new();
         ledger.see(fill("A", "t1", 10, 10));
         ledger.see(fill("A", "t9", 5, 45));
-        assert_eq!(ledger.see(fill("A", "t5", 10, 30)), Seen::Filled { shares: 10 });
+        assert_eq!(ledger.see(fill("A", "t5", 10, 30)), FillOutcome::Filled { shares: 10 });
         let parts: Vec<_> = ledger.gaps().into_iter().map(|g| (g.from, g.to, g.quantity)).collect();
         let ten = Decimal::TEN;
         assert_eq!(parts, [(Some("t1".into()), "t5".into(), ten), (Some("t5".into()), "t9".into(), ten)]);
-        assert_eq!(ledger.see(fill("A", "t5", 10, 30)), Seen::Duplicate);
+        assert_eq!(ledger.see(fill("A", "t5", 10, 30)), FillOutcome::Duplicate);
         ledger.see(fill("A", "t3", 10, 20));
         ledger.see(fill("A", "t7", 10, 40));
         assert_eq!(ledger.gaps(), []);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn impossible_volumes_are_anomalies() {
-        let mut ledger = Ledger::new();
+        let mut ledger = VolumeGaps::new();
         ledger.see(fill("A", "t1", 10, 10));
         for (quantity, accumulated, anomaly) in [
             (-1, 9, Anomaly::Quantity),
@@ -271,20 +271,24 @@ mod tests {
             (i64::MAX, 20, Anomaly::MoreThanTheDay),
             (5, 12, Anomaly::Overlap),
         ] {
-            assert_eq!(ledger.see(fill("A", "t2", quantity, accumulated)), Seen::Anomaly(anomaly), "{quantity} {accumulated}");
+            assert_eq!(
+                ledger.see(fill("A", "t2", quantity, accumulated)),
+                FillOutcome::Anomaly(anomaly),
+                "{quantity} {accumulated}"
+            );
         }
-        assert_eq!(ledger.see(fill("A", "t3", 1, 13)), Seen::Next);
-        assert_eq!(ledger.see(fill("A", "t4", 1, i64::MAX)), Seen::Opened { shares: i64::MAX - 14 });
+        assert_eq!(ledger.see(fill("A", "t3", 1, 13)), FillOutcome::Next);
+        assert_eq!(ledger.see(fill("A", "t4", 1, i64::MAX)), FillOutcome::Opened { shares: i64::MAX - 14 });
         assert_eq!(ledger.missing_shares(), i64::MAX - 14);
     }
 
     #[test]
     fn counting_can_start_in_the_middle_of_a_day() {
-        let mut ledger = Ledger::new();
+        let mut ledger = VolumeGaps::new();
         ledger.start_after(fill("A", "t1", 1, 100));
         ledger.start_after(fill("A", "t2", 1, 500));
-        assert_eq!(ledger.see(fill("A", "t3", 7, 107)), Seen::Next);
-        assert_eq!(ledger.see(fill("A", "t0", 1, 50)), Seen::Duplicate);
+        assert_eq!(ledger.see(fill("A", "t3", 7, 107)), FillOutcome::Next);
+        assert_eq!(ledger.see(fill("A", "t0", 1, 50)), FillOutcome::Duplicate);
     }
 
     proptest! {
@@ -297,7 +301,7 @@ mod tests {
             let mut dropped = [0i64; 3];
             // Shares dropped since the last received trade: nobody can know of them before another trade comes.
             let mut unknown = [0i64; 3];
-            let mut ledger = Ledger::new();
+            let mut ledger = VolumeGaps::new();
             for (n, (symbol, quantity, received)) in trades.iter().enumerate() {
                 accumulated[*symbol] += quantity;
                 if *received {
@@ -332,7 +336,7 @@ mod tests {
             let highest = trades.iter().map(|t| t.2).max().unwrap_or(0);
             let received: i64 = trades.iter().map(|t| t.1).sum();
             trades.sort_unstable();
-            let mut ledger = Ledger::new();
+            let mut ledger = VolumeGaps::new();
             for (_, quantity, accumulated) in trades.iter().chain(&trades) {
                 ledger.see(fill("A", "t", *quantity, *accumulated));
             }
@@ -341,7 +345,7 @@ mod tests {
 
         #[test]
         fn any_numbers_never_panic(fills in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..50)) {
-            let mut ledger = Ledger::new();
+            let mut ledger = VolumeGaps::new();
             for (quantity, accumulated) in fills {
                 ledger.see(fill("A", "t", quantity, accumulated));
                 ledger.start_after(fill("B", "t", quantity, accumulated));

@@ -52,7 +52,7 @@ impl Ledger {
     }
 
     /// A dead letter says that a hop refused this id for good.
-    pub fn bury(&mut self, hop: usize, id: &str) {
+    pub fn mark_refused(&mut self, hop: usize, id: &str) {
         *self.cell(hop, id) |= REFUSED;
     }
 
@@ -129,7 +129,7 @@ mod tests {
         ledger.see(SPOOL, &id(7));
         assert!(!ledger.see(INDEX, &id(7)));
         ledger.see(INDEX, "kis:2026-11-20:000660:1");
-        ledger.bury(INDEX, &id(4));
+        ledger.mark_refused(INDEX, &id(4));
         let account = ledger.account(INDEX, &[SPOOL], 100);
         assert_eq!((account.unique, account.duplicates, account.missing, account.extra), (9, 1, 1, 1));
         assert_eq!(account.missing_ids, BTreeMap::from([("005931".to_owned(), vec![id(3)])]));
@@ -158,7 +158,7 @@ mod tests {
                 *count += 1;
             }
             let refused: BTreeSet<(usize, u8)> = refused.into_iter().filter(|(hop, _)| *hop < hops).collect();
-            refused.iter().for_each(|(hop, id)| ledger.bury(*hop, &id.to_string()));
+            refused.iter().for_each(|(hop, id)| ledger.mark_refused(*hop, &id.to_string()));
             for hop in 0..hops {
                 let here: BTreeSet<u8> = counts.keys().filter(|(h, _)| *h == hop).map(|(_, id)| *id).collect();
                 let wanted: BTreeSet<u8> = counts.keys().filter(|(h, _)| spools.contains(h)).map(|(_, id)| *id).collect();

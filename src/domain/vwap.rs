@@ -211,7 +211,7 @@ pub enum Changed {
 
 /// The symbols of a partition: their sessions and windows.
 #[derive(Debug, Clone)]
-pub struct Book {
+pub struct Averages {
     length: i64,
     lateness: i64,
     symbols: BTreeMap<Key, Symbol>,
@@ -227,7 +227,7 @@ pub struct Book {
 /// Windows are judged this long after their end, so that trades of the same second are in.
 const SLACK_SECONDS: i64 = 2;
 
-impl Book {
+impl Averages {
     /// A book of windows of `length`, kept for `lateness` after their symbol's newest trade, folding by the last `remember`
     /// ids. Both are whole seconds, at least one.
     pub fn new(length: Duration, lateness: Duration, remember: usize) -> Self {
@@ -250,7 +250,7 @@ impl Book {
         self.retelling = retelling;
     }
 
-    /// Takes up what [`Book::symbols`] gave before.
+    /// Takes up what [`Averages::symbols`] gave before.
     pub fn restore(&mut self, symbols: Vec<Symbol>) {
         for symbol in symbols {
             let key = (symbol.date, symbol.feed.clone(), symbol.symbol.clone());
@@ -348,7 +348,7 @@ impl Book {
         Folded::Counted
     }
 
-    /// What changed since [`Book::settled`].
+    /// What changed since [`Averages::settled`].
     pub fn changed(&self) -> impl Iterator<Item = &Changed> {
         self.changed.iter()
     }
@@ -387,8 +387,8 @@ impl Book {
         self.unjudged.iter().take_while(move |(start, _)| all || start + length + SLACK_SECONDS <= watermark)
     }
 
-    /// The anomalies of [`Book::anomalies`] are told: passed windows are judged, and windows beyond the lateness are dropped
-    /// (those that changed since [`Book::settled`] are kept).
+    /// The anomalies of [`Averages::anomalies`] are told: passed windows are judged, and windows beyond the lateness are dropped
+    /// (those that changed since [`Averages::settled`] are kept).
     pub fn judged(&mut self, all: bool) {
         let passed: Vec<_> = self.passed(all).cloned().collect();
         for (start, key) in passed {

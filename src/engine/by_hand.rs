@@ -1,12 +1,12 @@
 //! What people do to a run: mark the end of a step, clear steps so that they run again.
 
 use super::graph::below;
-use super::machine::Turn;
+use super::machine::Transition;
 use domain::dag::{Step, StepKind};
 use domain::ids::StepName;
 use domain::run::{RunState, StepRun, StepState, StopCause};
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Somebody set the end of a step.
     pub(super) fn marked(&mut self, step: &Step, success: bool, by: &str) {
         let word = if success { "succeeded" } else { "failed" };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::machine::{Turn, later};
+use super::machine::{Transition, later};
 use domain::dag::Step;
 use domain::run::StepState;
 
@@ -25,7 +25,7 @@ fn due_at(open_at: Timestamp, every: Duration, round: u64) -> Timestamp {
     u32::try_from(round).ok().and_then(|n| every.checked_mul(n)).map_or(Timestamp::MAX, |passed| later(open_at, passed))
 }
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// The needs of the check are met: it waits for the next round on the grid. Rounds before that are not missed, it could
     /// not have said anything.
     pub(super) fn wait_for_round(&mut self, step: &Step) {

@@ -8,14 +8,14 @@
 use std::collections::BTreeSet;
 
 use super::graph::above;
-use super::machine::Turn;
+use super::machine::Transition;
 use super::needs::is_open;
 use domain::dag::{AlertKind, Restart, Step, StepKind, Until};
 use domain::event::Action;
 use domain::ids::StepName;
 use domain::run::{RunState, StepState, StopCause};
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// The window is over.
     pub(super) fn close_if_due(&mut self) {
         if self.state == RunState::Running && self.window.close_at.is_some_and(|close| self.at >= close) {
@@ -212,3 +212,6 @@ impl Turn<'_> {
         self.actions.push(Action::Finished);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The end of an attempt: what it means for the step, and what comes next.
 
-use super::machine::Turn;
+use super::machine::Transition;
 use domain::advice::{SIGNALS, TIMED_OUT};
 use domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, StopSignal};
 use domain::retry::{Backoff, hash};
@@ -13,7 +13,7 @@ const MOST_RESUMED_STOPS: u32 = 5;
 /// Characters of a step's error that are told.
 const MOST_TOLD: usize = 200;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// The current attempt of `step` ended.
     pub(super) fn exited(&mut self, step: &Step, exit: &Exit, result: Option<&serde_json::Value>) {
         let at = self.at;
@@ -288,3 +288,6 @@ fn is_clean_stop(exit: &Exit, signal: StopSignal) -> bool {
     };
     [Exit::Code(0), Exit::Signal(number), Exit::Code(128 + number), Exit::Signal(15), Exit::Code(143)].contains(exit)
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,7 @@ pub fn apply(run: Option<Run>, event: &RunEvent, at: Timestamp) -> Result<Applie
     };
     refuse(&run, event, at)?;
     let before = (run.steps.clone(), run.state, run.cancelled_by.clone(), run.finished_at);
-    let mut turn = Turn {
+    let mut transition = Transition {
         dag: &run.dag,
         id: &run.id,
         window: run.window,
@@ -122,11 +122,11 @@ pub fn apply(run: Option<Run>, event: &RunEvent, at: Timestamp) -> Result<Applie
     };
     // What the time alone demands comes before the event, so that an exit just after the close is read as a stop, not as a fault.
     if !is_new {
-        turn.close_if_due();
+        transition.close_if_due();
     }
-    turn.record(event);
-    turn.settle();
-    let Turn { state, steps, cancelled_by, finished_at, actions, .. } = turn;
+    transition.record(event);
+    transition.settle();
+    let Transition { state, steps, cancelled_by, finished_at, actions, .. } = transition;
     (run.state, run.steps, run.cancelled_by, run.finished_at) = (state, steps, cancelled_by, finished_at);
     let is_equal = before.0 == run.steps && (before.1, &before.2, before.3) == (run.state, &run.cancelled_by, run.finished_at);
     // A clear that reopens a run whose work is done may end it again in the same instant, exactly as it was.
@@ -223,7 +223,7 @@ fn refuse(run: &Run, event: &RunEvent, at: Timestamp) -> Result<(), Refused> {
 }
 
 /// One application of an event: the run taken apart, so that its DAG can be read while its steps change.
-pub(super) struct Turn<'a> {
+pub(super) struct Transition<'a> {
     pub(super) dag: &'a Dag,
     pub(super) id: &'a RunId,
     pub(super) window: Window,
@@ -238,7 +238,7 @@ pub(super) struct Turn<'a> {
     pub(super) dirty: bool,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> Transition<'a> {
     /// The run of a step. Steps of the DAG and of the run are the same set from creation on.
     pub(super) fn of(&mut self, step: &Step) -> &mut StepRun {
         self.steps.get_mut(&step.name).expect("a run holds every step of its DAG")
@@ -297,7 +297,7 @@ impl<'a> Turn<'a> {
         self.actions.push(Action::Stop { attempt, signal: step.stop.signal, kill_after });
     }
 
-    /// Records the fact itself; what follows from it is [`Turn::settle`]'s.
+    /// Records the fact itself; what follows from it is [`Transition::settle`]'s.
     fn record(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Created(_) | RunEvent::Tick => {}
@@ -401,3 +401,8 @@ pub(super) const KILL_MARGIN: Duration = Duration::from_secs(10);
 pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
     at.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -14,14 +14,3 @@ mod opening;
 pub mod planner;
 mod readiness;
 pub mod recovery;
-
-#[cfg(test)]
-mod close_tests;
-#[cfg(test)]
-mod exits_tests;
-#[cfg(test)]
-mod machine_properties;
-#[cfg(test)]
-mod machine_tests;
-#[cfg(test)]
-mod readiness_tests;

@@ -20,7 +20,7 @@ pub(super) enum Verdict {
 
 /// How one need stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum NeedState {
     Open,
     Met,
     Failed,
@@ -29,28 +29,28 @@ enum Standing {
 
 /// Decides for `step`; `find` gives a needed step and its run.
 pub(super) fn verdict<'a>(step: &Step, find: impl Fn(&Need) -> (&'a Step, &'a StepRun)) -> Verdict {
-    let standings: Vec<Standing> = step
+    let needs: Vec<NeedState> = step
         .needs
         .iter()
         .map(|need| {
             let (needed, run) = find(need);
-            standing(need.until, needed.kind, run)
+            need_state(need.until, needed.kind, run)
         })
         .collect();
-    combine(step.trigger_rule, &standings)
+    combine(step.trigger_rule, &needs)
 }
 
 /// Whether the point may still be reached.
 pub(super) fn is_open(until: Until, kind: StepKind, run: &StepRun) -> bool {
-    standing(until, kind, run) == Standing::Open
+    need_state(until, kind, run) == NeedState::Open
 }
 
-fn standing(until: Until, kind: StepKind, run: &StepRun) -> Standing {
+fn need_state(until: Until, kind: StepKind, run: &StepRun) -> NeedState {
     use StepState::{Failed, Skipped, Stopped, Succeeded, UpstreamFailed};
     let ended_well = matches!(run.state, Succeeded | Stopped);
     let reached = match (until, kind) {
         // Teardowns run after everything else has ended: nothing outside the teardowns can wait for one.
-        (_, StepKind::Teardown) => return if run.state == Succeeded { Standing::Met } else { Standing::Failed },
+        (_, StepKind::Teardown) => return if run.state == Succeeded { NeedState::Met } else { NeedState::Failed },
         (Until::Started, _) => run.started_at.is_some() || ended_well,
         (Until::Ready, StepKind::Service) => matches!(run.state, StepState::Ready | StepState::Degraded) || ended_well,
         // A check has no end before the close: one good round stands for success, one ended round for done.
@@ -60,17 +60,17 @@ fn standing(until: Until, kind: StepKind, run: &StepRun) -> Standing {
         (Until::Done, _) => run.state.is_terminal(),
     };
     match run.state {
-        _ if reached => Standing::Met,
-        Failed | UpstreamFailed => Standing::Failed,
-        Skipped => Standing::Skipped,
-        _ => Standing::Open,
+        _ if reached => NeedState::Met,
+        Failed | UpstreamFailed => NeedState::Failed,
+        Skipped => NeedState::Skipped,
+        _ => NeedState::Open,
     }
 }
 
-fn combine(rule: TriggerRule, standings: &[Standing]) -> Verdict {
-    let count = |wanted: Standing| standings.iter().filter(|s| **s == wanted).count();
-    let (met, failed, skipped) = (count(Standing::Met), count(Standing::Failed), count(Standing::Skipped));
-    let all = standings.len();
+fn combine(rule: TriggerRule, needs: &[NeedState]) -> Verdict {
+    let count = |wanted: NeedState| needs.iter().filter(|s| **s == wanted).count();
+    let (met, failed, skipped) = (count(NeedState::Met), count(NeedState::Failed), count(NeedState::Skipped));
+    let all = needs.len();
     let done = met + failed + skipped == all;
     if all == 0 || rule == TriggerRule::Always {
         return Verdict::Start;
@@ -105,10 +105,10 @@ mod tests {
 
     #[test]
     fn trigger_rules_follow_airflow() {
-        use Standing::{Failed as F, Met as M, Open as O, Skipped as S};
+        use NeedState::{Failed as F, Met as M, Open as O, Skipped as S};
         use TriggerRule as R;
         use Verdict::{Skip, Start, UpstreamFailed as Up, Wait};
-        let table: &[(R, &[Standing], Verdict)] = &[
+        let table: &[(R, &[NeedState], Verdict)] = &[
             (R::AllSuccess, &[], Start),
             (R::AllSuccess, &[M, M], Start),
             (R::AllSuccess, &[M, O], Wait),
@@ -140,8 +140,8 @@ mod tests {
             (R::NoneSkipped, &[O, S], Skip),
             (R::Always, &[O, F], Start),
         ];
-        for (rule, standings, expected) in table {
-            assert_eq!(combine(*rule, standings), *expected, "{rule:?} {standings:?}");
+        for (rule, needs, expected) in table {
+            assert_eq!(combine(*rule, needs), *expected, "{rule:?} {needs:?}");
         }
     }
 
@@ -150,11 +150,11 @@ mod tests {
         let mut run = StepRun::new(jiff::Timestamp::UNIX_EPOCH);
         run.ready_at = Some(jiff::Timestamp::UNIX_EPOCH);
         run.state = StepState::Waiting;
-        assert_eq!(standing(Until::Ready, StepKind::Service, &run), Standing::Open);
+        assert_eq!(need_state(Until::Ready, StepKind::Service, &run), NeedState::Open);
         run.state = StepState::Degraded;
-        assert_eq!(standing(Until::Ready, StepKind::Service, &run), Standing::Met);
+        assert_eq!(need_state(Until::Ready, StepKind::Service, &run), NeedState::Met);
         run.state = StepState::Failed;
-        assert_eq!(standing(Until::Ready, StepKind::Service, &run), Standing::Failed);
-        assert_eq!(standing(Until::Done, StepKind::Service, &run), Standing::Met);
+        assert_eq!(need_state(Until::Ready, StepKind::Service, &run), NeedState::Failed);
+        assert_eq!(need_state(Until::Done, StepKind::Service, &run), NeedState::Met);
     }
 }

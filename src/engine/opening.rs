@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::graph::above;
-use super::machine::{Turn, later};
+use super::machine::{Transition, later};
 use super::needs::{Verdict, verdict};
 use domain::dag::{Dag, Step, StepKind};
 use domain::event::Action;
 use domain::run::{RunState, StepState};
 use domain::schedule::Window;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Everything that is due now and not up yet.
     pub(super) fn open_steps(&mut self) {
         for step in self.dag.steps() {

@@ -110,7 +110,7 @@ pub fn plan(now: Timestamp, up_since: Timestamp, dags: &[PlannedDag<'_>], exists
         if let Some(schedule) = &planned.dag.schedule
             && !planned.paused
         {
-            Look { now, up_since, planned, schedule, exists: &exists }.decide(&mut decisions);
+            Planning { now, up_since, planned, schedule, exists: &exists }.decide(&mut decisions);
         }
     }
     decisions
@@ -135,12 +135,12 @@ pub struct Backfill {
     /// The local date it is about.
     pub session_date: Date,
     /// What is to be done about it.
-    pub standing: Standing,
+    pub status: BackfillStatus,
 }
 
 /// How a session stands when a backfill comes to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum BackfillStatus {
     /// It has its run.
     Exists,
     /// Its window is open: that is the schedule's business, or that of a run by hand.
@@ -161,16 +161,16 @@ pub fn backfill(
     exists: impl Fn(&RunId) -> bool,
 ) -> Vec<Backfill> {
     let Some(schedule) = &planned.dag.schedule else { return Vec::new() };
-    let look = Look { now, up_since: now, planned: &planned, schedule, exists: &exists };
+    let look = Planning { now, up_since: now, planned: &planned, schedule, exists: &exists };
     let lasts = planned.dag.steps().iter().any(|step| matches!(step.kind, StepKind::Service | StepKind::Check));
-    let standing = |session: &Occurrence| match session.window.close_at {
-        _ if exists(&look.id(session)) => Standing::Exists,
-        _ if session.window.open_at > now => Standing::Ahead,
-        Some(close_at) if close_at > now => Standing::Open,
+    let status = |session: &Occurrence| match session.window.close_at {
+        _ if exists(&look.id(session)) => BackfillStatus::Exists,
+        _ if session.window.open_at > now => BackfillStatus::Ahead,
+        Some(close_at) if close_at > now => BackfillStatus::Open,
         _ => {
             let mut start = look.catch_up(session);
             start.window.close_at = start.window.close_at.filter(|_| lasts);
-            Standing::Due(Box::new(start))
+            BackfillStatus::Due(Box::new(start))
         }
     };
     first
@@ -178,7 +178,7 @@ pub fn backfill(
         .take_while(|date| *date <= last)
         .flat_map(|date| schedule.sessions_on(date, planned.calendar))
         .take(Catchup::CAP + 1)
-        .map(|s| Backfill { id: look.id(&s), session_date: s.date, standing: standing(&s) })
+        .map(|s| Backfill { id: look.id(&s), session_date: s.date, status: status(&s) })
         .collect()
 }
 
@@ -192,7 +192,7 @@ fn open_windows<'a>(
     schedule.sessions_between(from, now, calendar).filter(move |s| s.window.contains(now))
 }
 
-struct Look<'a, F> {
+struct Planning<'a, F> {
     now: Timestamp,
     up_since: Timestamp,
     planned: &'a PlannedDag<'a>,
@@ -200,7 +200,7 @@ struct Look<'a, F> {
     exists: &'a F,
 }
 
-impl<F: Fn(&RunId) -> bool> Look<'_, F> {
+impl<F: Fn(&RunId) -> bool> Planning<'_, F> {
     fn decide(&self, decisions: &mut Vec<Decision>) {
         // A new DAG starts with the present; a clock that went backwards is taken at its word.
         let decided = self.planned.planned_until.unwrap_or(self.now).min(self.now);
@@ -320,5 +320,4 @@ impl Older {
 }
 
 #[cfg(test)]
-#[path = "planner_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::machine::{KILL_MARGIN, Turn, later};
+use super::machine::{KILL_MARGIN, Transition, later};
 use domain::advice::TIMED_OUT;
 use domain::dag::{AlertKind, Step, StepKind};
 use domain::event::Action;
@@ -23,7 +23,7 @@ pub(super) fn is_overdue(step: &Step, run: &StepRun, now: Timestamp) -> bool {
     awaited && run.deadline.is_some_and(|deadline| now >= deadline)
 }
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// A service reported ready.
     pub(super) fn ready(&mut self, step: &Step) {
         let state = self.look(step).state;
@@ -128,3 +128,6 @@ impl Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::machine::later;
 use super::opening::last_instant;
 use super::readiness::is_overdue;
+use crate::machine::later;
 use domain::dag::{Step, StepKind, StopSignal};
 use domain::event::RunEvent;
 use domain::ids::{AttemptId, RunId};
@@ -29,7 +29,7 @@ use domain::run::{Exit, Run, StepRun, StepState, StopCause};
 
 /// An attempt that an executor found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct FoundAttempt {
     /// Which.
     pub attempt: AttemptId,
     /// `None`: it runs; else how it ended and what it returned.
@@ -74,8 +74,8 @@ pub enum Decision {
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 
 /// Decides for all runs at once. `runs` are those not over; attempts of any other run are orphans.
-pub fn recover(runs: &[Run], found: &[Seen], now: Timestamp) -> Vec<Decision> {
-    let seen: BTreeMap<&AttemptId, &Seen> = found.iter().map(|s| (&s.attempt, s)).collect();
+pub fn recover(runs: &[Run], found: &[FoundAttempt], now: Timestamp) -> Vec<Decision> {
+    let seen: BTreeMap<&AttemptId, &FoundAttempt> = found.iter().map(|s| (&s.attempt, s)).collect();
     let mut decisions = Vec::new();
     let mut owned = BTreeSet::new();
     for run in runs.iter().filter(|run| !run.state.is_terminal()) {
@@ -88,7 +88,7 @@ pub fn recover(runs: &[Run], found: &[Seen], now: Timestamp) -> Vec<Decision> {
             let Some(state) = run.steps.get(&step.name).filter(|s| s.state.is_alive()) else { continue };
             let attempt = AttemptId { run: run.id.clone(), step: step.name.clone(), attempt: state.attempt };
             match seen.get(&attempt) {
-                Some(Seen { ended: Some((exit, result)), .. }) => {
+                Some(FoundAttempt { ended: Some((exit, result)), .. }) => {
                     decisions.push(exited(&attempt, exit.clone(), result.clone()));
                     decisions.push(Decision::Forget(attempt.clone()));
                 }
@@ -155,8 +155,8 @@ fn absent(run: &Run, attempt: &AttemptId, step: &Step, state: &StepRun, now: Tim
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine_tests::{Play, at};
     use super::*;
+    use crate::machine::tests::{Play, at};
     use domain::dag::fixtures::step;
     use domain::dag::{Program, Until};
     use domain::run::RunState;
@@ -167,8 +167,8 @@ mod tests {
         Play::new(vec![step("topics", StepKind::Task, &[]), collector, step("report", StepKind::Teardown, &[])], Some("16:00"))
     }
 
-    fn seen(play: &Play, name: &str, number: u32, ended: Option<Exit>) -> Seen {
-        Seen { attempt: play.attempt(name, number), ended: ended.map(|exit| (exit, None)) }
+    fn seen(play: &Play, name: &str, number: u32, ended: Option<Exit>) -> FoundAttempt {
+        FoundAttempt { attempt: play.attempt(name, number), ended: ended.map(|exit| (exit, None)) }
     }
 
     #[test]

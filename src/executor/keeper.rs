@@ -34,7 +34,7 @@ const LONGEST_ACT: Duration = Duration::from_secs(30);
 
 /// What is known of an attempt.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct AttemptFacts {
     /// Its end is written down, or it was never started.
     ended: bool,
     /// Its folder is gone: nobody will ask for it any more.
@@ -61,7 +61,7 @@ enum Next {
     End,
 }
 
-fn next(now: Timestamp, deadline: Timestamp, stop_time: Duration, known: &Known) -> Next {
+fn next(now: Timestamp, deadline: Timestamp, stop_time: Duration, known: &AttemptFacts) -> Next {
     if known.ended {
         return Next::End;
     }
@@ -127,7 +127,7 @@ impl<W: Workload> Keeper<W> {
     async fn keep(&self) {
         let mut gone = pin!(W::until_gone(&self.attempt));
         // What it did itself, even if that cannot be written down.
-        let mut did = Known::default();
+        let mut did = AttemptFacts::default();
         let mut due: Option<(Next, Instant)> = None;
         let stop_time = self.attempt.detail.terms.stop_time;
         let patience = LONGEST_ACT.saturating_add(stop_time);
@@ -166,13 +166,13 @@ impl<W: Workload> Keeper<W> {
     }
 
     /// What the folder shows, and what this keeper did.
-    fn look(&self, did: &Known) -> Known {
+    fn look(&self, did: &AttemptFacts) -> AttemptFacts {
         let folder = &self.attempt.folder;
         let is_gone = |path: &Path| matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
         if is_gone(folder) {
-            return Known { vanished: true, ..did.clone() };
+            return AttemptFacts { vanished: true, ..did.clone() };
         }
-        Known {
+        AttemptFacts {
             // Without its name it was not started.
             ended: folder.join(folder::EXIT).exists() || is_gone(&folder.join(W::NAME_FILE)),
             vanished: false,
@@ -181,7 +181,7 @@ impl<W: Workload> Keeper<W> {
         }
     }
 
-    async fn act(&self, next: Next, known: &Known, did: &mut Known) {
+    async fn act(&self, next: Next, known: &AttemptFacts, did: &mut AttemptFacts) {
         let attempt = &self.attempt;
         match next {
             Next::Stop => {

@@ -9,7 +9,7 @@ use jiff::civil::{Date, Time, time};
 
 use super::korea::{instant, korean};
 use super::script::{Fault, Script};
-use super::{Later, Planned, Running};
+use super::{BoxFuture, Planned, Running};
 use clock::Clock;
 
 /// Why a command line is refused.
@@ -72,7 +72,7 @@ pub enum Prepared {
 
 impl Arguments {
     /// What is planned with these options.
-    pub fn planned(self, start: Later<io::Result<Box<dyn Running>>>) -> Planned {
+    pub fn planned(self, start: BoxFuture<io::Result<Box<dyn Running>>>) -> Planned {
         Planned { listen: self.listen(), seed: self.seed, ledger: self.ledger, json: self.json, start }
     }
 

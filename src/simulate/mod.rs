@@ -16,10 +16,10 @@
 //! was traded with what arrived.
 
 pub mod arguments;
-pub mod journal;
+mod connection;
+pub mod event_log;
 pub mod kis;
 pub mod korea;
-mod line;
 mod pacing;
 mod port;
 pub mod script;
@@ -39,7 +39,7 @@ use rust_decimal::Decimal;
 
 use arguments::ArgumentError;
 use clock::Clock;
-use domain::calendar::Session;
+use domain::calendar::TradingSession;
 use domain::trade::EventId;
 
 /// The exchanges that can be simulated: the one list of them.
@@ -51,7 +51,7 @@ pub fn find(feed: &str) -> Option<&'static dyn Exchange> {
 }
 
 /// Something that takes its time.
-pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// An exchange that can be simulated.
 pub trait Exchange: fmt::Debug + Sync {
@@ -77,7 +77,7 @@ pub trait Exchange: fmt::Debug + Sync {
     ///
     /// # Errors
     /// When the port cannot be opened.
-    fn demo(&self, day: Day) -> Later<io::Result<Box<dyn Running>>>;
+    fn demo(&self, day: Day) -> BoxFuture<io::Result<Box<dyn Running>>>;
 }
 
 /// A day to be played.
@@ -88,7 +88,7 @@ pub struct Day {
     /// Decides the market and the incidents.
     pub seed: u64,
     /// From open to close.
-    pub session: Session,
+    pub session: TradingSession,
     /// The market's symbols, the busiest first.
     pub symbols: Vec<String>,
     /// Port on the loopback address; 0 takes a free one.
@@ -106,7 +106,7 @@ pub struct Planned {
     /// Whether programs read what it says.
     pub json: bool,
     /// Starts it.
-    pub start: Later<io::Result<Box<dyn Running>>>,
+    pub start: BoxFuture<io::Result<Box<dyn Running>>>,
 }
 
 /// A simulator that runs.
@@ -136,7 +136,7 @@ pub trait Running: Send + Sync {
     fn write_ledger(&self, out: &mut dyn io::Write) -> io::Result<()>;
 
     /// Drops every session, closes the port and waits until all is down.
-    fn stop(self: Box<Self>) -> Later<()>;
+    fn stop(self: Box<Self>) -> BoxFuture<()>;
 }
 
 /// A trade of an exchange's own ledger.

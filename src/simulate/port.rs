@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Who answers behind a port.
-pub(crate) trait Venue: Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers a call over HTTP.
     fn call(&self, call: &Call) -> Reply;
 
@@ -68,14 +68,14 @@ impl Port {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub(crate) async fn open<V: Venue>(listen: SocketAddr, venue: impl FnOnce() -> Arc<V>) -> io::Result<(Self, Arc<V>)> {
+    pub(crate) async fn open<V: Handler>(listen: SocketAddr, handler: impl FnOnce() -> Arc<V>) -> io::Result<(Self, Arc<V>)> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let venue = venue();
+        let handler = handler();
         let port = Self { address, cancel: CancellationToken::new(), tasks: TaskTracker::new() };
-        let door = Door { venue: venue.clone(), cancel: port.cancel.clone(), tasks: port.tasks.clone() };
-        port.spawn(door.accept(listener));
-        Ok((port, venue))
+        let acceptor = Acceptor { handler: handler.clone(), cancel: port.cancel.clone(), tasks: port.tasks.clone() };
+        port.spawn(acceptor.accept(listener));
+        Ok((port, handler))
     }
 
     /// Starts something that ends with the port.
@@ -107,29 +107,29 @@ impl Drop for Port {
 }
 
 /// What a connection needs.
-struct Door<V> {
-    venue: Arc<V>,
+struct Acceptor<V> {
+    handler: Arc<V>,
     cancel: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl<V> Clone for Door<V> {
+impl<V> Clone for Acceptor<V> {
     fn clone(&self) -> Self {
-        Self { venue: self.venue.clone(), cancel: self.cancel.clone(), tasks: self.tasks.clone() }
+        Self { handler: self.handler.clone(), cancel: self.cancel.clone(), tasks: self.tasks.clone() }
     }
 }
 
 /// The longest body of a call.
 const LONGEST_BODY: usize = 64 * 1024;
 
-impl<V: Venue> Door<V> {
+impl<V: Handler> Acceptor<V> {
     async fn accept(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (door, cancel) = (self.clone(), self.cancel.clone());
+                    let (acceptor, cancel) = (self.clone(), self.cancel.clone());
                     // Cut off when the simulator stops.
-                    self.tasks.spawn(async move { cancel.run_until_cancelled(door.serve(stream)).await.unwrap_or_default() });
+                    self.tasks.spawn(async move { cancel.run_until_cancelled(acceptor.serve(stream)).await.unwrap_or_default() });
                 }
                 Err(error) => {
                     // Out of file descriptors, for example: give others time to close theirs.
@@ -146,8 +146,8 @@ impl<V: Venue> Door<V> {
             return;
         }
         let service = service_fn(move |request| {
-            let door = self.clone();
-            async move { Ok::<_, Infallible>(door.answer(request).await) }
+            let acceptor = self.clone();
+            async move { Ok::<_, Infallible>(acceptor.answer(request).await) }
         });
         let connection =
             hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
@@ -168,7 +168,7 @@ impl<V: Venue> Door<V> {
             Ok(body) => body.to_bytes(),
             Err(error) => return plain(StatusCode::BAD_REQUEST, &format!("unreadable body: {error}")),
         };
-        let reply = self.venue.call(&Call { method, path, query, body });
+        let reply = self.handler.call(&Call { method, path, query, body });
         let mut response = Response::new(Full::from(reply.body));
         *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -182,7 +182,7 @@ impl<V: Venue> Door<V> {
     }
 
     fn upgrade(self, request: &mut Request<Incoming>, accept: Option<String>) -> Response<Full<Bytes>> {
-        if let Some(status) = self.venue.refuse_handshake() {
+        if let Some(status) = self.handler.refuse_handshake() {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
             return plain(status, "the exchange takes no sessions");
         }
@@ -190,10 +190,10 @@ impl<V: Venue> Door<V> {
             return plain(StatusCode::BAD_REQUEST, "a WebSocket handshake needs Sec-WebSocket-Key");
         };
         let upgrade = hyper::upgrade::on(request);
-        let (venue, cancel) = (self.venue, self.cancel);
+        let (handler, cancel) = (self.handler, self.cancel);
         let work = async move {
             match upgrade.await {
-                Ok(stream) => venue.serve(TokioIo::new(stream)).await,
+                Ok(stream) => handler.serve(TokioIo::new(stream)).await,
                 Err(error) => tracing::debug!(%error, "a handshake came to nothing"),
             }
         };

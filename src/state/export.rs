@@ -17,20 +17,20 @@ use super::records::StoreError;
 const KEPT: usize = 4;
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct ExportLine {
     key: Key,
     version: u8,
     value: serde_json::Value,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct ExportHead {
     openbell: String,
     at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Tail {
+struct ExportTail {
     entries: usize,
 }
 
@@ -50,14 +50,14 @@ pub(super) fn write(dir: &Path, at: Timestamp, entries: &[Entry]) -> Result<Path
         let text = value.map_err(|e| StoreError::Write { why: e.to_string() })?;
         writeln!(file, "{text}").map_err(unusable(&fresh))
     };
-    line(serde_json::to_string(&Head { openbell: "state export".into(), at }))?;
+    line(serde_json::to_string(&ExportHead { openbell: "state export".into(), at }))?;
     for (key, value) in entries {
         let unreadable = |why: String| StoreError::Unreadable { what: codec::describe(key), why };
         let known = Key::decode(key).ok_or_else(|| unreadable("its key has no known form".into()))?;
         let value = serde_json::from_slice(codec::body(key, value)?).map_err(|e| unreadable(e.to_string()))?;
-        line(serde_json::to_string(&Line { key: known, version: codec::VERSION, value }))?;
+        line(serde_json::to_string(&ExportLine { key: known, version: codec::VERSION, value }))?;
     }
-    line(serde_json::to_string(&Tail { entries: entries.len() }))?;
+    line(serde_json::to_string(&ExportTail { entries: entries.len() }))?;
     let file = file.into_inner().map_err(|e| unusable(&fresh)(e.into_error()))?;
     file.sync_all().map_err(unusable(&fresh))?;
     fs::rename(&fresh, &path).map_err(unusable(&path))?;
@@ -98,14 +98,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut lines = BufReader::new(file).lines().enumerate();
     let (_, head) = lines.next().ok_or("it is empty")?;
-    serde_json::from_str::<Head>(&head.map_err(|e| e.to_string())?).map_err(|e| format!("line 1: {e}"))?;
+    serde_json::from_str::<ExportHead>(&head.map_err(|e| e.to_string())?).map_err(|e| format!("line 1: {e}"))?;
     let mut entries = Vec::new();
     for (number, text) in lines {
         let text = text.map_err(|e| e.to_string())?;
-        if let Ok(tail) = serde_json::from_str::<Tail>(&text) {
+        if let Ok(tail) = serde_json::from_str::<ExportTail>(&text) {
             return if tail.entries == entries.len() { Ok(entries) } else { Err("lines are missing".into()) };
         }
-        let line: Line = serde_json::from_str(&text).map_err(|e| format!("line {}: {e}", number + 1))?;
+        let line: ExportLine = serde_json::from_str(&text).map_err(|e| format!("line {}: {e}", number + 1))?;
         let key = line.key.encode();
         let mut value = vec![line.version];
         serde_json::to_writer(&mut value, &line.value).map_err(|e| e.to_string())?;

@@ -13,7 +13,7 @@ mod records;
 pub mod sled;
 
 #[cfg(test)]
-mod contract_tests;
+mod tests;
 
 pub use opening::{Opened, Restored, restore};
 pub use records::{Answered, Audit, Journaled, OutboxMail, Outcome, Paused, Pruned, Put, StoreError};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Deserialize;
 
-use super::dead_letter::{Refusal, Stage};
+use super::dead_letters::{Refusal, Stage};
 use backends::log::Stored;
 
 /// Header of a record that was sent again, to a topic that was deleted and made anew; the value is the id of the spool it came from. Its

@@ -10,14 +10,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::asking::ask_again;
 use super::hops::{self, Watched};
+use super::retry::retry;
 use super::sink::contents::{Contents, Scope, contents};
 use super::spool_tail::Tail;
 use super::{Context, StepError, log_search};
 use backends::log::{Committed, Partition, Topic};
 use backends::{BackendError, ErrorKind};
-use domain::calendar::Session;
+use domain::calendar::TradingSession;
 use domain::dag::StepKind;
 use domain::freshness::{Activity, Limits, Observation, State, Verdict, culprit, judge, silent};
 use domain::hop::{Hop, Kind};
@@ -115,7 +115,7 @@ type Found<T> = Result<T, String>;
 impl Look<'_> {
     /// Asks a store, and again; a store that fails or is silent each time becomes a text.
     async fn ask<T, F: Future<Output = Result<T, BackendError>>>(&self, call: impl Fn() -> F) -> Found<T> {
-        let answered = ask_again(
+        let answered = retry(
             &PAUSES,
             |error| tracing::debug!(%error, "a store is asked again"),
             |number| {
@@ -200,7 +200,7 @@ impl Look<'_> {
         rfc3339(at, &self.zone)
     }
 
-    fn session(&self) -> Option<Session> {
+    fn session(&self) -> Option<TradingSession> {
         let date = self.context.spec.session_date;
         match &self.context.calendar {
             Some(calendar) => calendar.session(date),
@@ -208,7 +208,7 @@ impl Look<'_> {
             None => {
                 let open = date.to_zoned(self.zone.clone()).ok()?.timestamp();
                 let close = date.tomorrow().ok()?.to_zoned(self.zone.clone()).ok()?.timestamp();
-                Some(Session { date, open, close })
+                Some(TradingSession { date, open, close })
             }
         }
     }

@@ -17,7 +17,7 @@ use executor::AttemptSpec;
 
 /// What all step programs of one process share.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct StepRuntime {
     /// Time.
     pub clock: Clock,
     /// Stores.
@@ -32,7 +32,7 @@ pub struct Surroundings {
     pub stand_ins: BTreeMap<String, Secret>,
 }
 
-impl Surroundings {
+impl StepRuntime {
     /// Runs the attempt's built-in program to its end.
     ///
     /// # Errors

@@ -1,26 +1,22 @@
 //! Floor 3: the built-in step programs. They know nothing of the daemon: a [`Context`] is all they get.
 
-pub mod asking;
 pub mod collect;
-pub mod dead_letter;
+pub mod dead_letters;
 pub mod envelope;
 pub mod freshness;
 mod hops;
 pub mod launch;
-pub mod letters;
 pub mod log_search;
 pub mod programs;
 pub mod reconcile;
 pub mod replay;
+pub mod retry;
 pub mod sink;
 pub mod spool_tail;
 pub mod spooled;
 pub mod testing;
 pub mod topics;
 pub mod vwap;
-
-#[cfg(test)]
-mod day_tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -194,30 +190,4 @@ pub fn is_past(deadline: Option<Timestamp>, now: Timestamp) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::testing::fakes::Stores;
-    use crate::testing::fixtures;
-
-    #[test]
-    fn attempts_share_a_name_and_runs_do_not() {
-        let backends = Arc::new(Stores::default()).backends();
-        let (context, _) = fixtures::context(
-            "sink-index",
-            serde_json::json!({}),
-            backends,
-            fixtures::fast_clock(),
-            std::path::Path::new("data"),
-        );
-        let named = |run: &str, attempt: u32| {
-            let mut spec = context.spec.clone();
-            spec.id = domain::ids::AttemptId { run: run.parse().expect("a run"), attempt, ..spec.id };
-            member(&spec)
-        };
-        assert_eq!(named("day@2026-11-20", 1), "day.sink-index.2026-11-20");
-        assert_eq!(named("day@2026-11-20", 2), named("day@2026-11-20", 1));
-        assert_eq!(named("day@2026-11-20+manual.1", 1), "day.sink-index.2026-11-20_manual.1");
-    }
-}
+mod tests;

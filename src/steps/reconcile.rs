@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::hops::{self, Watched};
 use super::sink::contents::{Again, Scope, contents};
-use super::{Context, StepError, dead_letter, envelope, log_search, spool_tail, spooled};
+use super::{Context, StepError, dead_letters, envelope, log_search, spool_tail, spooled};
 use backends::log::{Partition, Record};
 use backends::spool::Entry;
 use backends::{BackendError, ErrorKind, Result};
@@ -250,7 +250,7 @@ impl Day {
             log_search::for_each(log, &partition, start..range.end, |record| {
                 let Some(id) = envelope::event_id(&record).filter(|id| id.contains(&part)) else { return };
                 // A replayed dead letter stands on the log a second time on purpose; the sinks fold it.
-                let again = record.record.header(dead_letter::REPLAY).is_some();
+                let again = record.record.header(dead_letters::REPLAY).is_some();
                 let from = record.record.header(envelope::SPOOL).and_then(|h| std::str::from_utf8(h).ok());
                 let from = from.and_then(|from| Some(from.rsplit_once(':')?.0));
                 let known = hops.iter().any(|(_, spool)| spool.is_some() && *spool == from);
@@ -269,7 +269,7 @@ impl Day {
     async fn dead_letters(&self, received: &mut Received) -> Result<(u64, BTreeMap<String, u64>)> {
         let log = self.context.backends.log.as_ref();
         let (mut total, mut by_cause) = (0, BTreeMap::new());
-        let topics: BTreeSet<String> = self.watched.hops.iter().map(|hop| dead_letter::topic_of(&hop.topic)).collect();
+        let topics: BTreeSet<String> = self.watched.hops.iter().map(|hop| dead_letters::topic_of(&hop.topic)).collect();
         let date = self.context.spec.session_date;
         for name in topics {
             let Some(topic) = Again(&self.context).ask(|| log.topic(&name)).await? else { continue };
@@ -278,13 +278,13 @@ impl Day {
                 let partition = Partition { topic: name.clone(), number: number as u32 };
                 log_search::for_each(log, &partition, range.start..range.end, |letter| {
                     let its_day = letter.record.timestamp.to_zoned(self.zone.clone()).date() == date;
-                    if !its_day || !known.insert(dead_letter::identity(&letter)) {
+                    if !its_day || !known.insert(dead_letters::identity(&letter)) {
                         return;
                     }
                     total += 1;
-                    *by_cause.entry(dead_letter::cause(&letter.record).to_owned()).or_insert(0) += 1;
+                    *by_cause.entry(dead_letters::cause(&letter.record).to_owned()).or_insert(0) += 1;
                     if let (Some(hop), Some(id)) = (self.refuser(&letter.record), envelope::event_id(&letter)) {
-                        received.ledger.bury(hop, &id);
+                        received.ledger.mark_refused(hop, &id);
                     }
                 })
                 .await?;
@@ -296,7 +296,7 @@ impl Day {
     /// Position of the hop that refused a record: its step's, as the dead letter says; for a step that has another name by now, that of
     /// the only hop with its program.
     fn refuser(&self, letter: &Record) -> Option<usize> {
-        let (dag, step) = dead_letter::error_header(letter, "connector.name")?.split_once('/')?;
+        let (dag, step) = dead_letters::error_header(letter, "connector.name")?.split_once('/')?;
         if dag != self.context.spec.id.run.dag() {
             return None;
         }
@@ -304,7 +304,7 @@ impl Day {
         if let Some((at, _)) = sinks().find(|(_, hop)| hop.step.as_str() == step) {
             return Some(at);
         }
-        let program = dead_letter::error_header(letter, "class.name")?;
+        let program = dead_letters::error_header(letter, "class.name")?;
         let mut same = sinks().filter(|(_, hop)| hop.program == program);
         same.next().filter(|_| same.next().is_none()).map(|(at, _)| at)
     }

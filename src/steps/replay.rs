@@ -1,6 +1,6 @@
 //! Dead letters, sent again.
 //!
-//! A replay is idempotent: every record it sends carries the place of its dead letter in a header, so that a second replay finds it on
+//! A replay is idempotent: every record it sends carries the position of its dead letter in a header, so that a second replay finds it on
 //! the topic, and the sinks fold by event id whatever happens. The group [`GROUP`] shows how far all letters have been replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::collected;
-use super::dead_letter::{PREFIX, REPLAY, Refusal, Stage, cause, error_header, topic_of};
+use super::dead_letters::{DeadLetter, PREFIX, REPLAY, Refusal, Stage, cause, error_header, position, read_all, topic_of};
 use super::envelope::Envelope;
-use super::letters::{Letter, letters, place};
 use super::spooled::to_json;
 use backends::log::{Committed, Log, Polled, Record, Stored};
 use backends::raw::Document;
@@ -33,7 +32,7 @@ pub enum Which {
     All,
     /// Those of a cause.
     Cause(String),
-    /// One, by its place on the dead-letter topic; with other bytes, if it was edited. The letter itself stays as it is.
+    /// One, by its position on the dead-letter topic; with other bytes, if it was edited. The letter itself stays as it is.
     One {
         /// Partition.
         partition: u32,
@@ -85,20 +84,20 @@ pub struct Replayed {
 /// `NotFound` for one letter that is not there; what a store fails with: what was sent before stays sent, and the next replay goes on from there.
 pub async fn replay(backends: &Backends, topic: &str, collection: &str, which: &Which, now: Timestamp) -> Result<Replayed> {
     let log = backends.log.as_ref();
-    let letters = letters(log, topic).await?;
+    let letters = read_all(log, topic).await?;
     let mut result = Replayed::default();
     let mut done = BTreeSet::new();
     for letter in &letters {
         let wanted = which.wants(&letter.record);
         if letter.replayed {
-            done.insert(letter.place());
+            done.insert(letter.position());
             result.before += u64::from(wanted);
         }
         result.letters += u64::from(wanted);
         if letter.replayed || !wanted {
             continue;
         }
-        match again(&letter.record, which.edited(), now) {
+        match replayed(&letter.record, which.edited(), now) {
             Ok((records, documents)) => {
                 result.sent += 1;
                 result.records += records.len() as u64;
@@ -107,7 +106,7 @@ pub async fn replay(backends: &Backends, topic: &str, collection: &str, which: &
                     backends.raw.insert(collection, documents).await?;
                 }
                 log.append(topic, records).await?;
-                done.insert(letter.place());
+                done.insert(letter.position());
             }
             Err(refusal) => {
                 *result.refused.entry(refusal.cause).or_insert(0) += 1;
@@ -120,13 +119,17 @@ pub async fn replay(backends: &Backends, topic: &str, collection: &str, which: &
         return Err(BackendError::new(ErrorKind::NotFound, place, format!("there is no dead letter at offset {offset}"))
             .remedy("the list of dead letters names the offsets there are; a repeat of a letter is known by its first offset"));
     }
-    mark(log, topic, &letters, &done).await?;
+    commit(log, topic, &letters, &done).await?;
     Ok(result)
 }
 
 /// The records of a dead letter, and the raw documents of trades that never reached the raw store.
-fn again(letter: &Stored, edited: Option<&[u8]>, now: Timestamp) -> std::result::Result<(Vec<Record>, Vec<Document>), Refusal> {
-    let mut marks = vec![(REPLAY.to_owned(), place(letter).into_bytes())];
+fn replayed(
+    letter: &Stored,
+    edited: Option<&[u8]>,
+    now: Timestamp,
+) -> std::result::Result<(Vec<Record>, Vec<Document>), Refusal> {
+    let mut marks = vec![(REPLAY.to_owned(), position(letter).into_bytes())];
     let refusal = |cause: &str, message: String| Refusal::new(Stage::ValueConverter, cause, message);
     let Some(bytes) = edited else {
         if Envelope::read(letter).is_ok() {
@@ -188,7 +191,7 @@ fn trades(letter: &Stored, bytes: &[u8]) -> std::result::Result<Vec<Trade>, Refu
 }
 
 /// Commits, per partition of the dead-letter topic, up to the first letter that was not replayed.
-async fn mark(log: &dyn Log, topic: &str, letters: &[Letter], done: &BTreeSet<String>) -> Result<()> {
+async fn commit(log: &dyn Log, topic: &str, letters: &[DeadLetter], done: &BTreeSet<String>) -> Result<()> {
     let name = topic_of(topic);
     let Some(known) = log.topic(&name).await? else { return Ok(()) };
     let mut consumer = log.join(GROUP, std::slice::from_ref(&name), None).await?;
@@ -200,7 +203,7 @@ async fn mark(log: &dyn Log, topic: &str, letters: &[Letter], done: &BTreeSet<St
                 let end = known.partitions.get(start.partition.number as usize).map_or(0, |r| r.end);
                 let open = letters
                     .iter()
-                    .filter(|l| l.record.partition == start.partition && !done.contains(&l.place()))
+                    .filter(|l| l.record.partition == start.partition && !done.contains(&l.position()))
                     .map(|l| l.record.offset)
                     .min();
                 let next = open.unwrap_or(end);
@@ -220,8 +223,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::dead_letter::{Refuser, letter};
-    use crate::letters::{Ledger, groups};
+    use crate::dead_letters::{DeadLetterList, Refuser, by_cause, dead_letter};
     use crate::testing::fakes::Stores;
     use crate::testing::fixtures::{at, poison, record, trade, wire};
 
@@ -236,7 +238,7 @@ mod tests {
         backends.log.append("kis.trades", vec![good.clone(), poison("005930", 2)]).await.expect("appended");
         for (stored, cause) in stores.records("kis.trades").into_iter().zip(["rejected", "undecodable"]) {
             let refusal = Refusal::new(Stage::TaskPut, cause, "a reason");
-            let dead = letter(&refuser, stored, &refusal, at("09:10:00"));
+            let dead = dead_letter(&refuser, stored, &refusal, at("09:10:00"));
             // The first append's reply was lost, so it is there twice.
             backends.log.append("kis.trades.dlq", vec![dead.clone(), dead]).await.expect("appended");
         }
@@ -262,15 +264,15 @@ mod tests {
     #[tokio::test]
     async fn letters_are_grouped_by_cause_and_repeats_folded() {
         let (_, backends) = filled().await;
-        let letters = letters(backends.log.as_ref(), "kis.trades").await.expect("letters");
+        let letters = read_all(backends.log.as_ref(), "kis.trades").await.expect("letters");
         let groups: Vec<_> =
-            groups(letters.iter().map(Letter::line)).into_iter().map(|g| (g.cause, g.connector, g.count)).collect();
+            by_cause(letters.iter().map(DeadLetter::summary)).into_iter().map(|g| (g.cause, g.connector, g.count)).collect();
         let group = |cause: &str, connector: &str| (cause.to_owned(), connector.to_owned(), 1);
         assert_eq!(
             groups,
             [group("rejected", "day/sink-index"), group("undecodable", "day/sink-index"), group("wrong_width", "day/collector")]
         );
-        let error = super::letters(backends.log.as_ref(), "nothing").await.expect_err("no topic");
+        let error = read_all(backends.log.as_ref(), "nothing").await.expect_err("no topic");
         assert!(error.to_string().contains("--topic"), "{error}");
     }
 
@@ -320,22 +322,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ledger_reads_only_what_is_new_and_sees_replays() {
+    async fn a_list_reads_only_what_is_new_and_sees_replays() {
         let (_, backends) = filled().await;
         let log = backends.log.as_ref();
-        let mut ledger = Ledger::new("kis.trades");
-        ledger.look(log).await.expect("looked");
-        let seen: Vec<_> = ledger.lines().map(|l| (l.offset, l.cause.clone(), l.replayed)).collect();
+        let mut list = DeadLetterList::new("kis.trades");
+        list.refresh(log).await.expect("refreshed");
+        let seen: Vec<_> = list.newest_first().map(|l| (l.offset, l.cause.clone(), l.replayed)).collect();
         let line = |offset, cause: &str, replayed| (offset, cause.to_owned(), replayed);
         assert_eq!(seen, [line(4, "wrong_width", false), line(2, "undecodable", false), line(0, "rejected", false)]);
         replay(&backends, "kis.trades", "kis.trades", &Which::Cause("rejected".into()), at("09:20:00")).await.expect("replayed");
-        ledger.look(log).await.expect("looked");
-        let seen: Vec<_> = ledger.lines().map(|l| (l.offset, l.replayed)).collect();
+        list.refresh(log).await.expect("refreshed");
+        let seen: Vec<_> = list.newest_first().map(|l| (l.offset, l.replayed)).collect();
         assert_eq!(seen, [(4, false), (2, false), (0, true)]);
         log.delete_topic("kis.trades.dlq").await.expect("deleted");
-        assert!(ledger.look(log).await.expect_err("it is gone").to_string().contains("no such dead-letter topic"));
+        assert!(list.refresh(log).await.expect_err("it is gone").to_string().contains("no such dead-letter topic"));
         log.create_topic("kis.trades.dlq", 1).await.expect("created");
-        ledger.look(log).await.expect("looked");
-        assert_eq!((ledger.lines().count(), ledger.older()), (0, 0), "a topic made anew is another one");
+        list.refresh(log).await.expect("looked");
+        assert_eq!((list.newest_first().count(), list.older()), (0, 0), "a topic made anew is another one");
     }
 }

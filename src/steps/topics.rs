@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::dead_letter::topic_of;
+use super::dead_letters::topic_of;
 use super::{Context, StepError};
 use backends::{BackendError, ErrorKind};
 use domain::dag::StepKind;

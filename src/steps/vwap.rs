@@ -30,7 +30,7 @@ use domain::exact::Exact;
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::{Trade, rfc3339};
-use domain::vwap::{Book, Changed, Folded, Key, Sums, Symbol, Window};
+use domain::vwap::{Averages, Changed, Folded, Key, Sums, Symbol, Window};
 
 /// Documents of one bulk call.
 const DOCUMENTS: usize = 2_000;
@@ -144,7 +144,7 @@ impl Target for VwapTarget {
         let topic = self.log.topic(&partition.topic).await?.ok_or_else(missing)?;
         let range = *topic.partitions.get(partition.number as usize).ok_or_else(missing)?;
         let window = (self.remember / topic.partitions.len().max(1)).max(1);
-        let mut book = Book::new(self.window, self.lateness, window);
+        let mut book = Averages::new(self.window, self.lateness, window);
         let path = self.folder.join(format!("checkpoint-{}.json", partition.number));
         let saved = load(&path).await?.filter(|c| {
             c.version == VERSION
@@ -202,7 +202,7 @@ struct VwapLane {
     every: Duration,
     path: PathBuf,
     head: (String, String, u32, u64),
-    book: Book,
+    book: Averages,
     next: u64,
     due: Option<Timestamp>,
     checkpoint_at: Timestamp,
@@ -511,7 +511,7 @@ mod tests {
         std::fs::write(&path, old).expect("written");
         assert!(load(&path).await.expect("read").is_none());
 
-        let mut book = Book::new(Duration::from_secs(30), Duration::from_secs(60), 10);
+        let mut book = Averages::new(Duration::from_secs(30), Duration::from_secs(60), 10);
         let coin = Trade {
             price: "0.00001234".parse().expect("a price"),
             quantity: "0.00009372".parse().expect("a quantity"),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::folder::{self, place_of};
 use super::frame;
-use super::window::{Look, Window};
+use super::window::{FrameAt, Window};
 use crate::{BackendError, ErrorKind, Result};
 
 /// Bytes between two remembered positions.
@@ -73,7 +73,7 @@ impl Reader {
             let Some(open) = &mut self.open else { break };
             let look = open.window.look().map_err(|e| open.fail(&self.place, &e))?;
             match look {
-                Look::Whole { number, size } if number >= open.least => {
+                FrameAt::Whole { number, size } if number >= open.least => {
                     if take.until.is_some_and(|until| number >= until) {
                         break;
                     }
@@ -86,12 +86,12 @@ impl Reader {
                     }
                     self.step(number, size);
                 }
-                Look::End => {
+                FrameAt::End => {
                     if !self.at_end()? {
                         break;
                     }
                 }
-                Look::Whole { .. } | Look::Partial | Look::Bad => match self.at_damage(out.is_empty()) {
+                FrameAt::Whole { .. } | FrameAt::Partial | FrameAt::Bad => match self.at_damage(out.is_empty()) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
@@ -144,7 +144,7 @@ impl Reader {
         let next = folder::list(&self.dir, &self.place)?.into_iter().find(|s| s.first > open.first);
         if let Some(next) = next {
             // The writer may have appended between our look and the listing; it does not any more.
-            if open.look_again(&self.place)? == Look::End {
+            if open.look_again(&self.place)? == FrameAt::End {
                 self.open = Open::new(&self.place, next.first, &next.path, None)?;
             }
             return Ok(true);
@@ -170,7 +170,7 @@ impl Reader {
         if behind.is_none() {
             for later in folder::list(&self.dir, &self.place)?.into_iter().filter(|s| s.first > open.first) {
                 let Some(mut later) = Open::new(&self.place, later.first, &later.path, None)? else { continue };
-                if let Look::Whole { number, .. } = later.window.look().map_err(|e| later.fail(&self.place, &e))? {
+                if let FrameAt::Whole { number, .. } = later.window.look().map_err(|e| later.fail(&self.place, &e))? {
                     behind = Some((number, None));
                     if number <= wanted {
                         self.open = Some(later);
@@ -233,7 +233,7 @@ impl Open {
         BackendError::io(place_of(place, &self.path), error)
     }
 
-    fn look_again(&mut self, place: &str) -> Result<Look> {
+    fn look_again(&mut self, place: &str) -> Result<FrameAt> {
         self.window.seek(self.window.position());
         self.window.look().map_err(|e| self.fail(place, &e))
     }

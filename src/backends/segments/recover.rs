@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{self, Segment, place_of};
 use super::frame;
-use super::window::{Look, Window};
+use super::window::{FrameAt, Window};
 use super::writer::Options;
 use crate::{BackendError, Result};
 use files;
 
 /// A stretch of bytes that was taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct DamagedPiece {
     /// The file it was in.
     pub(crate) segment: PathBuf,
     /// Where it began.
@@ -33,7 +33,7 @@ pub(crate) struct Opened {
     /// The number the next frame gets.
     pub(crate) next: u64,
     /// What was taken out.
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<DamagedPiece>,
 }
 
 /// What a segment holds.
@@ -114,19 +114,19 @@ fn examine(segment: &Segment, place: &str) -> Result<Contents> {
         let at = window.position();
         let look = window.look().map_err(fail)?;
         match look {
-            Look::Whole { number, size } if number >= least => {
+            FrameAt::Whole { number, size } if number >= least => {
                 window.advance(size);
                 contents.last = Some(number);
                 least = number + 1;
                 continue;
             }
-            Look::End => {}
-            Look::Whole { .. } | Look::Partial | Look::Bad => {
+            FrameAt::End => {}
+            FrameAt::Whole { .. } | FrameAt::Partial | FrameAt::Bad => {
                 let rest = window.rest().map_err(fail)?;
                 let found = frame::resync(&rest, 1, least);
                 let end = at + found.map_or(rest.len(), |(p, _)| p) as u64;
                 contents.bad.push(at..end);
-                contents.torn_write = look == Look::Partial && window.claimed_number().is_none_or(|n| n == least);
+                contents.torn_write = look == FrameAt::Partial && window.claimed_number().is_none_or(|n| n == least);
                 if at > good_from {
                     contents.good.push(good_from..at);
                 }
@@ -145,7 +145,7 @@ fn examine(segment: &Segment, place: &str) -> Result<Contents> {
 }
 
 /// Copies the bad stretches of a segment into files of their own.
-fn set_aside(dir: &Path, place: &str, segment: &Segment, contents: &Contents, pieces: &mut Vec<Piece>) -> Result<()> {
+fn set_aside(dir: &Path, place: &str, segment: &Segment, contents: &Contents, pieces: &mut Vec<DamagedPiece>) -> Result<()> {
     if contents.bad.is_empty() {
         return Ok(());
     }
@@ -169,7 +169,7 @@ fn set_aside(dir: &Path, place: &str, segment: &Segment, contents: &Contents, pi
                 Err(e) => return Err(fail(e)),
             }
         }
-        pieces.push(Piece { segment: segment.path.clone(), offset: bad.start, bytes: bad.end - bad.start, kept_in });
+        pieces.push(DamagedPiece { segment: segment.path.clone(), offset: bad.start, bytes: bad.end - bad.start, kept_in });
     }
     files::sync_folder(&aside).map_err(fail)
 }

@@ -11,7 +11,7 @@ const CHUNK: usize = 256 << 10;
 
 /// What stands at the window's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum FrameAt {
     /// A frame of `size` bytes.
     Whole { number: u64, size: usize },
     /// The file ends here.
@@ -48,16 +48,16 @@ impl Window {
     }
 
     /// Looks without moving.
-    pub(crate) fn look(&mut self) -> io::Result<Look> {
+    pub(crate) fn look(&mut self) -> io::Result<FrameAt> {
         let mut needed = HEADER;
         loop {
             match frame::parse(&self.bytes[self.at..]) {
-                Parsed::Whole { number, size } => return Ok(Look::Whole { number, size }),
-                Parsed::Bad => return Ok(Look::Bad),
+                Parsed::Whole { number, size } => return Ok(FrameAt::Whole { number, size }),
+                Parsed::Bad => return Ok(FrameAt::Bad),
                 Parsed::Incomplete { needed: more } => needed = needed.max(more),
             }
             if !self.fill(needed)? {
-                return Ok(if self.at == self.bytes.len() { Look::End } else { Look::Partial });
+                return Ok(if self.at == self.bytes.len() { FrameAt::End } else { FrameAt::Partial });
             }
         }
     }

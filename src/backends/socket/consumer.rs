@@ -22,7 +22,7 @@ pub(super) struct RemoteConsumer {
     topics: Vec<String>,
     name: Option<String>,
     /// The connection that the consumer lives on, and its number there; `None` between its loss and the next poll.
-    seat: Option<Seat>,
+    seat: Option<JoinedConsumer>,
     owned: BTreeSet<Partition>,
     /// A poll that was sent and not answered.
     polling: Option<Polling>,
@@ -30,7 +30,7 @@ pub(super) struct RemoteConsumer {
     brought: Option<Result<Polled>>,
 }
 
-struct Seat {
+struct JoinedConsumer {
     connection: Arc<Connection>,
     number: u64,
 }
@@ -41,7 +41,7 @@ struct Polling {
     until: Instant,
 }
 
-impl Drop for Seat {
+impl Drop for JoinedConsumer {
     fn drop(&mut self) {
         if !self.connection.is_dead()
             && let Err(error) = self.connection.send_and_forget(Request::Leave { consumer: self.number })
@@ -70,7 +70,7 @@ impl RemoteConsumer {
     async fn enter(&mut self) -> Result<()> {
         let connection = self.link.connection().await?;
         // The seat exists before the daemon answers, so that giving up meanwhile leaves the group again.
-        let seat = Seat { number: connection.number(), connection };
+        let seat = JoinedConsumer { number: connection.number(), connection };
         let request = Request::Join {
             consumer: seat.number,
             group: self.group.clone(),

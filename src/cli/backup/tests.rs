@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::*;
-use crate::serve::{self, House};
+use crate::serve::{self, RunningDaemon};
 use daemon::handle::Command;
 use daemon::snapshot::RunView;
 use steps::testing::fixtures;
@@ -29,7 +29,7 @@ fn backup(words: &[&str]) -> Arguments {
 }
 
 /// A daemon on a data folder.
-async fn up(data: &Path, dags: &Path) -> House {
+async fn up(data: &Path, dags: &Path) -> RunningDaemon {
     let config = config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
     let (data, dags) = (data.to_owned(), dags.to_owned());
     let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
@@ -37,8 +37,8 @@ async fn up(data: &Path, dags: &Path) -> House {
 }
 
 /// Waits until the daemon shows a run of which this is true.
-async fn until(house: &House, what: impl Fn(&RunView) -> bool) -> RunView {
-    let mut snapshots = house.handle.subscribe();
+async fn until(daemon: &RunningDaemon, what: impl Fn(&RunView) -> bool) -> RunView {
+    let mut snapshots = daemon.handle.subscribe();
     let found = async {
         loop {
             if let Some(view) = snapshots.borrow_and_update().runs.iter().find(|view| what(view)) {
@@ -99,15 +99,15 @@ fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_day_is_backed_up_and_a_daemon_goes_on_from_the_backup() {
     let place = place();
-    let house = up(&place.data, &place.dags).await;
+    let daemon = up(&place.data, &place.dags).await;
     let trigger = Command::Trigger {
         dag: "day".parse().expect("a name"),
         params: Default::default(),
         until: Some(Clock::system().now() + jiff::SignedDuration::from_hours(1)),
         date: None,
     };
-    house.handle.command("ann", trigger).await.expect("started");
-    let before = until(&house, ready).await;
+    daemon.handle.command("ann", trigger).await.expect("started");
+    let before = until(&daemon, ready).await;
     let manifest = collect::collect(&place.arguments(), &place.file).await.expect("written");
     assert!(manifest.running && manifest.files.iter().any(|f| f.name.starts_with("spool/") && f.bytes > 1_000), "{manifest:?}");
     let notes = |name: &str| [".cursor", ".topics", "/lock"].iter().any(|end| name.ends_with(end));
@@ -118,7 +118,7 @@ async fn a_running_day_is_backed_up_and_a_daemon_goes_on_from_the_backup() {
     assert_eq!(fs::metadata(&place.file).expect("a file").permissions().mode() & 0o777, 0o600);
     let again = collect::collect(&place.arguments(), &place.file).await.expect_err("it is there already");
     assert!(again.message.contains("there already"), "{again}");
-    house.stop().await.expect("stopped");
+    daemon.stop().await.expect("stopped");
 
     assert_eq!(check::check(&place.file).expect("readable").faults, Vec::<String>::new());
     let (restored, entries) = restore::restore(&place.file, &place.fresh).expect("restored");
@@ -132,12 +132,12 @@ async fn a_running_day_is_backed_up_and_a_daemon_goes_on_from_the_backup() {
     for (path, _) in tree(&place.fresh.join("spool")) {
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o077, 0, "{}", path.display());
     }
-    let house = up(&place.fresh, &place.fresh.join("dags")).await;
-    let after = until(&house, |view| view.run.id == before.run.id && ready(view)).await;
+    let daemon = up(&place.fresh, &place.fresh.join("dags")).await;
+    let after = until(&daemon, |view| view.run.id == before.run.id && ready(view)).await;
     assert_eq!((after.run.created_at, &after.run.dag), (before.run.created_at, &before.run.dag));
-    let known = house.handle.snapshot();
+    let known = daemon.handle.snapshot();
     assert!(known.audit.iter().any(|entry| entry.who == "ann" && entry.what == "trigger"), "the audit, too: {:?}", known.audit);
-    house.stop().await.expect("stopped");
+    daemon.stop().await.expect("stopped");
     let twice = restore::restore(&place.file, &place.fresh).expect_err("it holds something");
     assert!(twice.message.contains("is not empty"), "{twice}");
 }

@@ -6,6 +6,7 @@ mod next;
 mod programs;
 mod show;
 mod table;
+mod test;
 
 use std::path::{Path, PathBuf};
 
@@ -129,7 +130,7 @@ pub fn main(command: Command) -> Result {
             let until = until
                 .map(|text| domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}"))))
                 .transpose()?;
-            super::trial::main(&super::trial::Trial { file, date, until, data, json, config: config::Config::default() })
+            test::main(&test::Test { file, date, until, data, json, config: config::Config::default() })
         }
         Command::Programs { name, markdown: false, json } => programs::show(name.as_deref(), json),
         Command::Programs { markdown: true, .. } => print(&steps::programs::reference(steps::programs())),

@@ -3,10 +3,10 @@
 
 mod hold;
 mod pace;
+mod play;
 mod proof;
 mod report;
-mod rig;
-mod stage;
+mod servers;
 mod view;
 
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
         ));
     }
     let runtime = super::serve::runtime()?;
-    let report = runtime.block_on(stage::play(&arguments))?;
+    let report = runtime.block_on(play::play(&arguments))?;
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     Ok(if report.ok { Exit::Fine } else { Exit::Fault })
 }

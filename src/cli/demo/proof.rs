@@ -11,10 +11,10 @@ use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 
 use super::Arguments;
+use super::play::DemoDay;
 use super::report::{Alert, DeadLetters, Found, Report, Step};
-use super::stage::Place;
 use crate::exit::Failure;
-use crate::serve::House;
+use crate::serve::RunningDaemon;
 use backends::log::Partition;
 use backends::spool::{self, Kind, MalformedBody};
 use domain::gaps::Gap;
@@ -31,25 +31,25 @@ const PAGE: usize = 5000;
 ///
 /// # Errors
 /// When a hop cannot be read at all.
-pub(super) async fn prove(arguments: &Arguments, house: &House, place: &Place<'_>) -> Result<Report, Failure> {
-    let (snapshot, date) = (house.handle.snapshot(), arguments.date);
+pub(super) async fn prove(arguments: &Arguments, daemon: &RunningDaemon, demo: &DemoDay<'_>) -> Result<Report, Failure> {
+    let (snapshot, date) = (daemon.handle.snapshot(), arguments.date);
     let run = snapshot
         .runs
         .iter()
         .map(|v| &v.run)
-        .find(|r| r.dag.name == place.dag.name && r.session_date == date)
+        .find(|r| r.dag.name == demo.dag.name && r.session_date == date)
         .ok_or_else(|| Failure::fault("the day's run is not there any more"))?;
-    let zone = place.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
+    let zone = demo.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let at = |t: Timestamp| rfc3339(t, &zone);
 
     let way = hop::of_run(run, steps::programs());
-    let folder = place.data.join("spool").join(place.dag.name.as_str());
+    let folder = demo.data.join("spool").join(demo.dag.name.as_str());
     let mut spools = BTreeMap::new();
     for hop in way.iter().filter(|hop| hop.is_spool()) {
-        spools.insert(&hop.name, read_spool(&folder.join(hop.step.as_str()), place.feed, date)?);
+        spools.insert(&hop.name, read_spool(&folder.join(hop.step.as_str()), demo.feed, date)?);
     }
     // Where an exchange never closes, its ledger and the spool have some of the days around.
-    let ledger: Vec<Traded> = place.simulator.traded().into_iter().filter(|t| t.session_date == date).collect();
+    let ledger: Vec<Traded> = demo.simulator.traded().into_iter().filter(|t| t.session_date == date).collect();
     let index: HashMap<&str, usize> = ledger.iter().enumerate().map(|(n, t)| (t.id.as_str(), n)).collect();
     let held: BTreeSet<&str> = spools.values().flat_map(Spooled::held).collect();
     let undelivered: Vec<usize> = (0..ledger.len()).filter(|n| !held.contains(ledger[*n].id.as_str())).collect();
@@ -60,10 +60,10 @@ pub(super) async fn prove(arguments: &Arguments, house: &House, place: &Place<'_
     let strangers = held.iter().filter(|id| !index.contains_key(**id)).count();
 
     let lost = |own: &Spooled| lost_inside_sessions(own, &index, &undelivered, |n| ledger[n].symbol.to_string());
-    let hops = found(house, &way, &spools, date, lost).await?;
-    let actual = dead_letters(house, &way).await.map_err(Failure::unusable)?;
+    let hops = found(daemon, &way, &spools, date, lost).await?;
+    let actual = dead_letters(daemon, &way).await.map_err(Failure::unusable)?;
     let spooled = Spooled::joined(spools.into_values());
-    let (expected, mangled_held) = expected_dead_letters(place.simulator, &spooled);
+    let (expected, mangled_held) = expected_dead_letters(demo.simulator, &spooled);
     let mut report = Report {
         session_date: date,
         speed: arguments.speed,
@@ -74,7 +74,7 @@ pub(super) async fn prove(arguments: &Arguments, house: &House, place: &Place<'_
         hops,
         dead_letters: DeadLetters { expected, actual },
         alerts: alerts(&snapshot, run, &at),
-        steps: place.dag.steps().iter().map(|step| step_line(run, step, &at)).collect(),
+        steps: demo.dag.steps().iter().map(|step| step_line(run, step, &at)).collect(),
         gaps: spooled.gaps.clone(),
         faults: Vec::new(),
         ok: false,
@@ -92,7 +92,7 @@ pub(super) async fn prove(arguments: &Arguments, house: &House, place: &Place<'_
 
 /// What every hop holds that a spool feeds. `lost` says what a spool lacks that it should have.
 async fn found(
-    house: &House,
+    daemon: &RunningDaemon,
     way: &[Hop],
     spools: &BTreeMap<&String, Spooled>,
     date: Date,
@@ -107,7 +107,7 @@ async fn found(
             Some(own) => Found { missing: lost(own), ..count(own.held().map(str::to_owned), &BTreeSet::new()) },
             None if of.is_empty() => continue,
             None => {
-                let day = ids(house, hop, &prefixes).await?.into_iter().filter(|id| is_of(id, date));
+                let day = ids(daemon, hop, &prefixes).await?.into_iter().filter(|id| is_of(id, date));
                 count(day, &of.into_iter().flat_map(Spooled::held).collect())
             }
         };
@@ -117,11 +117,11 @@ async fn found(
 }
 
 /// Dead letters of all topics that are collected.
-async fn dead_letters(house: &House, way: &[Hop]) -> Result<u64, backends::BackendError> {
+async fn dead_letters(daemon: &RunningDaemon, way: &[Hop]) -> Result<u64, backends::BackendError> {
     let topics: BTreeSet<&String> = way.iter().filter(|hop| hop.kind == HopKind::Log).map(|hop| &hop.topic).collect();
     let mut held = 0;
     for topic in topics {
-        held += read_topic(house, &format!("{topic}.dlq")).await?.len() as u64;
+        held += read_topic(daemon, &format!("{topic}.dlq")).await?.len() as u64;
     }
     Ok(held)
 }
@@ -210,14 +210,14 @@ fn count(ids: impl Iterator<Item = String>, wanted: &BTreeSet<&str>) -> Found {
 /// of a symbol may be missing between its first record and the session's last.
 fn lost_inside_sessions(
     spooled: &Spooled,
-    place: &HashMap<&str, usize>,
+    demo: &HashMap<&str, usize>,
     undelivered: &[usize],
     symbol: impl Fn(usize) -> String,
 ) -> u64 {
     let mut last: BTreeMap<u32, usize> = BTreeMap::new();
     let mut first: HashMap<(u32, String), usize> = HashMap::new();
     for (session, id) in &spooled.ids {
-        let Some(n) = place.get(id.as_str()).copied() else { continue };
+        let Some(n) = demo.get(id.as_str()).copied() else { continue };
         let end = last.entry(*session).or_insert(n);
         *end = (*end).max(n);
         let start = first.entry((*session, symbol(n))).or_insert(n);
@@ -242,12 +242,12 @@ fn expected_dead_letters(simulator: &dyn Running, spooled: &Spooled) -> (u64, us
 }
 
 /// The ids in a hop; `prefixes` are those of the day's.
-async fn ids(house: &House, hop: &Hop, prefixes: &[String]) -> Result<Vec<String>, Failure> {
-    let stores = &house.backends;
+async fn ids(daemon: &RunningDaemon, hop: &Hop, prefixes: &[String]) -> Result<Vec<String>, Failure> {
+    let stores = &daemon.backends;
     match hop.kind {
         HopKind::Spool => Ok(Vec::new()),
         HopKind::Log => {
-            let records = read_topic(house, &hop.topic).await.map_err(Failure::unusable)?;
+            let records = read_topic(daemon, &hop.topic).await.map_err(Failure::unusable)?;
             let id = |record: &backends::log::Record| {
                 let header = record.header("openbell.id").map(|id| String::from_utf8_lossy(id).into_owned());
                 header.unwrap_or_else(|| "record without an id".to_owned())
@@ -281,12 +281,12 @@ async fn ids(house: &House, hop: &Hop, prefixes: &[String]) -> Result<Vec<String
             }
             Ok(indexed)
         }
-        HopKind::Store(Store::Objects) => object_ids(house, &format!("{}/year=", hop.place)).await,
+        HopKind::Store(Store::Objects) => object_ids(daemon, &format!("{}/year=", hop.place)).await,
     }
 }
 
-async fn read_topic(house: &House, name: &str) -> Result<Vec<backends::log::Record>, backends::BackendError> {
-    let log = &house.backends.log;
+async fn read_topic(daemon: &RunningDaemon, name: &str) -> Result<Vec<backends::log::Record>, backends::BackendError> {
+    let log = &daemon.backends.log;
     let mut records = Vec::new();
     let Some(topic) = log.topic(name).await? else { return Ok(records) };
     for (number, range) in (0u32..).zip(topic.partitions) {
@@ -302,8 +302,8 @@ async fn read_topic(house: &House, name: &str) -> Result<Vec<backends::log::Reco
     Ok(records)
 }
 
-async fn object_ids(house: &House, prefix: &str) -> Result<Vec<String>, Failure> {
-    let objects = &house.backends.objects;
+async fn object_ids(daemon: &RunningDaemon, prefix: &str) -> Result<Vec<String>, Failure> {
+    let objects = &daemon.backends.objects;
     let keys = pages(|after| {
         let (objects, prefix) = (objects.clone(), prefix.to_owned());
         async move { objects.list(&prefix, after.as_deref(), PAGE).await }

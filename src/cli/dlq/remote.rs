@@ -4,12 +4,11 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::{Command, Where, tell_groups, tell_letters, tell_replayed};
+use super::{Command, Selection, tell_groups, tell_letters, tell_replayed};
 use crate::client::Client;
 use crate::exit::Failure;
 use backends::log::{Partition, Record, Stored};
-use steps::dead_letter::topic_of;
-use steps::letters::{Letter, Line};
+use steps::dead_letters::{DeadLetter, Summary, topic_of};
 use steps::replay::Replayed;
 use web::view::format::{Zone, part};
 
@@ -53,7 +52,7 @@ fn word(text: &str) -> String {
 }
 
 /// At most so many of the letters, newest first, and the zone of the daemon's pages.
-async fn lines(which: &Where, client: &Client, most: usize) -> Result<(Vec<Line>, Zone), Failure> {
+async fn lines(which: &Selection, client: &Client, most: usize) -> Result<(Vec<Summary>, Zone), Failure> {
     let cause = which.cause.as_deref().map(|cause| format!("&cause={}", word(cause))).unwrap_or_default();
     let (mut lines, mut after) = (Vec::new(), String::new());
     loop {
@@ -63,7 +62,7 @@ async fn lines(which: &Where, client: &Client, most: usize) -> Result<(Vec<Line>
         if let Some(trouble) = answer["trouble"]["text"].as_str() {
             eprintln!("{trouble}; the letters were read before");
         }
-        let more: Vec<Line> = serde_json::from_value(answer["letters"].take()).map_err(unreadable)?;
+        let more: Vec<Summary> = serde_json::from_value(answer["letters"].take()).map_err(unreadable)?;
         lines.extend(more);
         match answer["next"].as_str() {
             Some(next) if lines.len() < most => after = format!("&after={}", word(next)),
@@ -76,7 +75,7 @@ async fn lines(which: &Where, client: &Client, most: usize) -> Result<(Vec<Line>
 }
 
 /// A letter with its bytes, as far as the daemon shows them.
-async fn letter(topic: &str, line: &Line, client: &Client) -> Result<Letter, Failure> {
+async fn letter(topic: &str, line: &Summary, client: &Client) -> Result<DeadLetter, Failure> {
     let path = format!("/api/v1/dead-letters/{}/{}/{}", part(topic), line.partition, line.offset);
     let answer = client.get_json(&path).await?;
     let record = &answer["record"];
@@ -92,7 +91,7 @@ async fn letter(topic: &str, line: &Line, client: &Client) -> Result<Letter, Fai
         offset: line.offset,
         record: Record { key: bytes(&record["key"]), value, headers, timestamp: line.time },
     };
-    Ok(Letter { record: stored, replayed: line.replayed })
+    Ok(DeadLetter { record: stored, replayed: line.replayed })
 }
 
 /// Bytes as the API shows them: text, or two hex digits a byte.

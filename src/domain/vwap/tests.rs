@@ -45,8 +45,8 @@ fn the_last_trade_is_told_by_volume_or_else_by_time_and_number() {
     assert!(coin.symbols().all(|s| s.last.id == "kis:2026-11-20:A:10001" && s.exchange.is_none()));
 }
 
-fn book() -> Book {
-    Book::new(Duration::from_secs(30), Duration::from_secs(86_400), 100_000)
+fn book() -> Averages {
+    Averages::new(Duration::from_secs(30), Duration::from_secs(86_400), 100_000)
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn vwap_rounds_half_up() {
 
 #[test]
 fn trades_beyond_the_lateness_count_in_the_session_only() {
-    let mut book = Book::new(Duration::from_secs(30), Duration::from_secs(60), 100);
+    let mut book = Averages::new(Duration::from_secs(30), Duration::from_secs(60), 100);
     book.fold(&trade("A", 0, "100", 1, 1)).expect("counted");
     book.fold(&trade("A", 200, "100", 1, 2)).expect("counted");
     book.settled();
@@ -104,7 +104,7 @@ fn trades_told_again_behind_newer_ones_give_the_same_windows() {
     let trades: Vec<_> = (1..=400).map(|n| trade("A", n, &format!("{}", 100 + n % 7), n, n)).collect();
     // The newest came first: they were appended before anybody noticed that the topic was a new one.
     let (old, new) = trades.split_at(390);
-    let mut book = Book::new(Duration::from_secs(30), lateness, 1_000);
+    let mut book = Averages::new(Duration::from_secs(30), lateness, 1_000);
     let mut stored = BTreeMap::new();
     for (n, (trade, again)) in new.iter().map(|t| (t, false)).chain(old.iter().map(|t| (t, true))).enumerate() {
         book.retell(again);
@@ -119,7 +119,7 @@ fn trades_told_again_behind_newer_ones_give_the_same_windows() {
             book.judged(false);
         }
     }
-    let mut plain = Book::new(Duration::from_secs(30), Duration::from_secs(86_400), 1_000);
+    let mut plain = Averages::new(Duration::from_secs(30), Duration::from_secs(86_400), 1_000);
     trades.iter().for_each(|t| assert_eq!(plain.fold(t), Ok(Folded::Counted)));
     let symbol = plain.symbols().next().expect("a symbol");
     assert_eq!(stored, symbol.windows.iter().map(|w| (w.start, w.sums)).collect());
@@ -179,7 +179,7 @@ proptest! {
         let mut shuffled = book();
         for index in &order { shuffled.fold(index.get(&trades)).expect("a good trade"); }
         for t in trades.iter().rev() { shuffled.fold(t).expect("a good trade"); }
-        let sums = |b: &Book| b.symbols().map(|s| (s.symbol.clone(), s.session, s.exchange,
+        let sums = |b: &Averages| b.symbols().map(|s| (s.symbol.clone(), s.session, s.exchange,
             s.windows.iter().map(|w| (w.start, w.sums)).collect::<Vec<_>>())).collect::<Vec<_>>();
         prop_assert_eq!(sums(&plain), sums(&shuffled));
         let at = |exact: Exact, scale| exact.at(scale).expect("no finer");

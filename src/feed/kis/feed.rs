@@ -13,7 +13,7 @@ use super::{Message, parse, trade, trade_of};
 use crate::{
     Address, Completeness, Feed, Parameter, Parameters, Received, Refused, SecretName, Session, Setup, SetupError, Shape,
 };
-use domain::gaps::{Fill, Gap, Ledger};
+use domain::gaps::{Fill, Gap, VolumeGaps};
 use domain::trade::Trade;
 
 /// Trades of the Korea Exchange and Nextrade, from Korea Investment & Securities.
@@ -142,7 +142,7 @@ pub(super) fn settings(feed: &Kis, setup: &Setup<'_>) -> Result<Settings, SetupE
 
 /// The chain of accumulated volumes: shares below the highest one that no received trade covers are missing.
 #[derive(Debug, Default)]
-struct Volumes(Ledger);
+struct Volumes(VolumeGaps);
 
 fn fill<'a>(received: &Received<'a>) -> Option<Fill<'a>> {
     let Received::Trade(trade) = received else { return None };

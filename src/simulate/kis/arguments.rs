@@ -16,7 +16,7 @@ use super::server::{Simulator, SimulatorOptions};
 use super::{KRX41, TARGET_TRADES};
 use crate::arguments::{ArgumentError, Arguments};
 use crate::script::duration;
-use crate::{Day, Exchange, Later, Planned, Running, Traded};
+use crate::{BoxFuture, Day, Exchange, Planned, Running, Traded};
 
 /// Korea Investment & Securities.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +129,7 @@ impl Exchange for Kis {
         ]
     }
 
-    fn demo(&self, day: Day) -> Later<io::Result<Box<dyn Running>>> {
+    fn demo(&self, day: Day) -> BoxFuture<io::Result<Box<dyn Running>>> {
         let date = day.session.date;
         start(SimulatorOptions {
             session: day.session,
@@ -140,7 +140,7 @@ impl Exchange for Kis {
     }
 }
 
-fn start(options: SimulatorOptions) -> Later<io::Result<Box<dyn Running>>> {
+fn start(options: SimulatorOptions) -> BoxFuture<io::Result<Box<dyn Running>>> {
     Box::pin(async move {
         let started = Started {
             date: options.session.date,
@@ -204,7 +204,7 @@ impl Running for Started {
         })
     }
 
-    fn stop(self: Box<Self>) -> Later<()> {
+    fn stop(self: Box<Self>) -> BoxFuture<()> {
         Box::pin(self.simulator.stop())
     }
 }

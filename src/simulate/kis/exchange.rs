@@ -15,10 +15,10 @@ use super::ledger::LedgerTrade;
 use super::protocol::{self, Refusal, Request};
 use super::script::{Fault, Incident, Script};
 use super::server::SimulatorOptions;
-use super::{Happening, session};
-use crate::journal::{Journal, Why};
-use crate::line::Outgoing;
-use crate::port::{self, Call, Venue};
+use super::{Event, session};
+use crate::connection::Outgoing;
+use crate::event_log::{EventLog, Why};
+use crate::port::{self, Call, Handler};
 use crate::script::Fault as _;
 use clock::Clock;
 use domain::retry::mix;
@@ -55,7 +55,7 @@ pub(super) struct State {
     held: HashMap<String, Timestamp>,
     /// Faults that wait for a subscribe message.
     armed: Vec<Incident>,
-    pub(super) journal: Journal<Fault>,
+    pub(super) journal: EventLog<Fault>,
     /// Each symbol's last trade so far, as an index into the ledger.
     pub(super) latest: HashMap<Arc<str>, usize>,
 }
@@ -85,7 +85,7 @@ impl Exchange {
             live: BTreeMap::new(),
             held: HashMap::new(),
             armed: options.script.incidents().iter().filter(on_subscribe).cloned().collect(),
-            journal: Journal::new(),
+            journal: EventLog::new(),
             latest: before.map(|(index, trade)| (trade.symbol.clone(), index)).collect(),
         };
         Self {
@@ -125,7 +125,7 @@ impl Exchange {
         let mut state = self.state();
         let result = protocol::parse(text).and_then(|request| self.act(&mut state, session, queue, &request, now));
         result.unwrap_or_else(|refusal| {
-            state.note(now, Happening::Refused { session, code: refusal.code.clone() });
+            state.note(now, Event::Refused { session, code: refusal.code.clone() });
             Reply { text: Some(refusal.text()), drop: refusal.fatal(), ..Reply::default() }
         })
     }
@@ -147,7 +147,7 @@ impl Exchange {
             if known.is_none() {
                 return Err(Refusal::of_code("OPSP0003").about(request));
             }
-            state.note(now, Happening::Unregistered { session, channel: registration.0, symbol: registration.1 });
+            state.note(now, Event::Unregistered { session, channel: registration.0, symbol: registration.1 });
             return Ok(Reply { text: Some(self.acknowledge(session, request)), ..Reply::default() });
         }
 
@@ -167,7 +167,7 @@ impl Exchange {
         if let Some(live) = state.live.get_mut(&session) {
             live.registrations.insert(registration.clone(), brings_data);
         }
-        state.note(now, Happening::Registered { session, channel: registration.0, symbol: registration.1 });
+        state.note(now, Event::Registered { session, channel: registration.0, symbol: registration.1 });
         self.registered.send_modify(|count| *count += 1);
 
         let text = (state.strike(now, |fault| *fault == Fault::NoAck).is_none()).then(|| self.acknowledge(session, request));
@@ -195,7 +195,7 @@ impl Exchange {
     }
 }
 
-impl Venue for Exchange {
+impl Handler for Exchange {
     fn call(&self, call: &Call) -> port::Reply {
         let (status, body) = self.state().credentials.answer(&call.method, &call.path, &call.body, self.clock.now());
         port::Reply { status, headers: Vec::new(), body: body.to_string() }
@@ -204,7 +204,7 @@ impl Venue for Exchange {
     fn refuse_handshake(&self) -> Option<u16> {
         let now = self.clock.now();
         let status = self.script.handshake_refusal(now)?;
-        self.state().note(now, Happening::HandshakeRefused { status });
+        self.state().note(now, Event::HandshakeRefused { status });
         Some(status)
     }
 
@@ -215,7 +215,7 @@ impl Venue for Exchange {
 
 impl State {
     /// Writes to the journal.
-    pub(super) fn note(&mut self, at: Timestamp, what: Happening) {
+    pub(super) fn note(&mut self, at: Timestamp, what: Event) {
         self.journal.note(at, what);
     }
 
@@ -239,7 +239,7 @@ impl State {
         let (false, Some(queue)) = (taken, queue.take()) else { return Err(Refusal::of_code("OPSP8996")) };
         self.held.remove(&app_key);
         self.live.insert(session, Live { app_key, queue, registrations: HashMap::new(), half_open: false });
-        self.note(now, Happening::SessionUp { session });
+        self.note(now, Event::SessionUp { session });
         Ok(())
     }
 
@@ -247,7 +247,7 @@ impl State {
     fn strike(&mut self, now: Timestamp, kind: impl Fn(&Fault) -> bool) -> Option<Fault> {
         let place = self.armed.iter().position(|incident| incident.at <= now && kind(&incident.fault))?;
         let fault = self.armed.remove(place).fault;
-        self.note(now, Happening::Incident { fault: fault.clone() });
+        self.note(now, Event::Incident { fault: fault.clone() });
         Some(fault)
     }
 
@@ -257,6 +257,6 @@ impl State {
         if held_until > now {
             self.held.insert(live.app_key, held_until);
         }
-        self.note(now, Happening::SessionDown { session, why });
+        self.note(now, Event::SessionDown { session, why });
     }
 }

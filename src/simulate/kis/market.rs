@@ -14,7 +14,7 @@ use super::grid;
 use super::ledger::{DaySoFar, Instrument, LedgerTrade, Phase, Side};
 use super::profile::Profile;
 use crate::korea::instant;
-use domain::calendar::Session;
+use domain::calendar::TradingSession;
 use domain::retry::{hash, mix};
 
 /// Makes days.
@@ -34,14 +34,14 @@ const AFTER_MARKET: (SignedDuration, SignedDuration) = (SignedDuration::from_min
 const INTERRUPTION: SignedDuration = SignedDuration::from_mins(2);
 
 /// The regular session of a date: 09:00 to 15:30 in Korea.
-pub fn regular_session(date: Date) -> Session {
-    Session { date, open: instant(date, time(9, 0, 0, 0)), close: instant(date, time(15, 30, 0, 0)) }
+pub fn regular_session(date: Date) -> TradingSession {
+    TradingSession { date, open: instant(date, time(9, 0, 0, 0)), close: instant(date, time(15, 30, 0, 0)) }
 }
 
 impl Market {
     /// The whole day's trades in the order in which the exchange sends them, about `target_trades` of them. The first symbols
     /// trade most; symbols named twice count once.
-    pub fn generate(seed: u64, session: &Session, symbols: &[String], target_trades: usize) -> Vec<LedgerTrade> {
+    pub fn generate(seed: u64, session: &TradingSession, symbols: &[String], target_trades: usize) -> Vec<LedgerTrade> {
         Self::make(seed, session, symbols, target_trades, false)
     }
 
@@ -49,14 +49,20 @@ impl Market {
     /// with a tenth of the day's trades.
     pub fn generate_with_after_market(
         seed: u64,
-        session: &Session,
+        session: &TradingSession,
         symbols: &[String],
         target_trades: usize,
     ) -> Vec<LedgerTrade> {
         Self::make(seed, session, symbols, target_trades, true)
     }
 
-    fn make(seed: u64, session: &Session, symbols: &[String], target_trades: usize, after_market: bool) -> Vec<LedgerTrade> {
+    fn make(
+        seed: u64,
+        session: &TradingSession,
+        symbols: &[String],
+        target_trades: usize,
+        after_market: bool,
+    ) -> Vec<LedgerTrade> {
         let mut seen = BTreeSet::new();
         let symbols: Vec<&String> = symbols.iter().filter(|s| seen.insert(s.as_str())).collect();
         let mut rng = Rng::with_seed(mix(seed ^ hash(&session.date.to_string())));
@@ -112,7 +118,7 @@ enum Moment {
 
 struct SymbolDay<'a> {
     rng: Rng,
-    session: &'a Session,
+    session: &'a TradingSession,
     profile: &'a Profile,
     instrument: Arc<Instrument>,
     bid: i64,
@@ -129,7 +135,7 @@ struct SymbolDay<'a> {
 }
 
 impl<'a> SymbolDay<'a> {
-    fn new(mut rng: Rng, session: &'a Session, symbol: &str, profile: &'a Profile) -> Self {
+    fn new(mut rng: Rng, session: &'a TradingSession, symbol: &str, profile: &'a Profile) -> Self {
         // Prices from about 2,000 to 700,000 KRW, as many in each octave.
         let octave = rng.u32(0..8);
         let previous_close = grid::floor((2_100_i64 << octave) * rng.i64(100..240) / 100);
@@ -353,5 +359,4 @@ impl<'a> SymbolDay<'a> {
 }
 
 #[cfg(test)]
-#[path = "market_tests.rs"]
 mod tests;

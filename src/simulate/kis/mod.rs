@@ -38,10 +38,10 @@ pub use script::{Fault, Incident, Script};
 pub use server::{Simulator, SimulatorOptions};
 pub use symbols::KRX41;
 
-pub use crate::journal::Why;
+pub use crate::event_log::Why;
 
 /// What it can do.
-pub type Happening = crate::journal::Happening<Fault>;
+pub type Event = crate::event_log::Event<Fault>;
 
 /// One thing that it did.
-pub type SimEvent = crate::journal::SimEvent<Fault>;
+pub type SimEvent = crate::event_log::SimEvent<Fault>;

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::Happening;
+use super::Event;
 use super::exchange::{Exchange, Live, State};
 use super::script::{Fault, Script};
-use crate::journal::Why;
-use crate::line::{Outgoing, without_room};
+use crate::connection::{Outgoing, without_room};
+use crate::event_log::Why;
 use crate::pacing::{Action, Due, FrameFaults, Paced};
 use clock::Clock;
 use feed::kis;
@@ -70,7 +70,7 @@ impl Exchange {
             self.send_trades(state, first, count, now);
         }
         if let Some(fault) = fault {
-            state.note(now, Happening::Incident { fault });
+            state.note(now, Event::Incident { fault });
         }
     }
 
@@ -100,7 +100,7 @@ impl Exchange {
         let bytes = Bytes::from(frame.bytes);
         let outgoing = if frame.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
         let taken = self.offer(state, now, outgoing, |live| !live.half_open && !live.registrations.is_empty());
-        state.note(now, if taken { Happening::MalformedSent { index } } else { Happening::MalformedSkipped { index } });
+        state.note(now, if taken { Event::MalformedSent { index } } else { Event::MalformedSkipped { index } });
     }
 
     /// Puts a message into the queues of some sessions; ends those that have no room. Says whether one took it.
@@ -145,7 +145,7 @@ fn carry_out_fault(state: &mut State, faults: &mut FrameFaults<Fault>, fault: &F
         }
         _ => {}
     }
-    state.note(now, Happening::Incident { fault: fault.clone() });
+    state.note(now, Event::Incident { fault: fault.clone() });
 }
 
 #[cfg(test)]

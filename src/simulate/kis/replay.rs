@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
-use super::Happening;
+use super::Event;
 use super::exchange::Exchange;
-use crate::line::Outgoing;
+use crate::connection::Outgoing;
 
 /// Recorded frames and when to send them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub(super) async fn run(exchange: Arc<Exchange>, replay: Replay) {
         }
     }
     let now = exchange.clock.now();
-    exchange.state().note(now, Happening::Replayed { frames: replay.frames.len() });
+    exchange.state().note(now, Event::Replayed { frames: replay.frames.len() });
 }
 
 #[cfg(test)]

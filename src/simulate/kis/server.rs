@@ -13,11 +13,11 @@ use super::market::{Market, TARGET_TRADES, regular_session};
 use super::replay::Replay;
 use super::script::Script;
 use super::{SimEvent, replay};
-use crate::journal::Why;
+use crate::event_log::Why;
 use crate::pacing;
 use crate::port::Port;
 use clock::Clock;
-use domain::calendar::Session;
+use domain::calendar::TradingSession;
 
 /// How a simulator behaves. [`SimulatorOptions::new`] gives every field a value; change what you need.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct SimulatorOptions {
     /// Decides the market, the keys and the bytes of malformed frames.
     pub seed: u64,
     /// The day it plays.
-    pub session: Session,
+    pub session: TradingSession,
     /// The market's symbols, the busiest first.
     pub symbols: Vec<String>,
     /// Address to listen on; port 0 takes a free one.
@@ -155,5 +155,4 @@ impl Simulator {
 }
 
 #[cfg(test)]
-#[path = "server_tests/mod.rs"]
 mod tests;

@@ -11,16 +11,16 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::exchange::Exchange;
 use super::protocol;
-use crate::journal::Why;
+use crate::connection::{BATCH, Connection, Incoming, Outgoing, QUEUE};
+use crate::event_log::Why;
 use crate::korea::korean;
-use crate::line::{BATCH, Heard, Line, Outgoing, QUEUE};
 
 /// PINGPONGs whose answer may still come.
 const OUTSTANDING: usize = 1024;
 struct Session<S> {
     exchange: Arc<Exchange>,
     id: u64,
-    line: Line<S>,
+    connection: Connection<S>,
     /// Handed over when the session takes its app key's slot.
     sender: Option<mpsc::Sender<Outgoing>>,
     queue: mpsc::Receiver<Outgoing>,
@@ -43,7 +43,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
     let id = exchange.next_session();
     let mut session = Session {
         id,
-        line: Line::new(stream, id, exchange.clock.clone(), exchange.options.patience).await,
+        connection: Connection::new(stream, id, exchange.clock.clone(), exchange.options.patience).await,
         sender: Some(sender),
         queue,
         next_ping: exchange.clock.now(),
@@ -57,7 +57,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
     session.exchange.end(id, why);
     tracing::debug!(session = id, ?why, "a client is gone");
     if !matches!(why, Why::ClientClosed | Why::ClientLost) {
-        session.line.hang_up().await;
+        session.connection.hang_up().await;
     }
 }
 
@@ -67,11 +67,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         loop {
             let wake = self.late.first().map_or(self.next_ping, |(at, _)| self.next_ping.min(*at));
             let result = tokio::select! {
-                message = self.line.next() => self.hear(message).await,
+                message = self.connection.next() => self.hear(message).await,
                 count = self.queue.recv_many(&mut batch, BATCH) => match count {
                     // The pacer ended this session.
                     0 => Err(Why::Disconnect),
-                    _ => self.line.write_batch(&mut batch).await,
+                    _ => self.connection.write_batch(&mut batch).await,
                 },
                 () = self.exchange.clock.sleep_until(wake) => self.wake_up().await,
             };
@@ -82,13 +82,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), Why> {
-        match self.line.heard(message).await? {
-            Heard::Text(text) => self.hear_text(&text).await,
-            Heard::Pong(payload) => {
+        match self.connection.receive(message).await? {
+            Incoming::Text(text) => self.hear_text(&text).await,
+            Incoming::Pong(payload) => {
                 self.answered(&payload);
                 Ok(())
             }
-            Heard::Life => Ok(()),
+            Incoming::Life => Ok(()),
         }
     }
 
@@ -102,11 +102,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.late.push((self.exchange.clock.now() + by, text.into()));
                 self.late.sort_by_key(|(at, _)| *at);
             }
-            (Some(text), None) => self.line.write(vec![Message::Text(text.into())]).await?,
+            (Some(text), None) => self.connection.write(vec![Message::Text(text.into())]).await?,
             (None, _) => {}
         }
         if let Some(then) = reply.then {
-            self.line.write(vec![Message::Text(then.into())]).await?;
+            self.connection.write(vec![Message::Text(then.into())]).await?;
         }
         if reply.drop { Err(Why::Refused) } else { Ok(()) }
     }
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let due = self.late.partition_point(|(at, _)| *at <= now);
         let late: Vec<Message> = self.late.drain(..due).map(|(_, text)| Message::Text(text)).collect();
         if !late.is_empty() {
-            self.line.write(late).await?;
+            self.connection.write(late).await?;
         }
         if now < self.next_ping {
             return Ok(());
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.outstanding.push_back(Ping { text: ping.clone(), sent: (now, Instant::now()) });
         self.schedule_ping();
-        self.line.write(vec![Message::Text(ping)]).await
+        self.connection.write(vec![Message::Text(ping)]).await
     }
 
     /// Whether this is the answer to a PINGPONG; it also answers for the older ones.

@@ -13,7 +13,7 @@ use super::script::Script;
 use super::server::{Simulator, SimulatorOptions};
 use super::{LedgerTrade, TARGET_TRADES};
 use crate::arguments::{ArgumentError, Arguments};
-use crate::{Day, Exchange, Later, Planned, Running, Traded};
+use crate::{BoxFuture, Day, Exchange, Planned, Running, Traded};
 
 /// Upbit.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,7 @@ impl Exchange for Upbit {
         ]
     }
 
-    fn demo(&self, day: Day) -> Later<io::Result<Box<dyn Running>>> {
+    fn demo(&self, day: Day) -> BoxFuture<io::Result<Box<dyn Running>>> {
         let date = day.session.date;
         start(SimulatorOptions {
             day: day.session,
@@ -98,7 +98,7 @@ impl Exchange for Upbit {
     }
 }
 
-fn start(options: SimulatorOptions) -> Later<io::Result<Box<dyn Running>>> {
+fn start(options: SimulatorOptions) -> BoxFuture<io::Result<Box<dyn Running>>> {
     Box::pin(async move {
         let (date, seed) = (options.day.date, options.seed);
         Ok(Box::new(Started { simulator: Simulator::start(options).await?, date, seed }) as Box<dyn Running>)
@@ -149,7 +149,7 @@ impl Running for Started {
         })
     }
 
-    fn stop(self: Box<Self>) -> Later<()> {
+    fn stop(self: Box<Self>) -> BoxFuture<()> {
         Box::pin(self.simulator.stop())
     }
 }

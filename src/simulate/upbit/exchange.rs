@@ -15,10 +15,10 @@ use super::protocol::{self, Refusal, Request, UP, Wanted};
 use super::rest::{self, Budget, Past, Refused};
 use super::script::{Fault, Script};
 use super::server::SimulatorOptions;
-use super::{Happening, session};
-use crate::journal::{Journal, Why};
-use crate::line::Outgoing;
-use crate::port::{Call, Reply, Venue};
+use super::{Event, session};
+use crate::connection::Outgoing;
+use crate::event_log::{EventLog, Why};
+use crate::port::{Call, Handler, Reply};
 use crate::script::{Fault as _, Incident};
 use clock::Clock;
 
@@ -43,7 +43,7 @@ pub(super) struct State {
     budget: Budget,
     /// Faults that wait for a subscription.
     armed: Vec<Incident<Fault>>,
-    pub(super) journal: Journal<Fault>,
+    pub(super) journal: EventLog<Fault>,
     /// Each market's last trade so far, as an index into the ledger.
     pub(super) latest: HashMap<Arc<str>, usize>,
     /// Trades that were handed to a session.
@@ -78,7 +78,7 @@ impl Exchange {
             live: BTreeMap::new(),
             budget: Budget::default(),
             armed: options.script.incidents().iter().filter(|i| i.fault.waits_for_a_client()).cloned().collect(),
-            journal: Journal::new(),
+            journal: EventLog::new(),
             latest: before.map(|(index, trade)| (trade.code.clone(), index)).collect(),
             sent: HashSet::new(),
         };
@@ -105,7 +105,7 @@ impl Exchange {
         let live = Live { queue, subscribed: BTreeMap::new(), format: Format::default(), half_open: false, heard: Vec::new() };
         let mut state = self.state();
         state.live.insert(session, live);
-        state.journal.note(self.clock.now(), Happening::SessionUp { session });
+        state.journal.note(self.clock.now(), Event::SessionUp { session });
         session
     }
 
@@ -125,7 +125,7 @@ impl Exchange {
         let state = &mut *state;
         let Some(live) = state.live.get_mut(&session) else { return false };
         if !live.in_time(now) {
-            state.journal.note(now, Happening::Refused { session, code: "TOO_MANY_MESSAGES".to_owned() });
+            state.journal.note(now, Event::Refused { session, code: "TOO_MANY_MESSAGES".to_owned() });
             return false;
         }
         let answers = match protocol::parse(text) {
@@ -184,7 +184,7 @@ impl Exchange {
         }
         for (channel, code) in subscribed.iter().flat_map(|(channel, codes)| codes.iter().map(move |code| (channel, code))) {
             let (channel, symbol) = (channel.as_str().to_owned(), code.clone());
-            state.journal.note(now, Happening::Registered { session, channel, symbol });
+            state.journal.note(now, Event::Registered { session, channel, symbol });
         }
         if let Some(live) = state.live.get_mut(&session) {
             (live.subscribed, live.format) = (subscribed, format);
@@ -214,7 +214,7 @@ impl Exchange {
 }
 
 fn refused(state: &mut State, session: u64, refusal: &Refusal, now: Timestamp) -> Vec<String> {
-    state.journal.note(now, Happening::Refused { session, code: refusal.name.clone() });
+    state.journal.note(now, Event::Refused { session, code: refusal.name.clone() });
     vec![refusal.text()]
 }
 
@@ -229,7 +229,7 @@ impl Live {
     }
 }
 
-impl Venue for Exchange {
+impl Handler for Exchange {
     fn call(&self, call: &Call) -> Reply {
         let now = self.clock.now();
         let group = rest::group(&call.path);
@@ -242,7 +242,7 @@ impl Venue for Exchange {
             Ok(left) => left,
             Err(refused) => {
                 let reply = rest::refusal(refused);
-                state.journal.note(now, Happening::CallRefused { status: reply.status });
+                state.journal.note(now, Event::CallRefused { status: reply.status });
                 return reply;
             }
         };
@@ -254,7 +254,7 @@ impl Venue for Exchange {
     fn refuse_handshake(&self) -> Option<u16> {
         let now = self.clock.now();
         let status = self.script.handshake_refusal(now)?;
-        self.state().journal.note(now, Happening::HandshakeRefused { status });
+        self.state().journal.note(now, Event::HandshakeRefused { status });
         Some(status)
     }
 
@@ -268,7 +268,7 @@ impl State {
     fn strike(&mut self, now: Timestamp, kind: impl Fn(&Fault) -> bool) -> Option<Fault> {
         let place = self.armed.iter().position(|incident| incident.at <= now && kind(&incident.fault))?;
         let fault = self.armed.remove(place).fault;
-        self.journal.note(now, Happening::Incident { fault: fault.clone() });
+        self.journal.note(now, Event::Incident { fault: fault.clone() });
         Some(fault)
     }
 
@@ -280,7 +280,7 @@ impl State {
     /// Ends a session that is up.
     pub(super) fn end(&mut self, session: u64, why: Why, now: Timestamp) {
         if self.live.remove(&session).is_some() {
-            self.journal.note(now, Happening::SessionDown { session, why });
+            self.journal.note(now, Event::SessionDown { session, why });
         }
     }
 }

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ledger::{DaySoFar, LedgerTrade, VOLUME_DECIMALS, delay, sequential_id};
 use super::markets::{KRW20, PRICE_DECIMALS, tick};
-use domain::calendar::Session;
+use domain::calendar::TradingSession;
 use domain::retry::{hash, mix};
 
 /// Trades of a day when nobody asks for another number.
@@ -29,7 +29,7 @@ pub struct Market;
 impl Market {
     /// The trades of a day and of an hour on each side of it, in the order in which they are sent; about `target` of them in the day. The
     /// first markets trade most; markets named twice count once.
-    pub fn generate(seed: u64, day: &Session, codes: &[String], target: usize) -> Vec<LedgerTrade> {
+    pub fn generate(seed: u64, day: &TradingSession, codes: &[String], target: usize) -> Vec<LedgerTrade> {
         let mut known = BTreeSet::new();
         let codes: Vec<&String> = codes.iter().filter(|code| known.insert(code.as_str())).collect();
         let weights: Vec<usize> = (0..codes.len()).map(|rank| 100_000 / (4 + rank * 2)).collect();
@@ -80,7 +80,7 @@ impl MarketDay {
         Self { rng, code: code.into(), bid: price, day, date: None }
     }
 
-    fn run(mut self, day: &Session, trades: usize, ledger: &mut Vec<LedgerTrade>) {
+    fn run(mut self, day: &TradingSession, trades: usize, ledger: &mut Vec<LedgerTrade>) {
         let (from, to) = (day.open - MARGIN, day.close + MARGIN);
         let mut moments: Vec<(Timestamp, u32)> = Vec::new();
         let all = trades + trades / 12;
@@ -172,9 +172,9 @@ mod tests {
 
     const DAY: Date = date(2026, 11, 20);
 
-    fn day() -> Session {
+    fn day() -> TradingSession {
         let midnight = |date: Date| instant(date, time(0, 0, 0, 0));
-        Session { date: DAY, open: midnight(DAY), close: midnight(DAY.tomorrow().expect("a day")) }
+        TradingSession { date: DAY, open: midnight(DAY), close: midnight(DAY.tomorrow().expect("a day")) }
     }
 
     #[test]

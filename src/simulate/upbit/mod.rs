@@ -34,7 +34,7 @@ pub use script::{Fault, Script};
 pub use server::{Simulator, SimulatorOptions};
 
 /// What it can do.
-pub type Happening = crate::journal::Happening<Fault>;
+pub type Event = crate::event_log::Event<Fault>;
 
 /// One thing that it did.
-pub type SimEvent = crate::journal::SimEvent<Fault>;
+pub type SimEvent = crate::event_log::SimEvent<Fault>;

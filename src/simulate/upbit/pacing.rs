@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::Happening;
+use super::Event;
 use super::exchange::{Exchange, State};
 use super::ledger::{Channel, Format, Stream};
 use super::protocol::Refusal;
 use super::script::{Fault, Script};
-use crate::journal::Why;
-use crate::line::{Outgoing, without_room};
+use crate::connection::{Outgoing, without_room};
+use crate::event_log::Why;
 use crate::pacing::{Action, Due, FrameFaults, Paced};
 use clock::Clock;
 
@@ -74,7 +74,7 @@ impl Exchange {
             self.send(state, index, now);
         }
         if let Some(fault) = fault {
-            state.journal.note(now, Happening::Incident { fault });
+            state.journal.note(now, Event::Incident { fault });
         }
     }
 
@@ -109,7 +109,7 @@ impl Exchange {
         let bytes = Bytes::from(mangled.bytes);
         let outgoing = if mangled.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
         let taken = offer(state, &outgoing, now);
-        state.journal.note(now, if taken { Happening::MalformedSent { index } } else { Happening::MalformedSkipped { index } });
+        state.journal.note(now, if taken { Event::MalformedSent { index } } else { Event::MalformedSkipped { index } });
     }
 
     /// Carries out a fault that was due at `at`: its length counts from there, whenever the clock was looked at.
@@ -144,7 +144,7 @@ impl Exchange {
             }
             _ => {}
         }
-        state.journal.note(now, Happening::Incident { fault: fault.clone() });
+        state.journal.note(now, Event::Incident { fault: fault.clone() });
     }
 }
 

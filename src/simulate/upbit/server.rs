@@ -12,12 +12,12 @@ use super::ledger::LedgerTrade;
 use super::market::{Market, TARGET_TRADES};
 use super::script::Script;
 use super::{SimEvent, markets};
-use crate::journal::Why;
+use crate::event_log::Why;
 use crate::korea::instant;
 use crate::pacing;
 use crate::port::Port;
 use clock::Clock;
-use domain::calendar::Session;
+use domain::calendar::TradingSession;
 
 /// How a simulator behaves. [`SimulatorOptions::new`] gives every field a value; change what you need.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct SimulatorOptions {
     /// Decides the market and the bytes of malformed messages.
     pub seed: u64,
     /// The day it plays: from midnight to midnight in Korea.
-    pub day: Session,
+    pub day: TradingSession,
     /// The markets there are, the busiest first.
     pub codes: Vec<String>,
     /// Address to listen on; port 0 takes a free one.
@@ -47,9 +47,9 @@ pub struct SimulatorOptions {
 }
 
 /// A date from midnight to midnight in Korea.
-pub fn whole_day(date: Date) -> Session {
+pub fn whole_day(date: Date) -> TradingSession {
     let midnight = |date: Date| instant(date, time(0, 0, 0, 0));
-    Session { date, open: midnight(date), close: midnight(date.tomorrow().unwrap_or(date)) }
+    TradingSession { date, open: midnight(date), close: midnight(date.tomorrow().unwrap_or(date)) }
 }
 
 impl SimulatorOptions {
@@ -139,5 +139,4 @@ impl Simulator {
 }
 
 #[cfg(test)]
-#[path = "server_tests.rs"]
 mod tests;

@@ -8,14 +8,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
-use crate::journal::Why;
-use crate::line::{BATCH, Heard, Line, QUEUE};
+use crate::connection::{BATCH, Connection, Incoming, QUEUE};
+use crate::event_log::Why;
 
 /// Serves a connection whose handshake is done, until it ends.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Exchange>, stream: S) {
     let (sender, mut queue) = mpsc::channel(QUEUE);
     let id = exchange.enter(sender);
-    let mut line = Line::new(stream, id, exchange.clock.clone(), exchange.options.patience).await;
+    let mut connection = Connection::new(stream, id, exchange.clock.clone(), exchange.options.patience).await;
     tracing::debug!(session = id, "a client connected");
     // When the client was last heard: on the clock, and in real time.
     let mut heard = (exchange.clock.now(), Instant::now());
@@ -23,10 +23,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
     let why = loop {
         let idle = heard.0.checked_add(exchange.options.idle).unwrap_or(Timestamp::MAX);
         let result = tokio::select! {
-            message = line.next() => {
+            message = connection.next() => {
                 heard = (exchange.clock.now(), Instant::now());
-                match line.heard(message).await {
-                    Ok(Heard::Text(text)) if !exchange.handle(id, &text) => Err(Why::Refused),
+                match connection.receive(message).await {
+                    Ok(Incoming::Text(text)) if !exchange.handle(id, &text) => Err(Why::Refused),
                     Ok(_) => Ok(()),
                     Err(why) => Err(why),
                 }
@@ -34,7 +34,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
             count = queue.recv_many(&mut batch, BATCH) => match count {
                 // The pacer ended this session.
                 0 => Err(Why::Disconnect),
-                _ => line.write_batch(&mut batch).await,
+                _ => connection.write_batch(&mut batch).await,
             },
             () = exchange.clock.sleep_until(idle) => {
                 // However fast the clock runs, a client needs real time to show its life.
@@ -53,6 +53,6 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
     exchange.end(id, why);
     tracing::debug!(session = id, ?why, "a client is gone");
     if !matches!(why, Why::ClientClosed | Why::ClientLost) {
-        line.hang_up().await;
+        connection.hang_up().await;
     }
 }

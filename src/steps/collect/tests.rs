@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame as WsFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::testing::fakes::{Fault, Stores};
-use crate::testing::fixtures::{Heard, context};
+use crate::testing::fixtures::{RecordingReporter, context};
 use crate::{Context, Secret, StepError};
 use backends::ErrorKind;
 use backends::log::Stored;
@@ -158,7 +158,7 @@ pub(super) struct Bench {
 
 pub(super) struct Running {
     pub(super) context: Context,
-    pub(super) heard: Arc<Heard>,
+    pub(super) heard: Arc<RecordingReporter>,
     pub(super) task: JoinHandle<Result<Value, StepError>>,
 }
 
@@ -170,7 +170,7 @@ impl Bench {
         Self { exchange, stores, folder: tempfile::tempdir().expect("a folder") }
     }
 
-    pub(super) fn context(&self) -> (Context, Arc<Heard>) {
+    pub(super) fn context(&self) -> (Context, Arc<RecordingReporter>) {
         let with = json!({"symbols": ["005930", "000660"], "pace": "1ms"});
         let (mut context, heard) = context("collector", with, self.stores.backends(), Clock::system(), self.folder.path());
         let addresses = [("rest", &self.exchange.rest), ("websocket", &self.exchange.websocket)];

@@ -4,8 +4,8 @@
 //! A topic that was deleted and made anew has lost what the spool still holds, so all of that is sent again, marked with the header
 //! [`REFILL`]: a sink that wrote it before can tell, though it has a new offset.
 
-mod noted;
 mod tail;
+mod topics_file;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use super::forward::{Target, blocking};
 use super::status::{CollectorStatus, Facts};
-use crate::dead_letter;
+use crate::dead_letters::{self, topic_of};
 use crate::envelope::REFILL;
 use crate::spooled::Spooled;
 use backends::log::{Log, Partition, Record, Stored, Topic, partition_for};
@@ -24,21 +24,21 @@ use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
 use domain::dag::AlertKind;
 use executor::Notice;
-use noted::Noted;
-use tail::{Found, Tail};
+use tail::{Found, PartitionTail};
+use topics_file::TopicsFile;
 
 /// Records of one look at a partition's tail.
 const CHUNK: u64 = 500;
 
 /// A topic as of the last look.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct KnownTopic {
     incarnation: String,
     /// Entries before this one are sent again; 0: none.
     refill_before: u64,
     /// How many were.
     refilled: u64,
-    tails: Vec<Tail>,
+    tails: Vec<PartitionTail>,
 }
 
 /// See the module.
@@ -56,8 +56,8 @@ pub(super) struct ToLog {
     dir: PathBuf,
     clock: Clock,
     status: Arc<CollectorStatus>,
-    noted: Option<Noted>,
-    known: HashMap<String, Known>,
+    noted: Option<TopicsFile>,
+    known: HashMap<String, KnownTopic>,
 }
 
 /// What a forwarder to the log is made of.
@@ -75,7 +75,7 @@ pub(super) struct Source {
 impl ToLog {
     pub(super) fn new(log: Arc<dyn Log>, topic: &str, source: Source, clock: Clock, status: Arc<CollectorStatus>) -> Self {
         let Source { connector, program, spool, dir } = source;
-        let dead_letters = dead_letter::topic_of(topic);
+        let dead_letters = topic_of(topic);
         let (noted, known) = (None, HashMap::new());
         Self { log, topic: topic.to_owned(), dead_letters, connector, program, spool, dir, clock, status, noted, known }
     }
@@ -114,7 +114,7 @@ impl ToLog {
         let mut known = known.filter(|k| !remade && k.incarnation == found.incarnation).unwrap_or_default();
         known.tails = self.tails(topic, &found, std::mem::take(&mut known.tails), before).await?;
         let cut = found.partitions.iter().any(|r| r.start > 0);
-        if noted.is_none() && cursor > 1 && !cut && known.tails.iter().all(Tail::is_empty) {
+        if noted.is_none() && cursor > 1 && !cut && known.tails.iter().all(PartitionTail::is_empty) {
             // Nothing was noted, but the spool was forwarded before, and a topic that was never cut has nothing of it.
             (before, again) = (cursor, true);
         }
@@ -123,14 +123,14 @@ impl ToLog {
             // Before the note: were it the other way round, a crash in between would leave the old cursor in force.
             blocking(move || spool::store_cursor(&dir, name, 1)).await?;
         }
-        self.note(topic, noted::Topic { incarnation: found.incarnation.clone(), refill_before: before }).await?;
+        self.note(topic, topics_file::FilledTopic { incarnation: found.incarnation.clone(), refill_before: before }).await?;
         (known.incarnation, known.refill_before) = (found.incarnation, before);
         self.known.insert(topic.to_owned(), known);
         Ok(again)
     }
 
     /// What each partition holds, going on from what was known.
-    async fn tails(&self, topic: &str, found: &Topic, known: Vec<Tail>, before: u64) -> Result<Vec<Tail>> {
+    async fn tails(&self, topic: &str, found: &Topic, known: Vec<PartitionTail>, before: u64) -> Result<Vec<PartitionTail>> {
         let mut known = known.into_iter();
         let mut tails = Vec::with_capacity(found.partitions.len());
         for (number, range) in found.partitions.iter().enumerate() {
@@ -138,7 +138,7 @@ impl ToLog {
             tails.push(match known.next() {
                 // A record of ours whose reply was lost can only be after what was seen.
                 Some(tail) => self.forward(&partition, tail, range.start, range.end, before).await?,
-                None if before > 0 => self.forward(&partition, Tail::default(), range.start, range.end, before).await?,
+                None if before > 0 => self.forward(&partition, PartitionTail::default(), range.start, range.end, before).await?,
                 None => self.backward(&partition, range.start, range.end).await?,
             });
         }
@@ -146,8 +146,8 @@ impl ToLog {
     }
 
     /// Goes back from the end until a record of ours is found.
-    async fn backward(&self, partition: &Partition, start: u64, end: u64) -> Result<Tail> {
-        let mut tail = Tail::up_to(end);
+    async fn backward(&self, partition: &Partition, start: u64, end: u64) -> Result<PartitionTail> {
+        let mut tail = PartitionTail::up_to(end);
         let mut high = end;
         while high > start && tail.is_empty() {
             let low = high.saturating_sub(CHUNK).max(start);
@@ -158,7 +158,14 @@ impl ToLog {
     }
 
     /// Goes on to the end.
-    async fn forward(&self, partition: &Partition, mut tail: Tail, start: u64, end: u64, before: u64) -> Result<Tail> {
+    async fn forward(
+        &self,
+        partition: &Partition,
+        mut tail: PartitionTail,
+        start: u64,
+        end: u64,
+        before: u64,
+    ) -> Result<PartitionTail> {
         self.read(partition, tail.end.max(start), end, |found| tail.see(found, before)).await?;
         tail.end = tail.end.max(end);
         Ok(tail)
@@ -207,12 +214,12 @@ impl ToLog {
 
     /// Ends refills of what lies before `next`.
     async fn complete(&mut self, next: u64) -> Result<()> {
-        let done = |k: &Known| k.refill_before > 0 && next >= k.refill_before;
+        let done = |k: &KnownTopic| k.refill_before > 0 && next >= k.refill_before;
         let topics: Vec<_> = self.known.iter().filter(|(_, k)| done(k)).map(|(t, _)| t.clone()).collect();
         let mut told = Vec::new();
         for topic in topics {
             let Some(known) = self.known.get_mut(&topic) else { continue };
-            known.tails.iter_mut().for_each(Tail::complete);
+            known.tails.iter_mut().for_each(PartitionTail::complete);
             known.refill_before = 0;
             let (sent, incarnation) = (std::mem::take(&mut known.refilled), known.incarnation.clone());
             self.status.line(&format!("log: topic {topic} has everything again; {sent} records were sent a second time"));
@@ -221,7 +228,7 @@ impl ToLog {
                     "topic {topic} was deleted and made anew; {sent} records were sent to it again from the spool"
                 ));
             }
-            self.note(&topic, noted::Topic { incarnation, refill_before: 0 }).await?;
+            self.note(&topic, topics_file::FilledTopic { incarnation, refill_before: 0 }).await?;
         }
         if !told.is_empty() {
             let text = format!("{}; other programs that read it meet those records twice", told.join("; "));
@@ -232,15 +239,15 @@ impl ToLog {
     }
 
     /// What was noted of the topics.
-    async fn noted(&mut self) -> Result<&mut Noted> {
+    async fn noted(&mut self) -> Result<&mut TopicsFile> {
         if self.noted.is_none() {
             let dir = self.dir.clone();
-            self.noted = Some(blocking(move || Noted::load(&dir)).await?);
+            self.noted = Some(blocking(move || TopicsFile::load(&dir)).await?);
         }
         Ok(self.noted.get_or_insert_default())
     }
 
-    async fn note(&mut self, name: &str, topic: noted::Topic) -> Result<()> {
+    async fn note(&mut self, name: &str, topic: topics_file::FilledTopic) -> Result<()> {
         let mut noted = self.noted().await?.clone();
         if noted.topics.get(name) == Some(&topic) {
             return Ok(());
@@ -275,7 +282,7 @@ impl ToLog {
 
     /// A dead letter: the bytes as received. It never had a place on a topic, so those headers are empty.
     fn letter(&self, entry: &Entry, cause: &str, message: &str, value: &[u8]) -> Record {
-        let header = |name: &str, text: &str| (format!("{}{name}", dead_letter::PREFIX), text.as_bytes().to_vec());
+        let header = |name: &str, text: &str| (format!("{}{name}", dead_letters::PREFIX), text.as_bytes().to_vec());
         let headers = vec![
             self.place(entry.seq),
             header("topic", &self.topic),
@@ -364,7 +371,7 @@ enum Sending {
 }
 
 /// A partition ends before what was seen of it: where the log gives topics no ids, that is all that tells a new one.
-fn went_back(known: &Known, found: &Topic) -> bool {
+fn went_back(known: &KnownTopic, found: &Topic) -> bool {
     found.partitions.len() < known.tails.len()
         || known.tails.iter().zip(&found.partitions).any(|(tail, range)| range.end < tail.end)
 }

@@ -26,7 +26,7 @@ async fn day() -> (Arc<Stores>, tempfile::TempDir) {
         super::super::run(program, context).await.expect("drained");
     }
     let mut letter = poison("005930", 1);
-    letter.headers.push((format!("{}exception.class.name", dead_letter::PREFIX), b"wrong_width".to_vec()));
+    letter.headers.push((format!("{}exception.class.name", dead_letters::PREFIX), b"wrong_width".to_vec()));
     letter.headers.push(("openbell.spool".into(), b"s:77".to_vec()));
     backends.log.append("kis.trades.dlq", vec![letter.clone(), letter]).await.expect("appended");
     (stores, folder)
@@ -91,7 +91,7 @@ async fn a_wrong_price_is_found_and_a_buried_trade_is_not_missing() {
     spool(folder.path(), std::slice::from_ref(&wrong));
     let backends = stores.backends();
     backends.log.append("kis.trades", vec![record(&wrong)]).await.expect("appended");
-    let header = |n: &str, v: &str| (format!("{}{n}", dead_letter::PREFIX), v.as_bytes().to_vec());
+    let header = |n: &str, v: &str| (format!("{}{n}", dead_letters::PREFIX), v.as_bytes().to_vec());
     let refusers = [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "an-older-name")];
     for (n, (program, step)) in refusers.into_iter().enumerate() {
         let mut letter: Record = record(&wrong);

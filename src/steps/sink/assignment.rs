@@ -18,7 +18,7 @@ use backends::log::{Committed, Consumer, Partition, Stored};
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// The core's side of a lane.
-pub(super) struct Lane {
+pub(super) struct LaneHandle {
     pub(super) epoch: u64,
     pub(super) commands: UnboundedSender<Command>,
     pub(super) queued: Arc<AtomicUsize>,
@@ -39,7 +39,7 @@ pub(super) struct Lane {
     pub(super) trouble: Option<(Timestamp, String)>,
 }
 
-impl Lane {
+impl LaneHandle {
     pub(super) fn over(&self) -> bool {
         self.finished || self.stopped.is_some()
     }
@@ -78,7 +78,7 @@ impl Core {
         let task = self.tasks.spawn(worker.run());
         self.lanes.insert(
             number,
-            Lane {
+            LaneHandle {
                 epoch: self.epoch,
                 commands,
                 queued,

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::{index, objects, raw};
-use crate::asking::ask_again;
+use crate::retry::retry;
 use crate::{Context, StepError};
 use backends::Result;
 use domain::hop::Hop;
@@ -87,7 +87,7 @@ impl Again<'_> {
     /// # Errors
     /// What the last try failed with.
     pub(crate) async fn ask<T, F: Future<Output = Result<T>>>(&self, call: impl Fn() -> F) -> Result<T> {
-        ask_again(&PAUSES, |error| self.0.reporter.line(&format!("asks again: {error}")), |_| call()).await
+        retry(&PAUSES, |error| self.0.reporter.line(&format!("asks again: {error}")), |_| call()).await
     }
 
     /// Reads a sorted list page by page, and hands each entry to `visit`; `page` gives what follows an entry.

@@ -12,9 +12,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::assignment::Lane;
+use super::assignment::LaneHandle;
 use super::lane::{Command, Counts, News, Target};
-use crate::dead_letter::Refuser;
+use crate::dead_letters::Refuser;
 use crate::{Context, StepError};
 use backends::log::{Committed, Consumer, Partition, Polled, Range};
 use backends::{BackendError, ErrorKind};
@@ -96,7 +96,7 @@ pub(super) struct Core {
     pub(super) refuser: Refuser,
     pub(super) sender: UnboundedSender<News>,
     pub(super) news: UnboundedReceiver<News>,
-    pub(super) lanes: BTreeMap<u32, Lane>,
+    pub(super) lanes: BTreeMap<u32, LaneHandle>,
     pub(super) tasks: JoinSet<()>,
     pub(super) epoch: u64,
     pub(super) totals: Counts,
@@ -205,7 +205,7 @@ impl Core {
             return Duration::ZERO;
         }
         let most = LONGEST_POLL.div_f64(self.context.clock.speed().max(1.0)).max(Duration::from_millis(5));
-        if self.lanes.values().all(Lane::idle) { most } else { most.min(BUSY_POLL) }
+        if self.lanes.values().all(LaneHandle::idle) { most } else { most.min(BUSY_POLL) }
     }
 
     async fn commit(&mut self, consumer: &mut dyn Consumer) -> Result<(), BackendError> {
@@ -311,7 +311,7 @@ impl Core {
     /// Whether every partition of the topic is committed to where the drain ends. That may be the work of other members, or of ours
     /// once a member that died lets go: not having been given a partition is no reason to call it drained.
     async fn drained(&mut self, consumer: &mut dyn Consumer) -> Result<bool, BackendError> {
-        if self.drain.as_ref().is_none_or(|d| d.ends.is_none()) || !self.lanes.values().all(Lane::over) {
+        if self.drain.as_ref().is_none_or(|d| d.ends.is_none()) || !self.lanes.values().all(LaneHandle::over) {
             return Ok(false);
         }
         self.commit_all(consumer).await?;

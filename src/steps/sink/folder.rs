@@ -14,7 +14,7 @@ const PAGE: usize = 1_000;
 
 /// The identity of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Line {
+pub struct ObjectLine {
     /// Event id.
     pub id: String,
     /// Exchange's business date.
@@ -40,7 +40,7 @@ pub async fn keys(objects: &dyn Objects, folder: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// `Corrupt` for an object that is not gzip JSON lines of records, and what the store fails with.
-pub async fn lines(objects: &dyn Objects, key: &str) -> Result<Vec<Line>> {
+pub async fn lines(objects: &dyn Objects, key: &str) -> Result<Vec<ObjectLine>> {
     let Some(body) = objects.get(key).await? else { return Ok(Vec::new()) };
     let corrupt = |e: String| BackendError::new(ErrorKind::Corrupt, format!("object {key}"), e);
     let mut text = Vec::new();

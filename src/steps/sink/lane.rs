@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::dead_letter::{Refusal, Refuser, letter, topic_of};
+use crate::dead_letters::{Refusal, Refuser, dead_letter, topic_of};
 use backends::log::{Log, Partition, Record, Stored};
 use backends::{BackendError, ErrorKind, Result};
 use clock::Clock;
@@ -252,7 +252,7 @@ impl Worker {
                     break;
                 }
                 Pushed::Refused(refused, refusal) => {
-                    self.bury(state, *refused, &refusal).await?;
+                    self.write_dead_letter(state, *refused, &refusal).await?;
                     break;
                 }
                 Pushed::FlushFirst(back) => {
@@ -280,7 +280,7 @@ impl Worker {
                     state.counts.duplicates += flushed.existing;
                     let some = flushed.written + flushed.existing > 0 || !flushed.refused.is_empty();
                     for (record, refusal) in flushed.refused {
-                        self.bury(state, record, &refusal).await?;
+                        self.write_dead_letter(state, record, &refusal).await?;
                     }
                     match flushed.left {
                         Left::Nothing => break,
@@ -308,10 +308,10 @@ impl Worker {
     }
 
     /// Writes a dead letter; returns when it is acknowledged.
-    async fn bury(&mut self, state: &mut Progress, record: Stored, refusal: &Refusal) -> Result<()> {
+    async fn write_dead_letter(&mut self, state: &mut Progress, record: Stored, refusal: &Refusal) -> Result<()> {
         let topic = topic_of(&self.partition.topic);
         let place = format!("{} offset {}", self.partition, record.offset);
-        let letter: Record = letter(&self.refuser, record, refusal, self.clock.now());
+        let letter: Record = dead_letter(&self.refuser, record, refusal, self.clock.now());
         let mut failures = 0;
         loop {
             match self.log.append(&topic, vec![letter.clone()]).await {

@@ -10,7 +10,7 @@ use super::contents::{Again, Contents, PAGE, Scope, Visit};
 use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use super::{BYTES, DOCUMENTS};
-use crate::dead_letter::{Refusal, Stage};
+use crate::dead_letters::{Refusal, Stage};
 use crate::programs::{GROUP, TOPIC};
 use crate::{Context, StepError};
 use backends::log::{Partition, Stored};

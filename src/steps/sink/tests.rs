@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::envelope::REFILL;
 use crate::testing::fakes::{Fault, Stores};
-use crate::testing::fixtures::{Heard, at, context, fast_clock, poison, record, trade};
-use crate::{Context, StepError, dead_letter, run};
+use crate::testing::fixtures::{RecordingReporter, at, context, fast_clock, poison, record, trade};
+use crate::{Context, StepError, dead_letters, run};
 use backends::index::ItemResult;
 use backends::log::Committed;
 use backends::{Backends, ErrorKind};
@@ -49,7 +49,7 @@ fn same(found: impl IntoIterator<Item = String>, each: i64) {
 
 struct Step {
     context: Context,
-    heard: Arc<Heard>,
+    heard: Arc<RecordingReporter>,
     task: tokio::task::JoinHandle<Result<serde_json::Value, StepError>>,
     _folder: tempfile::TempDir,
 }
@@ -136,13 +136,13 @@ async fn poison_and_refused_documents_become_dead_letters_untouched() {
     assert_eq!((&result["written"], &result["dead_letters"]), (&json!(59), &json!(2)));
     assert_eq!(stores.committed("day.sink-index").values().sum::<u64>(), 61, "dead letters count as done");
     let letters = stores.records("kis.trades.dlq");
-    let undecodable = letters.iter().find(|l| dead_letter::cause(&l.record) == "undecodable").expect("a letter");
+    let undecodable = letters.iter().find(|l| dead_letters::cause(&l.record) == "undecodable").expect("a letter");
     assert_eq!((&undecodable.record.key, &undecodable.record.value), (&bad.key, &bad.value));
-    assert_eq!(dead_letter::error_header(&undecodable.record, "connector.name"), Some("day/sink-index"));
-    assert_eq!(dead_letter::error_header(&undecodable.record, "topic"), Some("kis.trades"));
-    let rejected = letters.iter().find(|l| dead_letter::cause(&l.record) == "rejected").expect("a letter");
+    assert_eq!(dead_letters::error_header(&undecodable.record, "connector.name"), Some("day/sink-index"));
+    assert_eq!(dead_letters::error_header(&undecodable.record, "topic"), Some("kis.trades"));
+    let rejected = letters.iter().find(|l| dead_letters::cause(&l.record) == "rejected").expect("a letter");
     assert_eq!(rejected.record.value, record(&refused).value);
-    assert!(dead_letter::error_header(&rejected.record, "exception.message").expect("a reason").contains("mapping"));
+    assert!(dead_letters::error_header(&rejected.record, "exception.message").expect("a reason").contains("mapping"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,7 +180,7 @@ async fn failing_stores_are_asked_again_and_nothing_is_lost_or_doubled() {
     same(lines.clone(), 60);
     assert_eq!(lines.len(), 360, "an object line was written twice");
     // A lost reply of the dead-letter topic may repeat a letter; its identity folds it.
-    let letters: BTreeSet<_> = stores.records("kis.trades.dlq").iter().map(dead_letter::identity).collect();
+    let letters: BTreeSet<_> = stores.records("kis.trades.dlq").iter().map(dead_letters::identity).collect();
     assert_eq!(letters.len(), 3);
 }
 

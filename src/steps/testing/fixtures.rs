@@ -28,12 +28,12 @@ use executor::{AttemptSpec, Status};
 
 /// What a step reported.
 #[derive(Default)]
-pub struct Heard {
+pub struct RecordingReporter {
     pub status: Mutex<Status>,
     pub lines: Mutex<Vec<String>>,
 }
 
-impl Heard {
+impl RecordingReporter {
     pub fn degraded(&self) -> Option<String> {
         self.status.lock().expect("not poisoned").degraded.clone()
     }
@@ -42,7 +42,7 @@ impl Heard {
     }
 }
 
-impl Reporter for Heard {
+impl Reporter for RecordingReporter {
     fn status(&self, status: Status) {
         *self.status.lock().expect("not poisoned") = status;
     }
@@ -84,8 +84,14 @@ pub fn hops(steps: &[(&str, &str, serde_json::Value)]) -> Vec<(Hop, Life)> {
 }
 
 /// A step of the DAG `day` on 2026-11-20; what the DAG has beside it are a collector and two sinks.
-pub fn context(name: &str, with: serde_json::Value, backends: Backends, clock: Clock, data: &Path) -> (Context, Arc<Heard>) {
-    let heard = Arc::new(Heard::default());
+pub fn context(
+    name: &str,
+    with: serde_json::Value,
+    backends: Backends,
+    clock: Clock,
+    data: &Path,
+) -> (Context, Arc<RecordingReporter>) {
+    let heard = Arc::new(RecordingReporter::default());
     let mut step = step(name, StepKind::Service, &[]);
     step.with = with.as_object().expect("parameters are a table").clone();
     // Also on the fast clock it is longer than any test waits.

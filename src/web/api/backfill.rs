@@ -16,7 +16,7 @@ use crate::http::lookup::dag_of;
 use crate::http::query::path;
 use crate::http::reply::{Acted, Refusal};
 use crate::server::App;
-use daemon::handle::{Command, Session, SessionState};
+use daemon::handle::{BackfillSession, BackfillState, Command};
 use domain::ids::DagName;
 
 /// Which sessions.
@@ -46,11 +46,11 @@ pub(crate) async fn backfill(
     let (what, subject) = command.in_words();
     let once = idempotency::once(&headers, &app.by(by(&headers)), what, &subject, &sent)?;
     let (answer, again) = give_once(&app, by(&headers), command, once).await?;
-    let sessions: Vec<Session> = serde_json::from_str(&answer).map_err(|error| {
+    let sessions: Vec<BackfillSession> = serde_json::from_str(&answer).map_err(|error| {
         Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("the daemon's answer cannot be read: {error}"), "")
     })?;
     let count = |state| sessions.iter().filter(|s| s.state == state).count();
     let message =
-        format!("{} runs created, {} sessions still without one", count(SessionState::Created), count(SessionState::Due));
+        format!("{} runs created, {} sessions still without one", count(BackfillState::Created), count(BackfillState::Due));
     Ok(idempotency::answer(json!({ "dag": dag, "sessions": sessions, "message": message }), again))
 }

@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use super::idempotency;
 use super::reply::Refusal;
 use crate::server::App;
-use daemon::handle::{Answer, Command, Once};
+use daemon::handle::{Answer, Command};
+use daemon::idempotency::Idempotency;
 
 /// How long the daemon may take to answer a command, in real time.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -18,11 +19,16 @@ pub(crate) async fn give(app: &App, door: &str, command: Command) -> Result<Stri
 }
 
 /// Gives a command that may have been given before: its answer, and whether it is that of before.
-pub(crate) async fn give_once(app: &App, door: &str, command: Command, once: Option<Once>) -> Result<(String, bool), Refusal> {
-    match tokio::time::timeout(ANSWER, app.handle.command_once(&app.by(door), command, once)).await {
+pub(crate) async fn give_once(
+    app: &App,
+    door: &str,
+    command: Command,
+    once: Option<Idempotency>,
+) -> Result<(String, bool), Refusal> {
+    match tokio::time::timeout(ANSWER, app.handle.command_idempotent(&app.by(door), command, once)).await {
         Ok(answer) => match answer? {
             Answer::Done(line) => Ok((line, false)),
-            Answer::Again(line) => Ok((line, true)),
+            Answer::Repeated(line) => Ok((line, true)),
             Answer::KeyTaken => Err(idempotency::taken()),
         },
         Err(_) => Err(Refusal::new(

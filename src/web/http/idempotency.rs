@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a request that is sent again, because its answer got lost, is carried out once and answered alike.
 //!
-//! The daemon keeps the answers in its journal ([`answers`](daemon::answers)), each in one piece with what it tells. A request that was
+//! The daemon keeps the answers in its journal ([`idempotency`](daemon::idempotency)), each in one piece with what it tells. A request that was
 //! refused did nothing, and is not remembered.
 
 use axum::Json;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::problem::Kind;
 use super::reply::Refusal;
-use daemon::handle::Once;
+use daemon::idempotency::Idempotency;
 
 /// The header with the key.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -37,10 +37,10 @@ fn key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 ///
 /// # Errors
 /// A refusal, when the key is not usable.
-pub(crate) fn once(headers: &HeaderMap, by: &str, what: &str, subject: &str, body: &[u8]) -> Result<Option<Once>, Refusal> {
+pub(crate) fn once(headers: &HeaderMap, by: &str, what: &str, subject: &str, body: &[u8]) -> Result<Option<Idempotency>, Refusal> {
     let Some(key) = key(headers)? else { return Ok(None) };
     let request = fingerprint(&[what.as_bytes(), subject.as_bytes(), body]);
-    Ok(Some(Once { key: format!("{by} {key}"), request: format!("{what} {request:032x}") }))
+    Ok(Some(Idempotency { key: format!("{by} {key}"), request: format!("{what} {request:032x}") }))
 }
 
 /// FNV-1a of 128 bits (draft-eastlake-fnv): it tells apart what differs by mistake, and is the same in every version.

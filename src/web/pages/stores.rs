@@ -16,10 +16,9 @@ use crate::cache::{Kept, Reading, Trouble};
 use backends::log::Partition;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use daemon::Handle;
-use daemon::answers::Known;
-use daemon::handle::{Note, Once};
-use steps::dead_letter::topic_of;
-use steps::letters::{Ledger, Line};
+use daemon::handle::Note;
+use daemon::idempotency::{Earlier, Idempotency};
+use steps::dead_letters::{DeadLetterList, Summary, topic_of};
 use steps::replay::{self, Replayed, Which};
 
 /// Reads of a store that go on at a time.
@@ -37,7 +36,7 @@ const REPLAY: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letters {
     /// Newest first.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Summary>,
     /// Older ones, which are not among them.
     pub older: u64,
 }
@@ -46,7 +45,7 @@ pub struct Letters {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LetterFacts {
     /// What is known without its bytes; whether it was sent again is not.
-    pub line: Line,
+    pub line: Summary,
     /// The record.
     pub seen: Seen,
     /// Its bytes in hex.
@@ -114,7 +113,7 @@ pub struct Stores {
     handle: Handle,
     topics: Kept<(), Topics>,
     peeks: Kept<Look, Peek>,
-    ledgers: Shared<String, Ledger>,
+    ledgers: Shared<String, DeadLetterList>,
     letters: Kept<String, Letters>,
     letter: Kept<(String, u32, u64), LetterFacts>,
     quotes: Shared<Day, Quotes>,
@@ -174,11 +173,11 @@ impl Stores {
     pub async fn letters(&self, topic: &str) -> Reading<Letters> {
         let log = Arc::clone(&self.backends.log);
         let key = topic.to_owned();
-        let ledger = self.ledgers.of(&key, || Ledger::new(topic));
+        let ledger = self.ledgers.of(&key, || DeadLetterList::new(topic));
         let work = async move {
             let mut ledger = ledger.lock().await;
-            ledger.look(log.as_ref()).await?;
-            Ok(Letters { lines: ledger.lines().cloned().collect(), older: ledger.older() })
+            ledger.refresh(log.as_ref()).await?;
+            Ok(Letters { lines: ledger.newest_first().cloned().collect(), older: ledger.older() })
         };
         self.read(&self.letters, &key, work).await
     }
@@ -203,7 +202,7 @@ impl Stores {
             let value = &stored.record.value;
             let text = (value.len() <= EDIT_BYTES).then(|| String::from_utf8_lossy(value).into_owned());
             Ok(LetterFacts {
-                line: Line::of(&stored),
+                line: Summary::of(&stored),
                 seen: Seen::of(&stored),
                 dump: records::dump(value, DUMP_BYTES),
                 dump_cut: value.len() > DUMP_BYTES,
@@ -218,16 +217,16 @@ impl Stores {
     ///
     /// # Errors
     /// What a store fails with, and `Busy` when it takes longer than a minute.
-    pub async fn replay(&self, by: &str, topic: &str, which: Which, once: Option<Once>) -> Result<Sent> {
+    pub async fn replay(&self, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent> {
         let (backends, turn, handle) = (self.backends.clone(), Arc::clone(&self.replaying), self.handle.clone());
         let (by, topic) = (by.to_owned(), topic.to_owned());
         let work = tokio::spawn(async move {
             let _turn = turn.lock().await;
             if let Some(once) = &once {
-                let known = handle.known(once).await;
+                let known = handle.earlier(once).await;
                 match known.map_err(|e| BackendError::new(ErrorKind::Unavailable, "the journal", e.to_string()))? {
-                    Some(Known::Same(answer)) => return Ok(Sent::Again(answer)),
-                    Some(Known::Other) => return Ok(Sent::KeyTaken),
+                    Some(Earlier::Same(answer)) => return Ok(Sent::Again(answer)),
+                    Some(Earlier::Other) => return Ok(Sent::KeyTaken),
                     None => {}
                 }
             }

@@ -7,7 +7,7 @@ use crate::tests::Site;
 use daemon::Refused;
 use daemon::handle::{Answer, Request};
 use daemon::testing::{self, Daemon};
-use steps::dead_letter::{Refuser, Stage, letter};
+use steps::dead_letters::{Refuser, Stage, dead_letter};
 use steps::testing::fakes::{Stores, empty};
 use steps::testing::fixtures::{record, trade};
 
@@ -100,19 +100,19 @@ async fn a_key_reaches_the_daemon_and_its_word_reaches_the_program() {
     let trigger = |key: &str, body: Value| client.post(&url).header("idempotency-key", key).json(&body);
     let body = || json!({ "dag": "kis-trading-day" });
     let (plain, _) = command(&mut site, client.post(&url).json(&body()), Ok("a@1".into())).await;
-    assert_eq!(plain.once, None);
+    assert_eq!(plain.idempotency, None);
     let (first, answer) = command(&mut site, trigger("k-1", body()), Ok("a@1".into())).await;
     assert!(!answer.headers().contains_key("idempotency-replayed"));
-    let first = first.once.expect("a key");
+    let first = first.idempotency.expect("a key");
     assert_eq!(first.key, "api k-1");
-    let (second, answer) = command(&mut site, trigger("\"k-1\"", body()), Ok(Answer::Again("a@1".into()))).await;
+    let (second, answer) = command(&mut site, trigger("\"k-1\"", body()), Ok(Answer::Repeated("a@1".into()))).await;
     assert_eq!(
-        (second.once.expect("a key"), &answer.headers()["idempotency-replayed"]),
+        (second.idempotency.expect("a key"), &answer.headers()["idempotency-replayed"]),
         (first.clone(), &"true".parse().expect("a value"))
     );
     assert_eq!(answer.json::<Value>().await.expect("JSON"), json!({ "run": "a@1", "message": "a@1" }));
     let (other, answer) = command(&mut site, trigger("k-1", json!({ "dag": "kis-full-session" })), Ok(Answer::KeyTaken)).await;
-    assert_ne!(other.once.expect("a key").request, first.request);
+    assert_ne!(other.idempotency.expect("a key").request, first.request);
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(answer.json::<Value>().await.expect("JSON")["type"], "urn:openbell:problem:key-reused");
     site.down().await;
@@ -127,10 +127,10 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
     backends.log.append("kis.trades", vec![record(&trade("005930", 1)), record(&trade("005930", 2))]).await.expect("appended");
     let refuser = Refuser { connector: "day/sink-index".into(), program: "sink/index".into() };
     for stored in stores.records("kis.trades") {
-        let refusal = steps::dead_letter::Refusal::new(Stage::TaskPut, "rejected", "a reason");
+        let refusal = steps::dead_letters::Refusal::new(Stage::TaskPut, "rejected", "a reason");
         backends
             .log
-            .append("kis.trades.dlq", vec![letter(&refuser, stored, &refusal, testing::at("13:00:00"))])
+            .append("kis.trades.dlq", vec![dead_letter(&refuser, stored, &refusal, testing::at("13:00:00"))])
             .await
             .expect("appended");
     }

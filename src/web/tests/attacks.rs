@@ -13,7 +13,7 @@ use backends::index::{Index, Item, ItemResult, Template};
 use backends::log::{Committed, Partition, Polled, Record};
 use backends::{BackendError, Backends, ErrorKind, Result};
 use daemon::testing;
-use steps::dead_letter::PREFIX;
+use steps::dead_letters::PREFIX;
 use steps::testing::fakes::{Stores, empty};
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";

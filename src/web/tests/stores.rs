@@ -14,7 +14,7 @@ use backends::raw::Document;
 use backends::{BackendError, Backends, ErrorKind, Result};
 use config::Config;
 use daemon::testing::{self, at};
-use steps::dead_letter::{PREFIX, Refusal, Refuser, Stage, letter};
+use steps::dead_letters::{PREFIX, Refusal, Refuser, Stage, dead_letter};
 use steps::replay::EDITED;
 use steps::testing::fixtures::{record, trade};
 
@@ -57,7 +57,7 @@ pub(crate) async fn filled(folder: &std::path::Path) -> Backends {
 
     let refuser = Refuser { connector: "kis-trading-day/sink-index".into(), program: "sink/index".into() };
     let refusal = Refusal::new(Stage::TaskPut, "rejected", "the index refused it: price is no number");
-    let rejected = letter(&refuser, stored(record(&trade("005930", 7))), &refusal, at("13:01:00"));
+    let rejected = dead_letter(&refuser, stored(record(&trade("005930", 7))), &refusal, at("13:01:00"));
     let mut bytes = HOSTILE.as_bytes().to_vec();
     bytes.extend_from_slice(b"\xff\x1b");
     let frame = Record {

@@ -26,12 +26,12 @@ pub(super) struct Offsets {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GroupFile {
-    committed: Vec<Line>,
+    committed: Vec<CommittedEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct CommittedEntry {
     topic: String,
     partition: u32,
     incarnation: String,
@@ -68,7 +68,7 @@ impl Offsets {
 
     /// Writes a group's offsets durably.
     pub(super) fn store(&self, _writing: &MutexGuard<'_, ()>, group: &str, committed: &CommittedOffsets) -> Result<()> {
-        let line = |(p, (incarnation, next)): (&Partition, &(String, u64))| Line {
+        let line = |(p, (incarnation, next)): (&Partition, &(String, u64))| CommittedEntry {
             topic: p.topic.clone(),
             partition: p.number,
             incarnation: incarnation.clone(),

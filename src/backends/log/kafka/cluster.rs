@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::detached::Detached;
-use super::errors::Heard;
+use super::errors::LastError;
 use super::link::Links;
 use super::names::{Name, Names};
 use super::settings::{MAX_MESSAGE, PATIENCE, Settings};
@@ -36,7 +36,7 @@ pub(super) struct Cluster {
     /// Where connections of our own are possible.
     pub(super) links: Option<Links>,
     names: Names,
-    asking: Mutex<Option<Arc<Detached<BaseConsumer<Heard>>>>>,
+    asking: Mutex<Option<Arc<Detached<BaseConsumer<LastError>>>>>,
     counts: Mutex<HashMap<String, (u32, Instant)>>,
 }
 
@@ -72,19 +72,19 @@ impl Cluster {
     }
 
     /// The client that asks.
-    fn asking(&self) -> Result<Arc<Detached<BaseConsumer<Heard>>>> {
+    fn asking(&self) -> Result<Arc<Detached<BaseConsumer<LastError>>>> {
         let mut kept = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*kept {
             // Nobody else takes what the library wants to say.
             (0..100).for_each(|_| drop(client.poll(Duration::ZERO)));
             return Ok(Arc::clone(client));
         }
-        let client = BaseConsumer::from_config_and_context(&self.settings.asking()?, Heard::default());
-        let client = client.map_err(|e| Heard::default().explain(&self.settings.place, &e))?;
+        let client = BaseConsumer::from_config_and_context(&self.settings.asking()?, LastError::default());
+        let client = client.map_err(|e| LastError::default().explain(&self.settings.place, &e))?;
         Ok(Arc::clone(kept.insert(Arc::new(Detached::new(client)))))
     }
 
-    fn explained<T>(&self, place: &str, client: &BaseConsumer<Heard>, outcome: Result<T, KafkaError>) -> Result<T> {
+    fn explained<T>(&self, place: &str, client: &BaseConsumer<LastError>, outcome: Result<T, KafkaError>) -> Result<T> {
         match outcome {
             Ok(value) => {
                 client.context().forget();
@@ -274,9 +274,9 @@ impl Cluster {
             .collect())
     }
 
-    fn admin(&self) -> Result<Detached<AdminClient<Heard>>> {
-        let client = AdminClient::from_config_and_context(&self.settings.asking()?, Heard::default());
-        client.map(Detached::new).map_err(|e| Heard::default().explain(&self.settings.place, &e))
+    fn admin(&self) -> Result<Detached<AdminClient<LastError>>> {
+        let client = AdminClient::from_config_and_context(&self.settings.asking()?, LastError::default());
+        client.map(Detached::new).map_err(|e| LastError::default().explain(&self.settings.place, &e))
     }
 
     /// Sees whether the cluster lets us in: calls of the administration only run out of time, and never say why.
@@ -335,7 +335,7 @@ impl Cluster {
     /// Whether an admin call did something; `fine` says that there was nothing to do.
     fn admitted(
         &self,
-        admin: &AdminClient<Heard>,
+        admin: &AdminClient<LastError>,
         topic: &str,
         outcome: Result<Vec<TopicResult>, KafkaError>,
         fine: Code,

@@ -11,17 +11,17 @@ use crate::{BackendError, ErrorKind};
 
 /// Keeps what the library last said was wrong, which is often the cause behind a call that merely ran out of time.
 #[derive(Default)]
-pub(super) struct Heard(Mutex<Option<(Option<Code>, String)>>);
+pub(super) struct LastError(Mutex<Option<(Option<Code>, String)>>);
 
-impl Heard {
-    pub(super) fn hear(&self, error: &KafkaError, reason: &str) {
+impl LastError {
+    pub(super) fn record(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka");
         let refuses = |code: Option<Code>| code.is_some_and(|c| kind(c) == ErrorKind::Forbidden);
         let code = error.rdkafka_error_code();
-        let mut heard = self.lock();
+        let mut last_error = self.lock();
         // A broker that refuses us is then called "down": the refusal is what matters.
-        if refuses(code) || !heard.as_ref().is_some_and(|(known, _)| refuses(*known)) {
-            *heard = Some((code, reason.to_owned()));
+        if refuses(code) || !last_error.as_ref().is_some_and(|(known, _)| refuses(*known)) {
+            *last_error = Some((code, reason.to_owned()));
         }
     }
 
@@ -51,17 +51,17 @@ impl Heard {
     }
 }
 
-impl ClientContext for Heard {
+impl ClientContext for LastError {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.hear(&error, reason);
+        self.record(&error, reason);
     }
 }
 
-impl ConsumerContext for Heard {}
+impl ConsumerContext for LastError {}
 
 /// The library warns of every lost connection; callers say what matters of it.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -180,20 +180,20 @@ mod tests {
 
     #[test]
     fn a_cause_heard_before_explains_a_call_that_ran_out_of_time() {
-        let heard = Heard::default();
+        let last_error = LastError::default();
         let late = KafkaError::MetadataFetch(Code::OperationTimedOut);
-        let error = heard.explain("kafka a:1", &late);
+        let error = last_error.explain("kafka a:1", &late);
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Unavailable, "timed out"));
-        heard.hear(&KafkaError::Global(Code::Authentication), "a:1: SASL authentication error");
-        let error = heard.explain("kafka a:1", &late);
+        last_error.record(&KafkaError::Global(Code::Authentication), "a:1: SASL authentication error");
+        let error = last_error.explain("kafka a:1", &late);
         assert_eq!(error.kind, ErrorKind::Forbidden);
         assert!(error.message.contains("SASL") && error.remedy.contains("password"), "{error}");
-        heard.hear(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(heard.explain("kafka a:1", &late).kind, ErrorKind::Forbidden);
-        heard.forget();
-        assert_eq!(heard.explain("kafka a:1", &late).kind, ErrorKind::Unavailable);
+        last_error.record(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(last_error.explain("kafka a:1", &late).kind, ErrorKind::Forbidden);
+        last_error.forget();
+        assert_eq!(last_error.explain("kafka a:1", &late).kind, ErrorKind::Unavailable);
         // Another fault keeps its own kind.
-        let missing = heard.explain("kafka a:1", &KafkaError::MessageProduction(Code::UnknownTopic));
+        let missing = last_error.explain("kafka a:1", &KafkaError::MessageProduction(Code::UnknownTopic));
         assert_eq!(missing.kind, ErrorKind::NotFound);
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::detached::Detached;
-use super::errors::Heard;
+use super::errors::LastError;
 use super::link::{GroupNoted, Noted};
 use super::settings::PATIENCE;
 use crate::Result;
@@ -65,8 +65,8 @@ impl Cluster {
             return Ok(Vec::new());
         }
         let place = format!("{} group {group}", self.settings.place);
-        let client = BaseConsumer::from_config_and_context(&self.settings.joining(group, None)?, Heard::default());
-        let client = Detached::new(client.map_err(|e| Heard::default().explain(&place, &e))?);
+        let client = BaseConsumer::from_config_and_context(&self.settings.joining(group, None)?, LastError::default());
+        let client = Detached::new(client.map_err(|e| LastError::default().explain(&place, &e))?);
         let mut list = TopicPartitionList::new();
         for (topic, count) in partitions {
             list.add_partition_range(topic, 0, *count as i32 - 1);

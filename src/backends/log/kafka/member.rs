@@ -23,7 +23,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::oneshot;
 
 use super::cluster::Cluster;
-use super::errors::{self, Heard};
+use super::errors::{self, LastError};
 use super::names::Name;
 use super::reader::BATCH_BYTES;
 use super::records;
@@ -98,7 +98,7 @@ pub(super) struct Inner {
     topics: Vec<String>,
     name: Option<Name>,
     watch: Arc<Watch>,
-    pub(super) heard: Heard,
+    pub(super) last_error: LastError,
     commands: Mutex<Receiver<Command>>,
     state: Mutex<State>,
     /// The library's consumer is being closed: nobody is asked any more.
@@ -123,7 +123,7 @@ impl ClientContext for Membership {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.heard.hear(&error, reason);
+        self.last_error.record(&error, reason);
     }
 }
 
@@ -162,7 +162,7 @@ impl Membership {
             topics: topics.to_vec(),
             name,
             watch,
-            heard: Heard::default(),
+            last_error: LastError::default(),
             commands: Mutex::new(commands),
             state: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -175,7 +175,7 @@ impl Membership {
 
     /// A consumer that is about to join.
     pub(super) fn client(&self) -> Result<Client> {
-        let fail = |e: KafkaError| self.heard.explain(&self.place, &e);
+        let fail = |e: KafkaError| self.last_error.explain(&self.place, &e);
         let settings = self.cluster.settings.joining(&self.group, self.name.as_ref().map(Name::as_str))?;
         let client = Client::from_config_and_context(&settings, self.clone()).map_err(fail)?;
         let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
@@ -366,7 +366,7 @@ impl Membership {
                 None => break,
                 Some(Ok(message)) => match records::stored(&self.cluster.settings.place, &message) {
                     Ok(stored) => {
-                        self.heard.forget();
+                        self.last_error.forget();
                         count += 1;
                         bytes += records::weight(&stored.record);
                         let mut state = self.state();
@@ -406,7 +406,7 @@ impl Membership {
                 tracing::warn!(group = self.group, %error, "a position is out of range; the group is joined anew");
                 state.renew = true;
             }
-            _ => state.broken = Some(self.heard.explain(&self.place, error)),
+            _ => state.broken = Some(self.last_error.explain(&self.place, error)),
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::cluster::Cluster;
 use super::detached::Detached;
-use super::errors::{Heard, kind};
+use super::errors::{LastError, kind};
 use super::records;
 use crate::log::{Record, partition_for};
 use crate::{ErrorKind, Result, blocking};
@@ -34,7 +34,7 @@ const REPORTS: Duration = Duration::from_secs(2);
 /// A producer, and what it says.
 struct Client {
     library: Detached<FutureProducer<Shared>>,
-    heard: Arc<Heard>,
+    last_error: Arc<LastError>,
     /// Whether it was ended. Held while records of one append are handed over, so that an end comes before or after all of
     /// them and never leaves the later ones alone.
     ended: RwLock<bool>,
@@ -50,7 +50,7 @@ impl Client {
 
 /// What is heard, from the producer's side and from ours.
 #[derive(Clone, Default)]
-struct Shared(Arc<Heard>);
+struct Shared(Arc<LastError>);
 
 impl rdkafka::ClientContext for Shared {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
@@ -58,7 +58,7 @@ impl rdkafka::ClientContext for Shared {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.hear(&error, reason);
+        self.0.record(&error, reason);
     }
 }
 
@@ -75,7 +75,7 @@ type Going = (usize, u32);
 type Sent = (usize, u32, DeliveryFuture);
 
 /// How an append stands.
-struct Standing {
+struct AppendProgress {
     placed: Vec<(u32, u64)>,
     kept: usize,
     /// The first fault that says something, with the index of its record.
@@ -108,7 +108,8 @@ impl Appender {
             return Ok(Vec::new());
         }
         let producer = self.producer()?;
-        let mut standing = Standing { placed: vec![(0, 0); records.len()], kept: 0, failed: None, stalled: false, ended: false };
+        let mut standing =
+            AppendProgress { placed: vec![(0, 0); records.len()], kept: 0, failed: None, stalled: false, ended: false };
         let mut sent: VecDeque<Sent> = VecDeque::with_capacity(records.len());
         let (first, rest) = in_order(&producer, topic, records, count);
         for part in [first, rest] {
@@ -135,7 +136,7 @@ impl Appender {
     }
 
     /// Waits for the reports of all that was sent.
-    async fn settle(&self, producer: &Arc<Client>, sent: &mut VecDeque<Sent>, standing: &mut Standing) {
+    async fn settle(&self, producer: &Arc<Client>, sent: &mut VecDeque<Sent>, standing: &mut AppendProgress) {
         while let Some((index, partition, mut report)) = sent.pop_front() {
             let wait = if standing.ended { REPORTS } else { self.stalled };
             let mut outcome = timeout(wait, &mut report).await;
@@ -174,9 +175,9 @@ impl Appender {
         }
     }
 
-    fn outcome(&self, topic: &str, total: usize, standing: Standing, producer: &Arc<Client>) -> Result<Vec<(u32, u64)>> {
+    fn outcome(&self, topic: &str, total: usize, standing: AppendProgress, producer: &Arc<Client>) -> Result<Vec<(u32, u64)>> {
         let Some((index, error)) = standing.failed else {
-            producer.heard.forget();
+            producer.last_error.forget();
             return Ok(standing.placed);
         };
         self.cluster.forget(topic);
@@ -186,7 +187,7 @@ impl Appender {
             self.end(producer);
         }
         let place = self.cluster.topic_place(topic);
-        let mut fault = producer.heard.explain(&place, &error);
+        let mut fault = producer.last_error.explain(&place, &error);
         if standing.stalled {
             fault.message = format!("nothing was acknowledged for {} s: {}", self.stalled.as_secs(), fault.message);
         }
@@ -209,7 +210,8 @@ impl Appender {
         let shared = Shared::default();
         let made = FutureProducer::from_config_and_context(&self.cluster.settings.producing()?, shared.clone());
         let made = made.map_err(|e| shared.0.explain(&self.cluster.settings.place, &e))?;
-        let client = Client { library: Detached::new(made), heard: shared.0, ended: RwLock::new(false), known: Mutex::default() };
+        let client =
+            Client { library: Detached::new(made), last_error: shared.0, ended: RwLock::new(false), known: Mutex::default() };
         Ok(Arc::clone(kept.insert(Arc::new(client))))
     }
 

@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::detached::Detached;
-use super::errors::Heard;
+use super::errors::LastError;
 use super::records;
 use super::settings::PATIENCE;
 use crate::log::{Partition, Range, Stored};
@@ -24,7 +24,7 @@ const KEPT: usize = 4;
 /// Clients that read, each one partition at a time.
 pub(super) struct Readers {
     cluster: Arc<Cluster>,
-    idle: Mutex<Vec<Detached<BaseConsumer<Heard>>>>,
+    idle: Mutex<Vec<Detached<BaseConsumer<LastError>>>>,
 }
 
 impl Readers {
@@ -52,17 +52,17 @@ impl Readers {
         Ok(records)
     }
 
-    fn reader(&self) -> Result<Detached<BaseConsumer<Heard>>> {
+    fn reader(&self) -> Result<Detached<BaseConsumer<LastError>>> {
         if let Some(reader) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(reader);
         }
-        let made = BaseConsumer::from_config_and_context(&self.cluster.settings.reading()?, Heard::default());
-        made.map(Detached::new).map_err(|e| Heard::default().explain(&self.cluster.settings.place, &e))
+        let made = BaseConsumer::from_config_and_context(&self.cluster.settings.reading()?, LastError::default());
+        made.map(Detached::new).map_err(|e| LastError::default().explain(&self.cluster.settings.place, &e))
     }
 
     fn read_with(
         &self,
-        reader: &BaseConsumer<Heard>,
+        reader: &BaseConsumer<LastError>,
         partition: &Partition,
         offset: u64,
         max: usize,

@@ -17,10 +17,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Watch {
     cluster: Arc<Cluster>,
     topics: Mutex<BTreeSet<String>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<ClusterView>,
 }
 
-struct Seen {
+struct ClusterView {
     ids: HashMap<String, String>,
     answered: Instant,
     fault: Option<BackendError>,
@@ -28,7 +28,7 @@ struct Seen {
 
 impl Watch {
     pub(super) fn start(cluster: &Arc<Cluster>) -> Result<Arc<Self>> {
-        let seen = Seen { ids: HashMap::new(), answered: Instant::now(), fault: None };
+        let seen = ClusterView { ids: HashMap::new(), answered: Instant::now(), fault: None };
         let watch = Arc::new(Self { cluster: Arc::clone(cluster), topics: Mutex::default(), seen: Mutex::new(seen) });
         let weak = Arc::downgrade(&watch);
         let started = thread::Builder::new().name("kafka-watch".into()).spawn(move || keep_looking(&weak));
@@ -49,12 +49,12 @@ impl Watch {
         };
         let mut seen = self.seen();
         match looked {
-            Ok(ids) => *seen = Seen { ids, answered: Instant::now(), fault: None },
+            Ok(ids) => *seen = ClusterView { ids, answered: Instant::now(), fault: None },
             Err(error) => seen.fault = Some(error),
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, ClusterView> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -33,12 +33,12 @@ const FENCE_POLL: Duration = Duration::from_millis(50);
 /// A service of a swarm.
 pub(crate) struct Service {
     poller: Arc<Poller>,
-    seen: Mutex<Seen>,
+    seen: Mutex<ServiceReport>,
 }
 
 /// What the swarm says of it.
 #[derive(Default)]
-struct Seen {
+struct ServiceReport {
     nodes: Vec<String>,
     trouble: Option<String>,
 }
@@ -228,7 +228,7 @@ impl Watched {
         let missing = (replicas as usize).saturating_sub(copies);
         let trouble =
             (missing > 0 && self.phase() == Phase::Running).then(|| format!("{missing} of {replicas} copies do not run"));
-        *self.detail.workload.seen.lock() = Seen { nodes, trouble };
+        *self.detail.workload.seen.lock() = ServiceReport { nodes, trouble };
         self.started();
     }
 

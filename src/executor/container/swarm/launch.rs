@@ -10,7 +10,7 @@ use bollard::query_parameters::{InspectNetworkOptions, ListSecretsOptions};
 use super::attempt::Service;
 use super::poll::Poller;
 use super::secrets::{self, Needed};
-use super::service::{self, Particulars};
+use super::service::{self, ServiceSettings};
 use crate::AttemptSpec;
 use crate::container::definition::{self, references};
 use crate::container::engine::{explain, http_status};
@@ -75,7 +75,7 @@ impl Platform for SwarmManager {
             secrets.push(self.secret(one, &spec.id, &user).await?);
         }
         let constraints = self.swarm.placement_of(&spec.step).to_vec();
-        let service = service::spec(spec, name.to_owned(), body, Particulars { image, network, secrets, constraints });
+        let service = service::spec(spec, name.to_owned(), body, ServiceSettings { image, network, secrets, constraints });
         let client = self.host.engine.client().await.map_err(|e| self.failure(&e))?;
         // Before it runs: nothing may, with nobody who ends it.
         self.host.keepers.ensure(&spec.folder).await;

@@ -24,7 +24,7 @@ const TEMPORARY: i64 = 64 << 20;
 
 /// What the attempt's specification does not say.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Particulars {
+pub(super) struct ServiceSettings {
     /// The image, as the nodes find it.
     pub(super) image: String,
     /// The network's id; `None`: each node's own bridge.
@@ -47,7 +47,7 @@ pub(super) fn name(installation: &str, attempt: &AttemptId) -> String {
 }
 
 /// The service of an attempt, whose container would be `body`.
-pub(super) fn spec(attempt: &AttemptSpec, name: String, mut body: ContainerCreateBody, given: Particulars) -> ServiceSpec {
+pub(super) fn spec(attempt: &AttemptSpec, name: String, mut body: ContainerCreateBody, given: ServiceSettings) -> ServiceSpec {
     let step = &attempt.step;
     let host = body.host_config.take().unwrap_or_default();
     let limits = Limit { nano_cpus: host.nano_cpus, memory_bytes: host.memory, pids: host.pids_limit };

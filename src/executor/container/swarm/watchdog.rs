@@ -63,7 +63,7 @@ pub(super) fn read_end(folder: &Path, task: &str) -> Option<TaskEnd> {
 
 /// What the folder asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
+enum FolderOrder {
     /// It cannot be read, for so long.
     Unreadable(Duration),
     Fence,
@@ -80,15 +80,15 @@ enum Reaction {
     End(&'static str),
 }
 
-fn decide(asked: &Asked, now: Timestamp) -> Reaction {
+fn decide(asked: &FolderOrder, now: Timestamp) -> Reaction {
     match asked {
-        Asked::Unreadable(since) if *since >= LONGEST_UNREADABLE => {
+        FolderOrder::Unreadable(since) if *since >= LONGEST_UNREADABLE => {
             Reaction::End("its folder cannot be read: it could not be told to end")
         }
-        Asked::Fence => Reaction::End("it is fenced: the swarm has lost its node, and its successor waits"),
-        Asked::Stop(order) if is_due(order.kill_at, now) => Reaction::End("it did not stop in time"),
-        Asked::Stop(_) => Reaction::Stop,
-        Asked::Unreadable(_) | Asked::Nothing => Reaction::Continue,
+        FolderOrder::Fence => Reaction::End("it is fenced: the swarm has lost its node, and its successor waits"),
+        FolderOrder::Stop(order) if is_due(order.kill_at, now) => Reaction::End("it did not stop in time"),
+        FolderOrder::Stop(_) => Reaction::Stop,
+        FolderOrder::Unreadable(_) | FolderOrder::Nothing => Reaction::Continue,
     }
 }
 
@@ -103,7 +103,7 @@ pub fn start(folder: &Path, task: String, clock: Clock, stop: impl FnOnce() + Se
         let mut last_read = Instant::now();
         loop {
             let asked = read(&folder, &task, last_read);
-            if !matches!(asked, Asked::Unreadable(_)) {
+            if !matches!(asked, FolderOrder::Unreadable(_)) {
                 last_read = Instant::now();
             }
             match decide(&asked, clock.now()) {
@@ -121,15 +121,15 @@ pub fn start(folder: &Path, task: String, clock: Clock, stop: impl FnOnce() + Se
     std::thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop)
 }
 
-fn read(folder: &Path, task: &str, last_read: Instant) -> Asked {
+fn read(folder: &Path, task: &str, last_read: Instant) -> FolderOrder {
     // The specification is always there: a folder without it is not the one that orders are written to.
     if std::fs::metadata(folder.join(folder::SPEC)).is_err() {
-        return Asked::Unreadable(last_read.elapsed());
+        return FolderOrder::Unreadable(last_read.elapsed());
     }
     if folder.join(fence_file(task)).exists() {
-        return Asked::Fence;
+        return FolderOrder::Fence;
     }
-    folder::read_stop(folder).map_or(Asked::Nothing, Asked::Stop)
+    folder::read_stop(folder).map_or(FolderOrder::Nothing, FolderOrder::Stop)
 }
 
 #[expect(clippy::disallowed_methods, reason = "destructors could wait for what this process has lost")]
@@ -149,11 +149,11 @@ mod tests {
     fn a_program_ends_when_told_and_when_it_could_not_be_told() {
         let now: Timestamp = "2026-11-20T15:00:00Z".parse().expect("a time");
         let later = now + Duration::from_secs(1);
-        assert_eq!(decide(&Asked::Nothing, now), Reaction::Continue);
-        assert_eq!(decide(&Asked::Unreadable(LONGEST_UNREADABLE - PAUSE), now), Reaction::Continue);
-        assert!(matches!(decide(&Asked::Unreadable(LONGEST_UNREADABLE), now), Reaction::End(_)));
-        assert!(matches!(decide(&Asked::Fence, now), Reaction::End(_)));
-        let order = |kill_at| Asked::Stop(StopOrder { asked_at: now, kill_at });
+        assert_eq!(decide(&FolderOrder::Nothing, now), Reaction::Continue);
+        assert_eq!(decide(&FolderOrder::Unreadable(LONGEST_UNREADABLE - PAUSE), now), Reaction::Continue);
+        assert!(matches!(decide(&FolderOrder::Unreadable(LONGEST_UNREADABLE), now), Reaction::End(_)));
+        assert!(matches!(decide(&FolderOrder::Fence, now), Reaction::End(_)));
+        let order = |kill_at| FolderOrder::Stop(StopOrder { asked_at: now, kill_at });
         assert_eq!(decide(&order(later), now), Reaction::Stop);
         assert!(matches!(decide(&order(now), now), Reaction::End(_)));
         assert!(matches!(decide(&order(later), Timestamp::UNIX_EPOCH), Reaction::End(_)), "its day is over");
@@ -163,16 +163,16 @@ mod tests {
     fn orders_are_found_in_the_folder() {
         let dir = tempfile::tempdir().expect("a folder");
         let asked = || read(dir.path(), "t1", Instant::now());
-        assert!(matches!(asked(), Asked::Unreadable(_)), "without a specification it is not the attempt's folder");
+        assert!(matches!(asked(), FolderOrder::Unreadable(_)), "without a specification it is not the attempt's folder");
         std::fs::write(dir.path().join(folder::SPEC), "{}").expect("written");
-        assert_eq!(asked(), Asked::Nothing);
+        assert_eq!(asked(), FolderOrder::Nothing);
         let order = StopOrder { asked_at: Timestamp::UNIX_EPOCH, kill_at: Timestamp::MAX };
         folder::write_stop(dir.path(), &order).expect("written");
-        assert_eq!(asked(), Asked::Stop(order.clone()));
+        assert_eq!(asked(), FolderOrder::Stop(order.clone()));
         std::fs::write(dir.path().join(fence_file("t2")), "").expect("written");
-        assert_eq!(asked(), Asked::Stop(order), "another task is fenced");
+        assert_eq!(asked(), FolderOrder::Stop(order), "another task is fenced");
         std::fs::write(dir.path().join(fence_file("t1")), "").expect("written");
-        assert_eq!(asked(), Asked::Fence);
+        assert_eq!(asked(), FolderOrder::Fence);
         assert_eq!(read_end(dir.path(), "t1"), None);
         write_end(dir.path(), "t1", &TaskEnd::Code(3)).expect("written");
         assert_eq!((read_end(dir.path(), "t1"), read_end(dir.path(), "t2")), (Some(TaskEnd::Code(3)), None));

@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Standing {
+enum RegistrationState {
     /// To be sent when pace and limit allow.
     Wanted,
     /// Sent; `again`: for the second time.
@@ -51,7 +51,7 @@ enum Standing {
 struct Registration {
     tr_id: String,
     tr_key: String,
-    standing: Standing,
+    standing: RegistrationState,
     /// Data came in this session.
     ticked: bool,
     /// When the last trades came, oldest first; at most `liquid_ticks`.
@@ -64,7 +64,7 @@ struct Registration {
 impl Registration {
     /// Whether it uses one of the app key's registrations, as far as we know.
     fn counts(&self) -> bool {
-        use Standing::*;
+        use RegistrationState::*;
         matches!(self.standing, Asked { .. } | Active | Leaving { .. } | Unanswered { .. })
     }
 
@@ -102,7 +102,7 @@ impl Registrations {
                 all.push(Registration {
                     tr_id: tr_id.clone(),
                     tr_key: tr_key.clone(),
-                    standing: Standing::Wanted,
+                    standing: RegistrationState::Wanted,
                     ticked: false,
                     recent: VecDeque::new(),
                     suspect: false,
@@ -133,7 +133,7 @@ impl Registrations {
     }
 
     pub(super) fn active(&self) -> usize {
-        self.all.iter().filter(|r| r.standing == Standing::Active).count()
+        self.all.iter().filter(|r| r.standing == RegistrationState::Active).count()
     }
 
     fn has_room(&self) -> bool {
@@ -153,8 +153,8 @@ impl Registrations {
     /// The connection is gone, and with it everything the server knew.
     pub(super) fn closed(&mut self) {
         for registration in &mut self.all {
-            if !matches!(registration.standing, Standing::Failed(_)) {
-                registration.standing = Standing::Wanted;
+            if !matches!(registration.standing, RegistrationState::Failed(_)) {
+                registration.standing = RegistrationState::Wanted;
             }
             registration.leave_alone_until = None;
             registration.suspect = false;
@@ -173,8 +173,8 @@ impl Registrations {
         }
         registration.recent.push_back(now);
         // The reply may be lost or late; data is the better proof.
-        if matches!(registration.standing, Standing::Asked { .. } | Standing::Unanswered { .. }) {
-            registration.standing = Standing::Active;
+        if matches!(registration.standing, RegistrationState::Asked { .. } | RegistrationState::Unanswered { .. }) {
+            registration.standing = RegistrationState::Active;
         }
     }
 
@@ -191,35 +191,35 @@ impl Registrations {
         let registration = &mut self.all[at];
         let name = format!("{} {}", registration.tr_id, registration.tr_key);
         match action {
-            Action::MarkActive => registration.standing = Standing::Active,
+            Action::MarkActive => registration.standing = RegistrationState::Active,
             Action::TreatAsActive => {
-                registration.standing = Standing::Active;
+                registration.standing = RegistrationState::Active;
                 registration.leave_alone_until = Some(after(now, self.leave_alone));
                 registration.suspect = false;
             }
             Action::MarkInactive => {
                 // A second reply to a removal may overtake the new registration, whose own reply is still to come.
-                if !matches!(registration.standing, Standing::Asked { .. } | Standing::Failed(_)) {
-                    registration.standing = Standing::Wanted;
+                if !matches!(registration.standing, RegistrationState::Asked { .. } | RegistrationState::Failed(_)) {
+                    registration.standing = RegistrationState::Wanted;
                 }
                 return Verdict::Fine;
             }
             Action::LearnLimit if active == 0 => {
-                registration.standing = Standing::Refused { until: after(now, self.retry_after) };
+                registration.standing = RegistrationState::Refused { until: after(now, self.retry_after) };
                 return Verdict::Noted(format!("{name}: {said}, although none is active"));
             }
             Action::LearnLimit => {
-                registration.standing = Standing::Wanted;
+                registration.standing = RegistrationState::Wanted;
                 let before = self.limit();
                 self.learned = Some(active.min(before));
                 return if before == active { Verdict::Fine } else { Verdict::Noted(format!("{said}: the limit is {active}")) };
             }
             Action::RejectedRequest => {
-                registration.standing = Standing::Failed(said.to_owned());
+                registration.standing = RegistrationState::Failed(said.to_owned());
                 return Verdict::Noted(format!("{name} is left out: {said}"));
             }
             _ => {
-                registration.standing = Standing::Refused { until: after(now, self.retry_after) };
+                registration.standing = RegistrationState::Refused { until: after(now, self.retry_after) };
                 return Verdict::Noted(format!("{name}: {said}; asked again in {} s", self.retry_after.as_secs()));
             }
         }
@@ -235,22 +235,22 @@ impl Registrations {
         let Some(tr_id) = tr_id else { return false };
         let mut found = false;
         for registration in self.all.iter_mut().filter(|r| r.tr_id == tr_id) {
-            registration.standing = Standing::Failed(said.to_owned());
+            registration.standing = RegistrationState::Failed(said.to_owned());
             found = true;
         }
         found
     }
 
     pub(super) fn all_failed(&self) -> bool {
-        self.all.iter().all(|r| matches!(r.standing, Standing::Failed(_)))
+        self.all.iter().all(|r| matches!(r.standing, RegistrationState::Failed(_)))
     }
 
     /// Nothing is on its way and nothing more can be asked for now; at least one is active.
     pub(super) fn is_settled(&self) -> bool {
         let room = self.has_room();
         let open = |r: &Registration| match r.standing {
-            Standing::Wanted => room,
-            Standing::Asked { .. } | Standing::Leaving { .. } => true,
+            RegistrationState::Wanted => room,
+            RegistrationState::Asked { .. } | RegistrationState::Leaving { .. } => true,
             _ => false,
         };
         !self.all.iter().any(open) && self.active() > 0
@@ -260,11 +260,11 @@ impl Registrations {
     pub(super) fn due(&self) -> Option<Timestamp> {
         let room = self.has_room();
         let due = |r: &Registration| match &r.standing {
-            Standing::Wanted => room.then_some(Timestamp::MIN),
-            Standing::Asked { at, .. } | Standing::Leaving { at, .. } => Some(after(*at, self.ack_within)),
-            Standing::Unanswered { until } | Standing::Refused { until } => Some(*until),
-            Standing::Active => r.suspect.then_some(Timestamp::MIN),
-            Standing::Failed(_) => None,
+            RegistrationState::Wanted => room.then_some(Timestamp::MIN),
+            RegistrationState::Asked { at, .. } | RegistrationState::Leaving { at, .. } => Some(after(*at, self.ack_within)),
+            RegistrationState::Unanswered { until } | RegistrationState::Refused { until } => Some(*until),
+            RegistrationState::Active => r.suspect.then_some(Timestamp::MIN),
+            RegistrationState::Failed(_) => None,
         };
         let first = self.all.iter().filter_map(due).chain(self.verify_at).min()?;
         Some(first.max(self.next_send))
@@ -281,25 +281,25 @@ impl Registrations {
         let ack_within = self.ack_within;
         let (registration, kind) = self.all.iter_mut().find_map(|r| {
             let kind = match &mut r.standing {
-                Standing::Asked { at, again: again @ false } if now >= after(*at, ack_within) => {
+                RegistrationState::Asked { at, again: again @ false } if now >= after(*at, ack_within) => {
                     (*at, *again) = (now, true);
                     Type::Subscribe
                 }
-                Standing::Leaving { at, again: again @ false } if now >= after(*at, ack_within) => {
+                RegistrationState::Leaving { at, again: again @ false } if now >= after(*at, ack_within) => {
                     (*at, *again) = (now, true);
                     Type::Unsubscribe
                 }
-                standing @ Standing::Active if r.suspect => {
-                    *standing = Standing::Leaving { at: now, again: false };
+                standing @ RegistrationState::Active if r.suspect => {
+                    *standing = RegistrationState::Leaving { at: now, again: false };
                     r.suspect = false;
                     Type::Unsubscribe
                 }
-                Standing::Unanswered { until } if now >= *until => {
-                    r.standing = Standing::Asked { at: now, again: false };
+                RegistrationState::Unanswered { until } if now >= *until => {
+                    r.standing = RegistrationState::Asked { at: now, again: false };
                     Type::Subscribe
                 }
-                standing @ Standing::Wanted if room => {
-                    *standing = Standing::Asked { at: now, again: false };
+                standing @ RegistrationState::Wanted if room => {
+                    *standing = RegistrationState::Asked { at: now, again: false };
                     Type::Subscribe
                 }
                 _ => return None,
@@ -314,15 +314,15 @@ impl Registrations {
     fn expire(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         for registration in &mut self.all {
             match registration.standing {
-                Standing::Asked { at, again: true } if now >= after(at, self.ack_within) => {
-                    registration.standing = Standing::Unanswered { until: after(now, self.retry_after) };
+                RegistrationState::Asked { at, again: true } if now >= after(at, self.ack_within) => {
+                    registration.standing = RegistrationState::Unanswered { until: after(now, self.retry_after) };
                     out.push(Output::Note(format!("{} {}: no reply to two requests", registration.tr_id, registration.tr_key)));
                 }
                 // It may still be registered; asking for it brings a success or "already".
-                Standing::Leaving { at, again: true } if now >= after(at, self.ack_within) => {
-                    registration.standing = Standing::Unanswered { until: now };
+                RegistrationState::Leaving { at, again: true } if now >= after(at, self.ack_within) => {
+                    registration.standing = RegistrationState::Unanswered { until: now };
                 }
-                Standing::Refused { until } if now >= until => registration.standing = Standing::Wanted,
+                RegistrationState::Refused { until } if now >= until => registration.standing = RegistrationState::Wanted,
                 _ => {}
             }
         }
@@ -339,7 +339,7 @@ impl Registrations {
             let liquid =
                 r.recent.len() == self.liquid_ticks && r.recent.front().is_some_and(|f| after(*f, self.verify_after) >= before);
             let untouchable = r.leave_alone_until.is_some_and(|until| now < until);
-            r.suspect = liquid && !r.ticked && !untouchable && r.standing == Standing::Active;
+            r.suspect = liquid && !r.ticked && !untouchable && r.standing == RegistrationState::Active;
         }
     }
 
@@ -354,17 +354,19 @@ impl Registrations {
             if more == 0 { shown } else { format!("{shown} and {more} more") }
         };
         let full = !self.has_room();
-        let left_out = named(&|r| full && r.standing == Standing::Wanted);
-        let failed = named(&|r| matches!(r.standing, Standing::Failed(_)));
-        let waiting = named(&|r| matches!(r.standing, Standing::Refused { .. } | Standing::Unanswered { .. }));
+        let left_out = named(&|r| full && r.standing == RegistrationState::Wanted);
+        let failed = named(&|r| matches!(r.standing, RegistrationState::Failed(_)));
+        let waiting = named(&|r| matches!(r.standing, RegistrationState::Refused { .. } | RegistrationState::Unanswered { .. }));
         let mut parts = Vec::new();
         if !left_out.is_empty() {
             let limit = self.limit();
             parts.push(format!("KIS allows {limit} registrations for this app key, left out: {}", list(left_out)));
         }
         if !failed.is_empty() {
-            let why =
-                self.all.iter().find_map(|r| if let Standing::Failed(why) = &r.standing { Some(why.as_str()) } else { None });
+            let why = self
+                .all
+                .iter()
+                .find_map(|r| if let RegistrationState::Failed(why) = &r.standing { Some(why.as_str()) } else { None });
             parts.push(format!("refused by KIS ({}): {}", why.unwrap_or_default(), list(failed)));
         }
         if !waiting.is_empty() {

@@ -19,7 +19,7 @@ pub(super) enum Send {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum MarketState {
     /// Nothing came in this session yet.
     Wanted,
     /// Something came.
@@ -48,7 +48,7 @@ enum Stage {
 }
 
 pub(super) struct Markets {
-    all: Vec<(String, Standing)>,
+    all: Vec<(String, MarketState)>,
     by_code: HashMap<String, usize>,
     stage: Stage,
     /// The earliest time for another message.
@@ -64,7 +64,7 @@ pub(super) struct Markets {
 impl Markets {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            all: settings.codes.iter().map(|code| (code.clone(), Standing::Wanted)).collect(),
+            all: settings.codes.iter().map(|code| (code.clone(), MarketState::Wanted)).collect(),
             by_code: settings.codes.iter().enumerate().map(|(at, code)| (code.clone(), at)).collect(),
             stage: Stage::Held,
             next_send: Timestamp::MIN,
@@ -86,7 +86,7 @@ impl Markets {
     /// The connection is gone, and with it everything the server knew. A market that does not exist does not come to be by that.
     pub(super) fn closed(&mut self) {
         (self.open, self.stage) = (false, Stage::Held);
-        self.all.iter_mut().filter(|(_, s)| *s != Standing::Unknown).for_each(|(_, s)| *s = Standing::Wanted);
+        self.all.iter_mut().filter(|(_, s)| *s != MarketState::Unknown).for_each(|(_, s)| *s = MarketState::Wanted);
     }
 
     /// The subscription is to be sent (again).
@@ -104,8 +104,8 @@ impl Markets {
         if let Some(at) = self.by_code.get(code)
             && self.open
         {
-            self.all[*at].1 = Standing::Confirmed;
-            if matches!(self.stage, Stage::Asked(_) | Stage::Listing(_)) && !self.any(Standing::Wanted) {
+            self.all[*at].1 = MarketState::Confirmed;
+            if matches!(self.stage, Stage::Asked(_) | Stage::Listing(_)) && !self.any(MarketState::Wanted) {
                 self.settle(now);
             }
         }
@@ -117,8 +117,8 @@ impl Markets {
             return;
         }
         for (code, standing) in &mut self.all {
-            if *standing == Standing::Wanted {
-                *standing = if codes.contains(code) { Standing::Silent } else { Standing::Unlisted };
+            if *standing == MarketState::Wanted {
+                *standing = if codes.contains(code) { MarketState::Silent } else { MarketState::Unlisted };
             }
         }
         self.settle(now);
@@ -126,22 +126,22 @@ impl Markets {
 
     /// No list is to be had: what sent nothing is not confirmed.
     pub(super) fn unlisted(&mut self, now: Timestamp) {
-        self.all.iter_mut().filter(|(_, s)| *s == Standing::Wanted).for_each(|(_, s)| *s = Standing::Unlisted);
+        self.all.iter_mut().filter(|(_, s)| *s == MarketState::Wanted).for_each(|(_, s)| *s = MarketState::Unlisted);
         self.settle(now);
     }
 
     /// Gives up the markets that do not exist; says how many.
     pub(super) fn keep_only(&mut self, known: &BTreeSet<String>) -> usize {
-        let unknown = self.all.iter_mut().filter(|(code, s)| *s != Standing::Unknown && !known.contains(code));
-        unknown.map(|(_, standing)| *standing = Standing::Unknown).count()
+        let unknown = self.all.iter_mut().filter(|(code, s)| *s != MarketState::Unknown && !known.contains(code));
+        unknown.map(|(_, standing)| *standing = MarketState::Unknown).count()
     }
 
     fn settle(&mut self, now: Timestamp) {
-        let again = self.any(Standing::Silent) || self.any(Standing::Unlisted);
+        let again = self.any(MarketState::Silent) || self.any(MarketState::Unlisted);
         self.stage = Stage::Settled(again.then(|| after(now, self.retry_after)));
     }
 
-    fn any(&self, standing: Standing) -> bool {
+    fn any(&self, standing: MarketState) -> bool {
         self.all.iter().any(|(_, s)| *s == standing)
     }
 
@@ -154,17 +154,17 @@ impl Markets {
     }
 
     pub(super) fn none_left(&self) -> bool {
-        self.all.iter().all(|(_, s)| *s == Standing::Unknown)
+        self.all.iter().all(|(_, s)| *s == MarketState::Unknown)
     }
 
     /// Markets that sent something or are in the server's list.
     pub(super) fn active(&self) -> usize {
-        self.all.iter().filter(|(_, s)| matches!(s, Standing::Confirmed | Standing::Silent)).count()
+        self.all.iter().filter(|(_, s)| matches!(s, MarketState::Confirmed | MarketState::Silent)).count()
     }
 
     /// What a subscription asks for.
     pub(super) fn wanted(&self) -> Vec<&str> {
-        self.all.iter().filter(|(_, s)| *s != Standing::Unknown).map(|(code, _)| code.as_str()).collect()
+        self.all.iter().filter(|(_, s)| *s != MarketState::Unknown).map(|(code, _)| code.as_str()).collect()
     }
 
     /// When [`Markets::next`] has something to do.
@@ -200,9 +200,11 @@ impl Markets {
         let send = send.or_else(|| (now >= after(self.last_send, self.ping_every)).then_some(Send::Ping))?;
         match send {
             Send::Subscription => {
-                self.all.iter_mut().filter(|(_, s)| matches!(s, Standing::Silent | Standing::Unlisted)).for_each(|(_, s)| {
-                    *s = Standing::Wanted;
-                });
+                self.all.iter_mut().filter(|(_, s)| matches!(s, MarketState::Silent | MarketState::Unlisted)).for_each(
+                    |(_, s)| {
+                        *s = MarketState::Wanted;
+                    },
+                );
                 self.stage = Stage::Asked(now);
             }
             Send::List => self.stage = Stage::Listing(now),
@@ -214,7 +216,7 @@ impl Markets {
 
     /// Markets that are not received although wanted, in one line.
     pub(super) fn trouble(&self) -> Option<String> {
-        let named = |standing: Standing, what: &str| {
+        let named = |standing: MarketState, what: &str| {
             let names: Vec<&str> = self.all.iter().filter(|(_, s)| *s == standing).map(|(code, _)| code.as_str()).collect();
             let more = names.len().saturating_sub(10);
             let shown = names.iter().take(10).copied().collect::<Vec<_>>().join(", ");
@@ -222,9 +224,9 @@ impl Markets {
             (!names.is_empty()).then(|| format!("{what}: {shown}"))
         };
         let parts: Vec<String> = [
-            named(Standing::Unknown, "Upbit has no such market"),
-            named(Standing::Unlisted, "not confirmed by Upbit"),
-            named(Standing::Silent, "subscribed, but Upbit sends nothing"),
+            named(MarketState::Unknown, "Upbit has no such market"),
+            named(MarketState::Unlisted, "not confirmed by Upbit"),
+            named(MarketState::Silent, "subscribed, but Upbit sends nothing"),
         ]
         .into_iter()
         .flatten()

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{Spooler, WAITING};
 use crate::collect::status::CollectorStatus;
 use crate::collect::tests::read_all;
-use crate::testing::fixtures::Heard;
+use crate::testing::fixtures::RecordingReporter;
 use backends::spool::{self, Kind};
 
 #[test]
@@ -16,7 +16,7 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     let dir = folder.path().join("spool");
     // A file where the folder should be.
     std::fs::write(&dir, "").expect("written");
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingReporter::default());
     let status = Arc::new(CollectorStatus::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::Reporter>));
     let (sender, batches) = mpsc::channel(WAITING);
     let (synced, seen) = tokio::sync::watch::channel(0);

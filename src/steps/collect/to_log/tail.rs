@@ -15,7 +15,7 @@ pub(super) struct Found {
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tail {
+pub(super) struct PartitionTail {
     /// Everything before this offset was looked at, or holds nothing newer.
     pub(super) end: u64,
     /// Highest sequence of those that no refill sends.
@@ -26,7 +26,7 @@ pub(super) struct Tail {
     early: Vec<u64>,
 }
 
-impl Tail {
+impl PartitionTail {
     /// Looked at up to `end`, nothing of ours found yet.
     pub(super) fn up_to(end: u64) -> Self {
         Self { end, ..Self::default() }
@@ -86,7 +86,7 @@ mod tests {
             let mut cuts = cuts.into_iter();
             loop {
                 // A start: the whole partition is read, then the spool is gone through from its first entry on.
-                let mut tail = Tail::up_to(partition.len() as u64);
+                let mut tail = PartitionTail::up_to(partition.len() as u64);
                 partition.iter().for_each(|f| tail.see(*f, before));
                 let mut left = cuts.next();
                 let mut whole = true;

@@ -9,9 +9,9 @@ use crate::locale::{Text, filters, say, words};
 use crate::view::dates;
 use crate::view::format::Zone;
 use crate::view::states::{run_class, run_glyph};
-use daemon::ahead::{PlannedDay, Special};
 use daemon::history::Brief;
 use daemon::snapshot::DagView;
+use daemon::upcoming::{PlannedDay, Special};
 use domain::schedule::Window;
 
 /// Next windows listed.
@@ -152,8 +152,8 @@ mod tests {
     use super::*;
     use crate::locale::Reader;
     use crate::view::Html;
-    use daemon::ahead;
     use daemon::testing;
+    use daemon::upcoming;
 
     #[test]
     fn months_begin_on_the_right_weekday_and_say_why_days_differ() {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_day_beyond_the_calendar_is_a_guess_and_says_so() {
-        let day = ahead::PlannedDay {
+        let day = upcoming::PlannedDay {
             date: jiff::civil::date(2028, 1, 3),
             special: Special::Unknown,
             why: String::new(),

@@ -24,9 +24,8 @@ use crate::http::reply::{Acted, Page, PageRefusal, Refusal, Reply};
 use crate::locale::say;
 use crate::server::App;
 use backends::{BackendError, ErrorKind};
-use daemon::handle::Once;
-use steps::dead_letter::topic_of;
-use steps::letters::{Line, groups};
+use daemon::idempotency::Idempotency;
+use steps::dead_letters::{Summary, by_cause, topic_of};
 use steps::replay::Which;
 use view::Part;
 
@@ -46,7 +45,7 @@ pub(crate) struct Wanted {
 }
 
 /// Place of a letter on its topic.
-fn place(line: &Line) -> String {
+fn place(line: &Summary) -> String {
     format!("{}/{}", line.partition, line.offset)
 }
 
@@ -76,7 +75,7 @@ pub(crate) async fn list(State(app): State<App>) -> Response {
     Page::new("dead-letters", say!("Dead letters"), None, fragments).refreshing().into_response()
 }
 
-fn chosen(letters: &Letters, cause: Option<&str>) -> Vec<Line> {
+fn chosen(letters: &Letters, cause: Option<&str>) -> Vec<Summary> {
     letters.lines.iter().filter(|l| cause.is_none_or(|c| c == l.cause)).cloned().collect()
 }
 
@@ -129,7 +128,7 @@ fn failed(error: &BackendError) -> Refusal {
     Refusal::new(status, format!("{}: {}", error.place, error.message), remedy)
 }
 
-async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Once>) -> Result<Sent, Refusal> {
+async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent, Refusal> {
     app.stores.replay(by, topic, which, once).await.map_err(|error| failed(&error))
 }
 
@@ -184,7 +183,7 @@ pub(crate) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>,
             "letters": found.lines.len() as u64 + found.older,
             "replayed": replayed,
             "older": found.older,
-            "groups": groups(&found.lines),
+            "groups": by_cause(&found.lines),
         });
         topics.push(stamp(&letters, answer));
     }
@@ -210,7 +209,7 @@ pub(crate) async fn api_messages(
 pub(crate) async fn api_message(State(app): State<App>, place: Place) -> Reply {
     let (topic, reading, replayed) = find(&app, place).await?;
     let facts = known(&reading)?;
-    let line = Line { replayed, ..facts.line.clone() };
+    let line = Summary { replayed, ..facts.line.clone() };
     let answer = json!({ "topic": topic, "letter": line, "record": facts.seen, "timezone": app.handle.snapshot().timezone });
     Ok(Json(stamp(&reading, answer)))
 }

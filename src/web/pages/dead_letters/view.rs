@@ -12,8 +12,7 @@ use crate::view::format::{Zone, count, part};
 use crate::view::reading::{head, in_words};
 use crate::view::{Fragment, Pair};
 use daemon::Snapshot;
-use steps::dead_letter::PREFIX;
-use steps::letters::{Group, Line, groups};
+use steps::dead_letters::{CauseGroup, PREFIX, Summary, by_cause};
 use steps::replay::Replayed;
 
 /// A name in a query, where `+` would be a space.
@@ -54,7 +53,7 @@ struct GroupRow {
     message: String,
 }
 
-fn group(topic: &str, group: Group, zone: &Zone) -> GroupRow {
+fn group(topic: &str, group: CauseGroup, zone: &Zone) -> GroupRow {
     GroupRow {
         address: format!("/dead-letters/{}?cause={}", part(topic), in_query(&group.cause)),
         cause: group.cause,
@@ -95,7 +94,7 @@ pub(crate) fn list(
             total: count(lines.len() as u64 + older),
             open: lines.iter().filter(|l| !l.replayed).count(),
             older,
-            rows: groups(lines).into_iter().map(|g| group(topic, g, &zone)).collect(),
+            rows: by_cause(lines).into_iter().map(|g| group(topic, g, &zone)).collect(),
             trouble: reading.trouble.as_ref().map(|t| in_words(t, reading.value.is_some(), &zone)),
         }
     };
@@ -132,7 +131,7 @@ struct LetterRow {
     replayed: bool,
 }
 
-fn line(topic: &str, line: &Line, zone: &Zone) -> LetterRow {
+fn line(topic: &str, line: &Summary, zone: &Zone) -> LetterRow {
     LetterRow {
         place: format!("{}/{}", line.partition, line.offset),
         address: format!("/dead-letters/{}/{}/{}", part(topic), line.partition, line.offset),
@@ -152,7 +151,7 @@ pub(crate) struct Part<'a> {
     pub(crate) cause: Option<&'a str>,
     /// How many there are in all.
     pub(crate) total: usize,
-    pub(crate) lines: &'a [Line],
+    pub(crate) lines: &'a [Summary],
     /// After what the next part begins.
     pub(crate) next: Option<String>,
 }

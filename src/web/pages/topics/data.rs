@@ -58,7 +58,7 @@ impl Topics {
 
     /// Dead letters held of a topic; `None` if it has no place for them.
     pub fn dead_letters(&self, name: &str) -> Option<u64> {
-        self.find(&steps::dead_letter::topic_of(name)).map(TopicFacts::records)
+        self.find(&steps::dead_letters::topic_of(name)).map(TopicFacts::records)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::view::format::{Zone, count, part, rate};
 use crate::view::reading::head;
 use crate::view::{Fragment, Pair};
 use daemon::Snapshot;
-use steps::dead_letter::topic_of;
+use steps::dead_letters::topic_of;
 
 /// All topics.
 #[derive(Debug, Template)]

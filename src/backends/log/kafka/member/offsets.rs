@@ -49,7 +49,7 @@ impl Membership {
         topics.sort();
         topics.dedup();
         let ids = self.cluster.ids(Some(&topics))?;
-        let found = client.committed_offsets(list.clone(), PATIENCE).map_err(|e| self.heard.explain(&self.place, &e))?;
+        let found = client.committed_offsets(list.clone(), PATIENCE).map_err(|e| self.last_error.explain(&self.place, &e))?;
         let committed = noted(&found);
         let ranges = self.cluster.ranges(&partitions)?;
         let start = |(partition, range): (Partition, crate::log::Range)| {
@@ -93,7 +93,7 @@ impl Membership {
         if let Some(replaced) = self.replaced(client) {
             return Err(replaced);
         }
-        let fail = |e: KafkaError| self.heard.explain(&self.place, &e);
+        let fail = |e: KafkaError| self.last_error.explain(&self.place, &e);
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for Committed { partition, next } in offsets {
             let known = self.position(partition)?;
@@ -113,7 +113,7 @@ impl Membership {
             let error = match client.commit(&list, CommitMode::Sync) {
                 Ok(()) if client.assignment_lost() => return Err(lost()),
                 Ok(()) => {
-                    self.heard.forget();
+                    self.last_error.forget();
                     return Ok(());
                 }
                 Err(error) => error,
@@ -144,7 +144,7 @@ impl Membership {
             return Ok(());
         }
         self.check(partition, offset, position)?;
-        let fail = |e: &KafkaError| self.heard.explain(&self.cluster.partition_place(partition), e);
+        let fail = |e: &KafkaError| self.last_error.explain(&self.cluster.partition_place(partition), e);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut list = TopicPartitionList::with_capacity(1);
@@ -175,6 +175,6 @@ impl Membership {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(&partition.topic, partition.number as i32);
         let done = if paused { client.pause(&list) } else { client.resume(&list) };
-        done.map_err(|e| self.heard.explain(&self.cluster.partition_place(partition), &e))
+        done.map_err(|e| self.last_error.explain(&self.cluster.partition_place(partition), &e))
     }
 }

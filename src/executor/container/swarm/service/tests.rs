@@ -42,7 +42,8 @@ fn installation() -> Installation {
 fn service(kind: StepKind, replicas: u32) -> ServiceSpec {
     let attempt = attempt(kind, replicas);
     let body = definition::body(&attempt, &DockerSettings::default(), &installation(), |_| None).expect("a body");
-    let given = Particulars { image: "sha256:1".into(), constraints: vec!["node.labels.x==y".into()], ..Particulars::default() };
+    let given =
+        ServiceSettings { image: "sha256:1".into(), constraints: vec!["node.labels.x==y".into()], ..ServiceSettings::default() };
     spec(&attempt, name("i", &attempt.id), body, given)
 }
 
