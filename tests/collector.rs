@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use openbell::backends::index::{Index, Item, ItemResult, Template};
@@ -42,7 +43,7 @@ struct Memory(Mutex<BTreeMap<String, Document>>);
 #[async_trait]
 impl Raw for Memory {
     async fn insert(&self, _: &str, documents: Vec<Document>) -> Result<Inserted> {
-        let mut held = self.0.lock().expect("not poisoned");
+        let mut held = self.0.lock();
         let before = held.len();
         let sent = documents.len();
         for document in documents {
@@ -116,11 +117,11 @@ struct Output {
 
 impl Output {
     fn text(&self) -> String {
-        self.lines.lock().expect("not poisoned").join("\n")
+        self.lines.lock().join("\n")
     }
 
     async fn until(&self, what: impl Fn(Option<bool>) -> bool) {
-        while !what(*self.ready.lock().expect("not poisoned")) {
+        while !what(*self.ready.lock()) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -128,10 +129,10 @@ impl Output {
 
 impl Reporter for Output {
     fn status(&self, status: Status) {
-        *self.ready.lock().expect("not poisoned") = Some(status.ready);
+        *self.ready.lock() = Some(status.ready);
     }
     fn line(&self, line: &str) {
-        self.lines.lock().expect("not poisoned").push(line.to_owned());
+        self.lines.lock().push(line.to_owned());
     }
 }
 
@@ -324,7 +325,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
         .collect();
     assert_eq!(on_log.len(), log_ids.len(), "the log holds an id twice");
     assert_eq!(log_ids.iter().collect::<BTreeSet<_>>(), ids);
-    let documents = raw.0.lock().expect("not poisoned").clone();
+    let documents = raw.0.lock().clone();
     assert_eq!(documents.keys().collect::<BTreeSet<_>>(), ids);
     let sent = simulator.journal().iter().filter(|e| matches!(e.what, Event::MalformedSent { .. })).count();
     assert_eq!((malformed, read(&*log, "kis.trades.dlq").await.len()), (sent, sent), "dead letters\n{}", output.text());

@@ -7,10 +7,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use support::{A_DAY, snapshot, until_held, url_of, wait_for, wait_within};
 
@@ -23,8 +23,8 @@ struct Seat;
 
 impl Seat {
     fn take() -> Self {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = FREED.wait_while(taken, |taken| *taken >= SEATS).unwrap_or_else(PoisonError::into_inner);
+        let mut taken = TAKEN.lock();
+        FREED.wait_while(&mut taken, |taken| *taken >= SEATS);
         *taken += 1;
         Self
     }
@@ -32,7 +32,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *TAKEN.lock() -= 1;
         FREED.notify_one();
     }
 }

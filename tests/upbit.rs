@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, date};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,12 +46,12 @@ struct Output {
 
 impl Output {
     fn text(&self) -> String {
-        self.lines.lock().expect("not poisoned").join("\n")
+        self.lines.lock().join("\n")
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Status) -> bool) {
         let waiting = async {
-            while !self.status.lock().expect("not poisoned").as_ref().is_some_and(&holds) {
+            while !self.status.lock().as_ref().is_some_and(&holds) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -60,10 +61,10 @@ impl Output {
 
 impl Reporter for Output {
     fn status(&self, status: Status) {
-        *self.status.lock().expect("not poisoned") = Some(status);
+        *self.status.lock() = Some(status);
     }
     fn line(&self, line: &str) {
-        self.lines.lock().expect("not poisoned").push(line.to_owned());
+        self.lines.lock().push(line.to_owned());
     }
 }
 
@@ -227,7 +228,7 @@ async fn a_day_is_handed_to_the_next_without_losing_or_repeating_a_trade() {
     assert!(clock.now() < at("2026-11-21T00:00:00"), "the new one listens before the cut");
     clock.set_speed(20.0);
     clock.sleep_until(at("2026-11-21T00:01:00")).await;
-    assert!(new.output.status.lock().expect("not poisoned").as_ref().is_some_and(|status| !status.ready));
+    assert!(new.output.status.lock().as_ref().is_some_and(|status| !status.ready));
     let told = old.finish().await;
     new.output.until("ready", |status| status.ready).await;
     let to = clock.now();
@@ -276,7 +277,7 @@ async fn what_a_disconnect_cost_is_named_exactly() {
     symbols.push("KRW-NOBODY".to_owned());
     let collector = house.collect(DAY, &serde_json::json!({"symbols": symbols, "format": "simple_list"}));
     collector.output.until("ready", |status| status.ready).await;
-    let degraded = collector.output.status.lock().expect("not poisoned").as_ref().and_then(|s| s.degraded.clone());
+    let degraded = collector.output.status.lock().as_ref().and_then(|s| s.degraded.clone());
     assert!(degraded.is_some_and(|why| why.contains("KRW-NOBODY")), "{}", collector.output.text());
     clock.set_speed(30.0);
     clock.sleep_until(day("00:24:30")).await;

@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{BackendError, ErrorKind, Result};
 use files;
@@ -51,7 +51,7 @@ impl Database {
 
     /// Held while looking and writing must be one.
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writing.lock()
     }
 
     /// The tree of this name; `None` if nothing was ever written to it.

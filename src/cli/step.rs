@@ -5,8 +5,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
@@ -144,7 +145,7 @@ struct FileReporter {
 
 impl Reporter for FileReporter {
     fn status(&self, status: Status) {
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.last.lock();
         if last.as_ref() == Some(&status) {
             return;
         }

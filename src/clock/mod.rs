@@ -7,10 +7,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// Where time comes from.
@@ -173,7 +174,7 @@ impl Clock {
     pub fn speed(&self) -> f64 {
         match &*self.0 {
             Kind::System | Kind::Manual { .. } => 1.0,
-            Kind::Virtual(v) => v.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).speed,
+            Kind::Virtual(v) => v.state.lock().speed,
             Kind::Follower(path) => Reading::load(path).map_or(1.0, |r| r.speed),
         }
     }
@@ -182,7 +183,7 @@ impl Clock {
     pub fn set_speed(&self, speed: f64) {
         if let Kind::Virtual(v) = &*self.0 {
             v.look();
-            v.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).speed = speed;
+            v.state.lock().speed = speed;
         }
     }
 
@@ -215,7 +216,7 @@ impl Clock {
         let Kind::Virtual(v) = &*self.0 else { return Ok(()) };
         v.look();
         let Some(path) = &v.file else { return Ok(()) };
-        let bytes = v.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).encode();
+        let bytes = v.state.lock().encode();
         let fresh = path.with_extension("tmp");
         fs::write(&fresh, bytes)?;
         fs::rename(&fresh, path)
@@ -266,7 +267,7 @@ impl Clock {
 impl Virtual {
     /// Advances the timeline to now and reads it.
     fn look(&self) -> Timestamp {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock();
         let monotonic = monotonic_ns();
         let passed = (monotonic - state.monotonic).clamp(0, LONGEST_LOOK.as_nanos() as i128);
         state.virtual_now = state.virtual_now.checked_add(scaled(passed, state.speed)).unwrap_or(Timestamp::MAX);

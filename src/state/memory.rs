@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Store;
 use super::journal::{Backing, Change, Entry, Journal};
@@ -50,7 +50,7 @@ impl Memory {
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal<Map>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

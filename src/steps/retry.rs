@@ -30,7 +30,8 @@ pub async fn retry<T, F: Future<Output = Result<T>>>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+
+    use parking_lot::Mutex;
 
     use super::*;
     use backends::ErrorKind;
@@ -41,11 +42,11 @@ mod tests {
     async fn asked(answers: &[Result<u8>]) -> (Result<u8>, Vec<usize>, usize) {
         let (tries, mut heard) = (Mutex::new(Vec::new()), 0);
         let call = |number: usize| {
-            tries.lock().expect("not poisoned").push(number);
+            tries.lock().push(number);
             std::future::ready(answers[number].clone())
         };
         let result = retry(&PAUSES, |_| heard += 1, call).await;
-        (result, tries.into_inner().expect("not poisoned"), heard)
+        (result, tries.into_inner(), heard)
     }
 
     fn failure(kind: ErrorKind) -> Result<u8> {

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::key::{self, METADATA};
 use super::{Metadata, Objects, Put};
@@ -84,7 +85,7 @@ impl Inner {
         files::write_synced(unfinished, body)?;
         let described = unfinished.with_extension("meta");
         files::write_synced(&described, &serde_json::to_vec(metadata)?)?;
-        let _one = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.putting.lock();
         // Looked at again under the lock: the winner's metadata must not be replaced by the loser's.
         if path.is_file() {
             return Ok(Put::Exists);

@@ -1,8 +1,9 @@
 //! A web server for tests: it answers by a script, loses answers, or freezes.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -61,7 +62,7 @@ impl Fake {
     }
 
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 }
 
@@ -87,7 +88,7 @@ async fn serve(stream: TcpStream, script: &(dyn Fn(&Seen) -> Reply + Send + Sync
     let seen = Seen { method: first.next().expect("a method"), path: first.next().expect("a path"), headers, body };
     let reply = script(&seen);
     let bodiless = seen.method == "HEAD";
-    all.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    all.lock().push(seen);
     match reply {
         Reply::Lost => {}
         Reply::Frozen => std::future::pending().await,

@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::folder::{self, place_of};
 use super::frame;
@@ -120,7 +122,7 @@ impl Reader {
     }
 
     fn hint(&self, first: u64) -> Option<(u64, u64)> {
-        let hints = self.hints.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let hints = self.hints.as_ref()?.lock();
         let (number, (segment, at)) = hints.range(..=self.next).next_back()?;
         (*segment == first).then_some((*number, *at))
     }
@@ -132,7 +134,7 @@ impl Reader {
             && at >= open.hinted_at + HINT_EVERY
         {
             open.hinted_at = at;
-            hints.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (open.first, at));
+            hints.lock().insert(number, (open.first, at));
         }
         open.window.advance(size);
         open.least = number + 1;

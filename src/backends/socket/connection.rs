@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -128,7 +129,7 @@ impl Link {
 
 impl Connection {
     pub(super) fn is_dead(&self) -> bool {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.waiting.lock().is_none()
     }
 
     /// Calls and waits for the answer.
@@ -148,7 +149,7 @@ impl Connection {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let bytes = self.encode(id, request)?;
         let (sender, answer) = oneshot::channel();
-        match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        match self.waiting.lock().as_mut() {
             Some(waiting) => waiting.insert(id, sender),
             None => return Err(self.lost()),
         };
@@ -205,7 +206,7 @@ async fn write(mut writer: OwnedWriteHalf, mut to_write: mpsc::UnboundedReceiver
         }
     }
     // Those who still wait are woken, and told that the connection is lost.
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    waiting.lock().take();
 }
 
 async fn read(reader: OwnedReadHalf, place: String, waiting: Arc<Waiting>) {
@@ -213,7 +214,7 @@ async fn read(reader: OwnedReadHalf, place: String, waiting: Arc<Waiting>) {
     loop {
         match frame::read::<Answer>(&mut reader).await {
             Ok(Some(Answer { id, outcome })) => {
-                let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut waiting = waiting.lock();
                 let Some(waiting) = waiting.as_mut() else { return };
                 if let Some(asker) = waiting.remove(&id) {
                     // The asker may have given up, and does not want to know then.
@@ -224,7 +225,7 @@ async fn read(reader: OwnedReadHalf, place: String, waiting: Arc<Waiting>) {
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "{place}: the connection ended"),
         }
-        waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waiting.lock().take();
         return;
     }
 }

@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// Spools open for writing, by their canonical path.
 static WRITTEN: Mutex<BTreeMap<PathBuf, watch::Receiver<u64>>> = Mutex::new(BTreeMap::new());
 
 fn written() -> MutexGuard<'static, BTreeMap<PathBuf, watch::Receiver<u64>>> {
-    WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
+    WRITTEN.lock()
 }
 
 /// Keeps a spool listed.

@@ -1,12 +1,13 @@
 //! Who is connected and what they subscribed to: the state that the doors and the pacer share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Bytes;
 
@@ -96,7 +97,7 @@ impl Exchange {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Lets a new connection in.

@@ -1,11 +1,12 @@
 //! The collector's status: what its parts know, put together and reported a few times a second at most.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use parking_lot::{Mutex, MutexGuard};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
@@ -60,7 +61,7 @@ impl CollectorStatus {
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock()
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Facts)) {

@@ -7,11 +7,12 @@ mod refill;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -68,7 +69,7 @@ impl Exchange {
         exchange.tasks.push(tokio::spawn(async move {
             while let Ok((stream, _)) = websocket.accept().await {
                 let (sender, messages) = mpsc::unbounded_channel();
-                *line.lock().expect("not poisoned") = Some(sender);
+                *line.lock() = Some(sender);
                 connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(talk(stream, messages, Arc::clone(&taken)));
             }
@@ -77,7 +78,7 @@ impl Exchange {
     }
 
     fn send(&self, message: Ws) {
-        self.line.lock().expect("not poisoned").as_ref().expect("connected").send(message).expect("still connected");
+        self.line.lock().as_ref().expect("connected").send(message).expect("still connected");
     }
 
     pub(super) fn text(&self, text: &str) {
@@ -86,7 +87,7 @@ impl Exchange {
 
     /// Ends the connection without a close frame.
     fn hang_up(&self) {
-        *self.line.lock().expect("not poisoned") = None;
+        *self.line.lock() = None;
     }
 
     fn connections(&self) -> u32 {
@@ -216,7 +217,7 @@ impl Bench {
 
 impl Running {
     pub(super) async fn until_ready(&self) {
-        self.wait_until("the collector is ready", |r| r.heard.status.lock().expect("not poisoned").ready).await;
+        self.wait_until("the collector is ready", |r| r.heard.status.lock().ready).await;
     }
 
     pub(super) async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -412,12 +413,12 @@ async fn a_taken_slot_is_told_until_the_collector_was_ready_once() {
     bench.exchange.taken.store(true, Ordering::SeqCst);
     let before = Clock::system().now();
     let collector = bench.begin(|_| {});
-    let waits = |r: &Running| r.heard.status.lock().expect("not poisoned").waits.clone();
+    let waits = |r: &Running| r.heard.status.lock().waits.clone();
     collector.wait_until("the wait is told", |r| waits(r).is_some()).await;
     let wait = waits(&collector).expect("told");
     assert!(wait.reason.contains("OPSP8996 ALREADY IN USE appkey"), "{wait:?}");
     assert!(wait.until >= before + Duration::from_secs(60), "{wait:?}");
-    assert!(!collector.heard.status.lock().expect("not poisoned").ready);
+    assert!(!collector.heard.status.lock().ready);
     collector.stop().await;
 
     bench.exchange.taken.store(false, Ordering::SeqCst);

@@ -335,7 +335,7 @@ async fn the_next_attempt_takes_over_and_the_one_before_ends_with_the_reason() {
     for (program, name) in [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")] {
         let ghost = start(program, name, json!({}), &backends);
         let heard = Arc::clone(&ghost.heard);
-        stores.wait_until("the first attempt", |_| heard.status.lock().expect("not poisoned").ready).await;
+        stores.wait_until("the first attempt", |_| heard.status.lock().ready).await;
         let next = start(program, name, json!({}), &backends);
         // Nobody stops it, and it does not come back to take its place again.
         let ended = tokio::time::timeout(std::time::Duration::from_secs(120), ghost.task).await.expect("ends by itself");
@@ -397,7 +397,7 @@ async fn a_commit_beyond_the_objects_never_happens() {
     let backends = filled(&stores, 5).await;
     let step = start("sink/objects", "sink-objects", json!({"rotate": {"every": "10h"}}), &backends);
     let heard = Arc::clone(&step.heard);
-    stores.wait_until("a status", |_| heard.status.lock().expect("not poisoned").ready).await;
+    stores.wait_until("a status", |_| heard.status.lock().ready).await;
     assert!(stores.committed("day.sink-objects").is_empty(), "records in an open file are not done");
     step.kill().await;
     assert!(stores.objects().is_empty());

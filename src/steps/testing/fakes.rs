@@ -4,11 +4,12 @@
 #![expect(missing_docs, reason = "doubles whose names say what they do")]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use backends::index::{Index, Item, ItemResult, Op, Template};
@@ -32,7 +33,7 @@ struct Faults(Mutex<BTreeMap<&'static str, VecDeque<Fault>>>);
 
 impl Faults {
     fn take(&self, operation: &'static str) -> Option<Fault> {
-        self.0.lock().expect("not poisoned").get_mut(operation).and_then(VecDeque::pop_front)
+        self.0.lock().get_mut(operation).and_then(VecDeque::pop_front)
     }
     fn before(&self, operation: &'static str) -> Result<Option<Fault>> {
         match self.take(operation) {
@@ -90,17 +91,17 @@ impl Stores {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("not poisoned")
+        self.inner.lock()
     }
 
     /// The next call of an operation has this fault.
     pub fn fail(&self, operation: &'static str, fault: Fault) {
-        self.faults.0.lock().expect("not poisoned").entry(operation).or_default().push_back(fault);
+        self.faults.0.lock().entry(operation).or_default().push_back(fault);
     }
 
     /// Nothing is left of the faults to come.
     pub fn mend(&self, operation: &'static str) {
-        self.faults.0.lock().expect("not poisoned").remove(operation);
+        self.faults.0.lock().remove(operation);
     }
 
     /// The next time this document is written, the index answers so instead of storing it.
@@ -334,9 +335,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Ok(mut inner) = self.stores.inner.lock() {
-            inner.remove(&self.group, self.id);
-        }
+        self.stores.inner.lock().remove(&self.group, self.id);
     }
 }
 

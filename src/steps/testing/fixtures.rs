@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -35,19 +36,19 @@ pub struct RecordingReporter {
 
 impl RecordingReporter {
     pub fn degraded(&self) -> Option<String> {
-        self.status.lock().expect("not poisoned").degraded.clone()
+        self.status.lock().degraded.clone()
     }
     pub fn text(&self) -> String {
-        self.lines.lock().expect("not poisoned").join("\n")
+        self.lines.lock().join("\n")
     }
 }
 
 impl Reporter for RecordingReporter {
     fn status(&self, status: Status) {
-        *self.status.lock().expect("not poisoned") = status;
+        *self.status.lock() = status;
     }
     fn line(&self, line: &str) {
-        self.lines.lock().expect("not poisoned").push(line.to_owned());
+        self.lines.lock().push(line.to_owned());
     }
 }
 

@@ -15,7 +15,6 @@ mod tests;
 
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
-use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +23,7 @@ use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use elasticsearch::http::transport::{MultiNodeConnectionPool, Transport, TransportBuilder};
 use elasticsearch::http::{Method, StatusCode, Url};
+use parking_lot::{Mutex, RwLock};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -155,14 +155,14 @@ impl ElasticIndex {
 
     /// The template of an index: the one with the longest prefix.
     fn template(&self, index: &str) -> Option<Template> {
-        let templates = self.templates.read().unwrap_or_else(PoisonError::into_inner);
+        let templates = self.templates.read();
         templates.iter().filter(|t| index.starts_with(&t.prefix)).max_by_key(|t| t.prefix.len()).cloned()
     }
 
     /// Makes sure that an index is there and has the id field, once: in an index made by a document's arrival without a
     /// template, the field would be a text, by which nothing can be sorted.
     async fn prepare(&self, index: &str) -> Result<()> {
-        if self.prepared.lock().unwrap_or_else(PoisonError::into_inner).contains(index) {
+        if self.prepared.lock().contains(index) {
             return Ok(());
         }
         let place = self.place_of(index);
@@ -194,7 +194,7 @@ impl ElasticIndex {
             }
             _ => return Err(answer.refused(&place)),
         }
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(index.to_owned());
+        self.prepared.lock().insert(index.to_owned());
         Ok(())
     }
 
@@ -312,7 +312,7 @@ impl Index for ElasticIndex {
         let path = format!("_index_template/{}", encoded(&template.name));
         let place = format!("{} template {}", self.place, template.name);
         self.done(&place, Method::Put, &path, Some(Body::Json(mapping::template(template, dialect))), self.limits.work).await?;
-        let mut templates = self.templates.write().unwrap_or_else(PoisonError::into_inner);
+        let mut templates = self.templates.write();
         templates.retain(|t| t.name != template.name);
         templates.push(template.clone());
         Ok(())
@@ -344,7 +344,7 @@ impl Index for ElasticIndex {
             }
             for ((n, item), result) in sent.into_iter().zip(told) {
                 if matches!(result, ItemResult::Retry { status: 404, .. }) {
-                    self.prepared.lock().unwrap_or_else(PoisonError::into_inner).remove(&item.index);
+                    self.prepared.lock().remove(&item.index);
                 }
                 results[n] = Some(result);
             }

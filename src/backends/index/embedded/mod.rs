@@ -7,10 +7,11 @@ pub(super) mod mapping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use parking_lot::RwLock;
 
 use super::{Index, Item, ItemResult, Op, Template};
 use crate::database::{self, Database};
@@ -71,7 +72,7 @@ impl Inner {
         let _one = self.db.lock();
         self.db.tree(TEMPLATES)?.insert(template.name.as_bytes(), value).map_err(|e| self.db.fail(e))?;
         self.db.flush()?;
-        let mut templates = self.templates.write().unwrap_or_else(PoisonError::into_inner);
+        let mut templates = self.templates.write();
         templates.retain(|t| t.name != template.name);
         templates.push(template);
         Ok(())
@@ -79,7 +80,7 @@ impl Inner {
 
     /// The template of an index: the one with the longest prefix.
     fn template(&self, index: &str) -> Option<Template> {
-        let templates = self.templates.read().unwrap_or_else(PoisonError::into_inner);
+        let templates = self.templates.read();
         templates.iter().filter(|t| index.starts_with(&t.prefix)).max_by_key(|t| t.prefix.len()).cloned()
     }
 

@@ -22,11 +22,12 @@ mod topics;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
 use self::consumer::EmbeddedConsumer;
@@ -101,7 +102,7 @@ impl EmbeddedLog {
 
 impl Inner {
     fn topic(&self, name: &str) -> Option<Arc<TopicData>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.topics.read().get(name).cloned()
     }
 
     fn existing(&self, name: &str) -> Result<Arc<TopicData>> {
@@ -112,7 +113,7 @@ impl Inner {
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<String, Group>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock()
     }
 
     fn wake(&self) {
@@ -169,7 +170,7 @@ impl Inner {
     }
 
     fn create_topic(&self, name: &str, partitions: u32) -> Result<bool> {
-        let _one = self.reshaping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.reshaping.lock();
         if let Some(topic) = self.topic(name) {
             let has = topic.partitions.len();
             if has == partitions as usize {
@@ -180,14 +181,14 @@ impl Inner {
                 .remedy(format!("ask for {has}, or use another topic name: keys would change their partition")));
         }
         let topic = topics::create(&self.root, &self.place, name, partitions)?;
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(topic));
+        self.topics.write().insert(name.to_owned(), Arc::new(topic));
         self.wake();
         Ok(true)
     }
 
     fn delete_topic(&self, name: &str) -> Result<()> {
-        let _one = self.reshaping.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let _one = self.reshaping.lock();
+        let removed = self.topics.write().remove(name);
         let Some(topic) = removed else { return Ok(()) };
         for group in self.groups().values_mut() {
             group.forget_topic(name);
@@ -198,7 +199,7 @@ impl Inner {
 
     /// A topic's partitions count as far as the group machinery is concerned.
     fn partition_counts(&self) -> BTreeMap<String, u32> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.topics.read();
         topics.iter().map(|(name, topic)| (name.clone(), topic.partitions.len() as u32)).collect()
     }
 }
@@ -220,7 +221,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn topics(&self) -> Result<Vec<Topic>> {
-        let topics = self.0.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.0.topics.read();
         Ok(topics.values().map(|t| t.describe()).collect())
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::record;
 use crate::log::{Range, Record};
@@ -57,7 +59,7 @@ impl PartitionStore {
     pub(super) fn append(&self, records: &[Record]) -> Result<u64> {
         let first = self.writer().append(records.len(), |i, out| record::encode(&records[i], out))?;
         let wanted = first + records.len() as u64;
-        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.syncing.lock();
         if self.end.load(Ordering::Acquire) < wanted {
             let (file, appended) = {
                 let writer = self.writer();
@@ -70,7 +72,7 @@ impl PartitionStore {
     }
 
     fn writer(&self) -> MutexGuard<'_, segments::Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock()
     }
 
     /// Up to `max` records from `offset` on, fewer when they are large.
@@ -93,7 +95,7 @@ impl PartitionStore {
             })?;
             Ok((offset, record))
         })?;
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() == IDLE_READERS {
             idle.remove(0);
         }
@@ -112,7 +114,7 @@ impl PartitionStore {
     }
 
     fn reader_at(&self, offset: u64) -> segments::Reader {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         match idle.iter().position(|r| r.position() == offset) {
             Some(at) => idle.remove(at),
             None => segments::Reader::new(&self.dir, self.place.clone(), offset, Some(Arc::clone(&self.hints))),

@@ -1,9 +1,10 @@
 //! Topics and their offsets. What is not async here blocks, and is called off the runtime.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -73,7 +74,7 @@ impl Cluster {
 
     /// The client that asks.
     fn asking(&self) -> Result<Arc<Detached<BaseConsumer<LastError>>>> {
-        let mut kept = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.asking.lock();
         if let Some(client) = &*kept {
             // Nobody else takes what the library wants to say.
             (0..100).for_each(|_| drop(client.poll(Duration::ZERO)));
@@ -172,8 +173,8 @@ impl Cluster {
             .remedy("bring the missing brokers back")
     }
 
-    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<String, (u32, Instant)>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn believed(&self) -> MutexGuard<'_, HashMap<String, (u32, Instant)>> {
+        self.counts.lock()
     }
 
     /// A topic may have changed.

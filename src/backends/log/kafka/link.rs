@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::settings::{PATIENCE, Settings};
 use super::wire::{self, Api, Malformed, Reader};
@@ -160,7 +162,7 @@ impl Links {
         body: &[u8],
         read: impl Fn(Reader<'_>) -> std::result::Result<T, Malformed>,
     ) -> Result<Option<T>> {
-        let kept = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+        let kept = self.open.lock().remove(address);
         // A kept connection may have been closed by the broker in the meantime: it gets a second chance with a new one.
         if let Some(mut link) = kept
             && let Ok(answer) = link.ask(&self.settings.place, api, body, &read)
@@ -175,7 +177,7 @@ impl Links {
     }
 
     fn keep(&self, link: Link) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(link.address.clone(), link);
+        self.open.lock().insert(link.address.clone(), link);
     }
 }
 

@@ -9,11 +9,12 @@ mod offsets;
 mod place;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -220,7 +221,7 @@ impl Membership {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     fn over(&self) -> bool {
@@ -261,7 +262,7 @@ impl Membership {
 
     /// The next question; `None` when the member is gone, or has not asked in time.
     fn next(&self, deadline: Option<Instant>) -> Option<Command> {
-        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = self.commands.lock();
         match deadline {
             None => commands.recv().ok(),
             Some(deadline) => match commands.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -310,7 +311,7 @@ impl Membership {
                 return self.answer(answer);
             }
             // A question while a poll waits: the poll's caller has dropped it.
-            let asked = self.commands.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
+            let asked = self.commands.lock().try_recv();
             match asked {
                 Ok(command) => {
                     self.answer(Ok(Polled::Nothing));

@@ -38,10 +38,11 @@ mod settings;
 mod watch;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use self::cluster::{Cluster, check_name};
 use self::consumer::KafkaConsumer;
@@ -91,7 +92,7 @@ impl KafkaLog {
     }
 
     fn watch(&self) -> Result<Arc<Watch>> {
-        let mut kept = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.watch.lock();
         if let Some(watch) = kept.upgrade() {
             return Ok(watch);
         }

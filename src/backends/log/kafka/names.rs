@@ -4,7 +4,9 @@
 //! has joined under the same name since: the last to take a name is the only one to give it back.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::Result;
 
@@ -26,9 +28,9 @@ impl Names {
     /// Takes a name in a group, whoever has it; waits while an earlier holder is giving it back.
     pub(super) fn take(&self, group: &str, name: &str) -> Name {
         let key = (group.to_owned(), name.to_owned());
-        let taken = Arc::clone(lock(&self.0).entry(key).or_default());
+        let taken = Arc::clone(self.0.lock().entry(key).or_default());
         let number = {
-            let mut count = lock(&taken);
+            let mut count = taken.lock();
             *count += 1;
             *count
         };
@@ -43,18 +45,14 @@ impl Name {
 
     /// Whether nobody else of this process has taken it since.
     pub(super) fn is_held(&self) -> bool {
-        *lock(&self.taken) == self.number
+        *self.taken.lock() == self.number
     }
 
     /// Removes the member of this name, unless somebody else has taken it since.
     pub(super) fn give_back(&self, remove: impl FnOnce() -> Result<()>) -> Result<()> {
-        let count = lock(&self.taken);
+        let count = self.taken.lock();
         if *count == self.number { remove() } else { Ok(()) }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

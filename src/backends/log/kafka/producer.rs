@@ -8,9 +8,10 @@
 //! ended and its queue thrown away at once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::future_producer::DeliveryFuture;
@@ -44,7 +45,7 @@ struct Client {
 
 impl Client {
     fn known(&self) -> MutexGuard<'_, HashMap<(String, u32), Instant>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 
@@ -203,7 +204,7 @@ impl Appender {
     }
 
     fn producer(&self) -> Result<Arc<Client>> {
-        let mut kept = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.producer.lock();
         if let Some(known) = &*kept {
             return Ok(Arc::clone(known));
         }
@@ -217,12 +218,12 @@ impl Appender {
 
     /// Ends a producer: nothing that it has not sent yet will be sent.
     fn end(&self, producer: &Arc<Client>) {
-        let mut kept = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.producer.lock();
         if kept.as_ref().is_some_and(|known| Arc::ptr_eq(known, producer)) {
             *kept = None;
         }
         drop(kept);
-        *producer.ended.write().unwrap_or_else(PoisonError::into_inner) = true;
+        *producer.ended.write() = true;
         producer.library.purge(PurgeConfig::default().queue().inflight().non_blocking());
     }
 }
@@ -249,7 +250,7 @@ fn hand_over(
     at: &mut usize,
     sent: &mut VecDeque<Sent>,
 ) -> Result<(), KafkaError> {
-    let ended = producer.ended.read().unwrap_or_else(PoisonError::into_inner);
+    let ended = producer.ended.read();
     if *ended {
         return Err(KafkaError::MessageProduction(Code::PurgeQueue));
     }

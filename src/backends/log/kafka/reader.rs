@@ -1,8 +1,9 @@
 //! Reading without a group. Blocking.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -45,7 +46,7 @@ impl Readers {
         let reader = self.reader()?;
         let records = self.read_with(&reader, partition, offset, max, range)?;
         // Only a reader that did its work is used again.
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < KEPT {
             idle.push(reader);
         }
@@ -53,7 +54,7 @@ impl Readers {
     }
 
     fn reader(&self) -> Result<Detached<BaseConsumer<LastError>>> {
-        if let Some(reader) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        if let Some(reader) = self.idle.lock().pop() {
             return Ok(reader);
         }
         let made = BaseConsumer::from_config_and_context(&self.cluster.settings.reading()?, LastError::default());

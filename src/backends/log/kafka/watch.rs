@@ -1,9 +1,11 @@
 //! Looks after the cluster for all members of groups: whether it answers, and whether a topic was made anew.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::cluster::Cluster;
 use crate::{BackendError, ErrorKind, Result};
@@ -37,11 +39,11 @@ impl Watch {
     }
 
     pub(super) fn add(&self, topics: &[String]) {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner).extend(topics.iter().cloned());
+        self.topics.lock().extend(topics.iter().cloned());
     }
 
     fn look(&self) {
-        let topics: Vec<_> = self.topics.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        let topics: Vec<_> = self.topics.lock().iter().cloned().collect();
         let looked = match &self.cluster.links {
             Some(links) => links.topic_ids(Some(&topics)),
             // Without ids it is still told whether anybody answers.
@@ -55,7 +57,7 @@ impl Watch {
     }
 
     fn seen(&self) -> MutexGuard<'_, ClusterView> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     /// The fault of a cluster that has been silent for too long.

@@ -14,7 +14,6 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +23,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Mail, Message, letter};
 use crate::endpoint::Endpoint;
@@ -214,8 +214,8 @@ impl SmtpMail {
         Ok(())
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<String, BTreeSet<Address>>> {
-        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn remembered(&self) -> MutexGuard<'_, HashMap<String, BTreeSet<Address>>> {
+        self.delivered.lock()
     }
 
     fn fail(&self, error: &lettre::transport::smtp::Error) -> BackendError {

@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +23,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::{Metadata, Objects, Put, key};
@@ -97,7 +97,7 @@ impl S3Objects {
     }
 
     fn client(&self) -> Result<Client> {
-        let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.client.lock();
         if let Some(client) = held.as_ref() {
             return Ok(client.clone());
         }
@@ -196,7 +196,7 @@ impl S3Objects {
             _ => (ErrorKind::Unavailable, remedy(&message)),
         };
         if kind == ErrorKind::Forbidden {
-            *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.client.lock() = None;
         }
         BackendError::new(kind, place, start_of(&message, 400)).remedy(remedy)
     }

@@ -7,7 +7,6 @@
 mod document;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -16,6 +15,7 @@ use mongodb::bson::{self, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind as Fault, InsertManyError};
 use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, WriteConcern};
 use mongodb::{Client, Collection, Database, IndexModel};
+use parking_lot::Mutex;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Document, Inserted, Raw};
@@ -188,7 +188,7 @@ impl MongoRaw {
 
     /// Makes the index that `latest` reads, once.
     async fn index(&self, collection: &str) -> Result<()> {
-        if self.indexed.lock().unwrap_or_else(PoisonError::into_inner).contains(collection) {
+        if self.indexed.lock().contains(collection) {
             return Ok(());
         }
         let model = IndexModel::builder().keys(newest_first()).build();
@@ -205,7 +205,7 @@ impl MongoRaw {
             }
             Err(Ok(error)) => return Err(self.fail(&self.place_of(collection), &error)),
         }
-        self.indexed.lock().unwrap_or_else(PoisonError::into_inner).insert(collection.to_owned());
+        self.indexed.lock().insert(collection.to_owned());
         Ok(())
     }
 

@@ -33,8 +33,7 @@ async fn a_topic_made_anew_gets_everything_again() {
     }
     bench.has_records(70).await;
     collector.wait_until("it says so", |r| r.heard.text().contains("50 records were sent a second time")).await;
-    let told =
-        |r: &Running| r.heard.status.lock().expect("not poisoned").notice.clone().is_some_and(|n| n.text.contains("50 records"));
+    let told = |r: &Running| r.heard.status.lock().notice.clone().is_some_and(|n| n.text.contains("50 records"));
     collector.wait_until("people are told", told).await;
     assert_eq!(refilled(&bench, 70), 50);
     // While it is down, and nothing new comes.

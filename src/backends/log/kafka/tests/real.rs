@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 
 use super::*;
@@ -126,7 +127,7 @@ async fn member(log: Arc<KafkaLog>, topic: String, polls: usize, orderly: bool, 
             Polled::Nothing => {}
             Polled::Assigned(starts) => {
                 for start in starts {
-                    let known = ledger.lock().expect("whole").committed.get(&start.partition.number).copied().unwrap_or(0);
+                    let known = ledger.lock().committed.get(&start.partition.number).copied().unwrap_or(0);
                     assert_eq!(start.next, known, "{start:?} is not where it was committed to");
                     next.insert(start.partition.number, start.next);
                 }
@@ -142,7 +143,7 @@ async fn member(log: Arc<KafkaLog>, topic: String, polls: usize, orderly: bool, 
                 }
                 let commit: Vec<_> = offsets.into_iter().map(|(partition, next)| Committed { partition, next }).collect();
                 consumer.commit(&commit).await.expect("its own");
-                let mut ledger = ledger.lock().expect("whole");
+                let mut ledger = ledger.lock();
                 for stored in &records {
                     assert!(ledger.done.insert((stored.partition.number, stored.offset)), "done twice: {stored:?}");
                 }
@@ -181,7 +182,7 @@ async fn a_storm_of_hand_overs_loses_and_repeats_nothing() {
         let mut joined = 0;
         loop {
             // Two to four at a time, each for a while of its own.
-            let done = ledger.lock().expect("whole").done.len() >= TOTAL && joined >= STORM;
+            let done = ledger.lock().done.len() >= TOTAL && joined >= STORM;
             let wanted = if done { 0 } else { random.usize(2..5) };
             while members.len() < wanted {
                 let (polls, orderly) = (random.usize(10..60), random.bool());
@@ -197,7 +198,7 @@ async fn a_storm_of_hand_overs_loses_and_repeats_nothing() {
     tokio::time::timeout(4 * LONG, storm).await.expect("in time");
     writer.await.expect("no panic");
     let ends: Vec<_> = log.topic(&topic).await.expect("describes").expect("exists").partitions.iter().map(|r| r.end).collect();
-    let ledger = ledger.lock().expect("whole").committed.clone();
+    let ledger = ledger.lock().committed.clone();
     assert_eq!(ends.iter().sum::<u64>(), TOTAL as u64);
     assert_eq!((0..PARTITIONS).map(|n| ledger.get(&n).copied().unwrap_or(0)).collect::<Vec<_>>(), ends);
     log.delete_topic(&topic).await.expect("deletes");
