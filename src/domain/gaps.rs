@@ -1,4 +1,4 @@
-//! Gaps: what the exchange traded that was never received; and the ledger that finds them where each trade says the day's volume so far.
+//! Gaps: what the exchange traded that was never received; found where each trade says the day's volume so far.
 //!
 //! Each such trade carries the day's accumulated volume up to and including itself, so it covers the shares
 //! `accumulated - quantity .. accumulated` of its symbol's day. Shares below the highest accumulated volume that no trade covers are a
@@ -25,7 +25,7 @@ pub struct Gap {
     pub quantity: Decimal,
 }
 
-/// One received trade, as far as the ledger cares.
+/// One received trade, as far as gaps care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fill<'a> {
     /// Instrument.
@@ -38,7 +38,7 @@ pub struct Fill<'a> {
     pub accumulated: i64,
 }
 
-/// What a trade meant to the ledger.
+/// What a trade meant to the gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FillOutcome {
     /// It follows the one before.
@@ -55,7 +55,7 @@ pub enum FillOutcome {
     },
     /// Its shares were covered before.
     Duplicate,
-    /// Its volumes cannot be right; the ledger is unchanged, except that an overlap moves the day's volume on.
+    /// Its volumes cannot be right; nothing changes, except that an overlap moves the day's volume on.
     Anomaly(Anomaly),
 }
 
@@ -105,7 +105,7 @@ impl VolumeGaps {
     /// Gaps of a symbol that late trades can still close; older ones are final. Bounds the work for a trade, not the list.
     pub const WINDOW: usize = 4096;
 
-    /// An empty ledger: every symbol's day starts at 0, so shares before the first received trade are a gap.
+    /// None yet: every symbol's day starts at 0, so shares before the first received trade are a gap.
     pub fn new() -> Self {
         Self::default()
     }
@@ -228,40 +228,40 @@ mod tests {
 
     #[test]
     fn shares_before_the_first_trade_and_between_trades_are_gaps() {
-        let mut ledger = VolumeGaps::new();
-        assert_eq!(ledger.see(fill("A", "t1", 5, 15)), FillOutcome::Opened { shares: 10 });
-        assert_eq!(ledger.see(fill("A", "t2", 5, 20)), FillOutcome::Next);
-        assert_eq!(ledger.see(fill("A", "t3", 1, 28)), FillOutcome::Opened { shares: 7 });
-        assert_eq!(ledger.see(fill("B", "t3", 3, 3)), FillOutcome::Next);
+        let mut volumes = VolumeGaps::new();
+        assert_eq!(volumes.see(fill("A", "t1", 5, 15)), FillOutcome::Opened { shares: 10 });
+        assert_eq!(volumes.see(fill("A", "t2", 5, 20)), FillOutcome::Next);
+        assert_eq!(volumes.see(fill("A", "t3", 1, 28)), FillOutcome::Opened { shares: 7 });
+        assert_eq!(volumes.see(fill("B", "t3", 3, 3)), FillOutcome::Next);
         let gap = |from: Option<&str>, to: &str, shares| Gap {
             symbol: "A".into(),
             from: from.map(Into::into),
             to: to.into(),
             quantity: shares,
         };
-        assert_eq!(ledger.gaps(), [gap(None, "t1", 10.into()), gap(Some("t2"), "t3", 7.into())]);
-        assert_eq!((ledger.missing_shares(), ledger.count()), (17, 2));
+        assert_eq!(volumes.gaps(), [gap(None, "t1", 10.into()), gap(Some("t2"), "t3", 7.into())]);
+        assert_eq!((volumes.missing_shares(), volumes.count()), (17, 2));
     }
 
     #[test]
     fn late_trades_shrink_split_and_close_the_gap_they_belong_to() {
-        let mut ledger = VolumeGaps::new();
-        ledger.see(fill("A", "t1", 10, 10));
-        ledger.see(fill("A", "t9", 5, 45));
-        assert_eq!(ledger.see(fill("A", "t5", 10, 30)), FillOutcome::Filled { shares: 10 });
-        let parts: Vec<_> = ledger.gaps().into_iter().map(|g| (g.from, g.to, g.quantity)).collect();
+        let mut volumes = VolumeGaps::new();
+        volumes.see(fill("A", "t1", 10, 10));
+        volumes.see(fill("A", "t9", 5, 45));
+        assert_eq!(volumes.see(fill("A", "t5", 10, 30)), FillOutcome::Filled { shares: 10 });
+        let parts: Vec<_> = volumes.gaps().into_iter().map(|g| (g.from, g.to, g.quantity)).collect();
         let ten = Decimal::TEN;
         assert_eq!(parts, [(Some("t1".into()), "t5".into(), ten), (Some("t5".into()), "t9".into(), ten)]);
-        assert_eq!(ledger.see(fill("A", "t5", 10, 30)), FillOutcome::Duplicate);
-        ledger.see(fill("A", "t3", 10, 20));
-        ledger.see(fill("A", "t7", 10, 40));
-        assert_eq!(ledger.gaps(), []);
+        assert_eq!(volumes.see(fill("A", "t5", 10, 30)), FillOutcome::Duplicate);
+        volumes.see(fill("A", "t3", 10, 20));
+        volumes.see(fill("A", "t7", 10, 40));
+        assert_eq!(volumes.gaps(), []);
     }
 
     #[test]
     fn impossible_volumes_are_anomalies() {
-        let mut ledger = VolumeGaps::new();
-        ledger.see(fill("A", "t1", 10, 10));
+        let mut volumes = VolumeGaps::new();
+        volumes.see(fill("A", "t1", 10, 10));
         for (quantity, accumulated, anomaly) in [
             (-1, 9, Anomaly::Quantity),
             (0, 10, Anomaly::Quantity),
@@ -272,23 +272,23 @@ mod tests {
             (5, 12, Anomaly::Overlap),
         ] {
             assert_eq!(
-                ledger.see(fill("A", "t2", quantity, accumulated)),
+                volumes.see(fill("A", "t2", quantity, accumulated)),
                 FillOutcome::Anomaly(anomaly),
                 "{quantity} {accumulated}"
             );
         }
-        assert_eq!(ledger.see(fill("A", "t3", 1, 13)), FillOutcome::Next);
-        assert_eq!(ledger.see(fill("A", "t4", 1, i64::MAX)), FillOutcome::Opened { shares: i64::MAX - 14 });
-        assert_eq!(ledger.missing_shares(), i64::MAX - 14);
+        assert_eq!(volumes.see(fill("A", "t3", 1, 13)), FillOutcome::Next);
+        assert_eq!(volumes.see(fill("A", "t4", 1, i64::MAX)), FillOutcome::Opened { shares: i64::MAX - 14 });
+        assert_eq!(volumes.missing_shares(), i64::MAX - 14);
     }
 
     #[test]
     fn counting_can_start_in_the_middle_of_a_day() {
-        let mut ledger = VolumeGaps::new();
-        ledger.start_after(fill("A", "t1", 1, 100));
-        ledger.start_after(fill("A", "t2", 1, 500));
-        assert_eq!(ledger.see(fill("A", "t3", 7, 107)), FillOutcome::Next);
-        assert_eq!(ledger.see(fill("A", "t0", 1, 50)), FillOutcome::Duplicate);
+        let mut volumes = VolumeGaps::new();
+        volumes.start_after(fill("A", "t1", 1, 100));
+        volumes.start_after(fill("A", "t2", 1, 500));
+        assert_eq!(volumes.see(fill("A", "t3", 7, 107)), FillOutcome::Next);
+        assert_eq!(volumes.see(fill("A", "t0", 1, 50)), FillOutcome::Duplicate);
     }
 
     proptest! {
@@ -301,22 +301,22 @@ mod tests {
             let mut dropped = [0i64; 3];
             // Shares dropped since the last received trade: nobody can know of them before another trade comes.
             let mut unknown = [0i64; 3];
-            let mut ledger = VolumeGaps::new();
+            let mut volumes = VolumeGaps::new();
             for (n, (symbol, quantity, received)) in trades.iter().enumerate() {
                 accumulated[*symbol] += quantity;
                 if *received {
                     dropped[*symbol] += unknown[*symbol];
                     unknown[*symbol] = 0;
-                    ledger.see(fill(names[*symbol], &n.to_string(), *quantity, accumulated[*symbol]));
+                    volumes.see(fill(names[*symbol], &n.to_string(), *quantity, accumulated[*symbol]));
                 } else {
                     unknown[*symbol] += quantity;
                 }
             }
             for (at, name) in names.iter().enumerate() {
-                let sum: Decimal = ledger.gaps().iter().filter(|g| g.symbol == *name).map(|g| g.quantity).sum();
+                let sum: Decimal = volumes.gaps().iter().filter(|g| g.symbol == *name).map(|g| g.quantity).sum();
                 prop_assert_eq!(sum, Decimal::from(dropped[at]));
             }
-            prop_assert_eq!(ledger.missing_shares(), dropped.iter().sum::<i64>());
+            prop_assert_eq!(volumes.missing_shares(), dropped.iter().sum::<i64>());
         }
 
         #[test]
@@ -336,22 +336,22 @@ mod tests {
             let highest = trades.iter().map(|t| t.2).max().unwrap_or(0);
             let received: i64 = trades.iter().map(|t| t.1).sum();
             trades.sort_unstable();
-            let mut ledger = VolumeGaps::new();
+            let mut volumes = VolumeGaps::new();
             for (_, quantity, accumulated) in trades.iter().chain(&trades) {
-                ledger.see(fill("A", "t", *quantity, *accumulated));
+                volumes.see(fill("A", "t", *quantity, *accumulated));
             }
-            prop_assert_eq!(ledger.missing_shares(), highest - received);
+            prop_assert_eq!(volumes.missing_shares(), highest - received);
         }
 
         #[test]
         fn any_numbers_never_panic(fills in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..50)) {
-            let mut ledger = VolumeGaps::new();
+            let mut volumes = VolumeGaps::new();
             for (quantity, accumulated) in fills {
-                ledger.see(fill("A", "t", quantity, accumulated));
-                ledger.start_after(fill("B", "t", quantity, accumulated));
+                volumes.see(fill("A", "t", quantity, accumulated));
+                volumes.start_after(fill("B", "t", quantity, accumulated));
             }
-            let sum: Decimal = ledger.gaps().iter().map(|g| g.quantity).sum();
-            prop_assert_eq!(Decimal::from(ledger.missing_shares()), sum);
+            let sum: Decimal = volumes.gaps().iter().map(|g| g.quantity).sum();
+            prop_assert_eq!(Decimal::from(volumes.missing_shares()), sum);
         }
     }
 }

@@ -19,7 +19,7 @@ use backends::{BackendError, ErrorKind, Result};
 use domain::dag::StepKind;
 use domain::gaps::Gap;
 use domain::hop::{self, Hop, Kind as HopKind};
-use domain::ledger::{Account, Ledger};
+use domain::id_counts::{Account, IdCounts};
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::{Trade, quantity};
@@ -98,7 +98,7 @@ struct Day {
 
 /// What the spools say about a day, and what the other hops hold of it.
 struct Received {
-    ledger: Ledger,
+    ledger: IdCounts,
     /// Position of the spool that is read.
     spool: usize,
     /// Positions of the spools that were read before.
@@ -123,7 +123,7 @@ struct SymbolDay {
 impl Received {
     fn new(hops: usize) -> Self {
         Self {
-            ledger: Ledger::new(hops),
+            ledger: IdCounts::new(hops),
             spool: 0,
             read: Vec::new(),
             feeds: BTreeSet::new(),
