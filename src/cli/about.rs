@@ -32,13 +32,17 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("RUST_LOG", "what `openbell simulate` logs, for example info or debug"),
 ];
 
-/// Examples of commands whose own help has none.
-const EXAMPLES: [(&str, &str); 33] = [
+/// Examples of commands whose own help has none, on the shipped DAG and its topic.
+const EXAMPLES: [(&str, &str); 37] = [
     ("down", "openbell down --drain"),
     ("doctor", "openbell doctor --config openbell.yaml"),
     ("dag list", "openbell dag list --json | jq '.dags[].name'"),
     ("dag programs", "openbell dag programs sink/index"),
     ("alerts kinds", "openbell alerts kinds"),
+    ("alerts test", "openbell alerts test --dag kis-trading-day"),
+    ("dlq list", "openbell dlq list --topic kis.trades"),
+    ("topics show", "openbell topics show kis.trades"),
+    ("topics peek", "openbell topics peek kis.trades --partition 2 --from 1200 --limit 5"),
     ("dag show", "openbell dag show kis-trading-day"),
     ("dag lint", "openbell dag lint dags/kis-trading-day.yaml"),
     ("dag graph", "openbell dag graph kis-trading-day --dot | dot -Tsvg > day.svg"),

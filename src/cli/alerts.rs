@@ -34,7 +34,6 @@ pub enum Command {
         json: bool,
     },
     /// Mail everybody whom DAGs name for alerts, to see that mail arrives
-    #[command(after_help = "Example:\n  openbell alerts test --dag kis-trading-day")]
     Test {
         /// Only those whom this DAG names
         #[arg(long, value_name = "DAG")]

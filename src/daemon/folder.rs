@@ -239,7 +239,7 @@ fn refuse_shared_names(files: &mut [DagFile], if_taken: Vec<Option<Diagnostic>>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::program::fixtures::PROGRAMS;
+    use domain::program::testing::PROGRAMS;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");

@@ -95,7 +95,7 @@ pub struct DagView {
     pub owner: String,
     /// The file it comes from.
     pub file: String,
-    /// Schedule in words: `50 8 * * MON-FRI → 0 16 * * MON-FRI Asia/Seoul, calendar krx`.
+    /// Schedule in words: `50 8 * * MON-FRI → 0 16 * * MON-FRI Asia/Seoul, calendar NAME`.
     pub schedule: Option<String>,
     /// Nobody starts it by schedule.
     pub paused: bool,

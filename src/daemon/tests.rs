@@ -74,7 +74,7 @@ impl Life {
             clock: clock.clone(),
             data: folder.to_owned(),
             dags: folder.join("dags"),
-            programs: domain::program::fixtures::PROGRAMS,
+            programs: domain::program::testing::PROGRAMS,
             only: None,
             executors: Executors::new(
                 vec![Arc::new(Fake::with_script(ExecutorKind::Process, script.clone()))],

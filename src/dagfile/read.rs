@@ -157,7 +157,7 @@ impl Reader<'_> {
             self.diagnostics.warning(
                 place(key),
                 message,
-                "add calendar: with the name of an exchange calendar, for example calendar: krx, or calendar: none if that is meant",
+                "add calendar: with the name of an exchange calendar, a file of calendars/, or calendar: none if that is meant",
             );
         }
         let calendar = match &schedule.calendar {

@@ -10,7 +10,7 @@ use super::*;
 use domain::calendar::Calendar;
 use domain::dag::{AlertKind, ExecutorKind, Program, Restart, SecretRef, StepKind, TriggerRule, Until};
 use domain::program::Shape;
-use domain::program::fixtures::PROGRAMS;
+use domain::program::testing::PROGRAMS;
 
 /// DESIGN §3, word for word.
 const DESIGN: &str = r#"name: kis-trading-day

@@ -164,7 +164,7 @@ impl StepKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
-    /// A built-in step program, for example `collect/kis`.
+    /// A built-in step program, for example `sink/index`.
     Uses(String),
     /// A command line, run without a shell; with an image, inside a container.
     Command {

@@ -81,7 +81,7 @@ name!(
 
 /// One run of a DAG: `{dag}@{key}`.
 ///
-/// The key of a scheduled window is its local date (`kis-trading-day@2026-11-20`), so that at most one scheduled
+/// The key of a scheduled window is its local date (`trading-day@2026-11-20`), so that at most one scheduled
 /// run can exist per session; a schedule without a window adds the local time (`@2026-11-20T0900`); a manual run adds
 /// `+manual.N`, a backfill nothing, because it *is* the session's run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,24 +156,4 @@ impl fmt::Display for AttemptId {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_file_safe() {
-        assert!("kis-trading-day".parse::<DagName>().is_ok());
-        for bad in ["", "-a", "A", "a/b", "a b", "..", "é", &"a".repeat(64)] {
-            assert!(bad.parse::<DagName>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn run_ids_split() {
-        let id: RunId = "kis-trading-day@2026-11-20+manual.1".parse().expect("valid");
-        assert_eq!((id.dag(), id.key()), ("kis-trading-day", "2026-11-20+manual.1"));
-        assert!("no-key".parse::<RunId>().is_err());
-        assert!("dag@../x".parse::<RunId>().is_err());
-        assert!(format!("dag@{}", "1".repeat(64)).parse::<RunId>().is_ok());
-        assert!(format!("dag@{}", "1".repeat(65)).parse::<RunId>().is_err());
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ pub const PROGRAM: Program = Program {
     role: Role::Task,
     about: "creates topics and their dead-letter topics where they are missing",
     parameters: &[
-        Parameter::required("create", Shape::NAMES, "names of topics, for example [kis.trades]"),
+        Parameter::required("create", Shape::NAMES, "names of topics, for example [trades]"),
         Parameter::new("partitions", Shape::Count(1), "partitions of a new topic").or("3"),
     ],
     secrets: &[],

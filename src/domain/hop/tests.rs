@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::dag::{Program as Runs, StepKind, fixtures};
-use crate::program::fixtures::PROGRAMS;
+use crate::program::testing::PROGRAMS;
 
 fn step(name: &str, program: &str, with: Value) -> Step {
     let mut step = fixtures::step(name, StepKind::Service, &[]);
