@@ -22,8 +22,6 @@ pub struct Limits {
     pub stale_after: SignedDuration,
     /// Nothing is expected for this long after the open, nor after a hop's step was started or got ready.
     pub grace: SignedDuration,
-    /// Length of the closing auction before the close, in which orders are collected and nothing trades.
-    pub auction: SignedDuration,
 }
 
 /// How the step that fills a hop has lived in its run.
@@ -64,6 +62,8 @@ pub struct Observation<'a> {
     pub hop: &'a Hop,
     /// How the step that fills it has lived.
     pub life: Life,
+    /// Length of its feed's closing auction before the close, in which orders are collected and nothing trades; zero where there is none.
+    pub auction: SignedDuration,
     /// Receipt time of the newest record there (`None`: it is empty), or why the store cannot be asked.
     pub newest: Result<Option<Timestamp>, String>,
     /// Receipt time of the oldest record that the hop before has and this one has not.
@@ -164,7 +164,7 @@ fn judge_one<'a>(
     let age = from.filter(|from| now >= *from).map(|from| length(now, newest.map_or(from, |n| n.max(from))));
     let lag = seen.waiting_since.map_or(SignedDuration::ZERO, |since| length(now, since));
     let (state, since, detail) = match (seen.hop.is_spool(), session, from) {
-        (true, Some(session), Some(from)) => feed(now, session, from, limits, newest, &seen.life),
+        (true, Some(session), Some(from)) => feed(now, session, from, limits, seen, newest),
         (true, ..) => (State::Fresh, None, "no session today".to_owned()),
         (false, ..) => behind(now, limits, seen, lag),
     };
@@ -189,14 +189,14 @@ fn feed(
     session: &TradingSession,
     from: Timestamp,
     limits: &Limits,
+    seen: &Observation<'_>,
     newest: Option<Timestamp>,
-    life: &Life,
 ) -> Found {
     if now < plus(from, limits.grace) {
         let text = if from > session.open { "collection has just begun" } else { "the session has not begun" };
         return (State::Fresh, None, text.to_owned());
     }
-    let auction = plus(session.close, -limits.auction);
+    let auction = plus(session.close, -seen.auction);
     let last = newest.map_or(from, |n| n.max(from));
     // In the auction and after the close nothing new is expected; what was overdue when it began still is.
     let silent = now.min(auction).duration_since(last);
@@ -206,7 +206,7 @@ fn feed(
             _ if from > session.open => format!("no trade since collection began {} ago", human(now.duration_since(from))),
             _ => format!("no trade since the session began {} ago", human(now.duration_since(from))),
         };
-        let state = if life.settles(now, limits.grace, newest) { State::Settling } else { State::Stale };
+        let state = if seen.life.settles(now, limits.grace, newest) { State::Settling } else { State::Stale };
         return (state, Some(last), text);
     }
     let text = if now >= session.close {
@@ -260,11 +260,8 @@ mod tests {
     use super::super::program::Store;
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        stale_after: SignedDuration::from_mins(5),
-        grace: SignedDuration::from_mins(1),
-        auction: SignedDuration::from_mins(10),
-    };
+    const LIMITS: Limits = Limits { stale_after: SignedDuration::from_mins(5), grace: SignedDuration::from_mins(1) };
+    const AUCTION: SignedDuration = SignedDuration::from_mins(10);
 
     fn at(time: &str) -> Timestamp {
         format!("2026-11-20T{time}+09:00").parse().expect("a time")
@@ -293,9 +290,14 @@ mod tests {
         Life { began: at("08:50:00"), before: None, up: Some(at("08:50:05")) }
     }
 
+    /// Nothing is in the hop, and nothing waits for it.
+    fn seen_at(hop: &Hop, life: Life) -> Observation<'_> {
+        Observation { hop, life, auction: AUCTION, newest: Ok(None), waiting_since: None }
+    }
+
     fn feed_state(now: &str, newest: Option<&str>, session: &TradingSession, life: Life) -> State {
         let hop = hop(Kind::Spool);
-        let seen = [Observation { hop: &hop, life, newest: Ok(newest.map(at)), waiting_since: None }];
+        let seen = [Observation { newest: Ok(newest.map(at)), ..seen_at(&hop, life) }];
         judge(at(now), Some(session), at("08:50:00"), &LIMITS, &seen)[0].state
     }
 
@@ -330,9 +332,19 @@ mod tests {
     }
 
     #[test]
+    fn a_feed_without_an_auction_has_to_trade_until_its_close() {
+        let (hop, session) = (hop(Kind::Spool), session("00:00:00", "23:59:59"));
+        let found = |auction| {
+            let seen = [Observation { auction, newest: Ok(Some(at("23:50:00"))), ..seen_at(&hop, steady()) }];
+            judge(at("23:56:00"), Some(&session), at("08:50:00"), &LIMITS, &seen).remove(0).state
+        };
+        assert_eq!((found(AUCTION), found(SignedDuration::ZERO)), (State::Fresh, State::Stale));
+    }
+
+    #[test]
     fn collection_that_began_late_is_given_its_time() {
         let hop = hop(Kind::Spool);
-        let seen = [Observation { hop: &hop, life: steady(), newest: Ok(None), waiting_since: None }];
+        let seen = [seen_at(&hop, steady())];
         let regular = session("09:00:00", "15:30:00");
         assert!(culprit(&judge(at("11:04:00"), Some(&regular), at("11:00:00"), &LIMITS, &seen)).is_none());
         assert!(culprit(&judge(at("11:05:30"), Some(&regular), at("11:00:00"), &LIMITS, &seen)).is_some());
@@ -375,7 +387,7 @@ mod tests {
     fn a_sink_is_not_blamed_for_what_waited_before_its_run() {
         let (regular, hop) = (session("09:00:00", "15:30:00"), hop(Kind::Store(Store::Index)));
         let state = |now: &str, waiting: &str, life: Life| {
-            let seen = [Observation { hop: &hop, life, newest: Ok(None), waiting_since: Some(at(waiting)) }];
+            let seen = [Observation { waiting_since: Some(at(waiting)), ..seen_at(&hop, life) }];
             let verdict = judge(at(now), Some(&regular), at("08:50:00"), &LIMITS, &seen).remove(0);
             (verdict.state, verdict.lag.as_secs())
         };
@@ -394,10 +406,9 @@ mod tests {
         let [spool, log, raw, index, objects] =
             [Kind::Spool, Kind::Log, Kind::Store(Store::Raw), Kind::Store(Store::Index), Kind::Store(Store::Objects)].map(hop);
         let seen = |hop, newest: &str, waiting: Option<&str>| Observation {
-            hop,
-            life: steady(),
             newest: Ok(Some(at(newest))),
             waiting_since: waiting.map(at),
+            ..seen_at(hop, steady())
         };
         let fresh = |hop| seen(hop, "11:00:00", None);
         let old = |hop, waiting| seen(hop, "10:40:00", waiting);

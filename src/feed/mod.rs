@@ -14,8 +14,8 @@ mod session;
 mod setup;
 pub mod upbit;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
 pub use completeness::{Completeness, Received};
@@ -50,6 +50,12 @@ pub trait Feed: Send + Sync {
 
     /// Zone of its trade times and session dates.
     fn zone(&self) -> TimeZone;
+
+    /// How long before the close of its market's session orders are only collected (the closing auction), so that nothing trades; zero where
+    /// trade goes on until the close.
+    fn auction(&self) -> SignedDuration {
+        SignedDuration::ZERO
+    }
 
     /// The symbols that a step asks for.
     ///

@@ -25,6 +25,7 @@ use domain::message::human;
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::rfc3339;
+use feed::Feed;
 
 /// A store has this long to answer (real time), and when it is asked again. One lost answer must wake nobody.
 const ANSWER_WITHIN: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(3), Duration::from_secs(3)];
@@ -35,8 +36,6 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 const LOOK_WITHIN: Duration = Duration::from_secs(45);
 /// Silent symbols listed.
 const LISTED: usize = 50;
-/// The closing auction before the close, in which nothing trades (KRX: 15:20–15:30).
-const AUCTION: SignedDuration = SignedDuration::from_mins(10);
 
 /// Its row in the table of programs.
 pub const PROGRAM: Program = Program {
@@ -72,7 +71,7 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     let watched = Watched::of(&context, &p)?;
     let stores = watched.hops.iter().map(|hop| contents(&context, hop)).collect::<Result<_, _>>()?;
     let look = Look {
-        limits: Limits { stale_after: signed(p.duration("stale_after")?), grace: signed(p.duration("grace")?), auction: AUCTION },
+        limits: Limits { stale_after: signed(p.duration("stale_after")?), grace: signed(p.duration("grace")?) },
         watched: &watched,
         stores,
         zone: super::zone(&context.spec),
@@ -90,6 +89,11 @@ fn time_out(timeout: Option<Duration>, now: Timestamp) -> Timestamp {
 
 fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// The closing auction of the market that a hop's feed brings trades of.
+fn auction(hop: &Hop) -> SignedDuration {
+    hop.feed.as_deref().and_then(feed::find).map_or(SignedDuration::ZERO, Feed::auction)
 }
 
 fn no_answer(number: usize, began: Instant) -> BackendError {
@@ -159,7 +163,8 @@ impl Look<'_> {
                 }
                 _ => None,
             };
-            seen.push(Observation { hop, life: self.watched.life(self.context, hop), newest, waiting_since });
+            let (life, auction) = (self.watched.life(self.context, hop), auction(hop));
+            seen.push(Observation { hop, life, auction, newest, waiting_since });
         }
         let session = self.session();
         let verdicts = judge(now, session.as_ref(), self.context.spec.window.open_at, &self.limits, &seen);

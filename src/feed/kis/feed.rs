@@ -1,7 +1,7 @@
 //! KIS as a feed: its names, parameters and secrets, and its rule of completeness.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
@@ -69,6 +69,11 @@ impl Feed for Kis {
 
     fn zone(&self) -> TimeZone {
         TimeZone::fixed(KOREA)
+    }
+
+    /// KRX: 15:20–15:30 on a plain day. Nextrade stops for it too.
+    fn auction(&self) -> SignedDuration {
+        SignedDuration::from_mins(10)
     }
 
     fn symbols(&self, with: &Parameters<'_>) -> Result<Vec<String>, SetupError> {

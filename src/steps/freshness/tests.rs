@@ -87,6 +87,20 @@ async fn a_day_is_fresh_then_stalls_then_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_closing_auction_is_that_of_the_feed() {
+    let day = Day::new().await;
+    // The last trade is of 15:19, and nothing comes any more.
+    day.arrive(22_700, 22_740, 4).await;
+    day.until("15:28:00");
+    let sinks = [("sink-index", "sink/index", json!({})), ("sink-objects", "sink/objects", json!({}))];
+    for (program, stalled) in [("collect/kis", false), ("collect/upbit", true)] {
+        let steps = [vec![("collector", program, json!({"topic": "kis.trades"}))], sinks.to_vec()].concat();
+        let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
+        assert_eq!(finding["stalled"], stalled, "{finding}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_stands_still_is_named() {
     let day = Day::new().await;
     day.arrive(1, 60, 4).await;
