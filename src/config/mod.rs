@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use auth::{AuthSettings, MetricsAccess, Network};
 pub use base::BasePath;
 pub use docker::{DockerSettings, SwarmSettings};
-pub use variable::{SECRETS_FOLDER, resolve, variable};
+pub use variable::{SECRETS_FOLDER, resolve, secret_empty, secret_not_set, secret_unreadable, variable};
 
 pub use domain::dag::Pull;
 

@@ -1,6 +1,8 @@
 //! Variables and files that may hold secrets.
 
 use domain::dag::SecretRef;
+use domain::message::{Message, Refused};
+use domain::said;
 
 /// Environment variable with the folder in which a container of a swarm finds what is a variable elsewhere.
 pub const SECRETS_FOLDER: &str = "OPENBELL_SECRETS";
@@ -17,20 +19,35 @@ pub fn variable(name: &str) -> Option<String> {
 /// Reads a secret where it is referenced. The line end of a file is no part of it.
 ///
 /// # Errors
-/// A fragment that says what is missing and what to do; never the value.
-pub fn resolve(reference: &SecretRef) -> Result<String, String> {
+/// What is missing and what to do; never the value.
+pub fn resolve(reference: &SecretRef) -> Result<String, Refused> {
     let value = match reference {
-        SecretRef::Env(name) => variable(name)
-            .ok_or_else(|| format!("the environment variable {name} is not set; set it where openbell is started"))?,
+        SecretRef::Env(name) => variable(name).ok_or_else(|| secret_not_set(name))?,
         SecretRef::File(path) => std::fs::read_to_string(path)
-            .map_err(|e| format!("{e}; write the value into {path} and let only this user read it"))?
+            .map_err(|error| secret_unreadable(path, Message::foreign(error.to_string())))?
             .trim_end_matches(['\r', '\n'])
             .to_owned(),
     };
     if value.is_empty() {
-        return Err("it is empty; put the value there".into());
+        return Err(secret_empty());
     }
     Ok(value)
+}
+
+/// Why a secret in a variable cannot be had.
+pub fn secret_not_set(variable: &str) -> Refused {
+    let why = said!("the environment variable {} is not set", variable);
+    Refused::new(why, said!("set it where openbell is started"))
+}
+
+/// Why a secret in a file cannot be had.
+pub fn secret_unreadable(path: &str, why: Message) -> Refused {
+    Refused::new(why, said!("write the value into {} and let only this user read it", path))
+}
+
+/// Why a secret cannot be had whose place is there.
+pub fn secret_empty() -> Refused {
+    Refused::new(said!("it is empty"), said!("put the value there"))
 }
 
 #[cfg(test)]
@@ -40,9 +57,10 @@ mod tests {
     #[test]
     fn a_missing_secret_names_the_place_and_the_remedy() {
         let env = resolve(&SecretRef::Env("OPENBELL_SURELY_NOT_SET".into())).expect_err("not set");
-        assert!(env.contains("OPENBELL_SURELY_NOT_SET") && env.contains("set it"), "{env}");
+        let expected = "the environment variable OPENBELL_SURELY_NOT_SET is not set; set it where openbell is started";
+        assert_eq!(env.to_string(), expected);
         let file = resolve(&SecretRef::File("/nonexistent/secret".into())).expect_err("no file");
-        assert!(file.contains("/nonexistent/secret"), "{file}");
+        assert!(file.remedy.to_string().contains("/nonexistent/secret"), "{file}");
     }
 
     #[test]
@@ -51,8 +69,8 @@ mod tests {
         let path = dir.path().join("key");
         std::fs::write(&path, "s3cret\n").expect("written");
         let reference = SecretRef::File(path.display().to_string());
-        assert_eq!(resolve(&reference).as_deref(), Ok("s3cret"));
+        assert_eq!(resolve(&reference).expect("a value"), "s3cret");
         std::fs::write(&path, "\n").expect("written");
-        assert!(resolve(&reference).expect_err("nothing in it").contains("empty"));
+        assert!(resolve(&reference).expect_err("nothing in it").why.to_string().contains("empty"));
     }
 }

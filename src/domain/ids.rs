@@ -5,28 +5,41 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::message::{Message, Refused};
+use super::said;
+
 /// Why a text is not a usable name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is not a usable name: {why}; use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit")]
+#[error("{}", self.said())]
 pub struct NameError {
     /// The text that was refused.
     pub text: String,
     /// Which rule it breaks.
-    pub why: &'static str,
+    pub why: Message,
+}
+
+impl NameError {
+    /// What is said of it: why, and what to do instead.
+    pub fn said(&self) -> Refused {
+        Refused::new(
+            said!("\"{}\" is not a usable name: {}", self.text, self.why),
+            said!("use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"),
+        )
+    }
 }
 
 fn check_name(text: &str) -> Result<(), NameError> {
     let refuse = |why| Err(NameError { text: text.to_owned(), why });
     match text.chars().next() {
-        None => return refuse("it is empty"),
-        Some(c) if !(c.is_ascii_lowercase() || c.is_ascii_digit()) => return refuse("it does not start with a-z or 0-9"),
+        None => return refuse(said!("it is empty")),
+        Some(c) if !(c.is_ascii_lowercase() || c.is_ascii_digit()) => return refuse(said!("it does not start with a-z or 0-9")),
         Some(_) => {}
     }
     if text.len() > 63 {
-        return refuse("it is longer than 63 characters");
+        return refuse(said!("it is longer than 63 characters"));
     }
     if let Some(_bad) = text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(*c))) {
-        return refuse("it holds a character that is not allowed");
+        return refuse(said!("it holds a character that is not allowed"));
     }
     Ok(())
 }
@@ -111,14 +124,14 @@ impl FromStr for RunId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let refuse = |why| NameError { text: text.to_owned(), why };
-        let (dag, key) = text.split_once('@').ok_or_else(|| refuse("a run id is DAG@KEY, and the '@' is missing"))?;
+        let (dag, key) = text.split_once('@').ok_or_else(|| refuse(said!("a run id is DAG@KEY, and the '@' is missing")))?;
         check_name(dag)?;
         if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || "-+.".contains(c)) {
-            return Err(refuse("the part after '@' is not a session key"));
+            return Err(refuse(said!("the part after '@' is not a session key")));
         }
         // With the DAG's name it is a file's name, of which systems take 255 bytes.
         if key.len() > 64 {
-            return Err(refuse("the part after '@' is longer than 64 characters"));
+            return Err(refuse(said!("the part after '@' is longer than 64 characters")));
         }
         Ok(Self(text.to_owned()))
     }

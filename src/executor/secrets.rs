@@ -2,6 +2,8 @@
 //! (in a swarm as a file, see `swarm::secrets`). Values go from where they are kept to the command, and nowhere else.
 
 use domain::dag::{Program, SecretRef, Step};
+use domain::message::Refused;
+use domain::said;
 
 /// The environment that the secrets of a command make: name and value. Nothing for a built-in program.
 ///
@@ -9,7 +11,7 @@ use domain::dag::{Program, SecretRef, Step};
 /// The first that cannot be read, with its name, its place and the remedy; never a value.
 pub(super) fn of_command(
     step: &Step,
-    resolve: impl Fn(&SecretRef) -> Result<String, String>,
+    resolve: impl Fn(&SecretRef) -> Result<String, Refused>,
 ) -> Result<Vec<(String, String)>, String> {
     if !matches!(step.program, Program::Command { .. }) {
         return Ok(Vec::new());
@@ -17,7 +19,7 @@ pub(super) fn of_command(
     let value = |(name, reference): (&String, &SecretRef)| {
         let value = resolve(reference).and_then(|value| match value.contains('\0') {
             false => Ok(value),
-            true => Err("it holds a zero byte, which no environment can carry; write it as text".into()),
+            true => Err(Refused::new(said!("it holds a zero byte, which no environment can carry"), said!("write it as text"))),
         });
         value.map(|value| (name.clone(), value)).map_err(|why| missing(name, reference, &why))
     };
@@ -25,7 +27,7 @@ pub(super) fn of_command(
 }
 
 /// Why a command does not start without one of its secrets.
-pub(super) fn missing(name: &str, reference: &SecretRef, why: &str) -> String {
+pub(super) fn missing(name: &str, reference: &SecretRef, why: &Refused) -> String {
     format!("its secret \"{name}\" ({reference}) cannot be read: {why}")
 }
 

@@ -13,6 +13,7 @@ use clock::Clock;
 use config::Feeds;
 use domain::calendar::Calendar;
 use domain::dag::{Program, SecretRef};
+use domain::message::Refused;
 use executor::AttemptSpec;
 
 /// What all step programs of one process share.
@@ -79,11 +80,11 @@ impl StepRuntime {
             .map(|(name, reference)| {
                 let value = match self.stand_ins.get(&reference.to_string()) {
                     Some(stand_in) => stand_in.clone(),
-                    None => resolve(reference).map_err(|why| StepError::Secret {
+                    None => resolve(reference).map_err(|refused| StepError::Secret {
                         step: spec.step.name.to_string(),
                         name: name.clone(),
                         reference: reference.to_string(),
-                        why,
+                        why: refused.to_string(),
                     })?,
                 };
                 Ok((name.clone(), value))
@@ -108,7 +109,7 @@ impl StepRuntime {
 ///
 /// # Errors
 /// Those of [`config::resolve`].
-pub fn resolve(reference: &SecretRef) -> Result<Secret, String> {
+pub fn resolve(reference: &SecretRef) -> Result<Secret, Refused> {
     config::resolve(reference).map(Secret::new)
 }
 

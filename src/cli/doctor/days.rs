@@ -96,10 +96,9 @@ fn secrets(enabled: &[&Dag]) -> Vec<Finding> {
     }
     let finding = |(place, (reference, users)): (String, (&SecretRef, BTreeSet<String>))| match resolve(reference) {
         Ok(_) => Finding::ok("secrets", format!("{place} can be read")),
-        Err(why) => {
-            let (why, remedy) = why.split_once("; ").map_or((why.as_str(), ""), |(why, remedy)| (why, remedy));
+        Err(refused) => {
             let users = users.into_iter().collect::<Vec<_>>().join(", ");
-            Finding::fail("secrets", format!("{place}, needed by {users}: {why}"), remedy)
+            Finding::fail("secrets", format!("{place}, needed by {users}: {}", refused.why), refused.remedy.to_string())
         }
     };
     wanted.into_iter().map(finding).collect()

@@ -51,9 +51,8 @@ impl From<Refused> for Refusal {
 
 impl From<domain::ids::NameError> for Refusal {
     fn from(error: domain::ids::NameError) -> Self {
-        let text = error.to_string();
-        let (error, remedy) = text.split_once("; ").unwrap_or((&text, ""));
-        Self::bad(error, remedy)
+        let refused = error.said();
+        Self::bad(refused.why.to_string(), refused.remedy.to_string())
     }
 }
 

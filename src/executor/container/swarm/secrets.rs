@@ -11,8 +11,10 @@ use crate::AttemptSpec;
 use crate::container::Installation;
 use crate::container::definition::references;
 use crate::secrets::missing;
+use config::{secret_empty, secret_not_set, secret_unreadable};
 use domain::dag::{Program, SecretRef};
 use domain::ids::AttemptId;
+use domain::said;
 
 /// A secret that a task needs.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,15 +49,14 @@ pub(super) fn needed(
         }
         Program::Command { .. } => {
             let value = |reference: &SecretRef| match reference {
-                SecretRef::Env(name) => of_variable(name)
-                    .ok_or_else(|| format!("the environment variable {name} is not set; set it where openbell is started")),
-                SecretRef::File(path) => read(Path::new(path)).ok_or_else(|| {
-                    format!("the file cannot be read; write the value into {path} and let only this user read it")
-                }),
+                SecretRef::Env(name) => of_variable(name).ok_or_else(|| secret_not_set(name)),
+                SecretRef::File(path) => {
+                    read(Path::new(path)).ok_or_else(|| secret_unreadable(path, said!("the file cannot be read")))
+                }
             };
             let named = |(name, reference): (&String, &SecretRef)| match value(reference) {
                 Ok(value) if !value.is_empty() => Ok((name.clone(), value)),
-                Ok(_) => Err(missing(name, reference, "it is empty; put the value there")),
+                Ok(_) => Err(missing(name, reference, &secret_empty())),
                 Err(why) => Err(missing(name, reference, &why)),
             };
             spec.step.secrets.iter().map(named).collect::<Result<_, _>>()?
