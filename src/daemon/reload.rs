@@ -14,11 +14,8 @@ pub type InForce = BTreeMap<DagName, (String, Dag)>;
 /// a file that is gone takes its DAG with it (its open run goes on with its frozen copy).
 pub fn merge(before: &InForce, folder: &Folder) -> (InForce, Vec<Problem>) {
     let mut dags = InForce::new();
-    let mut problems: Vec<Problem> = folder
-        .problems
-        .iter()
-        .map(|p| Problem { file: p.path.display().to_string(), text: p.to_string(), previous_kept: false })
-        .collect();
+    let mut problems: Vec<Problem> =
+        folder.problems.iter().map(|p| Problem::new(p.path.display().to_string(), vec![p.into()], false)).collect();
     for file in &folder.files {
         let path = file.path.display().to_string();
         match &file.dag {
@@ -30,8 +27,8 @@ pub fn merge(before: &InForce, folder: &Folder) -> (InForce, Vec<Problem>) {
                 if let Some((name, (_, dag))) = previous {
                     dags.entry(name.clone()).or_insert_with(|| (path.clone(), dag.clone()));
                 }
-                let text = errors.iter().map(|e| e.render(&path)).collect::<Vec<_>>().join("\n");
-                problems.push(Problem { file: path, text, previous_kept: previous.is_some() });
+                let faults = errors.iter().map(Into::into).collect();
+                problems.push(Problem::new(path, faults, previous.is_some()));
             }
         }
     }

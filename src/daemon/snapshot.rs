@@ -7,9 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::folder;
 use super::history::{Brief, History};
 use super::trends::Trends;
 use super::upcoming::PlannedDay;
+use dagfile::Diagnostic;
+pub use dagfile::Severity;
 use domain::dag::{AlertKind, Dag};
 use domain::ids::{RunId, StepName};
 use domain::run::Run;
@@ -114,10 +117,72 @@ pub struct DagView {
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// Rendered diagnostics: `file:line:column: error: …` with snippet and help.
+    /// All that is wrong with it, for people: each fault as `file:line:column: error: …` with its lines and help.
     pub text: String,
+    /// The same, one by one.
+    pub faults: Vec<Fault>,
     /// An earlier version of the file still runs.
     pub previous_kept: bool,
+}
+
+impl Problem {
+    /// A file with its faults.
+    pub fn new(file: String, faults: Vec<Fault>, previous_kept: bool) -> Self {
+        let text = faults.iter().map(|fault| fault.render(&file)).collect::<Vec<_>>().join("\n");
+        Self { file, text, faults, previous_kept }
+    }
+}
+
+/// A fault of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Line and column, from 1, where it has a place.
+    pub at: Option<(usize, usize)>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// The lines of the file, with carets below the place.
+    pub excerpt: Option<String>,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+impl Fault {
+    /// Where it is: `file:line:column`.
+    pub fn place(&self, file: &str) -> String {
+        self.at.map_or_else(|| file.to_owned(), |(line, column)| format!("{file}:{line}:{column}"))
+    }
+
+    /// What stands below its message: the lines of the file, and help.
+    pub fn below(&self) -> String {
+        let help = self.help.as_ref().map(|help| format!("help: {help}"));
+        self.excerpt.iter().chain(&help).map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    fn render(&self, file: &str) -> String {
+        let (head, below) = (format!("{}: {}: {}", self.place(file), self.severity, self.message), self.below());
+        if below.is_empty() { head } else { format!("{head}\n{below}") }
+    }
+}
+
+impl From<&Diagnostic> for Fault {
+    fn from(found: &Diagnostic) -> Self {
+        Self {
+            at: Some((found.line, found.column)),
+            severity: found.severity,
+            message: found.message.clone(),
+            excerpt: found.excerpt(),
+            help: found.help.clone(),
+        }
+    }
+}
+
+impl From<&folder::Problem> for Fault {
+    fn from(found: &folder::Problem) -> Self {
+        let at = found.line.map(|line| (line, 1));
+        Self { at, severity: Severity::Error, message: found.message.clone(), excerpt: None, help: None }
+    }
 }
 
 /// A run, with what its living steps say.
@@ -197,4 +262,31 @@ pub struct Gauges {
     pub unreachable: BTreeMap<String, String>,
     /// Records per clock second appended to each topic over the last clock minute.
     pub rates: BTreeMap<String, f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_says_all_its_faults_as_they_are_said_one_by_one() {
+        let found = |line, source: &str, help: Option<&str>| Diagnostic {
+            severity: Severity::Error,
+            line,
+            column: 5,
+            width: 3,
+            message: "unknown key: \"x\"".into(),
+            help: help.map(str::to_owned),
+            source: source.into(),
+        };
+        let found = [found(7, "    x: 1", Some("write \"y\"")), found(9, "    x: 1", None), found(1, "", Some("save it"))];
+        let problem = Problem::new("d/a.yaml".into(), found.iter().map(Fault::from).collect(), false);
+        assert_eq!(problem.text, found.each_ref().map(|found| found.render("d/a.yaml")).join("\n"));
+        assert_eq!(problem.faults[0].place(&problem.file), "d/a.yaml:7:5");
+        assert_eq!(problem.faults[2].below(), "help: save it");
+        for line in [None, Some(3)] {
+            let calendar = folder::Problem { path: "d/krx.csv".into(), line, message: "there is no zone row".into() };
+            assert_eq!(Problem::new("d/krx.csv".into(), vec![(&calendar).into()], false).text, calendar.to_string());
+        }
+    }
 }

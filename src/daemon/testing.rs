@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::handle::{Handle, Note, Request};
-use crate::snapshot::{AlertView, DagView, Gauges, Problem, RunView, Snapshot};
+use crate::snapshot::{AlertView, DagView, Fault, Gauges, Problem, RunView, Snapshot};
 use crate::trends::{Measure, Trends};
 use crate::upcoming::PlannedDay;
 use domain::calendar::Calendar;
@@ -265,11 +265,17 @@ pub fn snapshot() -> Snapshot {
         up_since: at("08:49:00"),
         pid: 4242,
         dags: vec![other, day],
-        problems: vec![Problem {
-            file: "dags/broken.yaml".into(),
-            text: "dags/broken.yaml:7:5: error: unknown key \"shedule\"\n  |\n7 |     shedule: daily\n  |     ^^^^^^^ write \"schedule\"\n".into(),
-            previous_kept: true,
-        }],
+        problems: vec![Problem::new(
+            "dags/broken.yaml".into(),
+            vec![Fault {
+                at: Some((7, 5)),
+                severity: dagfile::Severity::Error,
+                message: "unknown key \"shedule\"".into(),
+                excerpt: Some("   |\n 7 |     shedule: daily\n   |     ^^^^^^^".into()),
+                help: Some("did you mean \"schedule\"?".into()),
+            }],
+            true,
+        )],
         runs: vec![view],
         alerts: vec![
             alert("13:10:00", AlertKind::Stalled, "freshness", "freshness", "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s"),

@@ -48,19 +48,28 @@ impl Diagnostic {
     pub fn render(&self, file: &str) -> String {
         let Self { severity, line, column, message, .. } = self;
         let mut text = format!("{file}:{line}:{column}: {severity}: {message}");
-        if !self.source.trim().is_empty() {
-            let number = line.to_string();
-            let margin = " ".repeat(number.len());
-            let before: String = self.source.chars().take(column.saturating_sub(1)).map(blank).collect();
-            let marked: usize = self.source.chars().skip(column.saturating_sub(1)).take(self.width).map(columns).sum();
-            let carets = "^".repeat(marked.max(1));
-            text.push_str(&format!("\n {margin} |\n {number} | {}\n {margin} | {before}{carets}", self.source.trim_end()));
+        if let Some(excerpt) = self.excerpt() {
+            text.push('\n');
+            text.push_str(&excerpt);
         }
         if let Some(help) = &self.help {
             text.push_str("\nhelp: ");
             text.push_str(help);
         }
         text
+    }
+
+    /// The line of the file with carets below, without a line end; `None` where there is none to show.
+    pub fn excerpt(&self) -> Option<String> {
+        if self.source.trim().is_empty() {
+            return None;
+        }
+        let (number, before) = (self.line.to_string(), self.column.saturating_sub(1));
+        let margin = " ".repeat(number.len());
+        let indent: String = self.source.chars().take(before).map(blank).collect();
+        let marked: usize = self.source.chars().skip(before).take(self.width).map(columns).sum();
+        let carets = "^".repeat(marked.max(1));
+        Some(format!(" {margin} |\n {number} | {}\n {margin} | {indent}{carets}", self.source.trim_end()))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::tests::{Site, read_until};
 use daemon::Snapshot;
 use daemon::handle::Command;
 use daemon::history::History;
-use daemon::snapshot::{Problem, QueuedMail};
+use daemon::snapshot::{Fault, Problem, QueuedMail, Severity};
 use daemon::testing;
 use domain::dag::fixtures::step;
 use domain::dag::{Dag, StepKind, Until};
@@ -187,8 +187,14 @@ fn hostile() -> Snapshot {
         days.iter_mut().for_each(|d| d.why.clone_from(&attack));
         dag.days = Arc::new(days);
     }
-    snapshot.problems =
-        vec![Problem { file: attack.clone(), text: format!("{attack}:1:1: error: {attack}\n{attack}"), previous_kept: false }];
+    let fault = Fault {
+        at: Some((1, 1)),
+        severity: Severity::Error,
+        message: attack.clone(),
+        excerpt: Some(attack.clone()),
+        help: Some(attack.clone()),
+    };
+    snapshot.problems = vec![Problem::new(attack.clone(), vec![fault], false)];
     snapshot.notices = vec![attack.clone()];
     let run = &mut snapshot.runs[0].run;
     run.params = [(attack.clone(), attack.clone())].into();

@@ -1,6 +1,6 @@
 //! DAG files that do not work: each fault with its place, and the snippet it leads to.
 
-use daemon::snapshot::Problem;
+use daemon::snapshot::{self, Problem};
 
 /// A broken file.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,51 +24,37 @@ pub struct Fault {
     pub snippet: String,
 }
 
-/// A rendered list of findings, cut into its faults: each begins with the file's name and a place.
-fn faults(file: &str, text: &str) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = Vec::new();
-    for line in text.lines() {
-        let head = line.strip_prefix(file).and_then(|rest| {
-            let (place, message) = rest.split_once(": ")?;
-            place.chars().all(|c| c == ':' || c.is_ascii_digit()).then(|| (format!("{file}{place}"), message.to_owned()))
-        });
-        match (head, faults.last_mut()) {
-            (Some((place, message)), _) => faults.push(Fault { place, message, snippet: String::new() }),
-            (None, Some(fault)) => {
-                fault.snippet.push_str(line);
-                fault.snippet.push('\n');
-            }
-            (None, None) => faults.push(Fault { place: file.to_owned(), message: line.to_owned(), snippet: String::new() }),
-        }
-    }
-    faults
-}
-
 /// Broken files.
 pub fn rows<'a>(problems: impl Iterator<Item = &'a Problem>) -> Vec<ProblemRow> {
-    let row = |p: &Problem| ProblemRow { file: p.file.clone(), faults: faults(&p.file, &p.text), previous_kept: p.previous_kept };
     problems.map(row).collect()
+}
+
+fn row(problem: &Problem) -> ProblemRow {
+    let fault = |fault: &snapshot::Fault| Fault {
+        place: fault.place(&problem.file),
+        message: format!("{}: {}", fault.severity, fault.message),
+        snippet: fault.below(),
+    };
+    let faults = problem.faults.iter().map(fault).collect();
+    ProblemRow { file: problem.file.clone(), faults, previous_kept: problem.previous_kept }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daemon::testing;
 
     #[test]
     fn each_fault_has_its_place_and_its_snippet() {
-        let text = "d/a.yaml:7:5: error: unknown key \"shedule\"\n   |\n 7 |     shedule: x\n   |     ^^^^\nhelp: write \"schedule\"\n\
-                    d/a.yaml:9:1: warning: nothing: else\nd/a.yaml: error: no steps";
-        let found = faults("d/a.yaml", text);
+        let mut problem = testing::snapshot().problems.remove(0);
+        let plain = snapshot::Fault { at: None, excerpt: None, help: None, ..problem.faults[0].clone() };
+        problem.faults.push(snapshot::Fault { message: "the file: it\nis none".into(), ..plain });
+        let found = row(&problem).faults;
         let told: Vec<_> = found.iter().map(|f| (f.place.as_str(), f.message.as_str())).collect();
         assert_eq!(
             told,
-            [
-                ("d/a.yaml:7:5", "error: unknown key \"shedule\""),
-                ("d/a.yaml:9:1", "warning: nothing: else"),
-                ("d/a.yaml", "error: no steps"),
-            ]
+            [("dags/broken.yaml:7:5", "error: unknown key \"shedule\""), ("dags/broken.yaml", "error: the file: it\nis none"),]
         );
-        assert!(found[0].snippet.ends_with("help: write \"schedule\"\n") && found[1].snippet.is_empty());
-        assert_eq!(faults("x", "cannot be read\nat all").len(), 1);
+        assert!(found[0].snippet.ends_with("\nhelp: did you mean \"schedule\"?") && found[1].snippet.is_empty());
     }
 }

@@ -228,7 +228,8 @@ mod tests {
             alert.summary = evil.to_owned();
             alert.rule = evil.to_owned();
         }
-        snapshot.problems[0].text = evil.to_owned();
+        let fault = &mut snapshot.problems[0].faults[0];
+        (fault.message, fault.excerpt, fault.help) = (evil.to_owned(), Some(evil.to_owned()), Some(evil.to_owned()));
         snapshot.notices.push(evil.to_owned());
         snapshot.gauges.dead_letters.insert(evil.to_owned(), 3);
         for status in snapshot.runs[0].statuses.values_mut() {
