@@ -74,7 +74,7 @@ pub fn mail(notice: &AlertMail<'_>, from: &str, public_url: &str) -> Message {
                 line("noticed", notice);
             }
             if let Some(advice) = advice(step, state) {
-                line("to do", &advice);
+                line("to do", &advice.to_string());
             }
         }
         if carries(MailPart::Output) && state.started_at.is_some() && step.kind != StepKind::Check {
@@ -197,7 +197,8 @@ mod tests {
     use super::*;
     use domain::dag::fixtures;
     use domain::ids::RunId;
-    use domain::run::{AttemptRecord, Cause, Exit, RunState, StepRun, StepState};
+    use domain::program::fixtures::PROGRAMS;
+    use domain::run::{AttemptRecord, Cause, Ending, Exit, RunState, StepRun, StepState};
     use domain::schedule::Window;
 
     fn failed(exit: Exit) -> Run {
@@ -205,7 +206,7 @@ mod tests {
         let dag = fixtures::dag("day", vec![fixtures::step("load", StepKind::Task, &[])]);
         let mut step = StepRun::new(at);
         (step.state, step.attempt, step.started_at, step.reason) = (StepState::Failed, 2, Some(at), Some(exit.to_string()));
-        step.history.push(AttemptRecord { attempt: 2, started_at: at, ended_at: at, exit });
+        step.history.push(AttemptRecord { attempt: 2, started_at: at, ended_at: at, exit, ending: Ending::Itself });
         Run {
             id: RunId::new(&dag.name, "1970-01-01"),
             dag,

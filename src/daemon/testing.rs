@@ -15,7 +15,7 @@ use crate::upcoming::PlannedDay;
 use domain::calendar::Calendar;
 use domain::dag::fixtures::step;
 use domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
-use domain::run::{AttemptRecord, Cause, Exit, Run, RunState, StepRun, StepState};
+use domain::run::{AttemptRecord, Cause, Ending, Exit, Run, RunState, StepRun, StepState, StopCause};
 use domain::schedule::{Catchup, Edge, LateStart, Schedule, Window};
 use executor::Status;
 use state::memory::Memory;
@@ -83,7 +83,7 @@ fn days() -> Vec<PlannedDay> {
 }
 
 fn ended_attempt(attempt: u32, from: &str, to: &str, exit: Exit) -> AttemptRecord {
-    AttemptRecord { attempt, started_at: at(from), ended_at: at(to), exit }
+    AttemptRecord { attempt, started_at: at(from), ended_at: at(to), exit, ending: Ending::Itself }
 }
 
 fn service(started: &str, ready: &str) -> StepRun {
@@ -105,7 +105,8 @@ fn rounds() -> Vec<AttemptRecord> {
         .map(|nth| {
             let started_at = at("08:55:00") + Duration::from_secs(300 * nth);
             let attempt = nth as u32 + 1;
-            AttemptRecord { attempt, started_at, ended_at: started_at + Duration::from_millis(40), exit: Exit::Code(0) }
+            let ended_at = started_at + Duration::from_millis(40);
+            AttemptRecord { attempt, started_at, ended_at, exit: Exit::Code(0), ending: Ending::Itself }
         })
         .collect()
 }
@@ -332,7 +333,8 @@ pub fn ended() -> Snapshot {
             step.stopped_at = Some(at("16:00:06"));
             let started_at =
                 step.history.last().map_or(step.started_at.expect("it started"), |a| a.ended_at + Duration::from_secs(3));
-            step.history.push(AttemptRecord { attempt: step.attempt, started_at, ended_at: at("16:00:06"), exit: Exit::Code(0) });
+            let (ended_at, ending) = (at("16:00:06"), Ending::Asked(StopCause::Closed));
+            step.history.push(AttemptRecord { attempt: step.attempt, started_at, ended_at, exit: Exit::Code(0), ending });
         }
         match name.as_str() {
             "freshness" => (step.state, step.stopped_at, step.next_at) = (StepState::Stopped, Some(at("16:00:00")), None),

@@ -287,6 +287,25 @@ pub enum StopCause {
     MarkedFailed,
 }
 
+/// Whether an attempt ended by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// An older version did not write it down.
+    #[default]
+    Unknown,
+    /// Nobody had asked it to stop.
+    Itself,
+    /// It had been asked to stop.
+    Asked(StopCause),
+}
+
+impl Ending {
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
+}
+
 /// An attempt that ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
@@ -298,6 +317,9 @@ pub struct AttemptRecord {
     pub ended_at: Timestamp,
     /// How it ended.
     pub exit: Exit,
+    /// Whether it ended by itself.
+    #[serde(default, skip_serializing_if = "Ending::is_unknown")]
+    pub ending: Ending,
 }
 
 /// How an attempt ended.
@@ -320,6 +342,19 @@ impl Exit {
     /// Whether the program ended by itself with code 0.
     pub fn is_success(&self) -> bool {
         *self == Self::Code(0)
+    }
+
+    /// The signal that most people and programs read out of a code.
+    pub fn like_signal(&self) -> Option<i32> {
+        match self {
+            Self::Code(code) => Some(code.saturating_sub(Self::code_of_signal(0))).filter(|signal| *signal > 0),
+            _ => None,
+        }
+    }
+
+    /// The code that a shell gives for a signal.
+    pub const fn code_of_signal(signal: i32) -> i32 {
+        128 + signal
     }
 
     /// The end without its reason, for a column of a table.

@@ -1,10 +1,10 @@
 //! The end of an attempt: what it means for the step, and what comes next.
 
 use super::machine::Transition;
-use domain::advice::{SIGNALS, TIMED_OUT};
+use super::readiness::took_too_long;
 use domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, StopSignal};
 use domain::retry::{Backoff, hash};
-use domain::run::{AttemptRecord, Exit, RunState, StepRun, StepState, StopCause};
+use domain::run::{AttemptRecord, Ending, Exit, RunState, StepRun, StepState, StopCause};
 
 /// A task or teardown that was lost this often in one run has failed: something takes the machine down with it.
 const MOST_LOSSES: u32 = 20;
@@ -18,11 +18,13 @@ impl Transition<'_> {
     pub(super) fn exited(&mut self, step: &Step, exit: &Exit, result: Option<&serde_json::Value>) {
         let at = self.at;
         let run = self.of(step);
+        let cause = run.stop_cause.take();
         let record = AttemptRecord {
             attempt: run.attempt,
             started_at: run.attempt_started_at.unwrap_or(at),
             ended_at: at,
             exit: exit.clone(),
+            ending: cause.map_or(Ending::Itself, Ending::Asked),
         };
         run.history.push(record);
         let surplus = run.history.len().saturating_sub(StepRun::KEPT_ATTEMPTS);
@@ -31,7 +33,6 @@ impl Transition<'_> {
             run.result = result.cloned();
         }
         let asked_at = run.stop_requested_at;
-        let cause = run.stop_cause.take();
         match cause {
             Some(StopCause::Cleared) if self.state == RunState::Running => self.reset(step, "cleared".into()),
             Some(StopCause::MarkedSucceeded) => {
@@ -61,17 +62,13 @@ impl Transition<'_> {
 
     /// The words for an attempt that was stopped because it took too long. One that had to be killed did not heed the signal.
     fn timed_out(&mut self, step: &Step, exit: &Exit, asked_at: Option<jiff::Timestamp>) -> String {
-        let took = step.timeout.unwrap_or_default();
+        let why = took_too_long(step);
         let kill_due = asked_at.is_some_and(|asked| self.at >= super::machine::later(asked, step.stop.grace));
         if *exit == Exit::Signal(9) && kill_due {
             self.of(step).killed = true;
-            return format!(
-                "timed out after {took:?}, ignored {} for {:?}, and was killed",
-                step.stop.signal.name(),
-                step.stop.grace
-            );
+            return format!("{why}, ignored {} for {:?}, and was killed", step.stop.signal.name(), step.stop.grace);
         }
-        format!("{TIMED_OUT} {took:?} ({exit})")
+        format!("{why} ({exit})")
     }
 
     /// Whether a step that fails now is tried again. Teardowns belong to the close; everything else has the window.
@@ -274,7 +271,7 @@ fn told(exit: &Exit, result: Option<&serde_json::Value>, asked: bool) -> String 
     let error = result.filter(|_| !exit.is_success()).and_then(|result| result.get("error")?.as_str()?.lines().next());
     match (error, exit) {
         (Some(error), _) => format!("{exit}: {}", error.chars().take(MOST_TOLD).collect::<String>()),
-        (None, Exit::Code(code)) if *code > SIGNALS && !asked => format!("{exit} (openbell sent it no signal)"),
+        (None, exit) if exit.like_signal().is_some() && !asked => format!("{exit} (openbell sent it no signal)"),
         _ => exit.to_string(),
     }
 }

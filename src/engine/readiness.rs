@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::machine::{KILL_MARGIN, Transition, later};
-use domain::advice::TIMED_OUT;
 use domain::dag::{AlertKind, Step, StepKind};
 use domain::event::Action;
 use domain::run::{StepRun, StepState, StopCause};
@@ -21,6 +20,11 @@ const TOLD_AGAIN: Duration = Duration::from_secs(3600);
 pub(super) fn is_overdue(step: &Step, run: &StepRun, now: Timestamp) -> bool {
     let awaited = step.kind == StepKind::Service && matches!(run.state, StepState::Starting | StepState::Running);
     awaited && run.deadline.is_some_and(|deadline| now >= deadline)
+}
+
+/// What is said of an attempt that ran out of time.
+pub(super) fn took_too_long(step: &Step) -> String {
+    format!("timed out after {:?}", step.timeout.unwrap_or_default())
 }
 
 impl Transition<'_> {
@@ -85,7 +89,7 @@ impl Transition<'_> {
                 // No time to drain: it is started again at once and goes on from there, and a feed cannot wait for a store.
                 self.stop(step, StopCause::NotReady, step.stop.grace, why);
             } else {
-                let why = format!("{TIMED_OUT} {:?}", step.timeout.unwrap_or_default());
+                let why = took_too_long(step);
                 // Once for all its tries; the last try is told with its end, and a check tells its failed rounds by itself.
                 if step.kind != StepKind::Check && self.look(step).retries_used == 0 && self.may_retry(step) {
                     let summary = format!("{} {} {why}; it is tried again", step.kind.as_str(), step.name);
@@ -101,9 +105,8 @@ impl Transition<'_> {
         let run = self.look(step);
         if run.stop_cause == Some(StopCause::TimedOut) && !run.killed {
             self.of(step).killed = true;
-            let took = step.timeout.unwrap_or_default();
-            let summary =
-                format!("{} {} {TIMED_OUT} {took:?} and has not ended, although it was killed", step.kind.as_str(), step.name);
+            let (kind, why) = (step.kind.as_str(), took_too_long(step));
+            let summary = format!("{kind} {} {why} and has not ended, although it was killed", step.name);
             self.alert(AlertKind::DeadlineMissed, Some(step), summary);
         }
     }

@@ -86,8 +86,12 @@ pub(crate) async fn dags(State(app): State<App>) -> Json<Value> {
 pub(crate) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Reply {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
     let view = held(&app, &id).await?;
-    let advice: BTreeMap<_, _> =
-        view.run.steps.iter().filter_map(|(name, run)| Some((name, advice(view.run.dag.step(name)?, run)?))).collect();
+    let advice: BTreeMap<_, _> = view
+        .run
+        .steps
+        .iter()
+        .filter_map(|(name, run)| Some((name, advice(view.run.dag.step(name)?, run)?.to_string())))
+        .collect();
     Ok(Json(json!({ "run": view.run, "statuses": view.statuses, "advice": advice })))
 }
 

@@ -11,7 +11,7 @@ use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::advice::advice;
 use domain::dag::{Dag, Step};
-use domain::run::{Cause, StepRun};
+use domain::run::{Cause, Exit, StepRun};
 
 /// The head of a page about a run.
 #[derive(Debug, Template)]
@@ -191,7 +191,9 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
     let trouble = view.statuses.get(&step.name).and_then(|s| s.degraded.as_ref());
     let trouble = trouble.filter(|t| told.is_empty() || !t.contains(&told));
     why.extend(trouble.map(|t| Text::plain(t.clone())));
-    if run.killed && !told.contains("killed") && !trouble.is_some_and(|t| t.contains("killed")) {
+    // How the last attempt ended says it of one that is over.
+    let ended_so = !run.state.is_alive() && run.history.last().is_some_and(|last| last.exit == Exit::Signal(9));
+    if run.killed && !ended_so {
         why.push(say!("had to be killed"));
     }
     if run.missed_rounds > 0 {
@@ -226,7 +228,7 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
         exit,
         reason,
         notice: run.notice.clone().unwrap_or_default(),
-        advice: advice(step, run).unwrap_or_default(),
+        advice: advice(step, run).map(|advice| advice.to_string()).unwrap_or_default(),
         facts: facts.unwrap_or_default(),
         below: below(&view.run.dag, step),
         history: history.collect(),
@@ -295,12 +297,14 @@ mod tests {
 
     #[test]
     fn a_bad_end_is_said_once_with_what_to_do() {
-        use domain::run::{Exit, StepState};
+        use domain::run::{Ending, StepState, StopCause};
         let mut snapshot = testing::snapshot();
         let mut row = |exit: Exit, reason: &str, killed: bool| {
             let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
             (run.state, run.reason, run.killed) = (StepState::Failed, Some(reason.to_owned()), killed);
-            run.history.last_mut().expect("an attempt").exit = exit;
+            let last = run.history.last_mut().expect("an attempt");
+            last.exit = exit;
+            last.ending = if killed { Ending::Asked(StopCause::TimedOut) } else { Ending::Itself };
             run.notice = Some("printed more than 64 MiB".to_owned());
             snapshot.runs[0].statuses.clear();
             steps(&snapshot, &snapshot.runs[0], "token").rows.into_iter().find(|r| r.name == "collector").expect("a row")

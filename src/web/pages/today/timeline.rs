@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_could_not_be_started_is_drawn() {
-        use domain::run::{AttemptRecord, Exit};
+        use domain::run::{AttemptRecord, Ending, Exit};
         let (start, end) = (testing::at("08:50:00"), testing::at("08:50:01"));
         let mut run = StepRun::new(start);
         (run.state, run.stopped_at) = (StepState::Failed, Some(end));
@@ -330,6 +330,7 @@ mod tests {
             started_at: start,
             ended_at: end,
             exit: Exit::NotStarted("no image".into()),
+            ending: Ending::Itself,
         });
         assert_eq!(attempts(&run, testing::at("09:00:00")), [(start, end, "bad")]);
     }
