@@ -17,18 +17,16 @@ use clock::Clock;
 use config::Feeds;
 use daemon::action_runner;
 use daemon::lock::Lock;
-use domain::dag::{Program, Step};
+use domain::dag::Step;
 use domain::hop;
 use domain::ids::{AttemptId, DagName, RunId};
+use domain::program::{self, Program, Role};
 use domain::run::Run;
 use executor::Status;
 use state::sled::Sled;
 use state::{Journaled, Store};
 use steps::{Context, Reporter, StepError};
 use web::view::format::{count, part};
-
-/// The built-in program that compares.
-const PROGRAM: &str = "reconcile";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -162,10 +160,13 @@ fn fold(id: &RunId, journaled: &Journaled) -> Result<Option<Run>, Failure> {
         .map_err(|(number, refused)| Failure::unusable(format!("event {number} of {id} cannot be replayed: {refused:?}")))
 }
 
-/// The step of a run that compares its stores.
-fn step(run: &Run) -> Result<&Step, Failure> {
-    let compares = |step: &&Step| matches!(&step.program, Program::Uses(program) if program == PROGRAM);
-    run.dag.steps().iter().find(compares).ok_or_else(|| {
+/// The step of a run that compares its stores, and its program.
+fn step(run: &Run) -> Result<(&Step, &'static Program), Failure> {
+    let compares = |step| {
+        let program = program::of(steps::programs(), step)?;
+        (program.role == Role::Reconcile).then_some((step, program))
+    };
+    run.dag.steps().iter().find_map(compares).ok_or_else(|| {
         Failure::fault(format!(
             "{} has no step that uses reconcile; add one: reconcile: {{ kind: teardown, uses: reconcile }}",
             run.dag.name
@@ -175,7 +176,7 @@ fn step(run: &Run) -> Result<&Step, Failure> {
 
 /// What the comparison found.
 async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Failure> {
-    let step = step(run)?;
+    let (step, program) = step(run)?;
     let data = data.canonicalize().map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
     let file = data.join("clock");
     // A demo's data folder has its own time.
@@ -193,7 +194,7 @@ async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Fa
         stop: CancellationToken::new(),
         reporter: Arc::new(Silent),
     };
-    match steps::run(PROGRAM, context).await {
+    match steps::run(program.name, context).await {
         Ok(found) => Ok(found),
         Err(StepError::Unmet { result, .. }) => Ok(result),
         Err(error) => Err(Failure::unusable(error)),
