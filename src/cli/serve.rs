@@ -157,7 +157,7 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
         executors: daemon::action_runner::Executors::new(executors, default),
         backends: backends.clone(),
         mail,
-        letterhead: daemon::alerts::Letterhead { from: config.mail_from.clone(), public_url },
+        letterhead: daemon::alerts::Letterhead { from: config.mail_from.clone(), public_url, programs: steps::programs() },
         keep_days: config.keep_days,
         stop: stop.clone(),
     })

@@ -8,10 +8,12 @@ use super::alerts::Letterhead;
 use backends::mail::Message;
 use domain::advice::advice;
 use domain::alert::MailPart;
-use domain::dag::{AlertKind, Program, StepKind};
+use domain::dag::{AlertKind, Step, StepKind};
+use domain::finding::Finding;
 use domain::hop;
 use domain::ids::StepName;
 use domain::message::thousands;
+use domain::program::{self, Program, Role};
 use domain::run::Run;
 
 /// Everything a mail is made of.
@@ -22,8 +24,8 @@ pub struct AlertMail<'a> {
     pub run: &'a Run,
     /// The step it is about.
     pub step: Option<&'a StepName>,
-    /// One line.
-    pub summary: &'a str,
+    /// What was found.
+    pub finding: &'a Finding,
     /// More lines: the finding of a check, a reconciliation.
     pub detail: Option<&'a Value>,
     /// When.
@@ -40,9 +42,11 @@ const DIFFERENT: usize = 5;
 /// Characters of a summary that stand in a subject; all of it stands in the text.
 const SUBJECT: usize = 120;
 
-/// The mail of a notice; `public_url` is the page's address without a trailing slash.
-pub fn mail(notice: &AlertMail<'_>, from: &str, public_url: &str) -> Message {
-    let AlertMail { kind, run, step, summary, detail, at, number } = notice;
+/// The mail of a notice.
+pub fn mail(notice: &AlertMail<'_>, head: &Letterhead) -> Message {
+    let Letterhead { from, public_url, programs } = head;
+    let AlertMail { kind, run, step, finding, detail, at, number } = notice;
+    let summary = finding.to_string();
     let carries = |part: MailPart| kind.spec().mail.contains(&part);
     let zone = run.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let local = |t: Timestamp| t.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
@@ -88,30 +92,28 @@ pub fn mail(notice: &AlertMail<'_>, from: &str, public_url: &str) -> Message {
             let word =
                 |name: &str| hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
             let state = if hop.get("stale").and_then(Value::as_bool) == Some(true) { "STALE" } else { "ok" };
-            text.push_str(&format!("  {:<8} {state:<6} newest {} {}\n", word("hop"), word("newest"), word("detail")));
+            let found = Finding::read(hop.get("finding"), hop.get("detail").and_then(Value::as_str));
+            let found = found.map(|found| found.to_string()).unwrap_or_default();
+            text.push_str(&format!("  {:<8} {state:<6} newest {} {found}\n", word("hop"), word("newest")));
         }
     }
     if carries(MailPart::Reconciliation) {
-        text.push_str(&results(run).filter_map(reconciliation).map(|told| format!("\n{told}")).collect::<String>());
+        text.push_str(&results(run, programs).filter_map(reconciliation).map(|told| format!("\n{told}")).collect::<String>());
     }
     Message {
         key: format!("{}/{}/{}/{number}", run.id, step.map_or("run", StepName::as_str), kind.as_str()),
-        from: from.to_owned(),
+        from: from.clone(),
         to: run.dag.alerts.email.clone(),
-        subject: format!("[openbell] {}: {}", kind.as_str(), clipped(summary)),
+        subject: format!("[openbell] {}: {}", kind.as_str(), clipped(&summary)),
         text,
         at: *at,
     }
 }
 
 /// What the reconciliations of a run found.
-fn results(run: &Run) -> impl Iterator<Item = &Value> {
-    let reconciles = |program: &Program| matches!(program, Program::Uses(name) if name == "reconcile");
-    run.dag
-        .steps()
-        .iter()
-        .filter(move |step| reconciles(&step.program))
-        .filter_map(|step| run.steps.get(&step.name)?.result.as_ref())
+fn results<'a>(run: &'a Run, programs: &[Program]) -> impl Iterator<Item = &'a Value> {
+    let reconciles = |step: &Step| program::of(programs, step).is_some_and(|program| program.role == Role::Reconcile);
+    run.dag.steps().iter().filter(move |step| reconciles(step)).filter_map(|step| run.steps.get(&step.name)?.result.as_ref())
 }
 
 /// A reconciliation for people; `None` for a result that counts nothing, as that of a step that failed before it could.
@@ -169,7 +171,7 @@ fn of_day(time: &str) -> String {
 
 /// A mail that only shows that mail arrives.
 pub fn test_mail(to: Vec<String>, head: &Letterhead, by: &str, at: Timestamp) -> Message {
-    let Letterhead { from, public_url } = head;
+    let Letterhead { from, public_url, .. } = head;
     Message {
         key: format!("test/{at}"),
         from: from.clone(),
@@ -224,8 +226,10 @@ mod tests {
 
     fn of(run: &Run, kind: AlertKind, summary: &str) -> Message {
         let step = "load".parse().expect("a name");
-        let notice = AlertMail { kind, run, step: Some(&step), summary, detail: None, at: run.created_at, number: 1 };
-        mail(&notice, "openbell@localhost", "http://127.0.0.1:8650")
+        let finding = &Finding::text(summary);
+        let notice = AlertMail { kind, run, step: Some(&step), finding, detail: None, at: run.created_at, number: 1 };
+        let (from, public_url) = ("openbell@localhost".into(), "http://127.0.0.1:8650".into());
+        mail(&notice, &Letterhead { from, public_url, programs: PROGRAMS })
     }
 
     #[test]
@@ -248,7 +252,7 @@ mod tests {
     fn the_mail_of_an_ended_run_carries_its_reconciliation() {
         let mut run = failed(Exit::Code(0));
         let mut step = fixtures::step("load", StepKind::Teardown, &[]);
-        step.program = Program::Uses("reconcile".into());
+        step.program = domain::dag::Program::Uses("reconcile".into());
         run.dag = fixtures::dag("day", vec![step]);
         let gap = |symbol: &str| json!({ "symbol": symbol, "from": null, "to": "2026-11-20T10:42:10+09:00", "shares": 1_200 });
         let hop = |unique: u64, missing: u64| json!({ "unique": unique, "duplicates": 0, "missing": missing });

@@ -12,7 +12,9 @@ use backends::mail::Message;
 use domain::alert::{AlertStates, DEFAULT_REMINDER, Freshness, Key, Rule};
 use domain::dag::{AlertKind, StepKind};
 use domain::event::{Action, RunEvent, Stamped};
+use domain::finding::Finding;
 use domain::ids::{RunId, StepName};
+use domain::program::Program;
 use domain::run::{Run, RunState};
 use engine::machine;
 
@@ -29,8 +31,8 @@ pub struct Raised {
     pub run: RunId,
     /// The step.
     pub step: Option<StepName>,
-    /// One line.
-    pub summary: String,
+    /// What was found.
+    pub finding: Finding,
     /// Key of its mail, if the DAG asked for one.
     pub mail: Option<String>,
 }
@@ -49,13 +51,15 @@ pub struct Book {
 /// Alerts kept.
 const KEPT: usize = 500;
 
-/// How mails are addressed.
+/// What mails are written with.
 #[derive(Debug, Clone)]
 pub struct Letterhead {
     /// Sender.
     pub from: String,
     /// The page, without a trailing slash.
     pub public_url: String,
+    /// What built-in programs are.
+    pub programs: &'static [Program],
 }
 
 impl Book {
@@ -67,7 +71,7 @@ impl Book {
         run: &Run,
         kind: AlertKind,
         step: Option<&StepName>,
-        summary: &str,
+        finding: &Finding,
         detail: Option<&serde_json::Value>,
         at: Timestamp,
     ) -> Option<Message> {
@@ -75,8 +79,7 @@ impl Book {
         *count += 1;
         let number = *count;
         let wanted = run.dag.alerts.on.contains(&kind) && !run.dag.alerts.email.is_empty();
-        let message =
-            wanted.then(|| mail(&AlertMail { kind, run, step, summary, detail, at, number }, &head.from, &head.public_url));
+        let message = wanted.then(|| mail(&AlertMail { kind, run, step, finding, detail, at, number }, head));
         let rule = match (kind.spec().rule, step) {
             (Some(Rule::Freshness), Some(step)) => step.to_string(),
             _ => kind.as_str().to_owned(),
@@ -87,7 +90,7 @@ impl Book {
             rule,
             run: run.id.clone(),
             step: step.cloned(),
-            summary: summary.to_owned(),
+            finding: finding.clone(),
             mail: message.as_ref().map(|m| m.key.clone()),
         });
         if self.raised.len() > KEPT {
@@ -110,7 +113,7 @@ impl Book {
                 }
             }
             told = Some((*kind, step.clone()));
-            mails.extend(self.raise(head, run, *kind, step.as_ref(), summary, None, at));
+            mails.extend(self.raise(head, run, *kind, step.as_ref(), &Finding::text(summary), None, at));
         }
         if let RunEvent::Exited { step, result: Some(result), .. } = event
             && run.dag.step(step).is_some_and(|s| s.kind == StepKind::Check)
@@ -140,16 +143,13 @@ impl Book {
         }
         let key = Key { run: run.id.clone(), step: step.clone(), rule: Rule::Freshness };
         let notice = self.states.freshness(&key, &finding, at, DEFAULT_REMINDER)?;
-        let long = match at.duration_since(notice.began_at).as_secs().max(0) {
-            seconds @ ..60 => format!("{seconds} s"),
-            seconds => format!("{} min", seconds / 60),
+        let seconds = at.duration_since(notice.began_at).as_secs();
+        let finding = match (notice.kind, notice.reminder) {
+            (AlertKind::Recovered, _) => Finding::Recovered { seconds },
+            (_, true) => Finding::Lasting { seconds, what: Box::new(notice.finding) },
+            (_, false) => notice.finding,
         };
-        let summary = match (notice.kind, notice.reminder) {
-            (AlertKind::Recovered, _) => format!("data arrives again after {long}"),
-            (_, true) => format!("still, after {long}: {}", notice.summary),
-            (_, false) => notice.summary.clone(),
-        };
-        self.raise(head, run, notice.kind, Some(step), &summary, Some(&notice.detail), at)
+        self.raise(head, run, notice.kind, Some(step), &finding, Some(&notice.detail), at)
     }
 
     /// Takes the number of dead letters held now; raises an alert when a run has more than its DAG allows.
@@ -158,8 +158,7 @@ impl Book {
         let step = run.dag.steps().first()?.name.clone();
         let key = Key { run: run.id.clone(), step, rule: Rule::DeadLetters };
         let notice = self.states.dead_letters(&key, held, run.dag.alerts.dead_letters_over, at, DEFAULT_REMINDER)?;
-        let summary = format!("{}; see `openbell dlq list`", notice.summary);
-        self.raise(head, run, AlertKind::DeadLetters, None, &summary, None, at)
+        self.raise(head, run, AlertKind::DeadLetters, None, &notice.finding, None, at)
     }
 
     /// Starts with the rule states that were kept.
@@ -220,7 +219,7 @@ mod tests {
     }
 
     fn head() -> Letterhead {
-        Letterhead { from: "openbell@localhost".into(), public_url: "http://127.0.0.1:8650".into() }
+        Letterhead { from: "openbell@localhost".into(), public_url: "http://127.0.0.1:8650".into(), programs: &[] }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::alerts::{Book, Letterhead};
 use super::journal::{Journal, JournalError, Write};
 use backends::mail::Message;
 use domain::event::{Action, Created, RunEvent, Stamped};
+use domain::finding::Finding;
 use domain::ids::{RunId, StepName};
 use domain::run::{Run, StepState};
 use engine::machine;
@@ -185,11 +186,11 @@ impl DaemonState {
         &mut self,
         run: &Run,
         kind: domain::dag::AlertKind,
-        summary: &str,
+        finding: &Finding,
         at: Timestamp,
     ) -> Result<(), JournalError> {
         let mut book = self.book.clone();
-        let mails: Vec<_> = book.raise(&self.head, run, kind, None, summary, None, at).into_iter().collect();
+        let mails: Vec<_> = book.raise(&self.head, run, kind, None, finding, None, at).into_iter().collect();
         self.journal.write(Write { event: None, ended: None, alerts: None, mails: &mails }).await?;
         self.book = book;
         Ok(())

@@ -251,12 +251,11 @@ impl Dispatcher {
                 }
                 planner::Decision::Missed { session } => {
                     decided.insert(session.dag.clone());
-                    self.tell_missed(&session, "openbell was down for the whole window", now).await?;
+                    self.tell_missed(&session, None, now).await?;
                 }
                 planner::Decision::Skipped { session, late_by } => {
                     decided.insert(session.dag.clone());
-                    let why = format!("openbell came up {} min after its open, and late_start is skip", late_by.as_mins());
-                    self.tell_missed(&session, &why, now).await?;
+                    self.tell_missed(&session, Some(late_by), now).await?;
                 }
                 planner::Decision::MissedMany { dag, count, first, last } => {
                     let notice = format!(
@@ -274,12 +273,17 @@ impl Dispatcher {
         Ok(())
     }
 
-    async fn tell_missed(&mut self, session: &planner::SessionOf, why: &str, now: Timestamp) -> Result<(), JournalError> {
+    async fn tell_missed(
+        &mut self,
+        session: &planner::SessionOf,
+        late_by: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
         let Some((_, dag)) = self.dags.get(&session.dag) else { return Ok(()) };
         let run = super::missed::run(dag, session, now);
-        let summary = super::missed::summary(session, why);
-        tracing::warn!(run.id = %session.id, "{summary}");
-        self.state.alert(&run, AlertKind::RunMissed, &summary, now).await?;
+        let finding = super::missed::finding(session, late_by);
+        tracing::warn!(run.id = %session.id, "{finding}");
+        self.state.alert(&run, AlertKind::RunMissed, &finding, now).await?;
         self.mail_wake.notify_one();
         Ok(())
     }

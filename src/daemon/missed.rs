@@ -1,17 +1,18 @@
-//! Words and a stand-in run for a window that passed while the daemon was down. It is never replayed; people are told.
+//! What is told, and of which stand-in run, of a window that passed while the daemon was down. It is never replayed; people are told.
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use domain::dag::Dag;
+use domain::finding::Finding;
 use domain::run::{Cause, Run, RunState};
 use engine::planner::SessionOf;
 
-/// One line for people.
-pub fn summary(session: &SessionOf, why: &str) -> String {
-    let (dag, date) = (&session.dag, session.session_date);
-    format!("{date} had no run: {why}; if the data can still be had: openbell run backfill {dag} --from {date} --to {date}")
+/// What people are told; `late_by` is how late openbell came up, where it came inside the window.
+pub fn finding(session: &SessionOf, late_by: Option<SignedDuration>) -> Finding {
+    let late = late_by.map(|late_by| late_by.as_mins());
+    Finding::NoRun { date: session.session_date, dag: session.dag.clone(), late }
 }
 
 /// A run that never was, so that its alert can be addressed like any other.

@@ -14,6 +14,7 @@ use super::upcoming::PlannedDay;
 use dagfile::Diagnostic;
 pub use dagfile::Severity;
 use domain::dag::{AlertKind, Dag};
+use domain::finding::{self, Finding};
 use domain::ids::{RunId, StepName};
 use domain::run::Run;
 use domain::schedule::Window;
@@ -207,8 +208,9 @@ pub struct AlertView {
     pub run: RunId,
     /// The step.
     pub step: Option<StepName>,
-    /// One line.
-    pub summary: String,
+    /// What was found.
+    #[serde(flatten, with = "finding::in_words")]
+    pub finding: Finding,
     /// Mail state: `sent`, `queued`, `not asked for`.
     pub mail: &'static str,
 }

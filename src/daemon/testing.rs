@@ -185,7 +185,7 @@ fn alert(time: &str, kind: AlertKind, rule: &str, step: &str, summary: &str) -> 
         rule: rule.into(),
         run: "kis-trading-day@2026-11-20".parse().expect("an id"),
         step: Some(step.parse().expect("a name")),
-        summary: summary.into(),
+        finding: domain::finding::Finding::text(summary),
         mail: "sent",
     }
 }
@@ -279,8 +279,20 @@ pub fn snapshot() -> Snapshot {
         )],
         runs: vec![view],
         alerts: vec![
-            alert("13:10:00", AlertKind::Stalled, "freshness", "freshness", "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s"),
-            alert("11:31:06", AlertKind::DeadLetters, "dead_letters", "sink-index", "9 dead letters on kis.trades.dlq, allowed are 0"),
+            alert(
+                "13:10:00",
+                AlertKind::Stalled,
+                "freshness",
+                "freshness",
+                "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s",
+            ),
+            alert(
+                "11:31:06",
+                AlertKind::DeadLetters,
+                "dead_letters",
+                "sink-index",
+                "9 dead letters on kis.trades.dlq, allowed are 0",
+            ),
         ],
         gauges: Gauges {
             topics: BTreeMap::from([("kis.trades".into(), 14_212), ("kis.anomalies".into(), 4)]),

@@ -39,7 +39,11 @@ fn at(time: &str) -> Timestamp {
 }
 
 fn letterhead() -> Letterhead {
-    Letterhead { from: "openbell@localhost".into(), public_url: "http://localhost".into() }
+    Letterhead {
+        from: "openbell@localhost".into(),
+        public_url: "http://localhost".into(),
+        programs: domain::program::fixtures::PROGRAMS,
+    }
 }
 
 struct Life {
@@ -156,7 +160,7 @@ impl Life {
     }
 
     fn alerts(&self) -> Vec<String> {
-        self.handle.snapshot().alerts.iter().map(|a| a.summary.clone()).collect()
+        self.handle.snapshot().alerts.iter().map(|a| a.finding.to_string()).collect()
     }
 
     /// What is journaled, read by the next life.

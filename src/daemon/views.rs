@@ -88,7 +88,7 @@ fn alert(raised: &Raised, queued: &[QueuedMail]) -> AlertView {
         rule: raised.rule.clone(),
         run: raised.run.clone(),
         step: raised.step.clone(),
-        summary: raised.summary.clone(),
+        finding: raised.finding.clone(),
         mail: match &raised.mail {
             None => "not asked for",
             Some(key) if queued.iter().any(|m| m.key == *key) => "queued",

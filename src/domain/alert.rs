@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::finding::{self, Finding};
 use super::ids::{RunId, StepName};
 
 /// How bad what an alert tells is.
@@ -218,9 +219,10 @@ pub struct Alert {
     pub notices: u32,
     /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
-    /// The newest finding, in one line.
-    pub summary: String,
-    /// The newest finding as the step returned it.
+    /// The newest finding.
+    #[serde(flatten, with = "finding::in_words")]
+    pub finding: Finding,
+    /// All that the step returned with it.
     pub detail: serde_json::Value,
     /// Who acknowledged it.
     pub acknowledged_by: Option<String>,
@@ -239,7 +241,7 @@ impl Alert {
 }
 
 /// Something to tell people; the caller asks the DAG's policy who hears of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AlertNotice {
     /// Which kind of alert it is.
     pub kind: AlertKind,
@@ -251,9 +253,9 @@ pub struct AlertNotice {
     pub began_at: Timestamp,
     /// When this was decided.
     pub at: Timestamp,
-    /// One line.
-    pub summary: String,
-    /// The finding behind it.
+    /// What was found.
+    pub finding: Finding,
+    /// All that the step returned with it.
     pub detail: serde_json::Value,
 }
 
@@ -276,15 +278,16 @@ pub struct AlertStates {
     dead_letters_before: BTreeMap<RunId, u64>,
 }
 
-/// What a freshness check returns: `{"stalled": bool, "summary": "…", "hops": [{"hop": "index", "stale": true, …}]}`.
+/// What a freshness check returns: `{"stalled": bool, "finding": {…}, "summary": "…", "hops": [{"hop": "index", "stale": true, …}]}`. Programs of the
+/// user's own may return less.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Freshness {
     /// At least one hop is stale.
     pub stalled: bool,
     /// Nothing can be said yet: what was overdue may come now, since whoever brings it was started just before.
     pub settling: bool,
-    /// One line that names the hop and since when.
-    pub summary: String,
+    /// What was found: the hop and since when.
+    pub finding: Finding,
     /// Everything it returned.
     pub detail: serde_json::Value,
 }
@@ -293,24 +296,22 @@ impl Freshness {
     /// Reads a check's result; `None` when it is not a freshness finding (another program, or no result).
     pub fn of(result: &serde_json::Value) -> Option<Self> {
         let stalled = result.get("stalled")?.as_bool()?;
-        let summary = match result.get("summary").and_then(serde_json::Value::as_str) {
-            Some(summary) => summary.to_owned(),
-            None => stale_hops(result),
-        };
+        let words = result.get("summary").and_then(serde_json::Value::as_str);
+        let finding = Finding::read(result.get("finding"), words).unwrap_or_else(|| of_hops(result));
         let settling = !stalled && result.get("settling").and_then(serde_json::Value::as_bool) == Some(true);
-        Some(Self { stalled, settling, summary, detail: result.clone() })
+        Some(Self { stalled, settling, finding, detail: result.clone() })
     }
 }
 
-fn stale_hops(result: &serde_json::Value) -> String {
+fn of_hops(result: &serde_json::Value) -> Finding {
     let hops = result.get("hops").and_then(serde_json::Value::as_array);
-    let stale: Vec<&str> = hops
+    let hops: Vec<String> = hops
         .into_iter()
         .flatten()
         .filter(|hop| hop.get("stale").and_then(serde_json::Value::as_bool) == Some(true))
-        .filter_map(|hop| hop.get("hop")?.as_str())
+        .filter_map(|hop| Some(hop.get("hop")?.as_str()?.to_owned()))
         .collect();
-    if stale.is_empty() { "data arrives".into() } else { format!("no new data: {}", stale.join(", ")) }
+    if hops.is_empty() { Finding::Flows } else { Finding::NothingNew { hops } }
 }
 
 impl AlertStates {
@@ -332,7 +333,7 @@ impl AlertStates {
     /// A freshness check was done. `remind_every`: see [`DEFAULT_REMINDER`].
     pub fn freshness(&mut self, key: &Key, finding: &Freshness, now: Timestamp, remind_every: Duration) -> Option<AlertNotice> {
         if finding.stalled {
-            return self.trouble(key, AlertKind::Stalled, &finding.summary, &finding.detail, now, remind_every);
+            return self.trouble(key, AlertKind::Stalled, &finding.finding, &finding.detail, now, remind_every);
         }
         if finding.settling {
             return None;
@@ -340,7 +341,7 @@ impl AlertStates {
         let alert = self.alerts.get_mut(&key.to_string()).filter(|alert| alert.state.is_open())?;
         let began_at = alert.began_at();
         (alert.state, alert.resolved_at) = (State::Resolved, Some(now));
-        alert.summary = finding.summary.clone();
+        alert.finding = finding.finding.clone();
         alert.detail = finding.detail.clone();
         Some(AlertNotice {
             kind: AlertKind::Recovered,
@@ -348,7 +349,7 @@ impl AlertStates {
             reminder: false,
             began_at,
             at: now,
-            summary: alert.summary.clone(),
+            finding: alert.finding.clone(),
             detail: alert.detail.clone(),
         })
     }
@@ -374,9 +375,9 @@ impl AlertStates {
         if !grown {
             return None;
         }
-        let summary = format!("{count} dead letters in {}, more than the {over} allowed", key.run);
+        let finding = Finding::TooManyDeadLetters { letters: count, run: key.run.clone(), over };
         let detail = serde_json::json!({ "count": count, "over": over });
-        let notice = self.trouble(key, AlertKind::DeadLetters, &summary, &detail, now, remind_every);
+        let notice = self.trouble(key, AlertKind::DeadLetters, &finding, &detail, now, remind_every);
         if notice.is_some()
             && let Some(alert) = self.alerts.get_mut(&key.to_string())
         {
@@ -389,7 +390,7 @@ impl AlertStates {
         &mut self,
         key: &Key,
         kind: AlertKind,
-        summary: &str,
+        finding: &Finding,
         detail: &serde_json::Value,
         now: Timestamp,
         remind_every: Duration,
@@ -398,7 +399,7 @@ impl AlertStates {
         let times = known.as_ref().map_or(0, |alert| alert.times);
         let reminder = match known {
             Some(alert) if alert.state.is_open() => {
-                alert.summary = summary.to_owned();
+                alert.finding = finding.clone();
                 alert.detail = detail.clone();
                 let due = alert.noticed_at.checked_add(remind_every).unwrap_or(Timestamp::MAX);
                 if alert.state == State::Acknowledged || now < due {
@@ -416,7 +417,7 @@ impl AlertStates {
                     noticed_at: now,
                     notices: 1,
                     resolved_at: None,
-                    summary: summary.to_owned(),
+                    finding: finding.clone(),
                     detail: detail.clone(),
                     acknowledged_by: None,
                     times: times + 1,
@@ -427,8 +428,8 @@ impl AlertStates {
             }
         };
         let began_at = self.get(key).map_or(now, Alert::began_at);
-        let (summary, detail) = (summary.to_owned(), detail.clone());
-        Some(AlertNotice { kind, key: key.clone(), reminder, began_at, at: now, summary, detail })
+        let (finding, detail) = (finding.clone(), detail.clone());
+        Some(AlertNotice { kind, key: key.clone(), reminder, began_at, at: now, finding, detail })
     }
 
     /// Somebody looks after it; gives `false` when it is not open.
@@ -496,7 +497,7 @@ mod tests {
         for minute in (0..120).step_by(5) {
             let finding = found((10..90).contains(&minute));
             if let Some(notice) = states.freshness(&key, &finding, at(minute), DEFAULT_REMINDER) {
-                sent.push((minute, notice.kind, notice.reminder, notice.summary));
+                sent.push((minute, notice.kind, notice.reminder, notice.finding.to_string()));
             }
         }
         let stalled = || "no new data: index".to_owned();
@@ -546,6 +547,22 @@ mod tests {
         let mut states: AlertStates = serde_json::from_str(&text).expect("reads back");
         assert_eq!(states.freshness(&key, &found(true), at(0), DEFAULT_REMINDER), None);
         assert_eq!(states.open().count(), 1);
+    }
+
+    #[test]
+    fn states_of_an_older_version_are_read_and_hold_its_words() {
+        let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
+        let result = json!({ "stalled": true, "summary": "index: 6m12s behind" });
+        states.freshness(&key, &Freshness::of(&result).expect("a finding"), at(0), DEFAULT_REMINDER);
+        let stored = serde_json::to_value(&states).expect("JSON");
+        let alert = &stored["alerts"][key.to_string()];
+        assert_eq!((&alert["summary"], alert.get("finding")), (&json!("index: 6m12s behind"), None), "as it was written before");
+        let what = Box::new(Finding::Waiting { seconds: 372 });
+        let finding = Finding::Stalled { hop: "index".into(), what, last: None, down: None };
+        let result = json!({ "stalled": true, "summary": "index: 6m12s behind", "finding": finding });
+        let mut states: AlertStates = serde_json::from_value(stored).expect("reads back");
+        let notice = states.freshness(&key, &Freshness::of(&result).expect("a finding"), at(70), DEFAULT_REMINDER);
+        assert_eq!(notice.map(|notice| (notice.reminder, notice.finding)), Some((true, finding)));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::calendar::TradingSession;
+use super::finding::Finding;
 use super::hop::Hop;
 use super::ids::StepName;
-use super::message::human;
 use super::run::Run;
 
 /// The limits.
@@ -85,8 +85,8 @@ pub struct Verdict<'a> {
     pub state: State,
     /// Since when, if it is stale or settling and that is known.
     pub since: Option<Timestamp>,
-    /// One line for people.
-    pub detail: String,
+    /// What was found there.
+    pub finding: Finding,
 }
 
 /// How a hop stands.
@@ -136,8 +136,24 @@ pub fn culprit<'v, 'a>(verdicts: &'v [Verdict<'a>]) -> Option<&'v Verdict<'a>> {
     verdicts.iter().find(|v| v.state.is_stale())
 }
 
+/// All of it in one finding: the hop to name, else one that settles. `last` is the time of day of the feed's newest trade, and `down` how long its
+/// session has been down; both are told where the feed is to be named.
+pub fn found(verdicts: &[Verdict<'_>], last: Option<String>, down: Option<SignedDuration>) -> Finding {
+    if let Some(v) = culprit(verdicts) {
+        let (last, down) = if v.hop.is_spool() { (last, down.map(|down| down.as_secs())) } else { (None, None) };
+        return Finding::Stalled { hop: v.hop.checked_as(), what: Box::new(v.finding.clone()), last, down };
+    }
+    match verdicts.iter().find(|v| v.state == State::Settling) {
+        Some(v) => {
+            let what = Box::new(v.finding.clone());
+            Finding::Settling { hop: v.hop.checked_as(), what, step: v.hop.step.to_string() }
+        }
+        None => Finding::Arrives,
+    }
+}
+
 /// What was found, and since when it is so.
-type Found = (State, Option<Timestamp>, String);
+type Found = (State, Option<Timestamp>, Finding);
 
 fn judge_one<'a>(
     now: Timestamp,
@@ -156,32 +172,32 @@ fn judge_one<'a>(
                 lag: SignedDuration::ZERO,
                 state: State::Unreachable,
                 since: None,
-                detail: format!("unreachable: {why}"),
+                finding: Finding::Unreachable { why: why.clone() },
             };
         }
     };
     let from = session.map(|s| s.open.max(open).max(seen.life.began));
     let age = from.filter(|from| now >= *from).map(|from| length(now, newest.map_or(from, |n| n.max(from))));
     let lag = seen.waiting_since.map_or(SignedDuration::ZERO, |since| length(now, since));
-    let (state, since, detail) = match (seen.hop.is_spool(), session, from) {
+    let (state, since, finding) = match (seen.hop.is_spool(), session, from) {
         (true, Some(session), Some(from)) => feed(now, session, from, limits, seen, newest),
-        (true, ..) => (State::Fresh, None, "no session today".to_owned()),
+        (true, ..) => (State::Fresh, None, Finding::NoSession),
         (false, ..) => behind(now, limits, seen, lag),
     };
-    Verdict { hop: seen.hop, newest, age, lag, state, since, detail }
+    Verdict { hop: seen.hop, newest, age, lag, state, since, finding }
 }
 
 /// A hop that others fill, judged by what waits for it.
 fn behind(now: Timestamp, limits: &Limits, seen: &Observation<'_>, lag: SignedDuration) -> Found {
     let Some(since) = seen.waiting_since.filter(|_| lag > SignedDuration::ZERO) else {
-        return (State::Fresh, None, "has everything".to_owned());
+        return (State::Fresh, None, Finding::HasEverything);
     };
     // What was left from before the run is its step's to fetch from when there was one.
     if length(now, since.max(seen.life.began)) <= limits.stale_after {
-        return (State::Fresh, None, format!("{} behind", human(lag)));
+        return (State::Fresh, None, Finding::Behind { seconds: lag.as_secs() });
     }
     let state = if seen.life.settles(now, limits.grace, Some(since)) { State::Settling } else { State::Stale };
-    (state, Some(since), format!("a record has been waiting for {}", human(lag)))
+    (state, Some(since), Finding::Waiting { seconds: lag.as_secs() })
 }
 
 fn feed(
@@ -193,30 +209,31 @@ fn feed(
     newest: Option<Timestamp>,
 ) -> Found {
     if now < plus(from, limits.grace) {
-        let text = if from > session.open { "collection has just begun" } else { "the session has not begun" };
-        return (State::Fresh, None, text.to_owned());
+        let finding = if from > session.open { Finding::JustBegun } else { Finding::NotBegun };
+        return (State::Fresh, None, finding);
     }
     let auction = plus(session.close, -seen.auction);
     let last = newest.map_or(from, |n| n.max(from));
     // In the auction and after the close nothing new is expected; what was overdue when it began still is.
     let silent = now.min(auction).duration_since(last);
     if silent > limits.stale_after {
-        let text = match newest {
-            Some(newest) if newest >= from => format!("no trade for {}", human(now.duration_since(last))),
-            _ if from > session.open => format!("no trade since collection began {} ago", human(now.duration_since(from))),
-            _ => format!("no trade since the session began {} ago", human(now.duration_since(from))),
+        let seconds = now.duration_since(from).as_secs();
+        let finding = match newest {
+            Some(newest) if newest >= from => Finding::NoTrade { seconds: now.duration_since(last).as_secs() },
+            _ if from > session.open => Finding::NoTradeSinceStart { seconds },
+            _ => Finding::NoTradeInSession { seconds },
         };
         let state = if seen.life.settles(now, limits.grace, newest) { State::Settling } else { State::Stale };
-        return (state, Some(last), text);
+        return (state, Some(last), finding);
     }
-    let text = if now >= session.close {
-        "the session has ended".to_owned()
+    let finding = if now >= session.close {
+        Finding::SessionEnded
     } else if now >= auction {
-        "closing auction: no trades are expected".to_owned()
+        Finding::ClosingAuction
     } else {
-        format!("last trade {} ago", human(now.duration_since(last)))
+        Finding::LastTrade { seconds: now.duration_since(last).as_secs() }
     };
-    (State::Fresh, None, text)
+    (State::Fresh, None, finding)
 }
 
 /// From a time until now; nothing for one to come.
@@ -336,9 +353,10 @@ mod tests {
         let (hop, session) = (hop(Kind::Spool), session("00:00:00", "23:59:59"));
         let found = |auction| {
             let seen = [Observation { auction, newest: Ok(Some(at("23:50:00"))), ..seen_at(&hop, steady()) }];
-            judge(at("23:56:00"), Some(&session), at("08:50:00"), &LIMITS, &seen).remove(0).state
+            judge(at("23:56:00"), Some(&session), at("08:50:00"), &LIMITS, &seen).remove(0).finding
         };
-        assert_eq!((found(AUCTION), found(SignedDuration::ZERO)), (State::Fresh, State::Stale));
+        assert_eq!(found(AUCTION), Finding::ClosingAuction);
+        assert_eq!(found(SignedDuration::ZERO), Finding::NoTrade { seconds: 360 });
     }
 
     #[test]
@@ -431,6 +449,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_names_one_hop_and_of_the_feed_a_little_more() {
+        let [spool, index] = [Kind::Spool, Kind::Store(Store::Index)].map(hop);
+        let verdict = |hop, state, finding| Verdict {
+            hop,
+            newest: None,
+            age: None,
+            lag: SignedDuration::ZERO,
+            state,
+            since: None,
+            finding,
+        };
+        let said =
+            |verdicts: &[Verdict<'_>]| found(verdicts, Some("13:04:48".into()), Some(SignedDuration::from_secs(30))).to_string();
+        let waits = Finding::Waiting { seconds: 372 };
+        let [fresh, silent] =
+            [(State::Fresh, Finding::LastTrade { seconds: 3 }), (State::Stale, Finding::NoTrade { seconds: 372 })]
+                .map(|(state, finding)| verdict(&spool, state, finding));
+        let [settling, stale] = [State::Settling, State::Stale].map(|state| verdict(&index, state, waits.clone()));
+        assert_eq!(said(std::slice::from_ref(&fresh)), "data arrives at every hop");
+        assert_eq!(
+            said(&[fresh.clone(), settling.clone()]),
+            "index: a record has been waiting for 6m12s, and a-step was started only just now"
+        );
+        assert_eq!(said(&[settling, stale.clone()]), "index: a record has been waiting for 6m12s");
+        assert_eq!(
+            said(&[silent, stale]),
+            "feed: no trade for 6m12s (last at 13:04:48); the feed's session has been down for 30s"
+        );
+    }
+
+    #[test]
     fn unusually_silent_symbols_are_listed() {
         let activity =
             |symbol: &str, last: &str, trades| Activity { symbol: symbol.into(), first: at("09:00:00"), last: at(last), trades };
@@ -439,12 +488,5 @@ mod tests {
         let names: Vec<_> =
             silent(at("11:00:00"), LIMITS.stale_after, &symbols).into_iter().map(|(a, _)| a.symbol.as_str()).collect();
         assert_eq!(names, ["busy"]);
-    }
-
-    #[test]
-    fn durations_for_people() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (372, "6m12s"), (7260, "2h01m")] {
-            assert_eq!(human(SignedDuration::from_secs(seconds)), text);
-        }
     }
 }

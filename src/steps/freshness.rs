@@ -19,9 +19,9 @@ use backends::log::{Committed, Partition, Topic};
 use backends::{BackendError, ErrorKind};
 use domain::calendar::TradingSession;
 use domain::dag::StepKind;
-use domain::freshness::{Activity, Limits, Observation, State, Verdict, culprit, judge, silent};
+use domain::finding::Finding;
+use domain::freshness::{Activity, Limits, Observation, Verdict, culprit, found, judge, silent};
 use domain::hop::{Hop, Kind};
-use domain::message::human;
 use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape};
 use domain::trade::rfc3339;
@@ -114,11 +114,11 @@ struct Look<'a> {
     zone: TimeZone,
 }
 
-type Found<T> = Result<T, String>;
+type Asked<T> = Result<T, String>;
 
 impl Look<'_> {
     /// Asks a store, and again; a store that fails or is silent each time becomes a text.
-    async fn ask<T, F: Future<Output = Result<T, BackendError>>>(&self, call: impl Fn() -> F) -> Found<T> {
+    async fn ask<T, F: Future<Output = Result<T, BackendError>>>(&self, call: impl Fn() -> F) -> Asked<T> {
         let answered = retry(
             &PAUSES,
             |error| tracing::debug!(%error, "a store is asked again"),
@@ -181,7 +181,7 @@ impl Look<'_> {
     }
 
     /// The newest record of each hop that is in a store, asked side by side.
-    async fn newest(&self, now: Timestamp) -> Vec<Found<Option<Timestamp>>> {
+    async fn newest(&self, now: Timestamp) -> Vec<Asked<Option<Timestamp>>> {
         let (scope, since) =
             (Scope { date: self.context.spec.session_date, feeds: Vec::new(), now }, self.context.spec.window.open_at);
         let scope = &scope;
@@ -195,7 +195,7 @@ impl Look<'_> {
     }
 
     /// The topics of the hops, and the receipt time of each one's newest record, asked side by side.
-    async fn logs(&self) -> BTreeMap<&str, Found<(Option<Topic>, Option<Timestamp>)>> {
+    async fn logs(&self) -> BTreeMap<&str, Asked<(Option<Topic>, Option<Timestamp>)>> {
         let topics: BTreeSet<&str> = self.watched.hops.iter().map(|hop| hop.topic.as_str()).collect();
         let asked = topics.into_iter().map(|topic| async move { (topic, self.ask(|| self.log_end(topic)).await) });
         join_all(asked).await.into_iter().collect()
@@ -249,7 +249,7 @@ impl Look<'_> {
     }
 
     /// How far each consumer group has committed in each partition; `None` when the log does not say.
-    async fn commits(&self, logs: &BTreeMap<&str, Found<(Option<Topic>, Option<Timestamp>)>>) -> Option<Commits> {
+    async fn commits(&self, logs: &BTreeMap<&str, Asked<(Option<Topic>, Option<Timestamp>)>>) -> Option<Commits> {
         // A log that did not answer just now is not asked for more.
         if logs.values().all(Result::is_err) {
             return None;
@@ -302,22 +302,12 @@ impl Look<'_> {
 
     fn report(&self, now: Timestamp, verdicts: &[Verdict<'_>], spools: &Spools<'_>, silent: Vec<Value>) -> Value {
         let culprit = culprit(verdicts);
-        let settling = verdicts.iter().find(|v| v.state == State::Settling);
+        let named = culprit.filter(|v| v.hop.is_spool());
+        let of_day = |at: Timestamp| at.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+        let down = named.and_then(|v| spools.tail(v.hop)?.down_for(now));
+        let finding = found(verdicts, named.and_then(|v| v.newest).map(of_day), down);
+        self.context.reporter.line(&finding.to_string());
         let last = spools.last().map(|(at, symbol)| json!({"received_at": self.text(*at), "symbol": symbol}));
-        let mut summary = match (culprit, settling) {
-            (Some(v), _) => format!("{}: {}", v.hop.checked_as(), v.detail),
-            (None, Some(v)) => format!("{}: {}, and {} was started only just now", v.hop.checked_as(), v.detail, v.hop.step),
-            (None, None) => "data arrives at every hop".to_owned(),
-        };
-        if let Some(v) = culprit.filter(|v| v.hop.is_spool()) {
-            if let Some(newest) = v.newest {
-                summary.push_str(&format!(" (last at {})", newest.to_zoned(self.zone.clone()).strftime("%H:%M:%S")));
-            }
-            if let Some(down) = spools.tail(v.hop).and_then(|t| t.down_for(now)) {
-                summary.push_str(&format!("; the feed's session has been down for {}", human(down)));
-            }
-        }
-        self.context.reporter.line(&summary);
         let hops = verdicts.iter().map(|v| {
             json!({
                 "hop": v.hop.checked_as(),
@@ -326,7 +316,8 @@ impl Look<'_> {
                 "lag_seconds": v.lag.as_secs(),
                 "stale": v.state.is_stale(),
                 "state": v.state.as_str(),
-                "detail": v.detail,
+                "detail": v.finding.to_string(),
+                "finding": v.finding,
             })
         });
         let mut report = json!({
@@ -335,10 +326,11 @@ impl Look<'_> {
             "since": culprit.and_then(|v| v.since).map(|at| self.text(at)),
             "last": last,
             "hops": hops.collect::<Vec<_>>(),
-            "summary": summary,
+            "summary": finding.to_string(),
+            "finding": finding,
             "silent_symbols": silent,
         });
-        if culprit.is_none() && settling.is_some() {
+        if matches!(finding, Finding::Settling { .. }) {
             report["settling"] = json!(true);
         }
         report
@@ -349,10 +341,10 @@ impl Look<'_> {
 type Commits = BTreeMap<String, BTreeMap<Partition, u64>>;
 
 /// What the spools of the run hold, by their collecting step.
-struct Spools<'a>(BTreeMap<&'a str, (PathBuf, Found<Option<Tail>>)>);
+struct Spools<'a>(BTreeMap<&'a str, (PathBuf, Asked<Option<Tail>>)>);
 
 impl Spools<'_> {
-    fn of(&self, hop: &Hop) -> Option<&(PathBuf, Found<Option<Tail>>)> {
+    fn of(&self, hop: &Hop) -> Option<&(PathBuf, Asked<Option<Tail>>)> {
         self.0.get(hop.step.as_str())
     }
 
@@ -370,7 +362,7 @@ impl Spools<'_> {
     }
 
     /// Receipt time of the newest record in a spool.
-    fn newest(&self, hop: &Hop) -> Found<Option<Timestamp>> {
+    fn newest(&self, hop: &Hop) -> Asked<Option<Timestamp>> {
         let Some((_, tail)) = self.of(hop) else { return Ok(None) };
         let newest = |tail: &Option<Tail>| tail.as_ref().and_then(|t| t.newest.as_ref()).map(|(at, _)| *at);
         tail.as_ref().map(newest).map_err(Clone::clone)

@@ -30,6 +30,7 @@ use backends::Backends;
 use clock::Clock;
 use config::Feeds;
 use domain::calendar::Calendar;
+use domain::finding::Finding;
 use executor::folder::read_stop;
 use executor::{AttemptSpec, Status};
 use feed::Feed;
@@ -126,8 +127,8 @@ pub enum StepError {
     /// The program did its work, and what it found is not as it should be.
     #[error("{what}")]
     Unmet {
-        /// What is wrong, for people.
-        what: String,
+        /// What is wrong.
+        what: Box<Finding>,
         /// All that was found.
         result: serde_json::Value,
     },
@@ -140,7 +141,11 @@ impl StepError {
     /// What a step that failed so returns: the error under `error`, beside whatever was found.
     pub fn result(&self) -> serde_json::Value {
         let mut result = match self {
-            Self::Unmet { result, .. } => result.clone(),
+            Self::Unmet { result, what } => {
+                let mut result = result.clone();
+                result["finding"] = serde_json::json!(what);
+                result
+            }
             _ => serde_json::json!({}),
         };
         if let Some(fields) = result.as_object_mut() {

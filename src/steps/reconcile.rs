@@ -17,6 +17,7 @@ use backends::log::{Partition, Record};
 use backends::spool::Entry;
 use backends::{BackendError, ErrorKind, Result};
 use domain::dag::StepKind;
+use domain::finding::Finding;
 use domain::gaps::Gap;
 use domain::hop::{self, Hop, Kind as HopKind};
 use domain::id_counts::{Account, IdCounts};
@@ -61,32 +62,12 @@ pub async fn run(context: Context) -> std::result::Result<Value, StepError> {
         return Err(StepError::Failed(why.to_owned()));
     }
     let day = Day { watched, listed: p.size("listed")?, zone: super::zone(&context.spec), context };
-    let result = day.reconcile().await?;
-    match unmet(&result, &day.watched.hops) {
-        None => Ok(result),
-        Some(what) => Err(StepError::Unmet { what, result }),
+    let (result, because) = day.reconcile().await?;
+    if because.is_empty() {
+        return Ok(result);
     }
-}
-
-/// What is wrong with a day, in one line; `None` for one that reconciles.
-fn unmet(result: &Value, hops: &[Hop]) -> Option<String> {
-    if result["ok"] == true {
-        return None;
-    }
-    let mut wrong = Vec::new();
-    for hop in hops {
-        let account = &result["hops"][&hop.name];
-        let count = |what: &str| account[what].as_u64().unwrap_or_default();
-        match (count("missing"), if hop.is_spool() { 0 } else { count("duplicates") }) {
-            (0, 0) => {}
-            (missing, duplicates) => wrong.push(format!("{} misses {missing} and repeats {duplicates}", hop.name)),
-        }
-    }
-    let different = result["vwap"]["different"].as_array().map_or(0, Vec::len);
-    if different > 0 {
-        wrong.push(format!("the totals of {different} symbols differ from the exchange's"));
-    }
-    Some(format!("{} does not reconcile: {}", result["session_date"].as_str().unwrap_or("the day"), wrong.join("; ")))
+    let date = day.context.spec.session_date;
+    Err(StepError::Unmet { what: Box::new(Finding::NotReconciled { date, because }), result })
 }
 
 struct Day {
@@ -183,7 +164,8 @@ impl Received {
 }
 
 impl Day {
-    async fn reconcile(&self) -> std::result::Result<Value, StepError> {
+    /// The result, and what is wrong with the day.
+    async fn reconcile(&self) -> std::result::Result<(Value, Vec<Finding>), StepError> {
         let mut received = self.received().await?;
         self.logs(&mut received).await?;
         let (total, by_cause) = self.dead_letters(&mut received).await?;
@@ -331,12 +313,14 @@ impl Day {
         Ok(())
     }
 
-    /// What each hop holds against the spools that feed it, and whether all of it is well.
-    fn accounts(&self, received: &Received) -> (bool, serde_json::Map<String, Value>) {
-        let (mut ok, mut hops) = (true, serde_json::Map::new());
+    /// What each hop holds against the spools that feed it, and what is wrong there.
+    fn accounts(&self, received: &Received) -> (Vec<Finding>, serde_json::Map<String, Value>) {
+        let (mut because, mut hops) = (Vec::new(), serde_json::Map::new());
         for (at, hop) in self.hops() {
             let account = received.ledger.account(at, &hop::spools_of(&self.watched.hops, hop), self.listed);
-            ok &= account.missing == 0 && (hop.is_spool() || account.duplicates == 0);
+            // What the feed sent twice is in the spool twice, which is no fault.
+            let repeated = if hop.is_spool() { 0 } else { account.duplicates };
+            because.extend(Finding::of_counts(&hop.name, account.missing, repeated));
             self.context.reporter.line(&sentence(hop, &account));
             hops.insert(
                 hop.name.clone(),
@@ -349,14 +333,14 @@ impl Day {
                 }),
             );
         }
-        (ok, hops)
+        (because, hops)
     }
 
-    fn report(&self, received: &Received, dead_total: u64, by_cause: &BTreeMap<String, u64>) -> Value {
+    fn report(&self, received: &Received, dead_total: u64, by_cause: &BTreeMap<String, u64>) -> (Value, Vec<Finding>) {
         let date = self.context.spec.session_date;
         let line = |text: String| self.context.reporter.line(&text);
         line(format!("reconciliation of {date}"));
-        let (mut ok, hops) = self.accounts(received);
+        let (mut because, hops) = self.accounts(received);
         let mut gaps: Vec<Gap> = Vec::new();
         let mut with_gaps: BTreeSet<(&str, String)> = BTreeSet::new();
         for (feed, rule) in &received.gaps {
@@ -382,7 +366,9 @@ impl Day {
                 }));
             }
         }
-        ok &= different.is_empty();
+        if !different.is_empty() {
+            because.push(Finding::TotalsDiffer { symbols: different.len() as u64 });
+        }
         line(format!("dead letters: {dead_total}{}", by_cause.iter().map(|(c, n)| format!(" · {c} {n}")).collect::<String>()));
         line(format!("gaps: {} with {gap_shares} shares of {} symbols", gaps.len(), with_gaps.len()));
         for gap in gaps.iter().take(20) {
@@ -398,21 +384,23 @@ impl Day {
         if received.undecodable > 0 {
             line(format!("spool records that the codec refuses: {}", received.undecodable));
         }
-        line(if ok {
+        line(if because.is_empty() {
             "every trade received is in every store, once".to_owned()
         } else {
             "the day does NOT reconcile".to_owned()
         });
-        json!({
+        let result = json!({
             "session_date": date,
-            "ok": ok,
+            "ok": because.is_empty(),
+            "findings": because,
             "hops": hops,
             "dead_letters": { "total": dead_total, "by_cause": by_cause },
             "gaps": gaps,
             "gap_shares": quantity::value(&gap_shares),
             "vwap": { "checked": checked, "equal": equal, "different": different },
             "undecodable": received.undecodable,
-        })
+        });
+        (result, because)
     }
 }
 

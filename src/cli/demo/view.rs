@@ -95,7 +95,7 @@ impl Known {
         for alert in snapshot.alerts.iter().take(fresh).rev() {
             // Only what the DAG asks for becomes a mail.
             let door = if alert.mail == "not asked for" { "note" } else { "mail" };
-            lines.push(format!("{} {door}: {} {}", clock(alert.at), alert.kind.as_str(), alert.summary));
+            lines.push(format!("{} {door}: {} {}", clock(alert.at), alert.kind.as_str(), alert.finding));
         }
         self.alerts = snapshot.alerts.len();
         lines

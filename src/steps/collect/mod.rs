@@ -39,6 +39,7 @@ use super::{Context, StepError, spooled};
 use backends::spool::{self, Entry, Kind, NewEntry, Reader, Recovered, Writer};
 use backends::{BackendError, ErrorKind};
 use clock::Clock;
+use domain::finding::Finding;
 use domain::retry::hash;
 use feed::Feed;
 use forward::{Forwarder, blocking};
@@ -224,16 +225,15 @@ async fn leave(status: &CollectorStatus, dir: PathBuf) -> Result<Value, StepErro
             continue;
         }
         facts.insert(format!("{name}_unforwarded"), waiting.into());
-        let why = f.troubles.get(name).map(|trouble| format!(" ({trouble})")).unwrap_or_default();
-        let what = format!("{name}: {waiting} records from entry {first} of the spool on are not there");
-        status.line(&format!("{what}{why}"));
-        left.push(format!("{what}{why}"));
+        let why = f.troubles.get(name).cloned();
+        let found = Finding::NotForwarded { hop: name.to_owned(), records: waiting, from: first, why };
+        status.line(&found.to_string());
+        left.push(found);
     }
     if left.is_empty() {
         return Ok(Value::Object(facts));
     }
-    let what = format!("the time to stop is over; nothing is lost, the next start forwards the rest: {}", left.join("; "));
-    Err(StepError::Unmet { what, result: Value::Object(facts) })
+    Err(StepError::Unmet { what: Box::new(Finding::LeftInSpool { left }), result: Value::Object(facts) })
 }
 
 /// The first entry that a forwarder has not delivered, and how many records wait from there on. `done` is how far it came in this

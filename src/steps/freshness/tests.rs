@@ -80,6 +80,9 @@ async fn a_day_is_fresh_then_stalls_then_recovers() {
         (&json!(true), &json!("feed"), &json!("2026-11-20T09:01:00+09:00"))
     );
     assert_eq!(finding["summary"], "feed: no trade for 6m00s (last at 09:01:00)");
+    let silent = json!({"code": "no_trade", "seconds": 360});
+    assert_eq!(finding["finding"], json!({"code": "stalled", "hop": "feed", "what": silent, "last": "09:01:00"}));
+    assert_eq!((&finding["hops"][0]["finding"], &finding["hops"][0]["detail"]), (&silent, &json!("no trade for 6m00s")));
     assert_eq!(finding["hops"].as_array().expect("hops").iter().filter(|h| h["stale"] == true).count(), 1, "{finding}");
     day.arrive(420, 421, 4).await;
     day.until("09:07:05");
@@ -93,10 +96,11 @@ async fn the_closing_auction_is_that_of_the_feed() {
     day.arrive(22_700, 22_740, 4).await;
     day.until("15:28:00");
     let sinks = [("sink-index", "sink/index", json!({})), ("sink-objects", "sink/objects", json!({}))];
-    for (program, stalled) in [("collect/kis", false), ("collect/upbit", true)] {
+    for (program, code) in [("collect/kis", "closing_auction"), ("collect/upbit", "no_trade")] {
         let steps = [vec![("collector", program, json!({"topic": "kis.trades"}))], sinks.to_vec()].concat();
         let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
-        assert_eq!(finding["stalled"], stalled, "{finding}");
+        let (found, stalled) = (&finding["hops"][0]["finding"]["code"], &finding["stalled"]);
+        assert_eq!((found, stalled), (&json!(code), &json!(program == "collect/upbit")), "{finding}");
     }
 }
 

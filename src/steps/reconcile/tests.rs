@@ -77,7 +77,11 @@ async fn a_missing_and_a_doubled_trade_are_found() {
     assert_eq!(result["ok"], false);
     assert_eq!(result["hops"]["raw"]["missing"], 1);
     let error = result["error"].as_str().expect("an error");
-    assert!(error.contains("raw misses 1 and repeats 0; objects misses 0 and repeats "), "{error}");
+    assert!(error.contains("raw misses 1 record; objects holds ") && error.ends_with(" records twice"), "{error}");
+    let found = Finding::read(result.get("finding"), None).expect("a finding");
+    assert_eq!(found.to_string(), error);
+    let Finding::NotReconciled { date, because } = found else { panic!("{found:?}") };
+    assert_eq!((date.to_string().as_str(), json!(because)), ("2026-11-20", result["findings"].clone()));
     assert_eq!(result["hops"]["raw"]["missing_ids"], json!({"005930": ["kis:2026-11-20:005930:9"]}));
     assert!(result["hops"]["objects"]["duplicates"].as_u64().expect("a count") > 0);
     assert!(text.contains("does NOT reconcile"), "{text}");
@@ -180,7 +184,7 @@ async fn none_and_several_sinks_of_a_kind_are_judged_as_they_are() {
         (&result["ok"], missing(&result).get("days"), missing(&result).get("vwap-index")),
         (&json!(false), Some(&0), Some(&40))
     );
-    assert!(error.ends_with("does not reconcile: vwap-index misses 40 and repeats 0"), "{error}");
+    assert!(error.ends_with("does not reconcile: vwap-index misses 40 records"), "{error}");
     let (result, _) = compared(&stores, &folder, &steps, json!({"index": "by-day"})).await;
     assert_eq!(result["ok"], true, "an override narrows the list: {result}");
     drained(&stores, &folder, std::slice::from_ref(&years)).await;

@@ -100,6 +100,7 @@ fn alerts(old: &Snapshot, new: &Snapshot, found: &mut Vec<Change>) {
 mod tests {
     use super::*;
     use daemon::testing;
+    use domain::finding::Finding;
     use domain::run::StepState;
 
     fn kinds(found: &[Change]) -> Vec<&'static str> {
@@ -125,7 +126,7 @@ mod tests {
         let vwap = "vwap".parse().expect("a name");
         new.runs[0].run.steps.get_mut(&vwap).expect("a step").state = StepState::Failed;
         let mut alert = new.alerts[0].clone();
-        (alert.at, alert.summary) = (new.now, "again".into());
+        (alert.at, alert.finding) = (new.now, Finding::text("again"));
         new.alerts.insert(0, alert);
         new.gauges.dead_letters.insert("odd.dlq".into(), 3);
         let found = changes(&old, &new);

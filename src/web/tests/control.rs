@@ -13,6 +13,7 @@ use daemon::snapshot::{Fault, Problem, QueuedMail, Severity};
 use daemon::testing;
 use domain::dag::fixtures::step;
 use domain::dag::{Dag, StepKind, Until};
+use domain::finding::Finding;
 use domain::run::{Exit, RunState, StepRun, StepState};
 use state::{Audit, Outcome};
 
@@ -210,7 +211,7 @@ fn hostile() -> Snapshot {
         status.facts.insert(attack.clone(), json!(attack));
     }
     for alert in &mut snapshot.alerts {
-        (alert.summary, alert.rule) = (attack.clone(), attack.clone());
+        (alert.finding, alert.rule) = (Finding::text(attack.clone()), attack.clone());
     }
     for mail in &mut snapshot.outbox {
         (mail.key, mail.subject, mail.last_error, mail.to) =

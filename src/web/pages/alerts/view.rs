@@ -64,7 +64,7 @@ fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
         rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
         run: a.run.to_string(),
         step: a.step.as_ref().map(ToString::to_string).unwrap_or_default(),
-        summary: a.summary.clone(),
+        summary: a.finding.to_string(),
         mail: words::mail(a.mail),
         mail_class: if a.mail == "queued" { "warn" } else { "quiet" },
     });

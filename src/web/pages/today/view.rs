@@ -78,7 +78,7 @@ pub fn alerts(snapshot: &Snapshot) -> Alerts {
         class: alert_class(a.kind),
         rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
         run: a.run.to_string(),
-        summary: a.summary.clone(),
+        summary: a.finding.to_string(),
         mail: words::mail(a.mail),
     });
     Alerts { rows: rows.collect(), more: snapshot.alerts.len().saturating_sub(ALERTS), zone: zone.label(snapshot.now) }
@@ -216,6 +216,7 @@ pub fn page(snapshot: &Snapshot, reader: &Reader) -> Vec<Fragment> {
 mod tests {
     use super::*;
     use daemon::testing;
+    use domain::finding::Finding;
 
     #[test]
     fn every_text_is_escaped() {
@@ -225,7 +226,7 @@ mod tests {
             step.reason = Some(evil.to_owned());
         }
         for alert in &mut snapshot.alerts {
-            alert.summary = evil.to_owned();
+            alert.finding = Finding::text(evil);
             alert.rule = evil.to_owned();
         }
         let fault = &mut snapshot.problems[0].faults[0];
