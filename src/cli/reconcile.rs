@@ -20,7 +20,9 @@ use daemon::lock::Lock;
 use domain::dag::Step;
 use domain::hop;
 use domain::ids::{AttemptId, DagName, RunId};
+use domain::message::quantity;
 use domain::program::{self, Program, Role};
+use domain::results::Reconciliation;
 use domain::run::Run;
 use executor::Status;
 use state::sled::Sled;
@@ -71,7 +73,7 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
         if arguments.json {
             print_json(&found)?
         } else {
-            print(text(&run, &found))?
+            print(text(&run, &Reconciliation::of(&found).unwrap_or_default()))?
         }
         Ok(if found["ok"] == true { Exit::Fine } else { Exit::Fault })
     })
@@ -211,41 +213,30 @@ impl Reporter for Silent {
     }
 }
 
-fn number(value: &Value) -> String {
-    count(value.as_u64().unwrap_or_default())
-}
-
-fn text(run: &Run, found: &Value) -> String {
+fn text(run: &Run, found: &Reconciliation) -> String {
     let open = if run.state.is_terminal() { "" } else { "; it has not ended: what is on its way counts as missing" };
     let mut text = format!("{}, session of {}{open}\n\n", run.id, run.session_date);
     let mut rows = vec![["HOP", "TRADES", "REPEATED", "MISSING", "OF OTHERS"].map(str::to_owned)];
-    let hops = hop::in_order(found["hops"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()));
+    let hops = hop::in_order(found.hops.keys().map(String::as_str));
     for name in &hops {
-        let account = &found["hops"][*name];
-        let figure = |key: &str| number(&account[key]);
-        rows.push([(*name).to_owned(), figure("unique"), figure("duplicates"), figure("missing"), figure("extra")]);
+        let counts = &found.hops[*name];
+        let [unique, repeated, missing, extra] = [counts.unique, counts.duplicates, counts.missing, counts.extra].map(count);
+        rows.push([(*name).to_owned(), unique, repeated, missing, extra]);
     }
     text.push_str(&columns(&rows));
     for name in hops {
-        for (symbol, ids) in found["hops"][name]["missing_ids"].as_object().into_iter().flatten() {
-            let ids: Vec<_> = ids.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (symbol, ids) in &found.hops[name].missing_ids {
             let more = ids.len().checked_sub(5).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
             text.push_str(&format!("{name} misses of {symbol}: {}{more}\n", ids[..ids.len().min(5)].join(", ")));
         }
     }
-    let letters = &found["dead_letters"];
-    let causes: Vec<_> = letters["by_cause"].as_object().into_iter().flatten().map(|(cause, n)| format!("{cause} {n}")).collect();
-    let gaps = found["gaps"].as_array().map_or(&[][..], Vec::as_slice);
-    let vwap = &found["vwap"];
+    let causes: Vec<_> = found.dead_letters.by_cause.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
     let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
-    text.push_str(&format!("\ndead letters {}{causes}\n", number(&letters["total"])));
-    text.push_str(&format!("gaps         {} with {} shares\n", gaps.len(), number(&found["gap_shares"])));
-    text.push_str(&format!(
-        "averages     {} of {} symbols without gaps equal the exchange's own\n",
-        number(&vwap["equal"]),
-        number(&vwap["checked"])
-    ));
-    text.push_str(match found["ok"] == true {
+    text.push_str(&format!("\ndead letters {}{causes}\n", count(found.dead_letters.total)));
+    text.push_str(&format!("gaps         {} with {} shares\n", found.gaps.len(), quantity(&found.gap_quantity())));
+    let (equal, checked) = (count(found.vwap.equal), count(found.vwap.checked));
+    text.push_str(&format!("averages     {equal} of {checked} symbols without gaps equal the exchange's own\n"));
+    text.push_str(match found.ok {
         true => "\nevery trade received is in every store, once\n",
         false => "\nthe day does NOT reconcile\n",
     });

@@ -12,8 +12,9 @@ use domain::dag::{AlertKind, Step, StepKind};
 use domain::finding::Finding;
 use domain::hop;
 use domain::ids::StepName;
-use domain::message::thousands;
+use domain::message::{quantity, thousands};
 use domain::program::{self, Program, Role};
+use domain::results::{Averages, Different, Reconciliation};
 use domain::run::Run;
 
 /// Everything a mail is made of.
@@ -118,48 +119,39 @@ fn results<'a>(run: &'a Run, programs: &[Program]) -> impl Iterator<Item = &'a V
 
 /// A reconciliation for people; `None` for a result that counts nothing, as that of a step that failed before it could.
 fn reconciliation(result: &Value) -> Option<String> {
-    let hops = result.get("hops")?.as_object()?;
-    let count = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
-    let word = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
-    let verdict = match result.get("ok").and_then(Value::as_bool) {
-        Some(true) => "every trade received is in every store, once",
-        _ => "the day does NOT reconcile",
-    };
-    let mut text = format!("reconciliation of {}: {verdict}\n", word(result, "session_date"));
+    let found = Reconciliation::of(result)?;
+    let date = found.session_date.map_or_else(|| "?".to_owned(), |date| date.to_string());
+    let verdict = if found.ok { "every trade received is in every store, once" } else { "the day does NOT reconcile" };
+    let mut text = format!("reconciliation of {date}: {verdict}\n");
     text.push_str(&format!("  {:<8} {:>13} {:>9} {:>9}\n", "", "unique", "missing", "repeated"));
-    for name in hop::in_order(hops.keys().map(String::as_str)) {
-        let counts = &hops[name];
-        let [unique, missing, repeated] = ["unique", "missing", "duplicates"].map(|key| thousands(count(counts, key)));
+    for name in hop::in_order(found.hops.keys().map(String::as_str)) {
+        let counts = &found.hops[name];
+        let [unique, missing, repeated] = [counts.unique, counts.missing, counts.duplicates].map(thousands);
         text.push_str(&format!("  {name:<8} {unique:>13} {missing:>9} {repeated:>9}\n"));
     }
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12} {value}\n"));
-    let letters = result.get("dead_letters").unwrap_or(&Value::Null);
-    let causes = letters.get("by_cause").and_then(Value::as_object).into_iter().flatten();
-    let causes: String = causes.map(|(cause, n)| format!(" · {cause} {n}")).collect();
-    line("dead letters", format!("{}{causes}", thousands(count(letters, "total"))));
-    let gaps = result.get("gaps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let causes: String = found.dead_letters.by_cause.iter().map(|(cause, n)| format!(" · {cause} {n}")).collect();
+    line("dead letters", format!("{}{causes}", thousands(found.dead_letters.total)));
+    let gaps = &found.gaps;
     if gaps.is_empty() {
         line("gaps", "none".into());
     } else {
-        let shares = thousands(gaps.iter().map(|gap| count(gap, "shares")).sum());
+        let shares = quantity(&found.gap_quantity());
         line("gaps", format!("{}, {shares} shares traded and never received", thousands(gaps.len() as u64)));
         for gap in gaps.iter().take(GAPS) {
-            let from = gap.get("from").and_then(Value::as_str).map_or("the open".to_owned(), of_day);
-            let (to, shares) = (of_day(&word(gap, "to")), thousands(count(gap, "shares")));
-            line("", format!("{} from {from} to {to}: {shares} shares", word(gap, "symbol")));
+            let from = gap.from.as_deref().map_or("the open".to_owned(), of_day);
+            line("", format!("{} from {from} to {}: {} shares", gap.symbol, of_day(&gap.to), quantity(&gap.quantity)));
         }
         if gaps.len() > GAPS {
             line("", format!("and {} more; the page lists them", thousands((gaps.len() - GAPS) as u64)));
         }
     }
-    let vwap = result.get("vwap").unwrap_or(&Value::Null);
-    let (equal, checked) = (thousands(count(vwap, "equal")), thousands(count(vwap, "checked")));
+    let Averages { checked, equal, different } = found.vwap;
+    let (equal, checked) = (thousands(equal), thousands(checked));
     line("averages", format!("{equal} of {checked} symbols without gaps equal the exchange's own"));
-    let different = vwap.get("different").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    for symbol in different.iter().take(DIFFERENT) {
-        let ours = format!("{} shares for {}", word(symbol, "volume"), word(symbol, "value"));
-        let theirs = format!("{} for {}", count(symbol, "exchange_volume"), count(symbol, "exchange_value"));
-        line("", format!("{} differs: {ours} here, {theirs} at the exchange", word(symbol, "symbol")));
+    for Different { symbol, volume, exchange_volume, value, exchange_value } in different.iter().take(DIFFERENT) {
+        let theirs = format!("{exchange_volume} for {exchange_value} at the exchange");
+        line("", format!("{symbol} differs: {volume} shares for {value} here, {theirs}"));
     }
     Some(text)
 }

@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use super::alert_mail::{AlertMail, mail};
 use backends::mail::Message;
-use domain::alert::{AlertStates, DEFAULT_REMINDER, Freshness, Key, Rule};
+use domain::alert::{AlertStates, DEFAULT_REMINDER, Key, Rule};
 use domain::dag::{AlertKind, StepKind};
 use domain::event::{Action, RunEvent, Stamped};
 use domain::finding::Finding;
 use domain::ids::{RunId, StepName};
 use domain::program::Program;
+use domain::results::Freshness;
 use domain::run::{Run, RunState};
 use engine::machine;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::{self, Finding};
 use super::ids::{RunId, StepName};
+use super::results::Freshness;
 
 /// How bad what an alert tells is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,42 +277,6 @@ pub struct AlertStates {
     /// Dead letters held when a run was first seen, by run: they are not its own.
     #[serde(default)]
     dead_letters_before: BTreeMap<RunId, u64>,
-}
-
-/// What a freshness check returns: `{"stalled": bool, "finding": {…}, "summary": "…", "hops": [{"hop": "index", "stale": true, …}]}`. Programs of the
-/// user's own may return less.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Freshness {
-    /// At least one hop is stale.
-    pub stalled: bool,
-    /// Nothing can be said yet: what was overdue may come now, since whoever brings it was started just before.
-    pub settling: bool,
-    /// What was found: the hop and since when.
-    pub finding: Finding,
-    /// Everything it returned.
-    pub detail: serde_json::Value,
-}
-
-impl Freshness {
-    /// Reads a check's result; `None` when it is not a freshness finding (another program, or no result).
-    pub fn of(result: &serde_json::Value) -> Option<Self> {
-        let stalled = result.get("stalled")?.as_bool()?;
-        let words = result.get("summary").and_then(serde_json::Value::as_str);
-        let finding = Finding::read(result.get("finding"), words).unwrap_or_else(|| of_hops(result));
-        let settling = !stalled && result.get("settling").and_then(serde_json::Value::as_bool) == Some(true);
-        Some(Self { stalled, settling, finding, detail: result.clone() })
-    }
-}
-
-fn of_hops(result: &serde_json::Value) -> Finding {
-    let hops = result.get("hops").and_then(serde_json::Value::as_array);
-    let hops: Vec<String> = hops
-        .into_iter()
-        .flatten()
-        .filter(|hop| hop.get("stale").and_then(serde_json::Value::as_bool) == Some(true))
-        .filter_map(|hop| Some(hop.get("hop")?.as_str()?.to_owned()))
-        .collect();
-    if hops.is_empty() { Finding::Flows } else { Finding::NothingNew { hops } }
 }
 
 impl AlertStates {
@@ -604,12 +569,5 @@ mod tests {
         assert_eq!(states.all().count(), 1);
         states.prune(at(431));
         assert_eq!(states.all().count(), 0);
-    }
-
-    #[test]
-    fn other_results_are_not_findings() {
-        assert_eq!(Freshness::of(&json!({ "rows": 3 })), None);
-        assert_eq!(Freshness::of(&json!({ "stalled": "yes" })), None);
-        assert_eq!(Freshness::of(&serde_json::Value::Null), None);
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::SignedDuration;
+use rust_decimal::Decimal;
 
 /// A message: lower-case words without a full stop, with places (`{}`, `{1}`) for what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +191,17 @@ pub fn thousands(count: u64) -> String {
     text
 }
 
+/// A quantity of shares or units, with commas between thousands.
+pub fn quantity(quantity: &Decimal) -> String {
+    let text = quantity.to_string();
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |(whole, _)| (whole, &text[whole.len()..]));
+    match whole.parse() {
+        Ok(whole) => format!("{}{fraction}", thousands(whole)),
+        // Below zero, or of more digits than a count has.
+        Err(_) => text,
+    }
+}
+
 /// A length for people: `6m12s`.
 pub fn human(length: SignedDuration) -> String {
     let seconds = length.as_secs().max(0);
@@ -266,6 +278,9 @@ mod tests {
     fn lengths_and_counts_for_people() {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (372, "6m12s"), (7260, "2h01m")] {
             assert_eq!(human(SignedDuration::from_secs(seconds)), text);
+        }
+        for (number, text) in [("0", "0"), ("1234.50", "1,234.50"), ("0.00012", "0.00012"), ("-1500", "-1500")] {
+            assert_eq!(quantity(&number.parse().expect("a decimal")), text);
         }
         for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(thousands(count), text);

@@ -19,6 +19,7 @@ pub mod message;
 pub mod parameters;
 pub mod program;
 pub mod recent;
+pub mod results;
 pub mod retry;
 pub mod run;
 pub mod schedule;

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use super::memory::Memory;
 use super::sled::Sled;
 use super::*;
-use domain::alert::{DEFAULT_REMINDER, Freshness, Key as AlertKey, Rule};
+use domain::alert::{DEFAULT_REMINDER, Key as AlertKey, Rule};
 use domain::dag::fixtures::{dag, step};
 use domain::dag::{StepKind, Until};
 use domain::event::{Created, RunEvent};
 use domain::finding::Finding;
+use domain::results::Freshness;
 use domain::run::{Cause, RunState, StepRun};
 use domain::schedule::Window;
 
@@ -156,9 +157,10 @@ async fn pauses_audit_and_alerts_are_kept_and_pruned(store: &dyn Store, run: Run
 
     let mut alerts = store.alerts().await.expect("read");
     let key = AlertKey { run: run.clone(), step: "freshness".parse().expect("a name"), rule: Rule::Freshness };
-    let finding =
-        Finding::Stalled { hop: "index".into(), what: Box::new(Finding::Waiting { seconds: 372 }), last: None, down: None };
-    let finding = Freshness { stalled: true, settling: false, finding, detail: serde_json::Value::Null };
+    let what = Box::new(Finding::Waiting { seconds: 372 });
+    let finding = Finding::Stalled { hop: "index".into(), what, last: None, down: None };
+    let result = serde_json::json!({ "stalled": true, "finding": finding });
+    let finding = Freshness::of(&result).expect("a freshness check's");
     alerts.freshness(&key, &finding, at("10:00:00"), DEFAULT_REMINDER);
     store.put(vec![Put::Alerts(alerts.clone())]).await.expect("put");
     assert_eq!(store.alerts().await.expect("read"), alerts);

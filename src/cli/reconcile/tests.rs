@@ -71,7 +71,7 @@ async fn a_day_is_compared_again_with_a_daemon_and_without() {
         (&found["ok"], &found["hops"]["log"]["missing"], &found["hops"]["spool"]["unique"]),
         (&false.into(), &7.into(), &7.into())
     );
-    let told = text(&run, &found);
+    let told = text(&run, &Reconciliation::of(&found).expect("a reconciliation's"));
     for words in [
         "HOP",
         "log    0       0         7",
