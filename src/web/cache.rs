@@ -10,6 +10,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use backends::{BackendError, ErrorKind, Result};
+use domain::message::Refused;
+use domain::said;
 
 /// Spans of real time.
 #[derive(Debug, Clone, Copy)]
@@ -47,15 +49,16 @@ pub struct Reading<T> {
 pub struct Trouble {
     /// Since when, by the daemon's clock.
     pub since: Timestamp,
-    /// What it said, or that it says nothing; with the remedy.
-    pub text: String,
+    /// What it said, or that it says nothing; with what to do.
+    pub said: Refused,
     /// What was asked for does not exist.
     pub missing: bool,
 }
 
 impl Trouble {
     fn of(since: Timestamp, error: &BackendError) -> Self {
-        Self { since, text: error.to_string(), missing: error.kind == ErrorKind::NotFound }
+        let said = Refused::foreign(format!("{}: {}", error.place, error.message), &*error.remedy);
+        Self { since, said, missing: error.kind == ErrorKind::NotFound }
     }
 }
 
@@ -135,12 +138,13 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
         let late = tokio::time::timeout(patience, flight.changed()).await.is_err();
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(key) else {
-            let text = "too much is being looked at; reload the page".to_owned();
-            return Reading { value: None, trouble: Some(Trouble { since: began, text, missing: false }) };
+            let said = Refused::new(said!("too much is being looked at"), said!("reload the page"));
+            return Reading { value: None, trouble: Some(Trouble { since: began, said, missing: false }) };
         };
         if late && entry.flight.is_some() && entry.trouble.is_none() {
-            let text = format!("{} did not answer within {} s", self.store, self.times.patience.as_secs());
-            entry.trouble = Some(Trouble { since: began, text, missing: false });
+            let patience = self.times.patience.as_secs().to_string();
+            let said = Refused::bare(said!("{} did not answer within {} s", self.store, patience));
+            entry.trouble = Some(Trouble { since: began, said, missing: false });
         }
         entry.reading()
     }
@@ -240,7 +244,7 @@ mod tests {
         let late = kept.get(now, &1, async move { Ok(held.await.unwrap_or(0)) }).await;
         assert_eq!(late.value.map(|(_, v)| *v), Some(7), "what was known before");
         let trouble = late.trouble.expect("it is late");
-        assert_eq!((trouble.since, trouble.text.as_str()), (now(), "the log did not answer within 0 s"));
+        assert_eq!((trouble.since, trouble.said.to_string()), (now(), "the log did not answer within 0 s".to_owned()));
         assert!(kept.get(now, &1, async { Ok(9) }).await.trouble.is_some(), "no second read beside the first");
         release.send(8).expect("somebody waits");
         (kept.times.patience, kept.times.little_patience) = (LONG, LONG);
@@ -256,7 +260,7 @@ mod tests {
             kept.spoil();
             let reading = kept.get(now, &1, async move { Err(BackendError::new(kind, "log", "no")) }).await;
             assert_eq!(reading.value.map(|(_, v)| *v), left);
-            assert_eq!(reading.trouble.map(|t| (t.text, t.missing)), Some(("log: no".to_owned(), left.is_none())));
+            assert_eq!(reading.trouble.map(|t| (t.said.to_string(), t.missing)), Some(("log: no".to_owned(), left.is_none())));
         }
         for key in 2..20 {
             kept.get(now, &key, async { Ok(0) }).await;

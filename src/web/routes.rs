@@ -16,6 +16,7 @@ use crate::pages::{
 };
 use crate::server::Shared;
 use crate::{api, auth};
+use domain::said;
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -130,13 +131,13 @@ fn answer(request: &Request, refusal: Refusal) -> Response {
 }
 
 async fn unknown(request: Request) -> Response {
-    let error = format!("there is nothing at {}", request.uri().path());
+    let error = said!("there is nothing at {}", request.uri().path());
     let api = request.uri().path().starts_with("/api/");
-    let remedy = if api { "GET /api/v1/openapi.json lists what there is" } else { "start from the first page" };
+    let remedy = if api { said!("GET /api/v1/openapi.json lists what there is") } else { said!("start from the first page") };
     answer(&request, Refusal::missing(error, remedy).kind(Kind::UnknownPath))
 }
 
 async fn wrong_method(request: Request) -> Response {
-    let error = format!("{} is not possible on {}", request.method(), request.uri().path());
-    answer(&request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, "GET /api/v1/openapi.json lists what is"))
+    let error = said!("{} is not possible on {}", request.method().as_str(), request.uri().path());
+    answer(&request, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, said!("GET /api/v1/openapi.json lists what is")))
 }

@@ -18,6 +18,8 @@ use crate::http::reply::{Acted, Refusal};
 use crate::server::App;
 use daemon::handle::{BackfillSession, BackfillState, Command};
 use domain::ids::DagName;
+use domain::message::Message;
+use domain::said;
 
 /// Which sessions.
 #[derive(Debug, Deserialize)]
@@ -47,7 +49,11 @@ pub(crate) async fn backfill(
     let once = idempotency::once(&headers, &app.by(by(&headers)), what, &subject, &sent)?;
     let (answer, again) = give_once(&app, by(&headers), command, once).await?;
     let sessions: Vec<BackfillSession> = serde_json::from_str(&answer).map_err(|error| {
-        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("the daemon's answer cannot be read: {error}"), "")
+        Refusal::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            said!("the daemon's answer cannot be read: {}", error.to_string()),
+            Message::none(),
+        )
     })?;
     let count = |state| sessions.iter().filter(|s| s.state == state).count();
     let message =

@@ -22,11 +22,13 @@ use crate::server::App;
 use daemon::Snapshot;
 use daemon::history::Brief;
 use domain::ids::{DagName, RunId};
+use domain::message::Message;
 use domain::run::{Cause, RunState};
+use domain::said;
 
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
-const ASK: &str = "GET /api/v1/openapi.json says what can be asked for";
+const ASK: Message = said!("GET /api/v1/openapi.json says what can be asked for");
 
 /// Entries of a part unless more or fewer are asked for.
 const PART: usize = 50;
@@ -37,7 +39,10 @@ fn part(limit: Option<usize>) -> Result<usize, Refusal> {
     match limit {
         None => Ok(PART),
         Some(n @ 1..=LONGEST_PART) => Ok(n),
-        Some(n) => Err(Refusal::bad(format!("limit={n} is not possible"), format!("ask for 1 to {LONGEST_PART}"))),
+        Some(n) => Err(Refusal::bad(
+            said!("limit={} is not possible", n.to_string()),
+            said!("ask for 1 to {}", LONGEST_PART.to_string()),
+        )),
     }
 }
 
@@ -58,8 +63,8 @@ fn happened<'a, T>(
             };
             let (instant, place) = read(after).ok_or_else(|| {
                 Refusal::missing(
-                    format!("after=\"{after}\" is none of these"),
-                    "give the \"next\" of the part before, or begin anew",
+                    said!("after=\"{}\" is none of these", after),
+                    said!("give the \"next\" of the part before, or begin anew"),
                 )
             })?;
             // Those of the instant end here; the entry itself may be gone, what is older still follows.
@@ -126,8 +131,8 @@ fn part_of(snapshot: &Snapshot, asked: &Runs, whole: bool) -> Result<Value, Refu
         None => 0,
         Some(after) => runs.iter().position(|r| r.id.as_str() == after).map(|at| at + 1).ok_or_else(|| {
             Refusal::missing(
-                format!("after=\"{after}\" is none of these runs"),
-                "give the \"next\" of the part before, or begin anew",
+                said!("after=\"{}\" is none of these runs", after),
+                said!("give the \"next\" of the part before, or begin anew"),
             )
         })?,
     };

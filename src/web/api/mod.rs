@@ -32,6 +32,7 @@ use crate::server::App;
 use daemon::handle::Command;
 use domain::advice::advice;
 use domain::ids::{DagName, RunId, StepName};
+use domain::said;
 
 /// The OpenAPI document.
 pub(crate) const OPENAPI: &str = include_str!("../assets/openapi.json");
@@ -145,7 +146,9 @@ pub(crate) async fn clear(
 ) -> Acted {
     let (Clear { steps }, sent) = body(&headers, sent)?;
     if steps.is_empty() {
-        return Err(Refusal::bad("no step is named", "name at least one under \"steps\"").kind(Kind::BadBody).into());
+        return Err(Refusal::bad(said!("no step is named"), said!("name at least one under \"steps\""))
+            .kind(Kind::BadBody)
+            .into());
     }
     let id = there(&app, id).await?;
     done(&app, &headers, Command::Clear(id, steps), &sent).await

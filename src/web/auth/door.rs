@@ -23,6 +23,8 @@ use super::visitor::Visitor;
 use crate::http::problem::Kind;
 use crate::http::reply::{self, Refusal};
 use crate::server::{Shared, Site};
+use domain::message::Message;
+use domain::said;
 
 /// Longest time a body may take to arrive, in real time.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -47,7 +49,7 @@ impl Stopped {
         Box::new(Self { caller, refusal, wait: None, to_login: None })
     }
 
-    fn status(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Box<Self> {
+    fn status(status: StatusCode, error: Message, remedy: Message) -> Box<Self> {
         Self::new(Caller::stranger(), Refusal::new(status, error, remedy))
     }
 }
@@ -154,15 +156,18 @@ fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) ->
 fn refused_token(why: NotIn) -> Box<Stopped> {
     match why {
         NotIn::Wait(wait) => {
-            let error = format!("too many wrong tokens came from this address; the next is looked at in {} s", seconds(wait));
-            let remedy = "send the right one; `openbell token create NAME` makes one";
+            let wait_for = seconds(wait).to_string();
+            let error = said!("too many wrong tokens came from this address; the next is looked at in {} s", wait_for);
+            let remedy = said!("send the right one; `openbell token create NAME` makes one");
             let mut stopped = Stopped::status(StatusCode::TOO_MANY_REQUESTS, error, remedy);
             stopped.wait = Some(wait);
             stopped
         }
         NotIn::Wrong | NotIn::Busy => {
-            let remedy = "it may have expired or been revoked; `openbell token list` shows what counts, `openbell token create NAME` makes one";
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "the token is not one of this openbell", remedy);
+            let remedy = said!(
+                "it may have expired or been revoked; `openbell token list` shows what counts, `openbell token create NAME` makes one"
+            );
+            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, said!("the token is not one of this openbell"), remedy);
             Stopped::new(Caller::stranger(), refusal.kind(Kind::WrongToken))
         }
     }
@@ -179,24 +184,25 @@ fn admit(caller: &Caller, needed: Need, method: &Method, place: &str) -> Result<
     };
     if let Some(role) = role {
         let who = caller.name().unwrap_or("this caller");
-        let error = format!("{role} {who} may look at everything, but not act");
-        let remedy =
-            "ask somebody who is an operator, or for the role (`openbell user role NAME operator`; a token is made with --role)";
+        let error = said!("{} {} may look at everything, but not act", role.to_string(), who);
+        let remedy = said!(
+            "ask somebody who is an operator, or for the role (`openbell user role NAME operator`; a token is made with --role)"
+        );
         return Err(Stopped::new(caller.clone(), Refusal::new(StatusCode::FORBIDDEN, error, remedy)));
     }
     if for_programs(path) {
-        let remedy = "send a token (Authorization: Bearer …, made with `openbell token create NAME`), or log in at /login";
-        return Err(Stopped::status(StatusCode::UNAUTHORIZED, "nobody is logged in", remedy));
+        let remedy = said!("send a token (Authorization: Bearer …, made with `openbell token create NAME`), or log in at /login");
+        return Err(Stopped::status(StatusCode::UNAUTHORIZED, said!("nobody is logged in"), remedy));
     }
     if asks {
-        let mut stopped = Stopped::status(StatusCode::UNAUTHORIZED, "nobody is logged in", "log in first");
+        let mut stopped = Stopped::status(StatusCode::UNAUTHORIZED, said!("nobody is logged in"), said!("log in first"));
         stopped.to_login = Some(place.to_owned());
         return Err(stopped);
     }
     Err(Stopped::status(
         StatusCode::UNAUTHORIZED,
-        "the session has ended, and nothing was done",
-        "go back, log in and do it again",
+        said!("the session has ended, and nothing was done"),
+        said!("go back, log in and do it again"),
     ))
 }
 
@@ -204,13 +210,13 @@ async fn collect(body: Body, most: usize, patience: Duration) -> Result<Bytes, B
     match tokio::time::timeout(patience, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => {
-            let error = format!("the body is larger than {} KiB, or was cut off", most / 1024);
-            Err(Stopped::status(StatusCode::PAYLOAD_TOO_LARGE, error, "send less"))
+            let error = said!("the body is larger than {} KiB, or was cut off", (most / 1024).to_string());
+            Err(Stopped::status(StatusCode::PAYLOAD_TOO_LARGE, error, said!("send less")))
         }
         Err(_) => Err(Stopped::status(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the body did not arrive in {} s", patience.as_secs()),
-            "send it faster, or send less",
+            said!("the body did not arrive in {} s", patience.as_secs().to_string()),
+            said!("send it faster, or send less"),
         )),
     }
 }
@@ -225,7 +231,11 @@ async fn check_form(caller: &Caller, headers: &HeaderMap, body: Bytes) -> Result
     let fields = match Form::<BTreeMap<String, String>>::from_request(with_method(form), &()).await {
         Ok(Form(fields)) => fields,
         Err(error) => {
-            return Err(refuse(Refusal::new(error.status(), error.body_text().to_lowercase(), "send the form of the page")));
+            return Err(refuse(Refusal::new(
+                error.status(),
+                Message::foreign(error.body_text().to_lowercase()),
+                said!("send the form of the page"),
+            )));
         }
     };
     crate::http::guard::check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)

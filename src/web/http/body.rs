@@ -8,21 +8,25 @@ use serde::{Deserialize, Deserializer};
 
 use super::problem::Kind;
 use super::reply::Refusal;
+use domain::message::Message;
+use domain::said;
 
 pub(crate) type Body = Result<Bytes, BytesRejection>;
 
 /// A JSON body, with its bytes; an empty one counts as `{}`.
 pub(crate) fn body<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<(T, Bytes), Refusal> {
-    let bytes = sent.map_err(|error| Refusal::new(error.status(), error.body_text().to_lowercase(), "send at most 64 KiB"))?;
+    let bytes = sent.map_err(|error| {
+        Refusal::new(error.status(), Message::foreign(error.body_text().to_lowercase()), said!("send at most 64 KiB"))
+    })?;
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
     if let Some(kind) = kind.filter(|kind| !bytes.is_empty() && !is_json(kind)) {
-        let error = format!("the body is \"{kind}\"");
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, "send it as Content-Type: application/json"));
+        let error = said!("the body is \"{}\"", kind);
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, said!("send it as Content-Type: application/json")));
     }
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     let refuse = |why: &dyn std::fmt::Display| {
-        let error = format!("the body is not what was asked for: {why}");
-        Refusal::bad(error, "GET /api/v1/openapi.json says what each request takes").kind(Kind::BadBody)
+        let error = said!("the body is not what was asked for: {}", why.to_string());
+        Refusal::bad(error, said!("GET /api/v1/openapi.json says what each request takes")).kind(Kind::BadBody)
     };
     // A list of the fields' values would be taken for an object, too.
     if text.trim_ascii_start().first().is_some_and(|first| *first == b'[') {

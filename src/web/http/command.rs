@@ -9,6 +9,7 @@ use super::reply::Refusal;
 use crate::server::App;
 use daemon::handle::{Answer, Command};
 use daemon::idempotency::Idempotency;
+use domain::said;
 
 /// How long the daemon may take to answer a command, in real time.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -33,8 +34,8 @@ pub(crate) async fn give_once(
         },
         Err(_) => Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
-            "the daemon did not answer in 30 s",
-            "look at the run; the command may still be carried out",
+            said!("the daemon did not answer in 30 s"),
+            said!("look at the run; the command may still be carried out"),
         )),
     }
 }

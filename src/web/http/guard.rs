@@ -15,6 +15,7 @@ use super::problem::Kind;
 use super::reply::{self, Refusal};
 use crate::auth::equal;
 use crate::server::{Shared, Site};
+use domain::said;
 
 /// Headers of every answer.
 const HEADERS: [(&str, &str); 6] = [
@@ -54,11 +55,12 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>)
     // Probes of container engines come with any host name, and learn nothing but that the daemon lives.
     let probe = path == "/healthz" || path == "/readyz";
     let Some(host) = text(headers, &HOST) else {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names no host", "send a Host header"));
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, said!("the request names no host"), said!("send a Host header")));
     };
     if !probe && !host_allowed(host, public.map(without_port)) {
-        let error = format!("this site is not called \"{}\"", without_port(host));
-        let remedy = "use its address (for example http://127.0.0.1:8650), or set public_url to the name people reach it by";
+        let error = said!("this site is not called \"{}\"", without_port(host));
+        let remedy =
+            said!("use its address (for example http://127.0.0.1:8650), or set public_url to the name people reach it by");
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, error, remedy));
     }
     if matches!(*method, Method::GET | Method::HEAD) {
@@ -71,19 +73,19 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>)
     if foreign_origin || site.is_some_and(|s| s != "same-origin" && s != "none") {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "the request comes from a page of another site",
-            "use the forms of this site, or its API without a browser",
+            said!("the request comes from a page of another site"),
+            said!("use the forms of this site, or its API without a browser"),
         )
         .kind(Kind::ForeignRequest));
     }
     if path.starts_with("/api/") {
         let json = text(headers, &CONTENT_TYPE).is_some_and(crate::http::body::is_json);
         if !json && !headers.contains_key("x-openbell") {
-            let error = "the request could have been sent by a page of another site";
+            let error = said!("the request could have been sent by a page of another site");
             return Err(Refusal::new(
                 StatusCode::FORBIDDEN,
                 error,
-                "send the header \"x-openbell: 1\", or a JSON body with its content type",
+                said!("send the header \"x-openbell: 1\", or a JSON body with its content type"),
             )
             .kind(Kind::ForeignRequest));
         }
@@ -122,8 +124,9 @@ pub(crate) fn check_token(given: Option<&String>, expected: &str) -> Result<(), 
     if equal(given.map_or("", String::as_str), expected) {
         return Ok(());
     }
-    let remedy = "go back, reload the page and try again; the daemon may have been started anew, or somebody logged in, since";
-    Err(Refusal::new(StatusCode::FORBIDDEN, "the form carries no valid token", remedy).kind(Kind::ForeignRequest))
+    let remedy =
+        said!("go back, reload the page and try again; the daemon may have been started anew, or somebody logged in, since");
+    Err(Refusal::new(StatusCode::FORBIDDEN, said!("the form carries no valid token"), remedy).kind(Kind::ForeignRequest))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::problem::Kind;
 use super::reply::Refusal;
 use daemon::idempotency::Idempotency;
+use domain::said;
 
 /// The header with the key.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -29,15 +30,21 @@ fn key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     if fine && given.next().is_none() {
         return Ok(Some(bare));
     }
-    let remedy = "send it once, with 1 to 128 letters, digits, '-', '_', '.' or ':'; a fresh UUID is fine";
-    Err(Refusal::bad("the header Idempotency-Key is not usable", remedy))
+    let remedy = said!("send it once, with 1 to 128 letters, digits, '-', '_', '.' or ':'; a fresh UUID is fine");
+    Err(Refusal::bad(said!("the header Idempotency-Key is not usable"), remedy))
 }
 
 /// The request as the daemon remembers it, if it has a key: by whom, and what is asked for.
 ///
 /// # Errors
 /// A refusal, when the key is not usable.
-pub(crate) fn once(headers: &HeaderMap, by: &str, what: &str, subject: &str, body: &[u8]) -> Result<Option<Idempotency>, Refusal> {
+pub(crate) fn once(
+    headers: &HeaderMap,
+    by: &str,
+    what: &str,
+    subject: &str,
+    body: &[u8],
+) -> Result<Option<Idempotency>, Refusal> {
     let Some(key) = key(headers)? else { return Ok(None) };
     let request = fingerprint(&[what.as_bytes(), subject.as_bytes(), body]);
     Ok(Some(Idempotency { key: format!("{by} {key}"), request: format!("{what} {request:032x}") }))
@@ -54,8 +61,8 @@ fn fingerprint(parts: &[&[u8]]) -> u128 {
 
 /// The refusal of a key that came with another request.
 pub(crate) fn taken() -> Refusal {
-    let remedy = "choose a new key for a new request; send the same body to ask for the first answer again";
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "the idempotency key came before, with another request", remedy)
+    let remedy = said!("choose a new key for a new request; send the same body to ask for the first answer again");
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, said!("the idempotency key came before, with another request"), remedy)
         .kind(Kind::KeyReused)
 }
 

@@ -8,11 +8,16 @@ use daemon::Snapshot;
 use daemon::snapshot::{DagView, RunView};
 use domain::dag::AlertKind;
 use domain::ids::{DagName, RunId};
+use domain::message::Message;
+use domain::said;
 
 /// A DAG of a snapshot.
 pub(crate) fn dag_of<'a>(snapshot: &'a Snapshot, name: &DagName) -> Result<&'a DagView, Refusal> {
     snapshot.dag(name.as_str()).ok_or_else(|| {
-        Refusal::missing(format!("there is no DAG {name}"), "the DAGs page lists those there are, and files that do not work")
+        Refusal::missing(
+            said!("there is no DAG {}", name),
+            said!("the DAGs page lists those there are, and files that do not work"),
+        )
     })
 }
 
@@ -20,10 +25,16 @@ pub(crate) fn dag_of<'a>(snapshot: &'a Snapshot, name: &DagName) -> Result<&'a D
 pub(crate) async fn held(app: &App, id: &RunId) -> Result<RunView, Refusal> {
     match app.handle.run(id).await {
         Ok(Some(view)) => Ok(view),
-        Ok(None) => Err(Refusal::missing(format!("there is no run {id}"), "the pages of the DAGs list the runs that are kept")),
+        Ok(None) => {
+            Err(Refusal::missing(said!("there is no run {}", id), said!("the pages of the DAGs list the runs that are kept")))
+        }
         Err(error) => {
             tracing::error!(%error, run.id = %id, "a run cannot be read from the journal");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "look at the journal's disk"))
+            Err(Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Message::foreign(error.to_string()),
+                said!("look at the journal's disk"),
+            ))
         }
     }
 }
@@ -33,8 +44,8 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, id: &RunId) -> Result<&'a RunView
     let found = snapshot.runs.iter().find(|v| v.run.id == *id);
     found.ok_or_else(|| {
         Refusal::missing(
-            format!("there is no run {id} among the newest {}", Snapshot::KEPT_RUNS),
-            "the DAGs page lists the runs there are",
+            said!("there is no run {} among the newest {}", id, Snapshot::KEPT_RUNS.to_string()),
+            said!("the DAGs page lists the runs there are"),
         )
     })
 }
@@ -87,5 +98,5 @@ impl Wanted {
 /// What alerts a query wants.
 pub(crate) fn wanted(kind: &str, dag: &str) -> Result<Wanted, Refusal> {
     Wanted::of(kind, dag)
-        .map_err(|kinds| Refusal::bad(format!("there is no kind of alert \"{kind}\""), format!("there are {kinds}")))
+        .map_err(|kinds| Refusal::bad(said!("there is no kind of alert \"{}\"", kind), said!("there are {}", kinds)))
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::reply::Refusal;
+use domain::said;
 
 /// Things of a part, without a wish and at most.
 const LISTED: usize = 100;
@@ -23,15 +24,15 @@ pub(crate) fn part_of<'a, T>(
 ) -> Result<(&'a [T], Option<String>), Refusal> {
     let limit = asked.limit.unwrap_or(LISTED);
     if !(1..=MOST_LISTED).contains(&limit) {
-        return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {MOST_LISTED}")));
+        return Err(Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {}", MOST_LISTED.to_string())));
     }
     let start = match asked.after.as_ref().filter(|after| !after.is_empty()) {
         None => 0,
         Some(after) => {
             let found = all.iter().position(|item| name(item) == *after);
             let missing = || {
-                let error = format!("after names nothing of the list: \"{after}\"");
-                Refusal::missing(error, "give what next of the part before said, or begin anew")
+                let error = said!("after names nothing of the list: \"{}\"", after);
+                Refusal::missing(error, said!("give what next of the part before said, or begin anew"))
             };
             found.ok_or_else(missing)? + 1
         }
@@ -55,6 +56,6 @@ mod tests {
         assert_eq!(part(Some(2), None), Ok((&all[..2], Some("b".to_owned()))));
         assert_eq!(part(Some(2), Some("b")), Ok((&all[2..], None)));
         assert!(part(Some(0), None).is_err() && part(Some(501), None).is_err());
-        assert!(part(None, Some("x")).expect_err("not there").contains("names nothing"));
+        assert!(part(None, Some("x")).expect_err("not there").to_string().contains("names nothing"));
     }
 }

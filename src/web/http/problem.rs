@@ -122,13 +122,13 @@ impl Kind {
 
 /// The body.
 #[derive(Debug, Serialize)]
-struct Problem<'a> {
+struct Problem {
     r#type: String,
     title: &'static str,
     status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    remedy: &'a str,
+    detail: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
 }
 
 /// A refusal as an answer.
@@ -137,8 +137,8 @@ pub(crate) fn answer(refusal: &Refusal) -> Response {
         r#type: format!("{NAMESPACE}{}", refusal.kind.name()),
         title: refusal.kind.title(),
         status: refusal.status.as_u16(),
-        detail: &refusal.error,
-        remedy: &refusal.remedy,
+        detail: refusal.error.to_string(),
+        remedy: refusal.remedy.to_string(),
     };
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))]);
     // The door knows better how long a wrong token waits.
@@ -152,6 +152,7 @@ pub(crate) fn answer(refusal: &Refusal) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::message::Message;
 
     #[test]
     fn every_type_has_a_name_of_its_own_and_its_status_means_it_or_a_sibling() {
@@ -168,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_becomes_a_problem() {
-        let answered = answer(&Refusal::missing("there is no run a@1", "list them"));
+        let answered = answer(&Refusal::missing(Message::foreign("there is no run a@1"), Message::foreign("list them")));
         assert_eq!(
             (answered.status(), &answered.headers()[CONTENT_TYPE]),
             (StatusCode::NOT_FOUND, &HeaderValue::from_static(MEDIA_TYPE))
@@ -178,7 +179,8 @@ mod tests {
         let wanted = serde_json::json!({ "type": "urn:openbell:problem:not-found", "title": "There is no such thing", "status": 404,
             "detail": "there is no run a@1", "remedy": "list them" });
         assert_eq!(said, wanted);
-        let busy = answer(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the log does not answer", ""));
+        let busy =
+            answer(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Message::foreign("the log does not answer"), Message::none()));
         assert_eq!(busy.headers()[RETRY_AFTER], "5");
     }
 }

@@ -5,15 +5,17 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 
 use super::reply::Refusal;
+use domain::message::Message;
+use domain::said;
 
 /// Path parameters as they were sent.
 pub(crate) fn path<T>(taken: Result<Path<T>, PathRejection>) -> Result<T, Refusal> {
-    taken.map(|Path(value)| value).map_err(|error| Refusal::bad(error.body_text().to_lowercase(), ""))
+    taken.map(|Path(value)| value).map_err(|error| Refusal::unread(&error.body_text(), Message::none()))
 }
 
 /// A query as it was sent.
-pub(crate) fn query<T>(taken: Result<Query<T>, QueryRejection>, remedy: &str) -> Result<T, Refusal> {
-    taken.map(|Query(value)| value).map_err(|error| Refusal::bad(error.body_text().to_lowercase(), remedy))
+pub(crate) fn query<T>(taken: Result<Query<T>, QueryRejection>, remedy: Message) -> Result<T, Refusal> {
+    taken.map(|Query(value)| value).map_err(|error| Refusal::unread(&error.body_text(), remedy))
 }
 
 /// Which part of a page's list is asked for.
@@ -27,5 +29,5 @@ pub(crate) struct Part {
 pub(crate) type Parted = Result<Query<Part>, QueryRejection>;
 
 pub(crate) fn skip(part: Parted) -> Result<usize, Refusal> {
-    part.map(|Query(part)| part.skip).map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use skip=N"))
+    part.map(|Query(part)| part.skip).map_err(|e| Refusal::unread(&e.body_text(), said!("use skip=N")))
 }

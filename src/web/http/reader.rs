@@ -11,6 +11,7 @@ use super::guard;
 use super::reply::{self, Refusal};
 use crate::locale::{BasePath, Language, Reader, choice};
 use crate::server::Shared;
+use domain::said;
 
 /// A request that is being answered.
 #[derive(Debug, Clone)]
@@ -81,8 +82,9 @@ pub(crate) async fn reader(State(site): State<Shared>, mut request: Request, nex
 }
 
 fn outside(base: &BasePath, uri: &Uri) -> Response {
-    let error = format!("there is nothing at {}: this site is below {base}/", uri.path());
-    let remedy = format!("ask for {base}{}; a proxy has to pass the path on whole, or base_path has to be left out", uri.path());
+    let error = said!("there is nothing at {}: this site is below {}", uri.path(), format!("{base}/"));
+    let wanted = format!("{base}{}", uri.path());
+    let remedy = said!("ask for {}; a proxy has to pass the path on whole, or base_path has to be left out", wanted);
     let refusal = Refusal::missing(error, remedy);
     if uri.path().starts_with("/api/") { reply::json(refusal).into_response() } else { reply::page(refusal).into_response() }
 }

@@ -5,21 +5,25 @@ use serde_json::{Value, json};
 
 use super::reply::Refusal;
 use crate::cache::{Reading, Trouble};
+use domain::message::Refused;
+use domain::said;
 
 /// A reading that has something, or why there is nothing.
 pub(crate) fn known<T>(reading: &Reading<T>) -> Result<&T, Refusal> {
     match (&reading.value, &reading.trouble) {
         (Some((_, value)), _) => Ok(value),
         (None, Some(trouble)) => Err(refusal(trouble)),
-        (None, None) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "nothing was read yet", "ask again")),
+        (None, None) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said!("nothing was read yet"), said!("ask again"))),
     }
 }
 
 fn refusal(trouble: &Trouble) -> Refusal {
-    let (error, remedy) = trouble.text.split_once("; ").unwrap_or((&trouble.text, "ask again in a moment"));
-    let status = if trouble.missing { StatusCode::NOT_FOUND } else { StatusCode::SERVICE_UNAVAILABLE };
-    let error = if trouble.missing { error.to_owned() } else { format!("{error} (since {})", trouble.since) };
-    Refusal::new(status, error, remedy)
+    let Refused { why, remedy } = trouble.said.clone();
+    let remedy = if remedy.is_empty() { said!("ask again in a moment") } else { remedy };
+    if trouble.missing {
+        return Refusal::missing(why, remedy);
+    }
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said!("{} (since {})", why, trouble.since), remedy)
 }
 
 /// What does not exist is a page that says so; what does not answer is said on the page itself.
@@ -33,6 +37,6 @@ pub(crate) fn not_missing<T>(reading: &Reading<T>) -> Result<(), Refusal> {
 /// When it was read, and why it may be old.
 pub(crate) fn stamp<T>(reading: &Reading<T>, mut answer: Value) -> Value {
     answer["read_at"] = json!(reading.value.as_ref().map(|(at, _)| at));
-    answer["trouble"] = json!(reading.trouble.as_ref().map(|t| json!({ "since": t.since, "text": t.text })));
+    answer["trouble"] = json!(reading.trouble.as_ref().map(|t| json!({ "since": t.since, "text": t.said.to_string() })));
     answer
 }

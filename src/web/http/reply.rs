@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::problem::{self, Kind};
 use crate::auth::{Caller, Who};
-use crate::locale::{Language, Reader, Text, ToText, choice, filters, refusals, words};
+use crate::locale::{Language, Reader, Text, ToText, choice, filters, words};
 use crate::view::{Fragment, Html};
 use daemon::Refused;
+use domain::message::Message;
 
 /// A request that is not carried out: why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +19,13 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// What programs tell it by.
     pub(crate) kind: Kind,
-    pub(crate) error: String,
-    pub(crate) remedy: String,
+    pub(crate) error: Message,
+    pub(crate) remedy: Message,
 }
 
 impl Refusal {
-    pub(crate) fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { status, kind: Kind::of(status), error: error.into(), remedy: remedy.into() }
+    pub(crate) fn new(status: StatusCode, error: Message, remedy: Message) -> Self {
+        Self { status, kind: Kind::of(status), error, remedy }
     }
 
     /// The same, of a narrower kind than its status says.
@@ -33,26 +34,31 @@ impl Refusal {
     }
 
     /// Something that does not exist.
-    pub(crate) fn missing(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn missing(error: Message, remedy: Message) -> Self {
         Self::new(StatusCode::NOT_FOUND, error, remedy)
     }
 
     /// A request with a parameter that does not make sense.
-    pub(crate) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn bad(error: Message, remedy: Message) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, remedy).kind(Kind::BadParameter)
+    }
+
+    /// A part of a request that cannot be read, in the words of whoever reads it.
+    pub(crate) fn unread(words: &str, remedy: Message) -> Self {
+        Self::bad(Message::foreign(words.to_lowercase()), remedy)
     }
 }
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
-        Self::new(StatusCode::CONFLICT, refused.why.to_string(), refused.remedy.to_string())
+        Self::new(StatusCode::CONFLICT, refused.why, refused.remedy)
     }
 }
 
 impl From<domain::ids::NameError> for Refusal {
     fn from(error: domain::ids::NameError) -> Self {
         let refused = error.said();
-        Self::bad(refused.why.to_string(), refused.remedy.to_string())
+        Self::bad(refused.why, refused.remedy)
     }
 }
 
@@ -64,27 +70,14 @@ pub(crate) fn json(refusal: Refusal) -> impl IntoResponse {
 /// Any handler's refusal as a page.
 pub(crate) fn page(refusal: Refusal) -> impl IntoResponse {
     let title = words::status(refusal.status);
-    let text = refusals::error(&refusal.error).unwrap_or_else(|| Text::plain(sentence(&refusal.error)));
-    let remedy = refusals::remedy(&refusal.remedy).unwrap_or_else(|| Text::plain(sentence(&refusal.remedy)));
-    let message = Message { title: title.clone(), text, remedy, back: "/" };
+    let [text, remedy] = [&refusal.error, &refusal.remedy].map(|said| said.to_text().sentence());
+    let message = Notice { title: title.clone(), text, remedy, back: "/" };
     (refusal.status, Page::new("message", title, None, vec![Fragment::new("message", &message, &Reader::current())]))
-}
-
-/// Fragments of errors are lower case without a full stop; a page shows sentences.
-fn sentence(fragment: &str) -> String {
-    let mut letters = fragment.chars();
-    match letters.next() {
-        Some(first) => {
-            let stop = if fragment.ends_with(['.', '!', '?']) { "" } else { "." };
-            format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
-        }
-        None => String::new(),
-    }
 }
 
 #[derive(Template)]
 #[template(path = "http/message.html")]
-struct Message<'a> {
+struct Notice<'a> {
     title: Text,
     text: Text,
     remedy: Text,
@@ -197,8 +190,8 @@ mod tests {
     #[test]
     fn a_refused_command_tells_reason_and_remedy_apart() {
         let refusal = Refusal::from(Refused::foreign("the run has ended", "clear a step to run it again"));
-        assert_eq!((refusal.error.as_str(), refusal.remedy.as_str()), ("the run has ended", "clear a step to run it again"));
-        assert_eq!(sentence(&refusal.error), "The run has ended.");
-        assert_eq!(sentence(""), "");
+        let told = [&refusal.error, &refusal.remedy].map(|said| said.to_text().sentence().to_string());
+        assert_eq!(told, ["The run has ended.", "Clear a step to run it again."]);
+        assert_eq!(Message::none().to_text().sentence().to_string(), "");
     }
 }

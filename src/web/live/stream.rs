@@ -16,6 +16,7 @@ use super::key::Key;
 use super::places::{Full, Place};
 use crate::http::reply::Refusal;
 use crate::server::App;
+use domain::said;
 
 /// Longest real silence.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -93,13 +94,13 @@ pub(crate) fn place(app: &App) -> Result<Place, Refusal> {
         Ok(place) => return Ok(place),
         Err(Full::All(most)) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("{most} live pages are open, and there is no room for another"),
-            "close some; the page itself can be reloaded by hand",
+            said!("{} live pages are open, and there is no room for another", most.to_string()),
+            said!("close some; the page itself can be reloaded by hand"),
         ),
         Err(Full::Each(most)) => (
             StatusCode::TOO_MANY_REQUESTS,
-            format!("{most} live pages of this user or token are open, and there is room for no more of them"),
-            "close some; the page itself can be reloaded by hand",
+            said!("{} live pages of this user or token are open, and there is room for no more of them", most.to_string()),
+            said!("close some; the page itself can be reloaded by hand"),
         ),
     };
     Err(Refusal::new(status, error, remedy))

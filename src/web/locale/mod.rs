@@ -11,7 +11,6 @@ mod catalogue;
 pub(crate) mod choice;
 pub(crate) mod filters;
 mod reader;
-pub(crate) mod refusals;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -82,18 +82,37 @@ fn of_templates(texts: &mut BTreeMap<String, String>) {
     }
 }
 
+/// Adds the texts of a macro in a source.
+fn of_macro(name: &str, code: &str, path: &Path, texts: &mut BTreeMap<String, String>) {
+    let code: String = code.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+    for (at, _) in code.match_indices(name) {
+        if let Some((key, _)) = literal(code[at + name.len()..].trim_start()) {
+            texts.insert(key, path.display().to_string());
+        }
+    }
+}
+
+/// Messages of every crate, which pages tell as texts: `said!("…"`. Those of tests are nobody's.
+fn of_messages(texts: &mut BTreeMap<String, String>) {
+    let mut found = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), "rs", &mut found);
+    let is_test = |path: &Path| {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        stem.ends_with("tests") || path.components().any(|part| part.as_os_str() == "tests")
+    };
+    for path in found.iter().filter(|path| !is_test(path)) {
+        let text = fs::read_to_string(path).expect("a source");
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        of_macro("said!(", code, path, texts);
+    }
+}
+
 /// Texts of the code: `say!("…"`.
 fn of_code(texts: &mut BTreeMap<String, String>) {
     let mut found = Vec::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")), "rs", &mut found);
     for path in found.iter().filter(|p| !p.ends_with("locale/tests.rs")) {
-        let text = fs::read_to_string(path).expect("a source");
-        let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
-        for (at, _) in code.match_indices("say!(") {
-            if let Some((key, _)) = literal(code[at + 5..].trim_start()) {
-                texts.insert(key, path.display().to_string());
-            }
-        }
+        of_macro("say!(", &fs::read_to_string(path).expect("a source"), path, texts);
     }
 }
 
@@ -101,6 +120,7 @@ fn texts() -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     of_templates(&mut texts);
     of_code(&mut texts);
+    of_messages(&mut texts);
     texts
 }
 

@@ -5,10 +5,12 @@ use std::fmt::{self, Write};
 
 use askama::filters::HtmlSafe;
 use askama::{FastWritable, Values};
+use jiff::SignedDuration;
 
 use super::Reader;
 use super::catalogue::{Language, translated};
-use domain::message::{Piece, pieces};
+use domain::finding::Finding;
+use domain::message::{self, Part, Piece, pieces, thousands};
 
 /// A text of a page: a message that is put into the reader's language when the page is rendered, or something that is the same in all of them
 /// (names, numbers, what a server said).
@@ -25,6 +27,8 @@ enum Kind {
     Each { english: String, korean: String },
     /// Texts one after the other.
     Joined { between: &'static str, parts: Vec<Text> },
+    /// A text as a sentence.
+    Sentence(Box<Text>),
 }
 
 impl Default for Text {
@@ -54,6 +58,23 @@ impl Text {
         Self(Kind::Joined { between, parts })
     }
 
+    /// A length of time: `6m12s`, `6분 12초`.
+    pub fn length(length: SignedDuration) -> Self {
+        let seconds = length.as_secs().max(0);
+        let korean = match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+            (0, 0, s) => format!("{s}초"),
+            (0, m, s) => format!("{m}분 {s}초"),
+            (h, m, _) => format!("{h}시간 {m}분"),
+        };
+        Self::each(message::human(length), korean)
+    }
+
+    /// Messages are lower case without a full stop; where one stands alone it is a sentence.
+    #[must_use]
+    pub fn sentence(self) -> Self {
+        Self(Kind::Sentence(Box::new(self)))
+    }
+
     /// Puts the next thing into a message.
     #[must_use]
     pub fn with(mut self, value: impl ToText) -> Self {
@@ -70,6 +91,7 @@ impl Text {
             Kind::Message { english, .. } => english.is_empty(),
             Kind::Each { english, .. } => english.is_empty(),
             Kind::Joined { parts, .. } => parts.iter().all(Self::is_empty),
+            Kind::Sentence(text) => text.is_empty(),
         }
     }
 
@@ -101,8 +123,20 @@ impl Text {
                 }
                 Ok(())
             }
+            Kind::Sentence(text) => out.write_str(&sentence(&text.in_language(language), language)),
         }
     }
+}
+
+/// Korean needs its full stop only behind a verb: what is named behind a colon ends by itself.
+fn sentence(fragment: &str, language: Language) -> String {
+    let mut letters = fragment.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let ends = match language {
+        Language::English => fragment.ends_with(['.', '!', '?']),
+        Language::Korean => !fragment.ends_with(['다', '요']),
+    };
+    format!("{}{}{}", first.to_uppercase(), letters.as_str(), if ends { "" } else { "." })
 }
 
 #[cfg(test)]
@@ -193,6 +227,31 @@ pub trait ToText {
 impl ToText for Text {
     fn to_text(&self) -> Text {
         self.clone()
+    }
+}
+
+impl ToText for message::Message {
+    fn to_text(&self) -> Text {
+        let Some((english, with)) = self.ours() else { return Text::plain(self.to_string()) };
+        with.iter().fold(Text::message(english), |text, part| text.with(part))
+    }
+}
+
+impl ToText for Part {
+    fn to_text(&self) -> Text {
+        match self {
+            Self::Text(text) => Text::plain(text.clone()),
+            Self::Count(count) => Text::plain(thousands(*count)),
+            Self::Length(length) => Text::length(*length),
+            Self::Message(message) => message.to_text(),
+        }
+    }
+}
+
+/// What was found, and what to do about it.
+impl ToText for Finding {
+    fn to_text(&self) -> Text {
+        Text::joined("; ", vec![self.message().to_text(), self.remedy().to_text()])
     }
 }
 

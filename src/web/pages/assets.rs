@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::http::query::path;
 use crate::http::reply::{PageRefusal, Refusal};
+use domain::message::Message;
+use domain::said;
 
 /// The stylesheet.
 pub(crate) const CSS: &str = include_str!("../assets/openbell.css");
@@ -20,7 +22,7 @@ pub(crate) async fn asset(file: Result<Path<String>, PathRejection>) -> Result<R
         "openbell.css" => ("text/css; charset=utf-8", CSS),
         "openbell.js" => ("text/javascript; charset=utf-8", JS),
         "openbell.svg" => ("image/svg+xml", SVG),
-        _ => return Err(Refusal::missing(format!("there is no asset {file}"), "").into()),
+        _ => return Err(Refusal::missing(said!("there is no asset {}", file), Message::none()).into()),
     };
     // Asked for again after every upgrade of the binary.
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response())

@@ -17,6 +17,8 @@ use crate::live::{self, Key, Watched};
 use crate::server::App;
 use crate::view::Fragment;
 use daemon::Snapshot;
+use domain::message::Message;
+use domain::said;
 
 /// Which page's changes are asked for.
 #[derive(Debug, Deserialize)]
@@ -37,8 +39,9 @@ pub(crate) async fn events(
     headers: HeaderMap,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
-    let choices = "ask for page=today, page=dags, page=dag&dag=NAME, page=run&run=ID, page=alerts or page=audit";
-    let Query(asked) = asked.map_err(|error| Refusal::bad(error.body_text().to_lowercase(), choices))?;
+    const CHOICES: Message =
+        said!("ask for page=today, page=dags, page=dag&dag=NAME, page=run&run=ID, page=alerts or page=audit");
+    let Query(asked) = asked.map_err(|error| Refusal::unread(&error.body_text(), CHOICES))?;
     let watched = match (asked.page.as_str(), asked.run) {
         ("today", _) => Watched::Today,
         ("dags", _) => Watched::Dags,
@@ -46,7 +49,7 @@ pub(crate) async fn events(
         ("dag", _) => Watched::Dag(asked.dag.parse().map_err(Refusal::from)?),
         ("alerts", _) => Watched::Alerts(wanted(&asked.kind, &asked.dag)?),
         ("audit", _) => Watched::Audit,
-        _ => return Err(Refusal::bad("there is no such live page", choices).into()),
+        _ => return Err(Refusal::bad(said!("there is no such live page"), CHOICES).into()),
     };
     if let Watched::Run(id) = &watched {
         find(&app.handle.snapshot(), id)?;

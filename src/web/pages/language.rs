@@ -12,6 +12,8 @@ use crate::auth::{Visitor, on_site};
 use crate::http::reply::{PageRefusal, Refusal};
 use crate::locale::choice::NAME;
 use crate::locale::{Language, Reader};
+use domain::message::Message;
+use domain::said;
 
 /// How long a browser remembers the choice, in seconds: a year.
 const SECONDS: u32 = 365 * 24 * 60 * 60;
@@ -21,10 +23,10 @@ pub(crate) async fn choose(
     Extension(visitor): Extension<Visitor>,
     asked: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
-    let remedy = "ask for /language?to=en or /language?to=ko, with back=/PATH";
-    let Query(asked) = asked.map_err(|error| Refusal::bad(error.body_text().to_lowercase(), remedy))?;
+    const REMEDY: Message = said!("ask for /language?to=en or /language?to=ko, with back=/PATH");
+    let Query(asked) = asked.map_err(|error| Refusal::unread(&error.body_text(), REMEDY))?;
     let to = asked.get("to").map_or("", String::as_str);
-    let language = Language::of(to).ok_or_else(|| Refusal::bad("there are no pages in this language", remedy))?;
+    let language = Language::of(to).ok_or_else(|| Refusal::bad(said!("there are no pages in this language"), REMEDY))?;
     let base = Reader::current().base;
     let path = if base.is_root() { "/" } else { base.as_str() };
     let only = if visitor.is_encrypted() { "; Secure" } else { "" };

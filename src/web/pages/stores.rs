@@ -18,6 +18,8 @@ use backends::{BackendError, Backends, ErrorKind, Result};
 use daemon::Handle;
 use daemon::handle::Note;
 use daemon::idempotency::{Earlier, Idempotency};
+use domain::message::Refused;
+use domain::said;
 use steps::dead_letters::{DeadLetterList, Summary, topic_of};
 use steps::replay::{self, Replayed, Which};
 
@@ -276,14 +278,15 @@ impl Stores {
     /// A symbol's day.
     pub async fn chart(&self, sources: Sources, date: Option<Date>, symbol: &str) -> Reading<Chart> {
         let market = self.market(sources.clone(), date).await;
-        let gone = |text: String| Reading {
+        let gone = |said: Refused| Reading {
             value: None,
-            trouble: Some(Trouble { since: self.handle.snapshot().now, text, missing: true }),
+            trouble: Some(Trouble { since: self.handle.snapshot().now, said, missing: true }),
         };
         let Some((_, found)) = &market.value else { return Reading { value: None, trouble: market.trouble } };
-        let Some(day) = found.date else { return gone("there are no figures of any day yet".to_owned()) };
+        let Some(day) = found.date else { return gone(Refused::bare(said!("there are no figures of any day yet"))) };
         let Some(facts) = found.symbols.iter().find(|s| s.name == symbol).cloned() else {
-            return gone(format!("there is no symbol \"{symbol}\" on {day}; the market page lists those there are"));
+            let why = said!("there is no symbol \"{}\" on {}", symbol, day);
+            return gone(Refused::new(why, said!("the market page lists those there are")));
         };
         let key = (sources.clone(), day, symbol.to_owned());
         let windows = self.windows.of(&key, Windows::default);

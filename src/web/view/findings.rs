@@ -1,196 +1,135 @@
-//! What checks and teardown steps returned, read leniently: a result that lacks a key still shows what it has.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! What the checks and reconciliations of a run found: of all its steps with that role, whatever they are called.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use rust_decimal::Decimal;
 
 use daemon::snapshot::RunView;
-use domain::dag::{Program, Step};
+use domain::dag::{Step, StepKind};
+use domain::program::{self, Program, Role};
+use domain::results::{FreshHop, Freshness, HopCount, Reconciliation};
 use domain::run::StepRun;
+use domain::trade::quantity;
 
-/// What the `freshness` check returned.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Freshness {
-    /// At least one hop receives nothing.
-    pub stalled: bool,
-    /// Each hop by itself.
-    pub hops: Vec<FreshHop>,
-    /// When the data stopped, if it did.
-    #[serde(deserialize_with = "instant")]
-    pub since: Option<Timestamp>,
-    /// One line.
-    pub summary: String,
-    /// Whether trades were to be expected; unknown of older checks.
-    pub trades_expected: Option<bool>,
-    /// Symbols that were silent much longer than usual.
-    pub silent_symbols: Vec<SilentSymbol>,
+fn steps_of(view: &RunView, wanted: impl Fn(&Step) -> bool) -> impl Iterator<Item = (&Step, &StepRun)> {
+    let steps = view.run.dag.steps().iter().filter(move |step| wanted(step));
+    steps.filter_map(|step| Some((step, view.run.steps.get(&step.name)?)))
 }
 
-/// A symbol that was silent much longer than usual.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct SilentSymbol {
-    /// The symbol.
-    pub symbol: String,
+fn has_role(step: &Step, role: Role) -> bool {
+    program::of(steps::programs(), step).is_some_and(|program| program.role == role)
 }
 
-impl Freshness {
-    /// Symbols that were silent much longer than usual when the check looked.
-    pub fn silent(self) -> BTreeSet<String> {
-        self.silent_symbols.into_iter().map(|s| s.symbol).collect()
-    }
-
-    /// What was found at a hop, by what a check calls it.
-    pub fn hop(&self, name: &str) -> Option<&FreshHop> {
-        self.hops.iter().find(|h| h.hop == name)
-    }
+/// The first step of a run that runs a program.
+pub(crate) fn step_of<'a>(view: &'a RunView, program: &Program) -> Option<(&'a Step, &'a StepRun)> {
+    let runs = |step: &Step| program::of(steps::programs(), step).is_some_and(|found| found.name == program.name);
+    steps_of(view, runs).next()
 }
 
-/// A hop as the `freshness` check saw it.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct FreshHop {
-    /// Its name.
-    pub hop: String,
-    /// Its newest record.
-    #[serde(deserialize_with = "instant")]
-    pub newest: Option<Timestamp>,
-    /// Age of that record at the check.
-    pub age_seconds: Option<f64>,
-    /// How far it is behind the hop before it.
-    pub lag_seconds: Option<f64>,
-    /// Too old.
-    pub stale: bool,
-    /// How it stands, in a word; unknown of older checks.
-    pub state: String,
-    /// More words.
-    pub detail: Option<String>,
+/// The checks of a run: a program of the user's own may be one as well.
+pub(crate) fn checks(view: &RunView) -> impl Iterator<Item = (&Step, &StepRun)> {
+    steps_of(view, |step| step.kind == StepKind::Check || has_role(step, Role::Check))
 }
 
-/// An instant, or nothing if the text is none.
-fn instant<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
-    Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
+/// What the run's checks found last; nothing of those whose first round is to come.
+pub(crate) fn freshness(view: &RunView) -> Vec<Freshness> {
+    checks(view).filter_map(|(_, run)| Freshness::of(run.result.as_ref()?)).collect()
 }
 
-/// What the `reconcile` teardown returned.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Reconciliation {
-    /// Everything that was received is in every store, once.
-    pub ok: bool,
-    /// Counts by hop.
-    pub hops: BTreeMap<String, HopCount>,
-    /// What could not be processed.
-    pub dead_letters: DeadLetters,
-    /// Trades of the exchange that were never received.
-    pub gaps: Vec<Gap>,
-    /// Averages compared with the exchange's own.
-    pub vwap: Averages,
+/// What was found at a hop, by what checks call it: the worst of it.
+pub(crate) fn hop<'a>(found: &'a [Freshness], name: &str) -> Option<&'a FreshHop> {
+    let mut hops = found.iter().filter_map(|found| found.hop(name)).peekable();
+    let first = hops.peek().copied();
+    hops.find(|hop| hop.stale).or(first)
 }
 
-/// Ids of a hop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct HopCount {
-    /// Different ids.
-    pub unique: u64,
-    /// Ids seen more than once. In the spool that is a feed that repeated itself, which is no fault.
-    pub duplicates: u64,
-    /// Ids of the spool that are not here.
-    pub missing: u64,
+/// The steps of a run that reconcile.
+pub(crate) fn reconciles(view: &RunView) -> impl Iterator<Item = (&Step, &StepRun)> {
+    steps_of(view, |step| has_role(step, Role::Reconcile))
 }
 
-/// Dead letters of a session.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct DeadLetters {
-    /// All of them.
-    pub total: u64,
-    /// By the stable word of their cause.
-    pub by_cause: BTreeMap<String, u64>,
+/// The run's reconciliations; none before its close, and none of those that cannot be read.
+pub(crate) fn reconciliations(view: &RunView) -> Vec<Reconciliation> {
+    reconciles(view).filter_map(|(_, run)| Reconciliation::of(run.result.as_ref()?)).collect()
 }
 
-/// Session averages of the symbols without gaps, compared with the exchange's own figures.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Averages {
-    /// Symbols compared.
-    pub checked: u64,
-    /// Symbols whose figures are equal.
-    pub equal: u64,
-}
-
-/// Exchange volume that never arrived.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Gap {
-    /// The symbol.
-    pub symbol: String,
-    /// Time of the last good trade before it; nothing when it begins with the session.
-    pub from: Value,
-    /// Time of the first good trade after it.
-    pub to: Value,
-    /// Its size.
-    pub shares: i64,
-}
-
-/// Shares that were never received, summed.
-pub fn shares(report: &Reconciliation) -> u64 {
-    report.gaps.iter().map(|g| g.shares.max(0).unsigned_abs()).sum()
-}
-
-/// The program of a step, if it is a built-in one.
-pub fn built_in(step: &Step) -> Option<&str> {
-    match &step.program {
-        Program::Uses(name) => Some(name),
-        Program::Command { .. } => None,
-    }
-}
-
-/// The first step of a run that runs a built-in program whose name starts with `prefix`.
-pub fn step_of<'a>(view: &'a RunView, prefix: &str) -> Option<(&'a Step, &'a StepRun)> {
-    let step = view.run.dag.steps().iter().find(|s| built_in(s).is_some_and(|p| p.starts_with(prefix)))?;
-    Some((step, view.run.steps.get(&step.name)?))
-}
-
-/// The newest findings of the run's `freshness` check; `None` before its first round or when they cannot be read.
-pub fn freshness(view: &RunView) -> Option<Freshness> {
-    let (_, run) = step_of(view, "freshness")?;
-    Freshness::deserialize(run.result.as_ref()?).ok()
-}
-
-/// The run's reconciliation; `None` before its close or when it cannot be read.
-pub fn reconciliation(view: &RunView) -> Option<Reconciliation> {
-    let (_, run) = step_of(view, "reconcile")?;
-    Reconciliation::deserialize(run.result.as_ref()?).ok()
+/// What reconciliations counted at a hop: the worst of it.
+pub(crate) fn counts<'a>(reports: &'a [Reconciliation], name: &str) -> Option<&'a HopCount> {
+    let counts = reports.iter().filter_map(|report| report.hops.get(name));
+    counts.max_by_key(|counts| (counts.missing, counts.duplicates))
 }
 
 /// A whole number among a living step's facts.
-pub fn fact(view: &RunView, step: &Step, key: &str) -> Option<u64> {
+pub(crate) fn fact(view: &RunView, step: &Step, key: &str) -> Option<u64> {
     view.statuses.get(&step.name)?.facts.get(key)?.as_u64()
 }
 
+/// A quantity of shares or units among a living step's facts.
+pub(crate) fn fact_quantity(view: &RunView, step: &Step, key: &str) -> Option<Decimal> {
+    quantity::deserialize(view.statuses.get(&step.name)?.facts.get(key)?).ok()
+}
+
 /// An instant among a living step's facts.
-pub fn fact_time(view: &RunView, step: &Step, key: &str) -> Option<Timestamp> {
+pub(crate) fn fact_time(view: &RunView, step: &Step, key: &str) -> Option<Timestamp> {
     view.statuses.get(&step.name)?.facts.get(key)?.as_str()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
+    use super::*;
+    use daemon::testing;
+    use domain::dag::{Dag, Program as Runs};
+
+    /// The day of the fixtures with a second check and a second reconciliation under names of their own.
+    fn with_two_of_each() -> RunView {
+        let mut view = testing::ended().runs.remove(0);
+        let dag = &view.run.dag;
+        let mut steps: Vec<Step> = dag.steps().to_vec();
+        for (name, like) in [("watch", "freshness"), ("prove", "reconcile")] {
+            let step = steps.iter().find(|step| step.name.as_str() == like).cloned().expect("a step");
+            let name: domain::ids::StepName = name.parse().expect("a name");
+            view.run.steps.insert(name.clone(), view.run.steps[&step.name].clone());
+            steps.push(Step { name, ..step });
+        }
+        let (none, alerts) = (String::new(), dag.alerts.clone());
+        let dag = Dag::new(dag.name.clone(), none.clone(), none, dag.schedule.clone(), alerts, steps);
+        view.run.dag = dag.expect("a DAG");
+        view
+    }
+
     #[test]
-    fn a_short_result_still_shows_what_it_has() {
-        let fresh =
-            Freshness::deserialize(&json!({ "stalled": true, "hops": [{ "hop": "log", "newest": "soon" }] })).expect("readable");
-        assert!(fresh.stalled && fresh.hops[0].newest.is_none());
-        let report = Reconciliation::deserialize(&json!({ "ok": false, "gaps": [{ "symbol": "005930", "shares": 12 }] }))
-            .expect("readable");
-        assert_eq!(report.gaps[0].shares, 12);
-        assert!(Reconciliation::deserialize(&json!({ "ok": "perhaps" })).is_err());
+    fn every_step_of_a_role_is_heard_whatever_it_is_called() {
+        let mut view = with_two_of_each();
+        let names = |found: Vec<(&Step, &StepRun)>| found.iter().map(|(step, _)| step.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(checks(&view).collect()), ["freshness", "watch"]);
+        assert_eq!(names(reconciles(&view).collect()), ["reconcile", "prove"]);
+        let result = |view: &mut RunView, step: &str, result| {
+            view.run.steps.get_mut(&step.parse().expect("a name")).expect("a step").result = Some(result);
+        };
+        let hop = |name: &str, stale: bool| json!({ "hop": name, "stale": stale });
+        result(&mut view, "freshness", json!({ "stalled": false, "hops": [hop("log", false), hop("raw", false)] }));
+        result(&mut view, "watch", json!({ "stalled": true, "hops": [hop("log", true)] }));
+        let found = freshness(&view);
+        let stale = ["log", "raw", "index"].map(|name| super::hop(&found, name).map(|hop| hop.stale));
+        assert_eq!(stale, [Some(true), Some(false), None]);
+        result(&mut view, "prove", json!({ "ok": false, "hops": { "log": { "unique": 3, "missing": 2 } } }));
+        let reports = reconciliations(&view);
+        assert_eq!((reports.len(), counts(&reports, "log").map(|counts| counts.missing)), (2, Some(2)));
+        assert_eq!(counts(&reports, "raw").map(|counts| counts.missing), Some(0));
+    }
+
+    #[test]
+    fn a_program_is_found_by_what_it_is() {
+        let view = with_two_of_each();
+        assert_eq!(step_of(&view, &steps::vwap::PROGRAM).map(|(step, _)| step.name.to_string()), Some("vwap".into()));
+        let mut other = view.clone();
+        let mut steps = other.run.dag.steps().to_vec();
+        steps.retain(|step| step.program != Runs::Uses("vwap".into()));
+        let dag = &view.run.dag;
+        let (none, alerts) = (String::new(), dag.alerts.clone());
+        let dag = Dag::new(dag.name.clone(), none.clone(), none, dag.schedule.clone(), alerts, steps);
+        other.run.dag = dag.expect("a DAG");
+        assert!(step_of(&other, &steps::vwap::PROGRAM).is_none());
     }
 }

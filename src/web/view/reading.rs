@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::format::Zone;
 use super::{Fragment, Pair};
 use crate::cache::{Reading, Trouble};
-use crate::locale::{Reader, Text, filters, say};
+use crate::locale::{Reader, Text, ToText, filters, say};
 
 /// The head.
 #[derive(Debug, Template)]
@@ -26,7 +26,8 @@ pub(crate) struct Head {
 pub(crate) fn in_words(trouble: &Trouble, known: bool, zone: &Zone) -> Text {
     let rest =
         if known { say!("What is shown was read before.") } else { say!("Nothing was read yet; reload the page to try again.") };
-    Text::joined(" ", vec![say!("Since {}: {}.", zone.full(trouble.since), trouble.text), rest])
+    let said = Text::joined("; ", vec![trouble.said.why.to_text(), trouble.said.remedy.to_text()]);
+    Text::joined(" ", vec![say!("Since {}: {}.", zone.full(trouble.since), said), rest])
 }
 
 /// The head of a page.

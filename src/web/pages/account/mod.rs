@@ -21,6 +21,8 @@ use crate::locale::{Reader, Text, filters, say, words};
 use crate::server::App;
 use crate::view::Fragment;
 use daemon::handle::Note;
+use domain::message::Message;
+use domain::said;
 
 /// How long a login page can be left open, in seconds.
 const LOGIN_SECONDS: i64 = 24 * 60 * 60;
@@ -50,8 +52,9 @@ struct Account<'a> {
 }
 
 fn fields(fields: Fields) -> Result<BTreeMap<String, String>, Refusal> {
-    let refuse =
-        |error: FormRejection| Refusal::new(error.status(), error.body_text().to_lowercase(), "send the form of the page");
+    let refuse = |error: FormRejection| {
+        Refusal::new(error.status(), Message::foreign(error.body_text().to_lowercase()), said!("send the form of the page"))
+    };
     fields.map(|Form(fields)| fields).map_err(refuse)
 }
 
@@ -65,7 +68,7 @@ fn with_cookie(mut answer: Response, cookie: &str) -> Response {
 
 fn no_randomness(error: &std::io::Error) -> Refusal {
     tracing::error!(%error, "no randomness for a login");
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the machine gives no random numbers", "look at /dev/urandom")
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the machine gives no random numbers"), said!("look at /dev/urandom"))
 }
 
 /// The login page with what went wrong, if something did.
@@ -212,7 +215,7 @@ pub(crate) async fn change_password(
     let sent = fields(sent)?;
     let caller = Caller::current();
     let (Some(access), Who::User { name, .. }) = (in_force(&app), &caller.who) else {
-        return Err(Refusal::bad("only users have a password", "log in as one").into());
+        return Err(Refusal::bad(said!("only users have a password"), said!("log in as one")).into());
     };
     let field = |name: &str| sent.get(name).cloned().unwrap_or_default();
     if field("new") != field("again") {
@@ -240,8 +243,8 @@ pub(crate) async fn change_password(
         }
         Err(Change::Failed(error)) => {
             tracing::error!(%error, "a password could not be changed");
-            let remedy = "look at the daemon's log";
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the password could not be changed", remedy).into())
+            let remedy = said!("look at the daemon's log");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the password could not be changed"), remedy).into())
         }
     }
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::http::lookup::{KINDS, Wanted};
-use crate::locale::{Reader, Text, filters, say, words};
+use crate::locale::{Reader, Text, ToText, filters, say, words};
 use crate::view::Fragment;
 use crate::view::format::Zone;
 use crate::view::states::alert_class;
@@ -27,7 +27,7 @@ struct Row {
     rule: String,
     run: String,
     step: String,
-    summary: String,
+    summary: Text,
     mail: Text,
     mail_class: &'static str,
 }
@@ -64,7 +64,7 @@ fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
         rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
         run: a.run.to_string(),
         step: a.step.as_ref().map(ToString::to_string).unwrap_or_default(),
-        summary: a.finding.to_string(),
+        summary: a.finding.to_text(),
         mail: words::mail(a.mail),
         mail_class: if a.mail == "queued" { "warn" } else { "quiet" },
     });

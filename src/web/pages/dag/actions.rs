@@ -14,6 +14,7 @@ use crate::http::reply::Refusal;
 use crate::server::App;
 use daemon::handle::Command;
 use domain::ids::DagName;
+use domain::said;
 
 /// Gives a command about a DAG and goes back to where the form stands.
 async fn to_dag(app: &App, name: &DagName, command: Command, fields: &BTreeMap<String, String>) -> Done {
@@ -67,7 +68,7 @@ fn params(fields: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>,
     for line in fields.get("more").map_or("", String::as_str).lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (name, value) = line
             .split_once('=')
-            .ok_or_else(|| Refusal::bad(format!("\"{line}\" is not a parameter"), "write name=value, one a line"))?;
+            .ok_or_else(|| Refusal::bad(said!("\"{}\" is not a parameter", line), said!("write name=value, one a line")))?;
         params.insert(name.trim().to_owned(), value.trim().to_owned());
     }
     Ok(params)
@@ -78,7 +79,7 @@ fn time<T>(fields: &BTreeMap<String, String>, name: &str, read: impl Fn(&str) ->
     match fields.get(name).map(|text| text.trim()).filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => read(text).map(Some).ok_or_else(|| {
-            Refusal::bad(format!("{name}: \"{text}\" cannot be read"), "write a date as 2026-11-20 and a time as 16:00")
+            Refusal::bad(said!("{}: \"{}\" cannot be read", name, text), said!("write a date as 2026-11-20 and a time as 16:00"))
         }),
     }
 }

@@ -25,6 +25,8 @@ use crate::locale::say;
 use crate::server::App;
 use backends::{BackendError, ErrorKind};
 use daemon::idempotency::Idempotency;
+use domain::message::Message;
+use domain::said;
 use steps::dead_letters::{Summary, by_cause, topic_of};
 use steps::replay::Which;
 use view::Part;
@@ -34,7 +36,7 @@ const ON_A_PAGE: usize = 50;
 /// Topics whose dead letters are shown together.
 const TOPICS: usize = 12;
 
-const ASK: &str = "ask for cause=WORD, limit=N, after=PLACE";
+const ASK: Message = said!("ask for cause=WORD, limit=N, after=PLACE");
 
 /// Which messages are asked for. Not flattened: numbers of a query would come as text.
 #[derive(Debug, Default, Deserialize)]
@@ -124,8 +126,11 @@ fn failed(error: &BackendError) -> Refusal {
         ErrorKind::Rejected => StatusCode::BAD_REQUEST,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let remedy = if error.remedy.is_empty() { "what was sent stays sent; try again" } else { &error.remedy };
-    Refusal::new(status, format!("{}: {}", error.place, error.message), remedy)
+    let remedy = match error.remedy.as_str() {
+        "" => said!("what was sent stays sent; try again"),
+        remedy => Message::foreign(remedy),
+    };
+    Refusal::new(status, Message::foreign(format!("{}: {}", error.place, error.message)), remedy)
 }
 
 async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent, Refusal> {
@@ -136,12 +141,16 @@ async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Idemp
 pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Response, PageRefusal> {
     let fields = checked(&app, fields)?;
     let field = |name: &str| fields.get(name).map(String::as_str);
-    let topic = field("topic").filter(|t| !t.is_empty()).ok_or_else(|| Refusal::bad("the form names no topic", ""))?;
+    let topic = field("topic")
+        .filter(|t| !t.is_empty())
+        .ok_or_else(|| Refusal::bad(said!("the form names no topic"), Message::none()))?;
     if field("sure") != Some("yes") {
-        return Err(Refusal::bad("the replay was not confirmed", "go back and tick the box beside the button").into());
+        return Err(
+            Refusal::bad(said!("the replay was not confirmed"), said!("go back and tick the box beside the button")).into()
+        );
     }
     let number = |name: &str| {
-        let wrong = || Refusal::bad(format!("the form has no usable {name}"), "send the form of the page");
+        let wrong = || Refusal::bad(said!("the form has no usable {}", name), said!("send the form of the page"));
         field(name).and_then(|t| t.parse::<u64>().ok()).ok_or_else(wrong)
     };
     let one = |edited| {
@@ -154,7 +163,11 @@ pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
         (Some("one"), _, _) => one(None)?,
         // Browsers send the line ends of a field as CR LF.
         (Some("edited"), _, Some(value)) => one(Some(value.replace("\r\n", "\n").into_bytes()))?,
-        _ => return Err(Refusal::bad("the form does not say which dead letters", "send the form of the page").into()),
+        _ => {
+            return Err(
+                Refusal::bad(said!("the form does not say which dead letters"), said!("send the form of the page")).into()
+            );
+        }
     };
     let Sent::Now(done) = send(&app, &app.by("web"), topic, which, None).await? else {
         return Err(idempotency::taken().into());
@@ -164,11 +177,13 @@ pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
 
 /// Dead letters of all topics by cause, for programs.
 pub(crate) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
-    let asked = query(asked, "ask for limit=N and after=TOPIC")?;
+    let asked = query(asked, said!("ask for limit=N and after=TOPIC"))?;
     // Each topic is read by itself.
     let limit = asked.limit.unwrap_or(TOPICS);
     if !(1..=TOPICS).contains(&limit) {
-        return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {TOPICS} topics")).into());
+        return Err(
+            Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {} topics", TOPICS.to_string())).into()
+        );
     }
     let asked = Asked { limit: Some(limit), ..asked };
     let (reading, names) = topics(&app).await;
@@ -239,8 +254,8 @@ pub(crate) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent:
         }
         _ => {
             return Err(Refusal::bad(
-                "it does not say which dead letters",
-                "send one of: \"all\": true; a \"cause\"; \"partition\" and \"offset\", with a \"value\" to send an edited copy",
+                said!("it does not say which dead letters"),
+                said!("send one of: \"all\": true; a \"cause\"; \"partition\" and \"offset\", with a \"value\" to send an edited copy"),
             )
             .kind(Kind::BadBody)
             .into());

@@ -53,21 +53,21 @@ pub struct Sources {
 impl Sources {
     /// As the steps of the newest run that averages say, or by their defaults.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let named = |program: &str, key: &str, default: &str| {
+        let named = |key: &str, default: &str| {
             let find = |view: &RunView| {
-                let (step, _) = findings::step_of(view, program)?;
+                let (step, _) = findings::step_of(view, &steps::vwap::PROGRAM)?;
                 Some(step.with.get(key).and_then(|v| v.as_str()).unwrap_or(default).to_owned())
             };
             snapshot.runs.iter().find_map(find).unwrap_or_else(|| default.to_owned())
         };
-        let topic = named("vwap", "topic", steps::default_topic());
+        let topic = named("topic", steps::default_topic());
         let collected = |view: &RunView| {
             let raw = hop::of_run(&view.run, steps::programs()).into_iter().find(|hop| hop.kind == Kind::Store(Store::Raw))?;
             Some(raw.place)
         };
         Self {
-            index: named("vwap", "index", &steps::default_name(&topic, "vwap")),
-            anomalies: named("vwap", "anomaly_index", &steps::default_name(&topic, "anomalies")),
+            index: named("index", &steps::default_name(&topic, "vwap")),
+            anomalies: named("anomaly_index", &steps::default_name(&topic, "anomalies")),
             collection: snapshot.runs.iter().find_map(collected).unwrap_or_else(|| steps::default_topic().to_owned()),
         }
     }

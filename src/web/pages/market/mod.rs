@@ -19,6 +19,8 @@ use crate::http::reply::{Page, PageRefusal, Refusal, Reply};
 use crate::locale::say;
 use crate::server::App;
 use data::{Sources, SymbolFacts};
+use domain::message::Message;
+use domain::said;
 
 /// Which day is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -28,12 +30,12 @@ pub(crate) struct Wanted {
     after: Option<String>,
 }
 
-const ASK: &str = "ask for date=YYYY-MM-DD, limit=N, after=NAME";
+const ASK: Message = said!("ask for date=YYYY-MM-DD, limit=N, after=NAME");
 
 impl Wanted {
     fn date(&self) -> Result<Option<Date>, Refusal> {
         let text = self.date.as_deref().filter(|t| !t.is_empty());
-        let wrong = |text: &str| Refusal::bad(format!("\"{text}\" is not a date"), "write it as 2026-11-20");
+        let wrong = |text: &str| Refusal::bad(said!("\"{}\" is not a date", text), said!("write it as 2026-11-20"));
         text.map(|t| t.parse().map_err(|_| wrong(t))).transpose()
     }
 }

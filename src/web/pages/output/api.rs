@@ -13,6 +13,7 @@ use super::text::Ids;
 use crate::http::query::query;
 use crate::http::reply::{Refusal, Reply};
 use crate::server::App;
+use domain::said;
 
 /// Lines of a part unless more or fewer are asked for.
 const PART: u64 = 100;
@@ -30,10 +31,12 @@ pub(crate) struct Asked {
 /// Lines by number. Colours and other control characters are left out; of a very long line its begin is shown.
 pub(crate) async fn lines(State(app): State<App>, ids: Ids, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
     let (run, step) = output::named(ids)?;
-    let asked = query(asked, "ask for attempt=N, limit=N, after=LINE")?;
+    let asked = query(asked, said!("ask for attempt=N, limit=N, after=LINE"))?;
     let limit = asked.limit.unwrap_or(PART);
     if !(1..=SHOWN).contains(&limit) {
-        return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {SHOWN} lines")).into());
+        return Err(
+            Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {} lines", SHOWN.to_string())).into()
+        );
     }
     let attempt = match asked.attempt {
         Some(attempt) => attempt,
@@ -44,7 +47,7 @@ pub(crate) async fn lines(State(app): State<App>, ids: Ids, asked: Result<Query<
     let read = tokio::task::spawn_blocking(move || lines::read(&file, &Wish::From(after.saturating_add(1)))).await;
     let read = read.map_err(|error| {
         tracing::error!(%error, "reading an output failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the output could not be read", "the daemon's log says why")
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the output could not be read"), said!("the daemon's log says why"))
     })?;
     let mut found = read.map_err(|error| {
         let ended = output::how_it_ended(&app, &run, &step, attempt);

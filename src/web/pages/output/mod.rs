@@ -22,6 +22,8 @@ use crate::live::{self as live_pages, Place as Room};
 use crate::locale::{Reader, Text, say};
 use crate::server::App;
 use domain::ids::{RunId, StepName};
+use domain::message::Message;
+use domain::said;
 use lines::Wish;
 use text::{self as output, Followed, Ids, LOOK};
 
@@ -50,7 +52,7 @@ type Query1 = Result<Query<Asked>, QueryRejection>;
 pub(crate) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Result<Response, PageRefusal> {
     let (run, step) = output::named(ids)?;
     let Query(asked) = asked.map_err(|e| {
-        Refusal::bad(e.body_text().to_lowercase(), "use attempt=N, line=N, find=TEXT, download=1; the API has tail and follow")
+        Refusal::unread(&e.body_text(), said!("use attempt=N, line=N, find=TEXT, download=1; the API has tail and follow"))
     })?;
     if asked.download.as_deref().is_some_and(|d| d != "0") {
         return Ok(output::download(app, run, step, asked.attempt).await?);
@@ -70,7 +72,11 @@ pub(crate) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Res
     let read = tokio::task::spawn_blocking(move || lines::read(&file, &wish)).await;
     let read = read.map_err(|error| {
         tracing::error!(%error, "reading an output failed");
-        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the output could not be read", "the daemon's log says why")
+        Refusal::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            said!("the output could not be read"),
+            said!("the daemon's log says why"),
+        )
     })?;
     let found = read.map_err(|error| {
         let ended = output::how_it_ended(&app, &run, &step, attempt);
@@ -78,7 +84,7 @@ pub(crate) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Res
     })?;
     let held = app.handle.run(&run).await.map_err(|error| {
         tracing::error!(%error, "a run cannot be read");
-        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "")
+        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, Message::foreign(error.to_string()), Message::none())
     })?;
     let followed = Followed { app: app.clone(), run: run.clone(), step: step.clone(), attempt };
     // An older part, and an attempt that has ended, do not change.
@@ -200,7 +206,7 @@ pub(crate) async fn live(
 ) -> Result<Response, PageRefusal> {
     let (run, step): (RunId, StepName) = output::named(ids)?;
     let Query(Place { attempt, mut from, mut line }) =
-        place.map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use attempt=N&from=BYTE&line=N"))?;
+        place.map_err(|e| Refusal::unread(&e.body_text(), said!("use attempt=N&from=BYTE&line=N")))?;
     let last = live_pages::last_id(&headers);
     let last = last.as_deref().and_then(|id| id.split_once('-'));
     if let Some((Ok(byte), Ok(number))) = last.map(|(byte, number)| (byte.parse(), number.parse())) {

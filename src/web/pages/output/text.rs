@@ -19,6 +19,7 @@ use crate::http::reply::{ApiRefusal, Refusal};
 use crate::server::App;
 use domain::ids::{RunId, StepName};
 use domain::run::Exit;
+use domain::said;
 
 /// How much is shown unless more is asked for, in bytes.
 const TAIL_BYTES: u64 = 256 * 1024;
@@ -63,7 +64,7 @@ pub(crate) async fn download(app: App, run: RunId, step: StepName, attempt: Opti
 async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     let (run, step) = named(ids)?;
     let Query(asked) = asked
-        .map_err(|e| Refusal::bad(e.body_text().to_lowercase(), "use attempt=N, tail=BYTES or tail=all, follow=1, download=1"))?;
+        .map_err(|e| Refusal::unread(&e.body_text(), said!("use attempt=N, tail=BYTES or tail=all, follow=1, download=1")))?;
     plain(app, run, step, asked).await
 }
 
@@ -73,7 +74,7 @@ fn switch(name: &str, text: Option<&str>) -> Result<bool, Refusal> {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),
         Some(text) => {
-            Err(Refusal::bad(format!("{name}=\"{text}\" is neither 0 nor 1"), format!("write {name}=1, or leave it out")))
+            Err(Refusal::bad(said!("{}=\"{}\" is neither 0 nor 1", name, text), said!("write {}=1, or leave it out", name)))
         }
     }
 }
@@ -84,9 +85,9 @@ async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Res
         _ if keeps => u64::MAX,
         None => TAIL_BYTES,
         Some("all") => u64::MAX,
-        Some(text) => text
-            .parse()
-            .map_err(|_| Refusal::bad(format!("tail=\"{text}\" is not a number of bytes"), "write tail=65536 or tail=all"))?,
+        Some(text) => text.parse().map_err(|_| {
+            Refusal::bad(said!("tail=\"{}\" is not a number of bytes", text), said!("write tail=65536 or tail=all"))
+        })?,
     };
     let attempt = match asked.attempt {
         Some(attempt) => attempt,
@@ -123,17 +124,17 @@ pub(crate) fn how_it_ended(app: &App, run: &RunId, step: &StepName, attempt: u32
 pub(crate) fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32, ended: Option<Exit>) -> Refusal {
     if error.kind() == std::io::ErrorKind::NotFound {
         let why = match ended {
-            Some(exit @ Exit::NotStarted(_)) => format!("it {exit}"),
-            _ => "it has not started, or its output was removed".to_owned(),
+            Some(Exit::NotStarted(why)) => said!("it could not be started: {}", why),
+            _ => said!("it has not started, or its output was removed"),
         };
-        return Refusal::missing(format!("attempt {attempt} of {step} in {run} has no output"), why);
+        return Refusal::missing(said!("attempt {} of {} in {} has no output", attempt.to_string(), step, run), why);
     }
     tracing::warn!(%error, run = run.as_str(), step = step.as_str(), attempt, "cannot read the output of an attempt");
     let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
     Refusal::new(
         status,
-        format!("the output of attempt {attempt} of {step} cannot be read: {error}"),
-        "look at the data folder's rights and disk",
+        said!("the output of attempt {} of {} cannot be read: {}", attempt.to_string(), step, error.to_string()),
+        said!("look at the data folder's rights and disk"),
     )
 }
 
@@ -147,8 +148,8 @@ pub(crate) async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u3
     }
     let none = || {
         Refusal::missing(
-            format!("{step} in {run} has no output"),
-            "it has not started, there is no such step, or its output was removed",
+            said!("{} in {} has no output", step, run),
+            said!("it has not started, there is no such step, or its output was removed"),
         )
     };
     let attempt_folder = app.handle.output_file(run, step, 1).parent().map(PathBuf::from);

@@ -13,9 +13,11 @@ use crate::http::reply::Refusal;
 use crate::server::App;
 use daemon::handle::Command;
 use domain::ids::{RunId, StepName};
+use domain::message::Message;
+use domain::said;
 
 fn step(fields: &BTreeMap<String, String>) -> Result<StepName, Refusal> {
-    let name = fields.get("step").ok_or_else(|| Refusal::bad("the form names no step", ""))?;
+    let name = fields.get("step").ok_or_else(|| Refusal::bad(said!("the form names no step"), Message::none()))?;
     Ok(name.parse::<StepName>()?)
 }
 
@@ -46,9 +48,11 @@ pub(crate) async fn mark(State(app): State<App>, id: Result<Path<String>, PathRe
         Some("succeeded") => true,
         Some("failed") => false,
         _ => {
-            return Err(
-                Refusal::bad("a step is marked as succeeded or as failed", "send the field \"as\" with one of the two").into()
-            );
+            return Err(Refusal::bad(
+                said!("a step is marked as succeeded or as failed"),
+                said!("send the field \"as\" with one of the two"),
+            )
+            .into());
         }
     };
     to_run(&app, id.clone(), Command::Mark(id, step(&fields)?, success)).await

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::gantt::gantt;
-use crate::locale::{Reader, Text, filters, say, words};
+use crate::locale::{Reader, Text, ToText, filters, say, words};
 use crate::view::format::{Zone, count, span, speed};
 use crate::view::states::{run_class, state_class};
 use crate::view::{Fragment, Pair, dates};
@@ -154,7 +154,7 @@ pub struct StepRow {
     /// What was noticed of the attempt.
     pub notice: String,
     /// What to do about a bad end.
-    pub advice: String,
+    pub advice: Text,
     /// What the living step says about itself.
     pub facts: Vec<Pair>,
     /// What runs again with it when it is cleared: those that need it.
@@ -228,7 +228,7 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
         exit,
         reason,
         notice: run.notice.clone().unwrap_or_default(),
-        advice: advice(step, run).map(|advice| advice.to_string()).unwrap_or_default(),
+        advice: advice(step, run).map(|advice| advice.message().to_text()).unwrap_or_default(),
         facts: facts.unwrap_or_default(),
         below: below(&view.run.dag, step),
         history: history.collect(),

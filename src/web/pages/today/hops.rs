@@ -1,18 +1,20 @@
 //! The way of the data, hop by hop: how much is there, how fast it comes, how far it is behind, whether it is fresh.
 
 use askama::Template;
+use rust_decimal::Decimal;
 
-use super::freshness::finding;
 use super::trend::{self, Trend, behind, per_second};
-use crate::locale::{Text, filters, say};
+use crate::locale::{Text, ToText, filters, say};
 use crate::view::Pair;
 use crate::view::axis::Scale;
-use crate::view::findings::{self, FreshHop, HopCount};
+use crate::view::findings;
 use crate::view::format::{Zone, count, rate, span};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use daemon::trends::Measure;
 use domain::hop::{self, Hop as Place, Kind};
+use domain::message::quantity;
+use domain::results::{FreshHop, HopCount};
 
 /// The row of hops.
 #[derive(Debug, Template)]
@@ -51,27 +53,28 @@ pub fn hops(snapshot: &Snapshot, view: &RunView) -> Hops {
     }
     let zone = Zone::new(&snapshot.timezone);
     let fresh = findings::freshness(view);
-    let report = findings::reconciliation(view);
-    let checked = findings::step_of(view, "freshness").and_then(|(_, run)| run.history.last()).map(|a| a.ended_at);
+    let reports = findings::reconciliations(view);
+    // Of several checks the one that looked longest ago says how old all of it may be.
+    let checked = findings::checks(view).filter_map(|(_, run)| Some(run.history.last()?.ended_at)).min();
     let source = Source { snapshot, view, zone: &zone };
     let scale = Scale::of(view, snapshot.now);
     let hops = way
         .iter()
         .map(|hop| {
             let mut drawn = source.hop(hop);
-            match report.as_ref().and_then(|r| r.hops.get(&hop.name)) {
-                Some(counts) => proven(&mut drawn, hop.is_spool(), *counts),
+            match findings::counts(&reports, &hop.name) {
+                Some(counts) => proven(&mut drawn, hop.is_spool(), counts),
                 None if view.run.state.is_terminal() => {
                     (drawn.light, drawn.light_text) = ("quiet", say!("run ended"));
                 }
-                None => lit(&mut drawn, fresh.as_ref().and_then(|f| f.hop(&hop.checked_as())), &zone),
+                None => lit(&mut drawn, findings::hop(&fresh, &hop.checked_as()), &zone),
             }
             drawn.trends = source.trends(hop, &scale);
             drawn
         })
         .collect();
     let as_of = checked
-        .filter(|_| report.is_none() && !view.run.state.is_terminal())
+        .filter(|_| reports.is_empty() && !view.run.state.is_terminal())
         .map(|at| say!("freshness as of {} {}", zone.minute(at), zone.label(at)));
     Hops { hops, as_of }
 }
@@ -97,6 +100,12 @@ impl Source<'_> {
         findings::fact(self.view, self.view.run.dag.step(&hop.step)?, key)
     }
 
+    /// What its collector knows to be missing.
+    fn gaps(&self, hop: &Place) -> Option<Decimal> {
+        let missing = findings::fact_quantity(self.view, self.view.run.dag.step(&hop.step)?, "gap_shares");
+        missing.filter(|missing| !missing.is_zero())
+    }
+
     /// New records the collector counted, and since when if that is not its first start.
     fn received(&self, hop: &Place) -> Option<u64> {
         Some(self.fact(hop, "records")?.saturating_sub(self.fact(hop, "duplicates").unwrap_or(0)))
@@ -119,7 +128,9 @@ impl Source<'_> {
         add(say!("repeated"), "duplicates", false);
         add(say!("malformed"), "malformed", false);
         add(say!("reconnects"), "reconnects", false);
-        add(say!("shares in gaps"), "gap_shares", false);
+        if let Some(shares) = self.gaps(hop) {
+            pairs.push(Pair::new(say!("shares in gaps"), quantity(&shares)));
+        }
         pairs.extend(self.counted_since(hop));
         let step = self.view.run.dag.step(&hop.step);
         if let Some(at) = step.and_then(|step| findings::fact_time(self.view, step, "last_frame_at")) {
@@ -198,7 +209,7 @@ fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
         (hop.light, hop.light_text) = ("quiet", say!("not checked yet"));
         return;
     };
-    let said = fresh.detail.clone().filter(|d| !d.is_empty());
+    let said = fresh.finding().map(|found| found.to_text()).filter(|said| !said.is_empty());
     let age = fresh.age_seconds.map(|s| span(s as i64));
     hop.light = match (fresh.stale, fresh.state.as_str()) {
         (true, _) => "bad",
@@ -206,7 +217,7 @@ fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
         (false, _) => "good",
     };
     hop.light_text = match (said, fresh.stale, age) {
-        (Some(said), ..) => finding(&said),
+        (Some(said), ..) => said,
         (None, true, Some(age)) => say!("nothing new for {}", age),
         (None, true, None) => say!("nothing there"),
         (None, false, _) => say!("fresh"),
@@ -216,7 +227,7 @@ fn lit(hop: &mut Hop, fresh: Option<&FreshHop>, zone: &Zone) {
     }
 }
 
-fn proven(hop: &mut Hop, spool: bool, counts: HopCount) {
+fn proven(hop: &mut Hop, spool: bool, counts: &HopCount) {
     let fine = counts.missing == 0 && (spool || counts.duplicates == 0);
     let twice = if spool { say!("repeated by the feed") } else { say!("duplicates") };
     hop.records = Some(count(counts.unique));

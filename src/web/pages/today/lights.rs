@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use jiff::Timestamp;
-use serde_json::Value;
+use rust_decimal::Decimal;
 
 use crate::locale::{Text, filters, say};
 use crate::view::findings;
 use crate::view::format::{Zone, count, part, span};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
+use domain::gaps::Gap;
 use domain::hop;
+use domain::message::quantity;
 use domain::units;
 
 /// A symbol without a trade for longer is quiet, unless the run's own check says otherwise.
@@ -47,18 +49,11 @@ pub struct Light {
 pub fn lights(snapshot: &Snapshot, view: &RunView) -> Lights {
     let zone = Zone::new(&snapshot.timezone);
     let last = last_trades(view);
-    let missing: BTreeMap<String, i64> = findings::reconciliation(view)
-        .map(|r| {
-            r.gaps.into_iter().fold(BTreeMap::new(), |mut sums, gap| {
-                *sums.entry(gap.symbol).or_default() += gap.shares.max(0);
-                sums
-            })
-        })
-        .unwrap_or_default();
-    let fresh = findings::freshness(view).unwrap_or_default();
+    let missing = missing(view);
+    let found = findings::freshness(view);
     // Before the open and after the close nobody trades, which is no silence.
-    let resting = fresh.trades_expected == Some(false);
-    let silent = fresh.silent();
+    let resting = !found.is_empty() && found.iter().all(|found| found.trades_expected == Some(false));
+    let silent: BTreeSet<String> = found.into_iter().flat_map(|found| found.silent).collect();
     let limit = limit(view);
     let over = view.run.state.is_terminal() || resting;
     let lights: Vec<_> = last
@@ -68,7 +63,7 @@ pub fn lights(snapshot: &Snapshot, view: &RunView) -> Lights {
             let at = at.filter(|at| *at >= view.run.window.open_at);
             let age = at.map(|at| snapshot.now.duration_since(at).as_secs());
             let (class, words) = match (at, missing.get(&symbol), age) {
-                (_, Some(shares), _) => ("warn", say!("{} shares were never received", count(shares.unsigned_abs()))),
+                (_, Some(shares), _) => ("warn", say!("{} shares were never received", quantity(shares))),
                 (None, ..) => ("none", say!("no trade today")),
                 (Some(at), ..) if over => ("over", say!("last trade {}", zone.time(at))),
                 // It may have traded since the check looked.
@@ -94,11 +89,21 @@ fn last_trades(view: &RunView) -> BTreeMap<String, Option<Timestamp>> {
     told.flatten().map(|(symbol, at)| (symbol.clone(), at.as_str().and_then(|at| at.parse().ok()))).collect()
 }
 
-/// `stale_after` of the run's check, in seconds.
+/// What reconciliation found to be missing, by symbol.
+fn missing(view: &RunView) -> BTreeMap<String, Decimal> {
+    let gaps: BTreeSet<Gap> = findings::reconciliations(view).into_iter().flat_map(|report| report.gaps).collect();
+    gaps.into_iter().fold(BTreeMap::new(), |mut sums, gap| {
+        let sum: &mut Decimal = sums.entry(gap.symbol).or_default();
+        *sum = sum.saturating_add(gap.quantity);
+        sums
+    })
+}
+
+/// `stale_after` of the run's checks, in seconds; the shortest of them.
 fn limit(view: &RunView) -> i64 {
-    let told = findings::step_of(view, "freshness").and_then(|(step, _)| step.with.get("stale_after").and_then(Value::as_str));
-    let limit = told.and_then(|text| units::duration(text).ok()).and_then(|d| i64::try_from(d.as_secs()).ok());
-    limit.unwrap_or(QUIET_SECONDS)
+    let told = findings::checks(view).filter_map(|(step, _)| step.with.get("stale_after")?.as_str());
+    let limits = told.filter_map(|text| i64::try_from(units::duration(text).ok()?.as_secs()).ok());
+    limits.min().unwrap_or(QUIET_SECONDS)
 }
 
 fn summary(lights: &[Light], limit: i64) -> Text {

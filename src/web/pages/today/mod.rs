@@ -1,6 +1,5 @@
 //! Today: the day that runs, or the last one that did.
 
-mod freshness;
 mod hops;
 mod lights;
 mod timeline;

@@ -118,7 +118,7 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
             _ => {}
         }
     }
-    let stopped = findings::freshness(view).and_then(|f| f.since);
+    let stopped = findings::freshness(view).into_iter().filter_map(|found| found.since).min();
     for (_, from) in open {
         close(stopped.map_or(from, |at| at.min(from)), now, say!("still open"));
     }

@@ -1,14 +1,15 @@
 //! The one sentence a reader comes for: is everything the exchange sent in every store, and if not, what is wrong since when.
 
 use askama::Template;
+use rust_decimal::Decimal;
 
-use super::freshness;
-use crate::locale::{Text, say};
-use crate::view::findings::{self, shares};
+use crate::locale::{Text, ToText, say};
+use crate::view::findings;
 use crate::view::format::{Zone, count};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
 use domain::hop;
+use domain::message::quantity;
 use domain::run::{RunState, StepState};
 
 /// The sentence, with what stands behind it.
@@ -71,21 +72,20 @@ fn nothing(snapshot: &Snapshot, zone: &Zone) -> Verdict {
 }
 
 fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>) -> Verdict {
-    let fresh = findings::freshness(view);
-    let stalled = fresh.as_ref().is_some_and(|f| f.stalled);
-    if let Some(fresh) = fresh.filter(|f| f.stalled) {
-        let hops: Vec<_> = fresh.hops.iter().filter(|h| h.stale).map(|h| h.hop.as_str()).collect();
-        let arrives = say!("nothing arrives at {}", hops.join(", "));
-        bad.insert(0, if fresh.summary.is_empty() { arrives } else { freshness::summary(&fresh) });
-    }
+    let found = findings::freshness(view);
+    let mut stalls: Vec<Text> = found.iter().filter(|found| found.stalled).map(|found| found.finding.to_text()).collect();
+    stalls.dedup();
+    let stalled = !stalls.is_empty();
+    bad.splice(0..0, stalls);
     let dead: u64 = snapshot.gauges.dead_letters.values().sum();
     if dead > 0 {
         warn.push(waiting(dead));
     }
     let collectors = view.run.dag.steps().iter().filter(|s| hop::collects(steps::programs(), s));
-    let shares: u64 = collectors.filter_map(|s| findings::fact(view, s, "gap_shares")).sum();
-    if shares > 0 {
-        warn.push(say!("{} shares were traded and never received; reconciliation lists the gaps", count(shares)));
+    let missing = collectors.filter_map(|s| findings::fact_quantity(view, s, "gap_shares"));
+    let missing = missing.fold(Decimal::ZERO, Decimal::saturating_add);
+    if !missing.is_zero() {
+        warn.push(say!("{} shares were traded and never received; reconciliation lists the gaps", quantity(&missing)));
     }
     let closing = view.run.state == RunState::Closing;
     let starting = view.run.dag.steps().iter().any(|s| {
@@ -112,9 +112,19 @@ fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<Text>, mut warn: Vec<T
     Verdict { level, title, details: bad }
 }
 
+/// Several reconciliations of a day may say the same.
+fn told_once(told: &mut Vec<Text>, more: impl IntoIterator<Item = Text>) {
+    for text in more {
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+}
+
 fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -> Verdict {
     let at = view.run.finished_at.map_or_else(|| "–".to_owned(), |at| format!("{} {}", zone.time(at), zone.label(at)));
-    let Some(report) = findings::reconciliation(view) else {
+    let reports = findings::reconciliations(view);
+    if reports.is_empty() {
         let (level, title) = match view.run.state {
             RunState::Succeeded => ("good", say!("The run succeeded at {}", at)),
             RunState::Cancelled => ("warn", say!("The run was cancelled at {}", at)),
@@ -122,26 +132,16 @@ fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -
         };
         bad.append(&mut warn);
         return Verdict { level, title, details: bad };
-    };
+    }
     let way = hop::of_run(&view.run, steps::programs());
-    for name in hop::in_order(report.hops.keys().map(String::as_str)) {
-        let hop = &report.hops[name];
-        let spool = way.iter().any(|hop| hop.name == name && hop.is_spool());
-        if hop.missing > 0 {
-            bad.push(say!("{} misses {} records", name, count(hop.missing)));
-        }
-        if hop.duplicates > 0 && !spool {
-            bad.push(say!("{} holds {} records twice", name, count(hop.duplicates)));
-        }
+    for report in &reports {
+        told_once(&mut bad, report.because(&way).iter().map(ToText::to_text));
+        told_once(&mut warn, (report.dead_letters.total > 0).then(|| kept(report.dead_letters.total)));
+        let (missing, gaps) = (report.gap_quantity(), count(report.gaps.len() as u64));
+        let gaps = (!missing.is_zero()).then(|| say!("{} shares in {} gaps were never received", quantity(&missing), gaps));
+        told_once(&mut warn, gaps);
     }
-    if report.dead_letters.total > 0 {
-        warn.push(kept(report.dead_letters.total));
-    }
-    let shares = shares(&report);
-    if shares > 0 {
-        warn.push(say!("{} shares in {} gaps were never received", count(shares), count(report.gaps.len() as u64)));
-    }
-    let good = report.ok && bad.is_empty();
+    let good = reports.iter().all(|report| report.ok) && bad.is_empty();
     let title = if good {
         say!("Everything received is in every store, once; the day ended at {}", at)
     } else {

@@ -1,21 +1,27 @@
 //! The first page: the day that runs, or the last one that did.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
+use rust_decimal::Decimal;
 
 use super::hops::hops;
 use super::lights::lights;
 use super::timeline::timeline;
 use super::verdict::verdict;
-use crate::locale::{Reader, Text, filters, say, words};
+use crate::locale::{Reader, Text, ToText, filters, say, words};
 use crate::pages::run::view::header;
-use crate::view::findings::{self, Gap};
+use crate::view::findings;
 use crate::view::format::{Zone, count};
 use crate::view::problems::{self, ProblemRow};
 use crate::view::states::alert_class;
 use crate::view::{Fragment, Pair};
 use daemon::Snapshot;
 use daemon::snapshot::RunView;
+use domain::gaps::Gap;
 use domain::hop;
+use domain::message::quantity;
+use domain::results::{self, Averages};
 
 /// Alerts shown on the page.
 const ALERTS: usize = 12;
@@ -63,7 +69,7 @@ pub struct AlertRow {
     /// Run id.
     pub run: String,
     /// One line.
-    pub summary: String,
+    pub summary: Text,
     /// State of its mail.
     pub mail: Text,
 }
@@ -78,7 +84,7 @@ pub fn alerts(snapshot: &Snapshot) -> Alerts {
         class: alert_class(a.kind),
         rule: if a.rule == a.kind.as_str() { String::new() } else { a.rule.clone() },
         run: a.run.to_string(),
-        summary: a.finding.to_string(),
+        summary: a.finding.to_text(),
         mail: words::mail(a.mail),
     });
     Alerts { rows: rows.collect(), more: snapshot.alerts.len().saturating_sub(ALERTS), zone: zone.label(snapshot.now) }
@@ -99,8 +105,14 @@ pub struct DeadLetters {
 /// Dead letters of a snapshot.
 pub fn dead_letters(snapshot: &Snapshot) -> DeadLetters {
     let held = &snapshot.gauges.dead_letters;
-    let report = snapshot.today().and_then(findings::reconciliation);
-    let causes = report.map(|r| r.dead_letters.by_cause).unwrap_or_default();
+    let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+    for report in snapshot.today().map(findings::reconciliations).unwrap_or_default() {
+        for (cause, n) in report.dead_letters.by_cause {
+            // Reconciliations of one topic count the same letters.
+            let known = causes.entry(cause).or_default();
+            *known = n.max(*known);
+        }
+    }
     DeadLetters {
         total: held.values().sum(),
         topics: held.iter().map(|(topic, n)| Pair::new(topic, count(*n))).collect(),
@@ -144,12 +156,14 @@ pub struct GapRow {
 /// The reconciliation of a run.
 pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
     let zone = Zone::new(&snapshot.timezone);
-    let step = findings::step_of(view, "reconcile");
-    let result = step.and_then(|(_, run)| run.result.as_ref());
-    let Some(report) = findings::reconciliation(view) else {
-        let pending = match (step, result) {
-            (None, _) => say!("This DAG has no reconcile step."),
-            (_, Some(_)) => say!("The reconcile step returned something this page cannot read; its output shows it."),
+    let reports = findings::reconciliations(view);
+    if reports.is_empty() {
+        let results: Vec<_> = findings::reconciles(view).map(|(_, run)| run.result.as_ref()).collect();
+        let pending = match results.as_slice() {
+            [] => say!("This DAG has no reconcile step."),
+            [.., Some(_)] | [Some(_), ..] => {
+                say!("The reconcile step returned something this page cannot read; its output shows it.")
+            }
             _ => {
                 let hops = hop::of_run(&view.run, steps::programs());
                 let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();
@@ -165,28 +179,36 @@ pub fn reconciliation(snapshot: &Snapshot, view: &RunView) -> Reconciliation {
             averages: Text::default(),
             pending,
         };
+    }
+    let time = |at: &str| zone.value(&at.into());
+    let row = |gap: &Gap| GapRow {
+        symbol: gap.symbol.clone(),
+        from: gap.from.as_deref().map_or_else(|| say!("the open"), time),
+        to: time(&gap.to),
+        shares: quantity(&gap.quantity),
     };
-    let row = |g: &Gap| GapRow {
-        symbol: g.symbol.clone(),
-        from: if g.from.is_null() { say!("the open") } else { zone.value(&g.from) },
-        to: zone.value(&g.to),
-        shares: count(g.shares.max(0).unsigned_abs()),
-    };
-    let averages = match report.vwap {
-        findings::Averages { checked: 0, .. } => Text::default(),
+    let averages = |report: &results::Reconciliation| match &report.vwap {
+        Averages { checked: 0, .. } => Text::default(),
         v => say!(
             "The average price of {} of {} symbols without gaps equals the exchange's own.",
             count(v.equal),
             count(v.checked)
         ),
     };
+    let mut gaps: Vec<&Gap> = Vec::new();
+    for gap in reports.iter().flat_map(|report| &report.gaps) {
+        if !gaps.contains(&gap) {
+            gaps.push(gap);
+        }
+    }
+    let missing = gaps.iter().fold(Decimal::ZERO, |sum, gap| sum.saturating_add(gap.quantity));
     Reconciliation {
         done: true,
-        ok: report.ok,
-        gaps: report.gaps.iter().take(GAPS).map(row).collect(),
-        more: report.gaps.len().saturating_sub(GAPS),
-        shares: count(findings::shares(&report)),
-        averages,
+        ok: reports.iter().all(|report| report.ok),
+        more: gaps.len().saturating_sub(GAPS),
+        gaps: gaps.into_iter().take(GAPS).map(row).collect(),
+        shares: quantity(&missing),
+        averages: Text::joined(" ", reports.iter().map(averages).collect()),
         pending: Text::default(),
     }
 }

@@ -19,13 +19,15 @@ use crate::locale::say;
 use crate::server::App;
 use daemon::Snapshot;
 use data::{TopicFacts, Topics};
+use domain::message::Message;
+use domain::said;
 use records::{Look, MOST};
 
 /// Records shown without a wish.
 const SHOWN: usize = 20;
 
 fn missing(name: &str) -> Refusal {
-    Refusal::missing(format!("there is no topic \"{name}\""), "the topics page lists those there are")
+    Refusal::missing(said!("there is no topic \"{}\"", name), said!("the topics page lists those there are"))
 }
 
 /// All topics.
@@ -49,7 +51,7 @@ fn number<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option
     match text.map(str::trim).filter(|t| !t.is_empty()) {
         None => Ok(None),
         Some(text) => {
-            let wrong = |_| Refusal::bad(format!("{name} is \"{text}\""), format!("give {name} as a whole number"));
+            let wrong = |_| Refusal::bad(said!("{} is \"{}\"", name, text), said!("give {} as a whole number", name));
             text.parse().map(Some).map_err(wrong)
         }
     }
@@ -59,7 +61,10 @@ impl Wanted {
     fn look(&self, topic: String) -> Result<Look, Refusal> {
         let limit = number("limit", self.limit.as_deref())?.unwrap_or(SHOWN);
         if !(1..=MOST).contains(&limit) {
-            return Err(Refusal::bad(format!("limit is {limit}"), format!("ask for 1 to {MOST} records")));
+            return Err(Refusal::bad(
+                said!("limit is {}", limit.to_string()),
+                said!("ask for 1 to {} records", MOST.to_string()),
+            ));
         }
         let after: Option<u64> = number("after", self.after.as_deref())?;
         let from = number("from", self.from.as_deref())?.or(after.map(|a| a.saturating_add(1)));
@@ -67,7 +72,7 @@ impl Wanted {
     }
 }
 
-const RECORDS: &str = "ask for partition=N, from=OFFSET, limit=N";
+const RECORDS: Message = said!("ask for partition=N, from=OFFSET, limit=N");
 
 /// One topic, with records of a partition.
 pub(crate) async fn one(
@@ -107,7 +112,7 @@ fn brief(snapshot: &Snapshot, topics: &Topics, facts: &TopicFacts) -> Value {
 
 /// All topics, for programs.
 pub(crate) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
-    let asked = query(asked, "ask for limit=N and after=NAME")?;
+    let asked = query(asked, said!("ask for limit=N and after=NAME"))?;
     let reading = app.stores.topics().await;
     let (topics, snapshot) = (known(&reading)?, app.handle.snapshot());
     let (part, next) = part_of(&topics.topics, &asked, |t| t.topic.name.clone())?;
@@ -145,7 +150,7 @@ pub(crate) async fn api_records(
     // Only fields of forms may be empty.
     let given = [&wanted.partition, &wanted.from, &wanted.after, &wanted.limit];
     if given.iter().any(|text| text.as_deref() == Some("")) {
-        return Err(Refusal::bad("a parameter has no value", RECORDS).into());
+        return Err(Refusal::bad(said!("a parameter has no value"), RECORDS).into());
     }
     let look = wanted.look(name)?;
     let reading = app.stores.peek(look.clone()).await;
