@@ -11,8 +11,10 @@
 //! |---|---|
 //! | 0 | [`domain`] |
 //! | 1 | [`clock`], [`config`], [`dagfile`], [`engine`], [`feed`], [`files`] |
-//! | 2 | [`backends`], [`executor`], [`state`] |
+//! | 2 | [`accounts`], [`backends`], [`executor`], [`state`] |
 //! | 3 | [`steps`], [`simulate`], [`daemon`] |
 //! | 4 | [`web`], [`cli`] |
 
-pub use {backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate, state, steps, web};
+pub use {
+    accounts, backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate, state, steps, web,
+};

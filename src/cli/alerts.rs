@@ -1,5 +1,6 @@
 //! `openbell alerts …`: looks at alerts and their mails, and shows that mail arrives.
 
+use domain::format::Zone;
 use serde_json::{Value, json};
 
 use super::client::block_on;
@@ -7,7 +8,6 @@ use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
 use super::target::Target;
 use domain::alert::AlertKind;
-use web::view::format::Zone;
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use domain::format::part;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -15,7 +16,6 @@ use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
 use super::target::Target;
 use daemon::handle::{BackfillSession, BackfillState};
-use web::view::format::part;
 
 /// How often open runs are looked at, in real time.
 const LOOK: Duration = Duration::from_secs(1);

@@ -206,7 +206,7 @@ impl Client {
     /// # Errors
     /// No daemon, or its refusal with the remedy.
     pub async fn post_json(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let key = web::auth::random_token()
+        let key = accounts::secret::token()
             .map_err(|error| Failure::unusable(format!("the machine gives no random numbers: {error}")))?;
         let request = || self.request(Method::POST, path).header("idempotency-key", &key).json(body);
         let asked = async {

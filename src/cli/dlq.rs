@@ -5,6 +5,7 @@ mod remote;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use domain::format::{Zone, dump};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
@@ -13,7 +14,6 @@ use backends::{Backends, address};
 use clock::Clock;
 use steps::dead_letters::{self, CauseGroup, DeadLetter, Summary};
 use steps::replay::{self, Replayed, Which};
-use web::view::format::Zone;
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -198,7 +198,9 @@ fn tell_letters(which: &Selection, letters: &[DeadLetter], zone: &Zone, out: &mu
             printable(&String::from_utf8_lossy(&record.value))
         ));
         if std::str::from_utf8(&record.value).is_err() {
-            text.push_str(&hex(&record.value));
+            for line in dump(&record.value).lines() {
+                text.push_str(&format!("    {line}\n"));
+            }
         }
     }
     if text.is_empty() {
@@ -249,23 +251,13 @@ fn as_json(letter: &DeadLetter) -> serde_json::Value {
         "headers": headers,
         "key": record.key.as_deref().map(String::from_utf8_lossy),
         "value": String::from_utf8_lossy(&record.value),
-        "value_hex": record.value.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+        "value_hex": hex::encode(&record.value),
     })
 }
 
 /// Bytes of an exchange go to a terminal: control characters are made visible.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for (row, chunk) in bytes.chunks(16).enumerate() {
-        let digits: Vec<String> = chunk.iter().map(|b| format!("{b:02x}")).collect();
-        let shown: String = chunk.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' }).collect();
-        text.push_str(&format!("    {:08x}  {:<47}  {shown}\n", row * 16, digits.join(" ")));
-    }
-    text
 }
 
 fn print(out: &mut impl Write, value: &serde_json::Value) -> super::exit::Result {

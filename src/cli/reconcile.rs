@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use domain::format::part;
+use domain::message::thousands;
 use jiff::civil::Date;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +30,6 @@ use executor::Status;
 use state::sled::Sled;
 use state::{Journaled, Store};
 use steps::{Context, Reporter, StepError};
-use web::view::format::{count, part};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -220,7 +221,7 @@ fn text(run: &Run, found: &Reconciliation) -> String {
     let hops = hop::in_order(found.hops.keys().map(String::as_str));
     for name in &hops {
         let counts = &found.hops[*name];
-        let [unique, repeated, missing, extra] = [counts.unique, counts.duplicates, counts.missing, counts.extra].map(count);
+        let [unique, repeated, missing, extra] = [counts.unique, counts.duplicates, counts.missing, counts.extra].map(thousands);
         rows.push([(*name).to_owned(), unique, repeated, missing, extra]);
     }
     text.push_str(&columns(&rows));
@@ -232,9 +233,9 @@ fn text(run: &Run, found: &Reconciliation) -> String {
     }
     let causes: Vec<_> = found.dead_letters.by_cause.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
     let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
-    text.push_str(&format!("\ndead letters {}{causes}\n", count(found.dead_letters.total)));
+    text.push_str(&format!("\ndead letters {}{causes}\n", thousands(found.dead_letters.total)));
     text.push_str(&format!("gaps         {} with {} shares\n", found.gaps.len(), quantity(&found.gap_quantity())));
-    let (equal, checked) = (count(found.vwap.equal), count(found.vwap.checked));
+    let (equal, checked) = (thousands(found.vwap.equal), thousands(found.vwap.checked));
     text.push_str(&format!("averages     {equal} of {checked} symbols without gaps equal the exchange's own\n"));
     text.push_str(match found.ok {
         true => "\nevery trade received is in every store, once\n",

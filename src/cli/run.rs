@@ -1,12 +1,12 @@
 //! `openbell run …`: looks at runs and acts on them, through the daemon's API.
 
+use domain::format::{Zone, part};
 use serde_json::{Value, json};
 
 use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
 pub use super::target::Target;
-use web::view::format::{Zone, part};
 
 /// Subcommands. A run is named by its id (`trading-day@2026-11-20`), or by its DAG while one run of it is open; to be looked at, also when
 /// its newest has ended.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use accounts::{secret, store};
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -26,7 +27,7 @@ use executor::process::Process;
 use executor::{AttemptSpec, Executor, Status};
 use steps::launch::StepRuntime;
 use steps::{Reporter, Secret};
-use web::auth::{Settings, random_token, read};
+use web::Settings;
 
 /// What to put together.
 pub struct Options {
@@ -114,7 +115,7 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
     let backends = backends::open(&config, &data).map_err(Failure::unusable)?;
     let mail = backends::open_mail(&config, &data).map_err(Failure::unusable)?;
 
-    let local = random_token().map_err(Failure::unusable)?;
+    let local = secret::token().map_err(Failure::unusable)?;
     let site = site(&config, &data, &local)?;
     let stop = CancellationToken::new();
     let step_runtime = StepRuntime {
@@ -202,7 +203,7 @@ fn flatten(joined: Result<Result<(), daemon::Failed>, tokio::task::JoinError>) -
 /// Settings of the page, and whether it could be served with them: before the day is taken up, not after.
 fn site(config: &Config, data: &Path, local: &str) -> Result<web::Options, Failure> {
     let users = data.join(config.auth.users_path());
-    let known = read(&users).map_err(Failure::unusable)?;
+    let known = store::read(&users).map_err(Failure::unusable)?;
     if config.auth.users.is_some() && known.is_none_or(|all| all.is_empty()) {
         return Err(Failure::unusable(format!(
             "auth.users: there is nobody in {}; make a user with `openbell user add NAME --role operator`, with this --config and --data",

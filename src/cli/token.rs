@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use accounts::{Role, Token, secret, store};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
@@ -10,7 +11,6 @@ use super::table::{columns, print, print_json};
 use super::user::UsersFile;
 use clock::Clock;
 use domain::units::duration;
-use web::auth::{Role, Token, api_token, edit, last_used, read, token_digest};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -54,8 +54,8 @@ pub fn main(command: Command) -> super::exit::Result {
     let now = Clock::system().now();
     match command {
         Command::Create { name, role, expires, place } => {
-            let (id, whole) = api_token().map_err(Failure::unusable)?;
-            let digest = token_digest(&whole).ok_or_else(|| Failure::unusable("the machine has no memory for a digest"))?;
+            let (id, whole) = secret::api_token().map_err(Failure::unusable)?;
+            let digest = secret::digest(&whole).ok_or_else(|| Failure::unusable("the machine has no memory for a digest"))?;
             let expires_at = expires
                 .map(|time| {
                     now.checked_add(time)
@@ -63,7 +63,7 @@ pub fn main(command: Command) -> super::exit::Result {
                 })
                 .transpose()?;
             let token = Token { id: id.clone(), name: name.clone(), role, digest, created_at: now, expires_at };
-            edit(&place.users()?, |all| all.add_token(token)).map_err(Failure::fault)?;
+            store::edit(&place.users()?, |all| all.add_token(token)).map_err(Failure::fault)?;
             let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
             if !place.json {
                 eprintln!("token {name}, {role}, {until}; it is shown this once:");
@@ -73,7 +73,7 @@ pub fn main(command: Command) -> super::exit::Result {
         }
         Command::List { place } => list(&place.users()?, place.json)?,
         Command::Revoke { token, place } => {
-            edit(&place.users()?, |all| all.revoke(&token)).map_err(Failure::fault)?;
+            store::edit(&place.users()?, |all| all.revoke(&token)).map_err(Failure::fault)?;
             place.tell(&json!({ "token": token, "revoked": true }), format!("{token} is revoked\n"))?;
         }
     }
@@ -81,8 +81,8 @@ pub fn main(command: Command) -> super::exit::Result {
 }
 
 fn list(path: &Path, as_json: bool) -> Result<(), Failure> {
-    let all = read(path).map_err(Failure::unusable)?.unwrap_or_default();
-    let used = last_used(path);
+    let all = store::read(path).map_err(Failure::unusable)?.unwrap_or_default();
+    let used = store::last_used(path);
     if as_json {
         let token = |t: &Token| {
             json!({

@@ -1,5 +1,7 @@
 //! `openbell topics …`: looks at topics, their groups and their records, through the daemon's API.
 
+use domain::format::{Zone, part, rate};
+use domain::message::thousands;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -7,7 +9,6 @@ use super::client::{Client, block_on};
 use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
 use super::target::Target;
-use web::view::format::{Zone, count, part, rate};
 
 /// Subcommands.
 #[derive(Debug, clap::Subcommand)]
@@ -95,7 +96,7 @@ fn text(value: &Value) -> String {
 }
 
 fn number(value: &Value) -> String {
-    value.as_u64().map_or_else(|| "-".to_owned(), count)
+    value.as_u64().map_or_else(|| "-".to_owned(), thousands)
 }
 
 fn time(value: &Value, zone: &Zone) -> String {

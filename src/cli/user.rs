@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
 
+use accounts::{Accounts, Role, User, password, secret, store};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
@@ -11,7 +12,6 @@ use super::serve::configuration;
 use super::table::{columns, print, print_json};
 use super::target::DataFolder;
 use clock::Clock;
-use web::auth::{Role, edit, hash_password, random_token, read};
 
 /// Which users file.
 #[derive(Debug, Clone, clap::Args)]
@@ -123,25 +123,25 @@ pub fn main(command: Command) -> super::exit::Result {
                 )));
             }
             let (password, made) = given.password(&name, place.json)?;
-            edit(&path, |all| all.add_user(&name, role, password, now)).map_err(Failure::fault)?;
+            store::edit(&path, |all| all.add_user(&name, role, password, now)).map_err(Failure::fault)?;
             let done = json!({ "user": name, "role": role, "file": path, "password": made });
             place.tell(&done, format!("{name} can log in as {role} (in {})\n", path.display()))?;
         }
         Command::List { place } => list(&place.users()?, place.json)?,
         Command::Remove { name, place } => {
-            edit(&place.users()?, |all| all.remove_user(&name)).map_err(Failure::fault)?;
+            store::edit(&place.users()?, |all| all.remove_user(&name)).map_err(Failure::fault)?;
             place.tell(&json!({ "user": name, "removed": true }), format!("{name} is removed; their sessions have ended\n"))?;
         }
         Command::Passwd { name, given, place } => {
             let path = place.users()?;
             known(&path)?.set_role(&name, Role::Viewer).map_err(Failure::fault)?;
             let (password, made) = given.password(&name, place.json)?;
-            edit(&path, |all| all.set_password(&name, password, now)).map_err(Failure::fault)?;
+            store::edit(&path, |all| all.set_password(&name, password, now)).map_err(Failure::fault)?;
             let done = json!({ "user": name, "password": made });
             place.tell(&done, format!("{name} has a new password; their sessions have ended\n"))?;
         }
         Command::Role { name, role, place } => {
-            edit(&place.users()?, |all| all.set_role(&name, role)).map_err(Failure::fault)?;
+            store::edit(&place.users()?, |all| all.set_role(&name, role)).map_err(Failure::fault)?;
             place.tell(&json!({ "user": name, "role": role }), format!("{name} is {role} from now on\n"))?;
         }
     }
@@ -149,14 +149,14 @@ pub fn main(command: Command) -> super::exit::Result {
 }
 
 /// The users there are; without a file none.
-fn known(path: &Path) -> Result<web::auth::Accounts, Failure> {
-    Ok(read(path).map_err(Failure::unusable)?.unwrap_or_default())
+fn known(path: &Path) -> Result<Accounts, Failure> {
+    Ok(store::read(path).map_err(Failure::unusable)?.unwrap_or_default())
 }
 
 fn list(path: &Path, as_json: bool) -> Result<(), Failure> {
     let all = known(path)?;
     if as_json {
-        let user = |u: &web::auth::User| json!({ "name": u.name, "role": u.role, "created_at": u.created_at, "changed_at": u.changed_at });
+        let user = |u: &User| json!({ "name": u.name, "role": u.role, "created_at": u.created_at, "changed_at": u.changed_at });
         return print_json(&json!({ "users": all.users.iter().map(user).collect::<Vec<_>>() }));
     }
     if all.users.is_empty() {
@@ -177,7 +177,7 @@ impl Given {
     fn password(self, name: &str, as_json: bool) -> Result<(String, Option<String>), Failure> {
         let mut told = None;
         let password = if self.generate {
-            let made = random_token().map_err(Failure::unusable)?[..24].to_owned();
+            let made = secret::token().map_err(Failure::unusable)?[..24].to_owned();
             if !as_json {
                 print(format!("password of {name}: {made}\n"))?;
             }
@@ -188,7 +188,7 @@ impl Given {
         } else {
             asked(name)?
         };
-        hash_password(&password).map(|hash| (hash, told)).map_err(Failure::fault)
+        password::hash(&password).map(|hash| (hash, told)).map_err(Failure::fault)
     }
 }
 

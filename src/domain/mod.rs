@@ -10,6 +10,7 @@ pub mod dag;
 pub mod event;
 pub mod exact;
 pub mod finding;
+pub mod format;
 pub mod freshness;
 pub mod gaps;
 pub mod hop;

@@ -23,7 +23,7 @@
 //! decided in front of the handlers ([`auth`]): a path that nobody opened is closed.
 
 mod api;
-pub mod auth;
+mod auth;
 mod cache;
 mod http;
 mod live;
@@ -31,9 +31,10 @@ mod locale;
 mod pages;
 mod routes;
 mod server;
-pub mod view;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use auth::Settings;
 pub use server::{Options, serve, serve_with};

@@ -5,11 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use accounts::secret;
 use axum::extract::FromRef;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Access, Caller, Settings, random_token};
+use crate::auth::{Access, Caller, Settings};
 use crate::http::connections;
 use crate::live::{Channels, Feed, Full, Place, Places};
 use crate::locale::Reader;
@@ -120,7 +121,7 @@ impl Site {
         let feed = Feed::new(handle.clone(), stop.clone())?;
         Ok(Arc::new(Self {
             handle,
-            form_token: random_token()?,
+            form_token: secret::token()?,
             stop,
             public_authority: public_url.as_deref().and_then(authority_of).map(str::to_ascii_lowercase),
             base,

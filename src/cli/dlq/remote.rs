@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use domain::format::{Zone, part};
 use serde_json::{Value, json};
 
 use super::{Command, Selection, tell_groups, tell_letters, tell_replayed};
@@ -10,7 +11,6 @@ use crate::exit::Failure;
 use backends::log::{Partition, Record, Stored};
 use steps::dead_letters::{DeadLetter, Summary, topic_of};
 use steps::replay::Replayed;
-use web::view::format::{Zone, part};
 
 /// Letters of one answer.
 const PART: usize = 500;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::format::Zone;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access, statvfs};
@@ -9,7 +10,6 @@ use rustix::fs::{Access, access, statvfs};
 use super::Finding;
 use backends::address::{Address, Part, parse};
 use config::Config;
-use web::view::format::Zone;
 
 /// A full day of 41 symbols with its stores stays below this many bytes.
 const ROOM_FOR_A_DAY: u64 = 8 << 30;

@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use accounts::password::{self, PasswordError};
+use accounts::store::{self, Source, Used};
+use accounts::{Accounts, Role, secret};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
-use super::accounts::{Accounts, Role};
 use super::caller::{Caller, Who};
-use super::password::{self, PasswordError};
-use super::secret;
 use super::sessions::{Opening, Sessions};
-use super::store::{self, Source, Used};
 use super::throttle::{Key, Throttle};
 use super::trail::{Tell, Trail};
 use clock::Clock;

@@ -1,6 +1,6 @@
 //! Whoever asks: known to handlers through [`App`](crate::server::App), and to the frame of a page.
 
-use super::accounts::Role;
+use accounts::Role;
 
 /// By what somebody is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use accounts::{Role, secret};
 use axum::Form;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
@@ -13,11 +14,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::access::{Access, NotIn};
-use super::accounts::Role;
 use super::caller::{Caller, Who};
 use super::cookie::Cookie;
 use super::need::{Need, need};
-use super::secret;
 use super::throttle::Key;
 use super::visitor::Visitor;
 use crate::http::problem::Kind;

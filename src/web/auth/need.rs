@@ -1,9 +1,8 @@
 //! What a request needs. Whatever is not named here needs a login, and whatever is not a question needs an operator: a new path is closed until
 //! somebody opens it here.
 
+use accounts::Role;
 use axum::http::Method;
-
-use super::accounts::Role;
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
+use accounts::secret;
 use jiff::{SignedDuration, Timestamp};
-
-use super::secret;
 
 /// Most sessions of one user; a further one ends the one that was not used for longest.
 const OF_ONE: usize = 32;

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use accounts::secret::equal;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -13,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Kind;
 use super::reply::{self, Refusal};
-use crate::auth::equal;
 use crate::server::{Shared, Site};
 use domain::said;
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use accounts::secret;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::key::{Draw, Key};
 use super::state::State;
-use crate::auth::random_token;
 use daemon::{Handle, Snapshot};
 
 /// Least real time between two drawings of a page.
@@ -170,7 +170,7 @@ impl Channels {
 /// # Errors
 /// When there is no randomness.
 pub(crate) fn life() -> io::Result<String> {
-    let mut life = random_token()?;
+    let mut life = secret::token()?;
     life.truncate(8);
     Ok(life)
 }

@@ -1,10 +1,10 @@
 //! Words for what the core knows by name: states, kinds, ends. Each `match` is whole, so that a new name needs its word; in English a word is
 //! what `as_str` says.
 
+use accounts::Role;
 use axum::http::StatusCode;
 
 use super::{Text, say};
-use crate::auth::Role;
 use domain::dag::{AlertKind, StepKind};
 use domain::run::{Exit, RunState, StepState};
 

@@ -206,7 +206,7 @@ impl Stores {
             Ok(LetterFacts {
                 line: Summary::of(&stored),
                 seen: Seen::of(&stored),
-                dump: records::dump(value, DUMP_BYTES),
+                dump: domain::format::dump(&value[..value.len().min(DUMP_BYTES)]),
                 dump_cut: value.len() > DUMP_BYTES,
                 lossy: text.as_ref().is_some_and(|t| t.as_bytes() != value.as_slice()),
                 editable: text,

@@ -132,7 +132,7 @@ pub(super) fn metadata_answer(mut reader: Reader<'_>) -> Result<(Vec<Broker>, Ve
         let error = r.i16()?;
         let name = r.compact()?.unwrap_or_default();
         let id = r.take(16)?;
-        let id = if id.iter().all(|b| *b == 0) { String::new() } else { id.iter().map(|b| format!("{b:02x}")).collect() };
+        let id = if id.iter().all(|b| *b == 0) { String::new() } else { hex::encode(id) };
         r.take(1)?;
         r.array(|r| {
             r.take(2 + 4 + 4 + 4)?;

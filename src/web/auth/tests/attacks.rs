@@ -1,7 +1,6 @@
 //! People who are not who they say.
 
 use super::*;
-use crate::auth::store;
 
 #[tokio::test]
 async fn a_login_leads_to_this_site_only() {

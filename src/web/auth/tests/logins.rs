@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use accounts::password::NOBODY;
+
 use super::*;
-use crate::auth::password::NOBODY;
 
 #[tokio::test]
 async fn without_a_login_nothing_is_shown_and_nothing_done() {
@@ -115,9 +116,9 @@ async fn sessions_end_by_logging_out_by_a_new_password_and_with_their_user() {
     assert!(!alive(&two).await && !alive(&three).await && alive(&kim).await);
 
     let four = house.browser("ann", ANN).await;
-    edit(&house.users, |all| all.set_password("ann", NOBODY.into(), Timestamp::UNIX_EPOCH)).expect("set");
+    store::edit(&house.users, |all| all.set_password("ann", NOBODY.into(), Timestamp::UNIX_EPOCH)).expect("set");
     assert!(!alive(&four).await, "the password is another one");
-    edit(&house.users, |all| all.remove_user("kim")).expect("removed");
+    store::edit(&house.users, |all| all.remove_user("kim")).expect("removed");
     assert!(!alive(&kim).await, "the user is gone");
     house.down().await;
 }
@@ -190,7 +191,7 @@ async fn a_viewer_sees_everything_and_acts_on_nothing() {
     let csrf = ann.csrf(&house).await;
     let cancel = ann.on(house.form(&format!("{RUN}/cancel"), &[("csrf", &csrf)]));
     assert_eq!(house.command(cancel).await, (StatusCode::SEE_OTHER, "ann".into()), "it is written down who did it");
-    edit(&house.users, |all| all.set_role("ann", Role::Viewer)).expect("set");
+    store::edit(&house.users, |all| all.set_role("ann", Role::Viewer)).expect("set");
     let cancel = ann.on(house.form(&format!("{RUN}/cancel"), &[("csrf", &csrf)]));
     assert_eq!(status(cancel).await, 403, "a role counts from now on, in open sessions too");
     house.down().await;
@@ -228,8 +229,8 @@ async fn the_first_user_closes_an_open_site() {
     assert_eq!(location(&login), "/", "there is nothing to log in to");
     let mut live = house.get("/events?page=today").send().await.expect("an answer");
     assert!(live.chunk().await.expect("a stream").is_some());
-    let hash = hash_password(ANN).expect("hashed");
-    edit(&house.users, |all| all.add_user("ann", Role::Operator, hash, Timestamp::UNIX_EPOCH)).expect("added");
+    let hash = password::hash(ANN).expect("hashed");
+    store::edit(&house.users, |all| all.add_user("ann", Role::Operator, hash, Timestamp::UNIX_EPOCH)).expect("added");
     assert_eq!(status(house.get("/dags")).await, 303);
     house.daemon.snapshots.send_modify(|_| {});
     let rest = async { while live.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} };

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use accounts::{Role, Token, password, secret, store};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::{Role, Token};
-use super::{Settings, api_token, edit, hash_password, token_digest};
+use super::Settings;
 use crate::http::connections;
 use crate::routes;
 use crate::server::{Options, Shared, Site};
@@ -64,8 +64,8 @@ impl House {
         if users {
             let now = Timestamp::UNIX_EPOCH;
             for (name, role, password) in [("ann", Role::Operator, ANN), ("kim", Role::Viewer, KIM)] {
-                let hash = hash_password(password).expect("hashed");
-                edit(&path, |all| all.add_user(name, role, hash, now)).expect("added");
+                let hash = password::hash(password).expect("hashed");
+                store::edit(&path, |all| all.add_user(name, role, hash, now)).expect("added");
             }
         }
         let clock = Clock::manual("2026-11-20T00:00:00Z".parse().expect("a time"));
@@ -125,10 +125,10 @@ impl House {
 
     /// A token's whole text.
     fn token(&self, name: &str, role: Role, expires_at: Option<Timestamp>) -> String {
-        let (id, whole) = api_token().expect("random");
-        let digest = token_digest(&whole).expect("a digest");
+        let (id, whole) = secret::api_token().expect("random");
+        let digest = secret::digest(&whole).expect("a digest");
         let token = Token { id, name: name.into(), role, digest, created_at: Timestamp::UNIX_EPOCH, expires_at };
-        edit(&self.users, |all| all.add_token(token)).expect("added");
+        store::edit(&self.users, |all| all.add_token(token)).expect("added");
         whole
     }
 

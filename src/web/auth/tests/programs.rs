@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::auth::last_used;
+use accounts::store;
 
 #[tokio::test]
 async fn a_token_reads_or_acts_by_its_role_until_it_is_revoked() {
@@ -22,12 +22,12 @@ async fn a_token_reads_or_acts_by_its_role_until_it_is_revoked() {
     assert_eq!(status(form).await, 403, "a program has no pages, so no form can be its own");
 
     let noted = async {
-        while last_used(&house.users).len() < 2 {
+        while store::last_used(&house.users).len() < 2 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, noted).await.expect("both uses are written down");
-    edit(&house.users, |all| all.revoke("deploy")).expect("revoked");
+    store::edit(&house.users, |all| all.revoke("deploy")).expect("revoked");
     assert_eq!(status(house.get("/api/v1/runs").bearer_auth(&deploy)).await, 401);
     assert!(house.nothing_was_done());
     house.down().await;

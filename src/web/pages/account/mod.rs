@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use accounts::secret;
 use askama::Template;
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Query, State};
@@ -15,7 +16,7 @@ use crate::auth::cookie::Cookie;
 use crate::auth::door::{in_force, is_own_login, retry_after, seconds};
 use crate::auth::need::local;
 use crate::auth::throttle::Key;
-use crate::auth::{Caller, Visitor, Who, secret};
+use crate::auth::{Caller, Visitor, Who};
 use crate::http::reply::{Page, PageRefusal, Refusal};
 use crate::locale::{Reader, Text, filters, say, words};
 use crate::server::App;

@@ -55,7 +55,7 @@ impl Shown {
         let (format, text) = match whole {
             Some(text) if !cut && is_json(text) => (Format::Json, text.to_owned()),
             Some(text) => (Format::Text, text.to_owned()),
-            None => (Format::Hex, shown.iter().map(|b| format!("{b:02x}")).collect()),
+            None => (Format::Hex, hex::encode(shown)),
         };
         Self { format, text, size_bytes: bytes.len(), cut }
     }
@@ -72,17 +72,6 @@ impl Shown {
 
 fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-/// A dump of bytes: place, sixteen bytes in hex, and what is printable of them.
-pub fn dump(bytes: &[u8], most: usize) -> String {
-    let mut text = String::new();
-    for (row, chunk) in bytes[..bytes.len().min(most)].chunks(16).enumerate() {
-        let digits: Vec<String> = chunk.iter().map(|b| format!("{b:02x}")).collect();
-        let shown: String = chunk.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' }).collect();
-        text.push_str(&format!("{:08x}  {:<47}  {shown}\n", row * 16, digits.join(" ")));
-    }
-    text
 }
 
 /// A record.
@@ -203,6 +192,5 @@ mod tests {
         assert_eq!(shown("삼성".as_bytes(), 4), (Format::Text, "삼".into(), true), "no half character");
         assert_eq!(shown(b"\xff\x00", 100), (Format::Hex, "ff00".into(), false));
         assert_eq!(Shown::of(b"{\"a\":[1]}", 99).pretty(), "{\n  \"a\": [\n    1\n  ]\n}");
-        assert_eq!(dump(b"0|\xff\x1b<b>", 5), "00000000  30 7c ff 1b 3c                                   0|..<\n");
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use subtle::ConstantTimeEq;
 
 /// What every API token begins with, so that people and scanners recognize one.
 const PREFIX: &str = "openbell";
@@ -17,16 +18,12 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// 256 random bits from the kernel, in 64 hex digits.
 ///
 /// # Errors
 /// When the kernel's source cannot be read.
 pub fn token() -> io::Result<String> {
-    Ok(hex(&random::<32>()?))
+    Ok(hex::encode(random::<32>()?))
 }
 
 /// A new API token: its public id, and the whole that its owner keeps.
@@ -34,7 +31,7 @@ pub fn token() -> io::Result<String> {
 /// # Errors
 /// When the kernel's source cannot be read.
 pub fn api_token() -> io::Result<(String, String)> {
-    let id = hex(&random::<8>()?);
+    let id = hex::encode(random::<8>()?);
     let whole = format!("{PREFIX}_{id}_{}", token()?);
     Ok((id, whole))
 }
@@ -52,14 +49,12 @@ pub fn digest(whole: &str) -> Option<String> {
     let mut bytes = [0u8; 32];
     let function = Argon2::new(Algorithm::Argon2id, Version::V0x13, cheapest);
     function.hash_password_into(whole.as_bytes(), DIGEST_SALT, &mut bytes).ok()?;
-    Some(hex(&bytes))
+    Some(hex::encode(bytes))
 }
 
-/// Compares in the same time whatever differs. Nothing equals an empty secret.
+/// Compares two secrets in the same time wherever they differ. Nothing equals an empty one.
 pub fn equal(given: &str, expected: &str) -> bool {
-    let (given, expected) = (given.as_bytes(), expected.as_bytes());
-    let differ = given.iter().zip(expected).fold(given.len() ^ expected.len(), |d, (a, b)| d | usize::from(a ^ b));
-    differ == 0 && !expected.is_empty()
+    bool::from(given.as_bytes().ct_eq(expected.as_bytes())) && !expected.is_empty()
 }
 
 #[cfg(test)]

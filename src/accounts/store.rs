@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::Accounts;
-use files;
+use crate::Accounts;
 
 /// The use of a token is noted again after this long.
 const NOTED_FOR: SignedDuration = SignedDuration::from_secs(60);
@@ -61,29 +61,32 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// The users as the running site knows them.
-pub(crate) struct Source {
+pub struct Source {
     path: PathBuf,
     known: Mutex<(Option<Stamp>, Option<Arc<Accounts>>)>,
 }
 
 impl Source {
+    /// The users of a file, or of none.
+    ///
     /// # Errors
     /// As [`read`].
-    pub(crate) fn open(path: PathBuf) -> Result<Self, String> {
+    pub fn open(path: PathBuf) -> Result<Self, String> {
         let at = stamp(&path);
         let accounts = read(&path)?.map(Arc::new);
         Ok(Self { path, known: Mutex::new((at, accounts)) })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where they are kept.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The users now; `None` while there never was a file. Once there was one, somebody has to log in until the daemon ends: a file that is gone
     /// or broken leaves the last good users in force.
-    pub(crate) fn now(&self) -> Option<Arc<Accounts>> {
+    pub fn now(&self) -> Option<Arc<Accounts>> {
         let at = stamp(&self.path);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.0 != at {
             known.0 = at;
             match read(&self.path) {
@@ -105,7 +108,7 @@ impl Source {
 }
 
 /// When tokens were last used, in a file of its own, so that the users file is written by people only.
-pub(crate) struct Used {
+pub struct Used {
     path: PathBuf,
     times: Mutex<BTreeMap<String, Timestamp>>,
 }
@@ -128,13 +131,14 @@ pub fn last_used(users: &Path) -> BTreeMap<String, Timestamp> {
 }
 
 impl Used {
-    pub(crate) fn of(users: &Path) -> Self {
+    /// The last uses of the tokens of a users file.
+    pub fn of(users: &Path) -> Self {
         Self { path: used_path(users), times: Mutex::new(last_used(users)) }
     }
 
     /// Whether a use has to be written down; then it counts as written.
-    pub(crate) fn note(&self, id: &str, now: Timestamp) -> bool {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn note(&self, id: &str, now: Timestamp) -> bool {
+        let mut times = self.times.lock();
         let due = times.get(id).is_none_or(|at| now.duration_since(*at) >= NOTED_FOR);
         if due {
             times.insert(id.to_owned(), now);
@@ -143,9 +147,12 @@ impl Used {
     }
 
     /// Writes the times down; those of tokens that are no more are dropped.
-    pub(crate) fn write(&self, accounts: &Accounts) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, accounts: &Accounts) -> io::Result<()> {
         // Held while writing: the file has one writer at a time.
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = self.times.lock();
         times.retain(|id, _| accounts.tokens.iter().any(|t| t.id == *id));
         files::replace_private(&self.path, &serde_json::to_vec_pretty(&Written { version: 1, used: times.clone() })?)
     }
@@ -156,8 +163,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::auth::accounts::Role;
-    use crate::auth::password;
+    use crate::{Role, password};
 
     fn add(path: &Path, name: &str) {
         edit(path, |all| all.add_user(name, Role::Viewer, password::NOBODY.to_owned(), Timestamp::UNIX_EPOCH)).expect("added");
@@ -208,7 +214,7 @@ mod tests {
         assert!(used.note("a", at(100)) && !used.note("a", at(159)) && used.note("a", at(160)));
         used.write(&Accounts::default()).expect("written");
         assert!(last_used(&users).is_empty(), "the token is no more");
-        let token = crate::auth::accounts::Token {
+        let token = crate::Token {
             id: "a".into(),
             name: "a".into(),
             role: Role::Viewer,

@@ -3,7 +3,7 @@
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 
-use super::secret::random;
+use crate::secret::random;
 
 /// Fewest characters of a password.
 const SHORTEST: usize = 12;
@@ -11,8 +11,7 @@ const SHORTEST: usize = 12;
 const LONGEST_BYTES: usize = 1024;
 
 /// What the password of a name that does not exist is compared with: no password is known that has this hash.
-pub(crate) const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$b3BlbmJlbGwtbm9ib2R5IQ$bm9ib2R5LWtub3dzLWEtcGFzc3dvcmQtZm9yLXRoaXM";
+pub const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$b3BlbmJlbGwtbm9ib2R5IQ$bm9ib2R5LWtub3dzLWEtcGFzc3dvcmQtZm9yLXRoaXM";
 
 /// Why a password is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +50,7 @@ pub(crate) fn is_hash(text: &str) -> bool {
 }
 
 /// Whether a password has this hash. Takes tens of milliseconds and 19 MiB.
-pub(crate) fn matches(password: &str, hash: &str) -> bool {
+pub fn matches(password: &str, hash: &str) -> bool {
     password.len() <= LONGEST_BYTES
         && PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{password, secret};
+use crate::{password, secret};
 
 /// The layout this program writes. It reads this one and older ones.
 const VERSION: u32 = 1;
