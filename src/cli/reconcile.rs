@@ -5,8 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use domain::format::part;
-use domain::message::thousands;
 use jiff::civil::Date;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +18,10 @@ use config::Feeds;
 use daemon::action_runner;
 use daemon::lock::Lock;
 use domain::dag::Step;
+use domain::format::part;
 use domain::hop;
 use domain::ids::{AttemptId, DagName, RunId};
-use domain::message::quantity;
+use domain::message::{quantity, thousands};
 use domain::program::{self, Program, Role};
 use domain::results::Reconciliation;
 use domain::run::Run;
