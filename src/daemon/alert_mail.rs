@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use domain::dag::fixtures;
     use domain::ids::RunId;
-    use domain::program::fixtures::PROGRAMS;
+    use domain::program::testing::PROGRAMS;
     use domain::run::{AttemptRecord, Cause, Ending, Exit, RunState, StepRun, StepState};
     use domain::schedule::Window;
 

@@ -42,7 +42,7 @@ fn letterhead() -> Letterhead {
     Letterhead {
         from: "openbell@localhost".into(),
         public_url: "http://localhost".into(),
-        programs: domain::program::fixtures::PROGRAMS,
+        programs: domain::program::testing::PROGRAMS,
     }
 }
 
