@@ -15,6 +15,7 @@ use crate::upcoming::PlannedDay;
 use domain::calendar::Calendar;
 use domain::dag::fixtures::step;
 use domain::dag::{AlertKind, AlertPolicy, Dag, Program, Step, StepKind, Until};
+use domain::finding::Finding;
 use domain::run::{AttemptRecord, Cause, Ending, Exit, Run, RunState, StepRun, StepState, StopCause};
 use domain::schedule::{Catchup, Edge, LateStart, Schedule, Window};
 use executor::Status;
@@ -94,9 +95,11 @@ fn service(started: &str, ready: &str) -> StepRun {
     run
 }
 
-fn finding(hop: &str, newest: &str, age: u32, detail: &str) -> Value {
-    let stale = hop == "feed";
-    json!({ "hop": hop, "newest": at(newest).to_string(), "age_seconds": age, "lag_seconds": 0, "stale": stale, "detail": detail })
+fn at_hop(hop: &str, newest: &str, age: u32, finding: &Finding) -> Value {
+    json!({
+        "hop": hop, "newest": at(newest).to_string(), "age_seconds": age, "lag_seconds": 0, "stale": hop == "feed",
+        "detail": finding.to_string(), "finding": finding,
+    })
 }
 
 /// The rounds of the check from 08:55 to 13:10, the last twenty of them.
@@ -130,18 +133,19 @@ fn steps() -> BTreeMap<domain::ids::StepName, StepRun> {
     (freshness.state, freshness.attempt) = (StepState::Waiting, 52);
     (freshness.started_at, freshness.next_at) = (Some(at("08:55:00")), Some(at("13:15:00")));
     freshness.history = rounds();
+    let silent = Finding::NoTrade { seconds: 312 };
+    let hops = [
+        at_hop("feed", "13:04:48", 312, &silent),
+        at_hop("log", "13:04:48", 312, &Finding::HasEverything),
+        at_hop("raw", "13:04:48", 312, &Finding::HasEverything),
+        at_hop("index", "13:04:48", 312, &Finding::HasEverything),
+        at_hop("objects", "13:04:02", 358, &Finding::Behind { seconds: 46 }),
+    ];
+    let (what, last, down) = (Box::new(silent), Some("13:04:48".to_owned()), Some(311));
+    let stalled = Finding::Stalled { hop: "feed".into(), what, last, down };
     freshness.result = Some(json!({
-        "stalled": true,
-        "hop": "feed",
-        "since": at("13:04:48").to_string(),
-        "summary": "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s",
-        "hops": [
-            finding("feed", "13:04:48", 312, "nothing for 5m 12s"),
-            finding("log", "13:04:48", 312, "has everything"),
-            finding("raw", "13:04:48", 312, "has everything"),
-            finding("index", "13:04:48", 312, "has everything"),
-            finding("objects", "13:04:02", 358, "46s behind"),
-        ],
+        "stalled": true, "hop": "feed", "since": at("13:04:48").to_string(),
+        "summary": stalled.to_string(), "finding": stalled, "hops": hops,
     }));
     [
         ("topics", topics),
@@ -185,7 +189,7 @@ fn alert(time: &str, kind: AlertKind, rule: &str, step: &str, summary: &str) -> 
         rule: rule.into(),
         run: "kis-trading-day@2026-11-20".parse().expect("an id"),
         step: Some(step.parse().expect("a name")),
-        finding: domain::finding::Finding::text(summary),
+        finding: Finding::text(summary),
         mail: "sent",
     }
 }
