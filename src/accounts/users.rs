@@ -22,6 +22,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Viewer, Self::Operator];
+
     /// In a word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -170,6 +170,11 @@ pub enum BackfillState {
     Due,
 }
 
+impl BackfillState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Created, Self::Running, Self::Ended, Self::Window, Self::Ahead, Self::Due];
+}
+
 /// A way to talk to the daemon; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {

@@ -40,6 +40,11 @@ pub enum Special {
     Unknown,
 }
 
+impl Special {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Closed, Self::LateOpen, Self::OtherHours, Self::Unknown];
+}
+
 /// The days in `[first, last]`.
 pub fn days(schedule: &Schedule, calendar: Option<&Calendar>, first: Date, last: Date) -> Vec<PlannedDay> {
     first.series(jiff::Span::new().days(1)).take_while(|date| *date <= last).map(|date| day(schedule, calendar, date)).collect()

@@ -58,6 +58,11 @@ pub enum Cause {
     Backfill,
 }
 
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Scheduled, Self::Manual, Self::Backfill];
+}
+
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +80,9 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Closing, Self::Succeeded, Self::Failed, Self::Cancelled];
+
     /// Whether nothing can happen to the run any more, short of a clear.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
@@ -129,6 +137,22 @@ pub enum StepState {
 }
 
 impl StepState {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Pending,
+        Self::Starting,
+        Self::Running,
+        Self::Ready,
+        Self::Degraded,
+        Self::Waiting,
+        Self::Stopping,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Stopped,
+        Self::Skipped,
+        Self::UpstreamFailed,
+    ];
+
     /// Whether the step is over in this run.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Stopped | Self::Skipped | Self::UpstreamFailed)

@@ -1,4 +1,5 @@
-//! Every path of the site. The API's routes are a table, so that a test can compare it with the OpenAPI document.
+//! Every path of the site. Those of the API stand in [`api::routes`], each made of what its handler says of
+//! itself.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -6,7 +7,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 
 use crate::http::problem::Kind;
 use crate::http::reply::{self, Refusal};
@@ -21,60 +22,8 @@ use domain::said;
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// A route of the API.
-pub(crate) struct ApiRoute {
-    /// Method, in lower case as in OpenAPI.
-    #[cfg_attr(not(test), expect(dead_code, reason = "compared with the OpenAPI document by a test"))]
-    pub(crate) method: &'static str,
-    /// Path below `/api/v1`.
-    pub(crate) path: &'static str,
-    handler: MethodRouter<Shared>,
-}
-
-/// The API.
-pub(crate) fn api_routes() -> Vec<ApiRoute> {
-    let at = |method, path, handler| ApiRoute { method, path, handler };
-    vec![
-        at("get", "/openapi.json", get(api::openapi)),
-        at("get", "/whoami", get(api::whoami)),
-        at("get", "/snapshot", get(api::snapshot)),
-        at("get", "/events", get(api::events::events)),
-        at("post", "/export", post(api::export::export)),
-        at("get", "/dags", get(api::dags)),
-        at("post", "/dags/{name}/pause", post(api::pause)),
-        at("post", "/dags/{name}/resume", post(api::resume)),
-        at("get", "/runs", get(api::control::runs)),
-        at("post", "/runs", post(api::trigger)),
-        at("get", "/runs/{id}", get(api::run)),
-        at("post", "/runs/{id}/cancel", post(api::cancel)),
-        at("post", "/runs/{id}/clear", post(api::clear)),
-        at("post", "/runs/{id}/mark", post(api::mark)),
-        at("get", "/runs/{id}/steps/{step}/output", get(output::text::api)),
-        at("get", "/runs/{id}/steps/{step}/lines", get(output::api::lines)),
-        at("get", "/alerts", get(api::control::alerts)),
-        at("post", "/alerts/test", post(api::test_mail)),
-        at("get", "/dags/{name}", get(api::control::dag)),
-        at("get", "/dags/{name}/runs", get(api::control::dag_runs)),
-        at("get", "/dags/{name}/calendar", get(api::control::calendar)),
-        at("post", "/dags/{name}/backfill", post(api::backfill::backfill)),
-        at("get", "/outbox", get(api::control::outbox)),
-        at("get", "/audit", get(api::control::audit)),
-        at("post", "/down", post(api::down)),
-        at("get", "/topics", get(topics::api_list)),
-        at("get", "/topics/{name}", get(topics::api_one)),
-        at("get", "/topics/{name}/records", get(topics::api_records)),
-        at("get", "/dead-letters", get(dead_letters::api_list)),
-        at("get", "/dead-letters/{topic}", get(dead_letters::api_messages)),
-        at("get", "/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::api_message)),
-        at("post", "/dead-letters/replay", post(dead_letters::api_replay)),
-        at("get", "/market", get(market::api_list)),
-        at("get", "/market/{symbol}", get(market::api_one)),
-    ]
-}
-
 /// The site.
 pub(crate) fn router(site: Shared) -> Router {
-    let api = api_routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     let inside = Router::new()
         .route("/", get(today::page))
         .route("/dags", get(dags::page))
@@ -111,7 +60,7 @@ pub(crate) fn router(site: Shared) -> Router {
         .route("/account", get(account::account))
         .route("/account/password", post(account::change_password))
         .route("/account/logout-everywhere", post(account::log_out_everywhere))
-        .nest("/api/v1", api)
+        .nest("/api/v1", api::routes().into())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))

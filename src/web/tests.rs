@@ -3,6 +3,7 @@
 mod api;
 mod attacks;
 mod control;
+mod document;
 mod languages;
 mod stores;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use domain::run::{Exit, StepState};
 
 use crate::http::connections;
-use crate::routes::{api_routes, router};
+use crate::routes::router;
 use crate::server::{Shared, Site as Served};
 use daemon::Refused;
 use daemon::handle::{Answer, Command};
@@ -367,67 +368,6 @@ async fn addresses_others_can_reach_are_refused() {
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
     let error = crate::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new()).await.expect_err("refused");
     assert!(error.to_string().contains("openbell user add"), "{error}");
-}
-
-#[test]
-fn the_openapi_document_lists_every_route_and_none_else() {
-    let document: Value = serde_json::from_str(crate::api::OPENAPI).expect("JSON");
-    let mut written = Vec::new();
-    for (path, methods) in document["paths"].as_object().expect("paths") {
-        written.extend(methods.as_object().expect("methods").keys().map(|method| format!("{method} {path}")));
-    }
-    let mut served: Vec<_> = api_routes().iter().map(|r| format!("{} {}", r.method, r.path)).collect();
-    written.sort();
-    served.sort();
-    assert_eq!(written, served);
-}
-
-#[test]
-fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told() {
-    let document: Value = serde_json::from_str(crate::api::OPENAPI).expect("JSON");
-    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
-    for (path, methods) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in methods.as_object().expect("methods") {
-            let answers = operation["responses"].as_object().expect("answers");
-            // Without a host name, of another host, of a stranger, of one who tried too often.
-            let mut wanted = vec!["400", "401", "421", "429"];
-            if method != "get" {
-                wanted.extend(["403", "408", "413"]);
-            }
-            if operation.get("requestBody").is_some() {
-                wanted.push("415");
-            }
-            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            if parameters.iter().any(|p| p["$ref"] == "#/components/parameters/Key") {
-                wanted.push("422");
-            }
-            if path.contains('{') {
-                wanted.push("404");
-            }
-            let missing: Vec<_> = wanted.into_iter().filter(|status| !answers.contains_key(*status)).collect();
-            assert!(missing.is_empty(), "{method} {path} lacks {missing:?}; every request passes web::auth::door and web::guard");
-            for (status, answer) in answers.iter().filter(|(status, _)| *status != "200") {
-                let name =
-                    answer["$ref"].as_str().and_then(|r| r.strip_prefix("#/components/responses/")).expect("a shared answer");
-                let kind = &document["components"]["responses"][name]["content"]["application/problem+json"]["schema"]["$ref"];
-                assert_eq!(kind, "#/components/schemas/Problem", "{status} of {method} {path}");
-            }
-        }
-    }
-}
-
-#[test]
-fn the_openapi_document_and_the_guide_list_every_kind_of_problem() {
-    use crate::http::problem::{Kind, NAMESPACE};
-    let document: Value = serde_json::from_str(crate::api::OPENAPI).expect("JSON");
-    let written = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
-    let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("{NAMESPACE}{}", kind.name())).collect();
-    assert_eq!(written, &json!(kinds));
-    let guide = include_str!("../../docs/api.md");
-    for kind in Kind::ALL {
-        let row = format!("| `{}` | {} |", kind.name(), kind.status().as_u16());
-        assert!(guide.contains(&row), "docs/api.md lacks {row}");
-    }
 }
 
 /// Writes each page with its stylesheet inside to `target/look`, to be opened in a browser.

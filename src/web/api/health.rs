@@ -16,8 +16,6 @@ use domain::run::RunState;
 
 /// Stores that the daemon asks for its own figures ([`daemon::snapshot::Gauges`]).
 const ASKED: [&str; 1] = ["log"];
-/// States that runs are counted by.
-const STATES: [RunState; 5] = [RunState::Running, RunState::Closing, RunState::Succeeded, RunState::Failed, RunState::Cancelled];
 
 /// Prometheus text format 0.0.4.
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
@@ -115,7 +113,7 @@ fn text(snapshot: &Snapshot) -> String {
     let paused = snapshot.dags.iter().map(|d| (vec![("dag", d.name.clone())], f64::from(u8::from(d.paused))));
     out.gauge("openbell_dag_paused", "1 while scheduled starts of the DAG are blocked.", paused);
     // Words that are not there now are there as 0: a series that comes and goes is awkward to watch.
-    let none = |dag: &str| STATES.map(|state| ((dag.to_owned(), state.as_str()), 0.0));
+    let none = |dag: &str| RunState::ALL.map(|state| ((dag.to_owned(), state.as_str()), 0.0));
     let mut runs: BTreeMap<(String, &str), f64> = snapshot.dags.iter().flat_map(|dag| none(&dag.name)).collect();
     for view in &snapshot.runs {
         *runs.entry((view.run.id.dag().to_owned(), view.run.state.as_str())).or_default() += 1.0;

@@ -1,41 +1,85 @@
 //! The API for programs, under `/api/v1`. Errors are problems ([`problem`](crate::http::problem)); what acts may be sent again ([`once`](crate::http::idempotency)).
 
-pub(crate) mod backfill;
-pub(crate) mod control;
+pub(crate) mod alerts;
+pub(crate) mod answers;
+pub(crate) mod audit;
+pub(crate) mod dags;
+pub(crate) mod document;
 pub(crate) mod events;
-pub(crate) mod export;
 pub(crate) mod health;
+mod lists;
+pub(crate) mod parameters;
+pub(crate) mod process;
+pub(crate) mod runs;
+pub(crate) mod schemas;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::http::HeaderMap;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::auth::{Caller, Who};
-use crate::http::body::{Body, Nothing, body};
 use crate::http::command::{by, give_once};
 use crate::http::idempotency;
-use crate::http::lookup::{dag_of, held};
-use crate::http::problem::Kind;
-use crate::http::query::path;
-use crate::http::reply::{Acted, Refusal, Reply};
-use crate::locale::Reader;
-use crate::server::App;
+use crate::http::reply::Acted;
+use crate::pages::{dead_letters, market, output, topics};
+use crate::server::{App, Shared};
 use daemon::handle::Command;
-use domain::advice::advice;
-use domain::ids::{DagName, RunId, StepName};
-use domain::said;
 
-/// The OpenAPI document.
-pub(crate) const OPENAPI: &str = include_str!("../assets/openapi.json");
+/// The API. A route is what stands at its handler: without a description there is no route.
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(document::empty())
+        .routes(routes!(document::openapi))
+        .routes(routes!(process::whoami))
+        .routes(routes!(process::snapshot))
+        .routes(routes!(process::export))
+        .routes(routes!(process::down))
+        .routes(routes!(events::events))
+        .routes(routes!(dags::dags))
+        .routes(routes!(dags::dag))
+        .routes(routes!(dags::calendar))
+        .routes(routes!(dags::pause))
+        .routes(routes!(dags::resume))
+        .routes(routes!(dags::backfill))
+        .routes(routes!(runs::runs, runs::trigger))
+        .routes(routes!(runs::dag_runs))
+        .routes(routes!(runs::run))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::clear))
+        .routes(routes!(runs::mark))
+        .routes(routes!(output::api::output))
+        .routes(routes!(output::api::lines))
+        .routes(routes!(alerts::alerts))
+        .routes(routes!(alerts::test_mail))
+        .routes(routes!(alerts::outbox))
+        .routes(routes!(audit::audit))
+        .routes(routes!(topics::api::topics))
+        .routes(routes!(topics::api::topic))
+        .routes(routes!(topics::api::records))
+        .routes(routes!(dead_letters::api::dead_letters))
+        .routes(routes!(dead_letters::api::dead_letters_of))
+        .routes(routes!(dead_letters::api::dead_letter))
+        .routes(routes!(dead_letters::api::replay))
+        .routes(routes!(market::api::symbols))
+        .routes(routes!(market::api::symbol))
+}
+
+/// It was done.
+#[derive(Debug, Serialize, ToSchema)]
+struct Done {
+    /// One line for people.
+    message: String,
+}
+
+/// A run was started.
+#[derive(Debug, Serialize, ToSchema)]
+struct Started {
+    /// Its id.
+    run: String,
+    message: String,
+}
 
 /// Gives a command; with a key, once.
 async fn done(app: &App, headers: &HeaderMap, command: Command, sent: &Bytes) -> Acted {
@@ -44,189 +88,6 @@ async fn done(app: &App, headers: &HeaderMap, command: Command, sent: &Bytes) ->
     let once = idempotency::once(headers, &app.by(door), what, &subject, sent)?;
     let run = matches!(command, Command::Trigger { .. });
     let (message, again) = give_once(app, door, command, once).await?;
-    let answer = if run { json!({ "run": message, "message": message }) } else { json!({ "message": message }) };
+    let answer = if run { json!(Started { run: message.clone(), message }) } else { json!(Done { message }) };
     Ok(idempotency::answer(answer, again))
-}
-
-/// The OpenAPI document.
-pub(crate) async fn openapi() -> Response {
-    let base = Reader::current().base;
-    // Where a client finds what the document lists.
-    let document = if base.is_root() {
-        Cow::Borrowed(OPENAPI)
-    } else {
-        Cow::Owned(OPENAPI.replacen("\"url\": \"/api/v1\"", &format!("\"url\": \"{base}/api/v1\""), 1))
-    };
-    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
-}
-
-/// Whoever asks.
-pub(crate) async fn whoami() -> Json<Value> {
-    let caller = Caller::current();
-    let kind = match caller.who {
-        Who::User { .. } => "user",
-        Who::Token { .. } => "token",
-        Who::Local => "local",
-        Who::Anyone | Who::Stranger => "anyone",
-    };
-    Json(json!({ "kind": kind, "name": caller.name(), "role": caller.role }))
-}
-
-/// Everything.
-pub(crate) async fn snapshot(State(app): State<App>) -> Response {
-    Json(&*app.handle.snapshot()).into_response()
-}
-
-/// DAGs and files that do not work.
-pub(crate) async fn dags(State(app): State<App>) -> Json<Value> {
-    let snapshot = app.handle.snapshot();
-    Json(json!({ "dags": snapshot.dags, "problems": snapshot.problems }))
-}
-
-/// A run with its steps.
-pub(crate) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Reply {
-    let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
-    let view = held(&app, &id).await?;
-    let advice: BTreeMap<_, _> = view
-        .run
-        .steps
-        .iter()
-        .filter_map(|(name, run)| Some((name, advice(view.run.dag.step(name)?, run)?.to_string())))
-        .collect();
-    Ok(Json(json!({ "run": view.run, "statuses": view.statuses, "advice": advice })))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Trigger {
-    dag: DagName,
-    #[serde(default)]
-    params: BTreeMap<String, String>,
-    until: Option<Timestamp>,
-    date: Option<jiff::civil::Date>,
-}
-
-/// Starts a run by hand.
-pub(crate) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
-    let (Trigger { dag, params, until, date }, sent) = body(&headers, sent)?;
-    done(&app, &headers, Command::Trigger { dag, params, until, date }, &sent).await
-}
-
-/// The run of a path that is acted on.
-async fn there(app: &App, id: Result<Path<String>, PathRejection>) -> Result<RunId, Refusal> {
-    let id: RunId = path(id)?.parse()?;
-    held(app, &id).await?;
-    Ok(id)
-}
-
-/// Cancels a run.
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    let (Nothing {}, sent) = body(&headers, sent)?;
-    let id = there(&app, id).await?;
-    done(&app, &headers, Command::Cancel(id), &sent).await
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Clear {
-    steps: Vec<StepName>,
-}
-
-/// Clears steps.
-pub(crate) async fn clear(
-    State(app): State<App>,
-    headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    let (Clear { steps }, sent) = body(&headers, sent)?;
-    if steps.is_empty() {
-        return Err(Refusal::bad(said!("no step is named"), said!("name at least one under \"steps\""))
-            .kind(Kind::BadBody)
-            .into());
-    }
-    let id = there(&app, id).await?;
-    done(&app, &headers, Command::Clear(id, steps), &sent).await
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mark {
-    step: StepName,
-    success: bool,
-}
-
-/// Marks a step succeeded or failed.
-pub(crate) async fn mark(
-    State(app): State<App>,
-    headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    let (Mark { step, success }, sent) = body(&headers, sent)?;
-    let id = there(&app, id).await?;
-    done(&app, &headers, Command::Mark(id, step, success), &sent).await
-}
-
-async fn pause_or_resume(
-    app: App,
-    headers: HeaderMap,
-    name: Result<Path<String>, PathRejection>,
-    sent: Body,
-    pause: bool,
-) -> Acted {
-    let (Nothing {}, sent) = body(&headers, sent)?;
-    let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    dag_of(&app.handle.snapshot(), &name)?;
-    done(&app, &headers, Command::Pause(name, pause), &sent).await
-}
-
-/// Blocks scheduled starts of a DAG.
-pub(crate) async fn pause(
-    State(app): State<App>,
-    headers: HeaderMap,
-    name: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    pause_or_resume(app, headers, name, sent, true).await
-}
-
-/// Allows them again.
-pub(crate) async fn resume(
-    State(app): State<App>,
-    headers: HeaderMap,
-    name: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    pause_or_resume(app, headers, name, sent, false).await
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TestMail {
-    dag: Option<DagName>,
-}
-
-/// Queues a mail to those whom DAGs name for alerts.
-pub(crate) async fn test_mail(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
-    let (TestMail { dag }, sent) = body(&headers, sent)?;
-    done(&app, &headers, Command::TestMail(dag), &sent).await
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Down {
-    #[serde(default)]
-    drain: bool,
-}
-
-/// Ends the daemon.
-pub(crate) async fn down(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
-    let (Down { drain }, sent) = body(&headers, sent)?;
-    done(&app, &headers, Command::Down { drain }, &sent).await
 }

@@ -1,6 +1,7 @@
 //! Lists that are given in parts: `limit` says how long a part is, `after` is the `next` of the part before.
 
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::reply::Refusal;
 use domain::said;
@@ -10,9 +11,13 @@ const LISTED: usize = 100;
 const MOST_LISTED: usize = 500;
 
 /// Which part of a list is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
+    /// How many at most.
+    #[param(minimum = 1, maximum = 500, default = 100)]
     pub(crate) limit: Option<usize>,
+    /// Go on after this: the `next` of the part before.
     pub(crate) after: Option<String>,
 }
 

@@ -7,6 +7,10 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{Object, ObjectBuilder};
 
 use super::reply::Refusal;
 
@@ -27,11 +31,9 @@ macro_rules! kinds {
 
         impl Kind {
             /// All of them.
-            #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
             /// The status it is sent with.
-            #[cfg(test)]
             pub(crate) fn status(self) -> StatusCode {
                 match self {
                     $(Self::$kind => StatusCode::$status,)*
@@ -120,15 +122,26 @@ impl Kind {
     }
 }
 
-/// The body.
-#[derive(Debug, Serialize)]
-struct Problem {
+/// Why something was not done (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    #[schema(schema_with = types)]
     r#type: String,
+    /// The kind in words.
     title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What, and where.
     detail: String,
+    /// What to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     remedy: String,
+}
+
+fn types() -> Object {
+    let all = Kind::ALL.iter().map(|kind| json!(format!("{NAMESPACE}{}", kind.name())));
+    let said = "What kind of problem it is; it never changes.";
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).description(Some(said)).build()
 }
 
 /// A refusal as an answer.

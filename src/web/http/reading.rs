@@ -1,7 +1,9 @@
 //! What was read of a store, for those who asked: or why there is nothing, and how old it is.
 
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::reply::Refusal;
 use crate::cache::{Reading, Trouble};
@@ -34,9 +36,28 @@ pub(crate) fn not_missing<T>(reading: &Reading<T>) -> Result<(), Refusal> {
     }
 }
 
+/// When the figures were read, and why they may be old.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Stamp {
+    /// When it was read.
+    #[schema(required)]
+    read_at: Option<Timestamp>,
+    /// Why it may be old.
+    #[schema(required)]
+    trouble: Option<Said>,
+}
+
+/// A store does not answer as it should.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Trouble)]
+struct Said {
+    since: Timestamp,
+    /// What it said, or that it says nothing.
+    text: String,
+}
+
 /// When it was read, and why it may be old.
-pub(crate) fn stamp<T>(reading: &Reading<T>, mut answer: Value) -> Value {
-    answer["read_at"] = json!(reading.value.as_ref().map(|(at, _)| at));
-    answer["trouble"] = json!(reading.trouble.as_ref().map(|t| json!({ "since": t.since, "text": t.said.to_string() })));
-    answer
+pub(crate) fn stamp<T>(reading: &Reading<T>) -> Stamp {
+    let trouble = reading.trouble.as_ref().map(|t| Said { since: t.since, text: t.said.to_string() });
+    Stamp { read_at: reading.value.as_ref().map(|(at, _)| *at), trouble }
 }

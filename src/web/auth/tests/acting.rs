@@ -1,7 +1,7 @@
 //! Every route that acts, by table: what no stranger, no viewer and no page of another site may do.
 
 use super::*;
-use crate::routes::api_routes;
+use crate::api::document::operations;
 
 /// The paths of forms, as the router's own text has them: a new one is tested without anybody thinking of it.
 fn forms() -> Vec<String> {
@@ -66,10 +66,10 @@ async fn every_action_of_the_api_is_refused_to_strangers_viewers_and_other_sites
     let (ann, kim) = (house.browser("ann", ANN).await, house.browser("kim", KIM).await);
     let viewer = house.token("look", Role::Viewer, None);
     let mut actions = 0;
-    for route in api_routes().into_iter().filter(|route| route.method != "get") {
+    for (method, path) in operations().into_iter().filter(|(method, _)| *method != "get") {
         actions += 1;
-        let path = format!("/api/v1{}", filled(route.path));
-        let method: Method = route.method.to_uppercase().parse().expect("a method");
+        let path = format!("/api/v1{}", filled(&path));
+        let method: Method = method.to_uppercase().parse().expect("a method");
         let bare = || house.request(method.clone(), &path);
         let own = || bare().header("x-openbell", "1");
         assert_eq!(status(own()).await, 401, "{path}: a stranger");

@@ -1,33 +1,30 @@
-//! Dead letters: pages, forms and API.
+//! Dead letters: pages and forms.
 
+pub(crate) mod api;
 pub(crate) mod view;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use utoipa::IntoParams;
 
 use super::stores::{LetterFacts, Letters, Sent};
 use crate::cache::Reading;
-use crate::http::body::{Body, body, whole};
-use crate::http::command::by;
 use crate::http::form::{Fields, checked};
 use crate::http::idempotency;
 use crate::http::parts::{Asked, part_of};
-use crate::http::problem::Kind;
 use crate::http::query::{path, query};
-use crate::http::reading::{known, not_missing, stamp};
-use crate::http::reply::{Acted, Page, PageRefusal, Refusal, Reply};
+use crate::http::reading::not_missing;
+use crate::http::reply::{Page, PageRefusal, Refusal};
 use crate::locale::say;
 use crate::server::App;
 use backends::{BackendError, ErrorKind};
 use daemon::idempotency::Idempotency;
 use domain::message::Message;
 use domain::said;
-use steps::dead_letters::{Summary, by_cause, topic_of};
+use steps::dead_letters::{Summary, topic_of};
 use steps::replay::Which;
 use view::Part;
 
@@ -39,10 +36,15 @@ const TOPICS: usize = 12;
 const ASK: Message = said!("ask for cause=WORD, limit=N, after=PLACE");
 
 /// Which messages are asked for. Not flattened: numbers of a query would come as text.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
+    /// Only those of this cause.
     cause: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<usize>,
+    /// Go on after this: the `next` of the part before (`partition/offset`).
     after: Option<String>,
 }
 
@@ -173,119 +175,4 @@ pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
         return Err(idempotency::taken().into());
     };
     Ok(Page::new("dead-letters", say!("Sent again"), None, view::replayed(topic, &done, &app.reader)).into_response())
-}
-
-/// Dead letters of all topics by cause, for programs.
-pub(crate) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
-    let asked = query(asked, said!("ask for limit=N and after=TOPIC"))?;
-    // Each topic is read by itself.
-    let limit = asked.limit.unwrap_or(TOPICS);
-    if !(1..=TOPICS).contains(&limit) {
-        return Err(
-            Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {} topics", TOPICS.to_string())).into()
-        );
-    }
-    let asked = Asked { limit: Some(limit), ..asked };
-    let (reading, names) = topics(&app).await;
-    known(&reading)?;
-    let (part, next) = part_of(&names, &asked, Clone::clone)?;
-    let mut topics = Vec::new();
-    for (topic, letters) in letters_of(&app, part.to_vec()).await {
-        let found = known(&letters)?;
-        let replayed = found.lines.iter().filter(|l| l.replayed).count();
-        let answer = json!({
-            "topic": topic,
-            "letters": found.lines.len() as u64 + found.older,
-            "replayed": replayed,
-            "older": found.older,
-            "groups": by_cause(&found.lines),
-        });
-        topics.push(stamp(&letters, answer));
-    }
-    let timezone = &app.handle.snapshot().timezone;
-    Ok(Json(stamp(&reading, json!({ "topics": topics, "next": next, "timezone": timezone }))))
-}
-
-/// Dead letters of a topic, for programs.
-pub(crate) async fn api_messages(
-    State(app): State<App>,
-    topic: Result<Path<String>, PathRejection>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Reply {
-    let (topic, wanted) = (path(topic)?, query(wanted, ASK)?);
-    let reading = app.stores.letters(&topic).await;
-    let all = chosen(known(&reading)?, wanted.cause.as_deref());
-    let (lines, next) = part_of(&all, &Asked { limit: wanted.limit, after: wanted.after }, place)?;
-    let answer = json!({ "topic": topic, "letters": lines, "next": next, "timezone": app.handle.snapshot().timezone });
-    Ok(Json(stamp(&reading, answer)))
-}
-
-/// One dead letter, for programs.
-pub(crate) async fn api_message(State(app): State<App>, place: Place) -> Reply {
-    let (topic, reading, replayed) = find(&app, place).await?;
-    let facts = known(&reading)?;
-    let line = Summary { replayed, ..facts.line.clone() };
-    let answer = json!({ "topic": topic, "letter": line, "record": facts.seen, "timezone": app.handle.snapshot().timezone });
-    Ok(Json(stamp(&reading, answer)))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Again {
-    topic: String,
-    #[serde(default)]
-    all: bool,
-    cause: Option<String>,
-    #[serde(default, deserialize_with = "whole")]
-    partition: Option<u32>,
-    #[serde(default, deserialize_with = "whole")]
-    offset: Option<u64>,
-    value: Option<String>,
-}
-
-/// Sends dead letters again, for programs.
-pub(crate) async fn api_replay(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
-    let (Again { topic, all, cause, partition, offset, value }, sent) = body(&headers, sent)?;
-    let which = match (all, cause, partition, offset, value) {
-        (true, None, None, None, None) => Which::All,
-        (false, Some(cause), None, None, None) => Which::Cause(cause),
-        (false, None, Some(partition), Some(offset), value) => {
-            Which::One { partition, offset, edited: value.map(String::into_bytes) }
-        }
-        _ => {
-            return Err(Refusal::bad(
-                said!("it does not say which dead letters"),
-                said!("send one of: \"all\": true; a \"cause\"; \"partition\" and \"offset\", with a \"value\" to send an edited copy"),
-            )
-            .kind(Kind::BadBody)
-            .into());
-        }
-    };
-    let by = app.by(by(&headers));
-    let once = idempotency::once(&headers, &by, "replay", &topic, &sent)?;
-    match send(&app, &by, &topic, which, once).await? {
-        Sent::Now(done) => Ok(idempotency::answer(json!(done), false)),
-        Sent::Again(answer) => Ok(idempotency::answer(serde_json::from_str(&answer).unwrap_or_default(), true)),
-        Sent::KeyTaken => Err(idempotency::taken().into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_whole_numbers_however_they_are_written() {
-        let read = |partition: &str, offset: &str| {
-            let text = format!("{{\"topic\": \"t\", \"partition\": {partition}, \"offset\": {offset}}}");
-            serde_json::from_str::<Again>(&text).map(|again| (again.partition, again.offset)).ok()
-        };
-        assert_eq!(read("3", "18446744073709551615"), Some((Some(3), Some(u64::MAX))));
-        assert_eq!(read("3.0", "1e3"), Some((Some(3), Some(1_000))));
-        assert_eq!(read("null", "null"), Some((None, None)));
-        for bad in ["-1", "0.5", "4294967296", "1e300", "\"3\"", "-0.5", "[3]"] {
-            assert_eq!(read(bad, "0"), None, "{bad}");
-        }
-        assert_eq!(read("0", "9007199254740993.0"), None);
-    }
 }

@@ -12,7 +12,9 @@ use rust_decimal::prelude::ToPrimitive;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
+use crate::api::schemas;
 use crate::pages::topics::records::{Shown, VALUE_BYTES};
 use crate::view::findings;
 use backends::index::Index;
@@ -92,16 +94,19 @@ pub async fn dates(index: &dyn Index, sources: &Sources) -> Result<Vec<Date>> {
 }
 
 /// A symbol's session, as `vwap` stores it. Prices and values in KRW, quantities in shares.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
+#[schema(as = Figures)]
 pub struct Session {
     /// Feed prefix.
     pub feed: String,
     /// Instrument.
     pub symbol: String,
     /// Average of what was received.
+    #[schema(required)]
     pub vwap: Option<f64>,
     /// Shares or units received.
     #[serde(with = "quantity")]
+    #[schema(value_type = schemas::Quantity)]
     pub volume: Decimal,
     /// Trades received.
     pub trades: u64,
@@ -111,17 +116,22 @@ pub struct Session {
     pub max_price: f64,
     /// The exchange's own volume at the newest trade; below 0 without one, and where the feed does not say it.
     #[serde(default = "unsaid")]
+    #[schema(required)]
     pub exchange_volume: i64,
     /// The exchange's own traded value at the newest trade.
     #[serde(default)]
+    #[schema(required)]
     pub exchange_value: i64,
     /// Sums and the exchange's own are equal.
     #[serde(default)]
+    #[schema(required)]
     pub exchange_equal: bool,
     /// Event id of the last trade; older documents do not say it.
     #[serde(default, skip_serializing)]
+    #[schema(ignore)]
     pub last_id: Option<String>,
     /// Time of the newest trade.
+    #[schema(required)]
     pub trade_time: Option<Timestamp>,
 }
 
@@ -299,16 +309,19 @@ async fn documents<T: DeserializeOwned>(index: &dyn Index, name: &str, ids: &[St
 }
 
 /// A window of a symbol, as `vwap` stores it.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
+#[schema(as = PriceWindow)]
 pub struct Window {
     /// Start.
     pub window_start: Timestamp,
     /// End.
     pub window_end: Timestamp,
     /// Average price by volume.
+    #[schema(required)]
     pub vwap: Option<f64>,
     /// Shares or units.
     #[serde(with = "quantity")]
+    #[schema(value_type = schemas::Quantity)]
     pub volume: Decimal,
     /// Traded value, KRW.
     pub value: f64,
@@ -321,7 +334,7 @@ pub struct Window {
 }
 
 /// A window that broke a rule, with what was received in it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Anomaly {
     /// The rule.
     pub rule: String,

@@ -1,32 +1,38 @@
-//! The market: pages and API.
+//! The market.
 
+pub(crate) mod api;
 mod chart;
 pub(crate) mod data;
 pub(crate) mod view;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use jiff::civil::Date;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-use crate::http::parts::{Asked, part_of};
+use crate::api::schemas;
 use crate::http::query::{path, query};
-use crate::http::reading::{known, not_missing, stamp};
-use crate::http::reply::{Page, PageRefusal, Refusal, Reply};
+use crate::http::reading::not_missing;
+use crate::http::reply::{Page, PageRefusal, Refusal};
 use crate::locale::say;
 use crate::server::App;
-use data::{Sources, SymbolFacts};
+use data::Sources;
 use domain::message::Message;
 use domain::said;
 
 /// Which day is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
+    /// Session date; the newest with figures without it.
+    #[param(value_type = Option<schemas::WantedDate>, inline)]
     date: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<usize>,
+    /// Go on after this: the `next` of the part before (a name, or a window's start).
     after: Option<String>,
 }
 
@@ -60,58 +66,4 @@ pub(crate) async fn one(
     let reading = app.stores.chart(Sources::of(&snapshot), date, &symbol).await;
     not_missing(&reading)?;
     Ok(Page::new("market", &symbol, None, view::one(&snapshot, &symbol, &reading, &app.reader)).refreshing().into_response())
-}
-
-fn line(facts: &SymbolFacts) -> Value {
-    let mut line = json!(facts.session);
-    let change = facts.last.as_ref().and_then(|l| l.change());
-    line["name"] = json!(facts.name);
-    line["exchange_vwap"] = json!(facts.session.exchange_vwap());
-    line["gap_shares"] = json!(facts.session.missing());
-    line["last_price"] = json!(facts.last.as_ref().map(|l| l.price));
-    line["open_price"] = json!(facts.last.as_ref().and_then(|l| l.open));
-    line["change"] = json!(change.map(|(won, _)| won));
-    line["change_percent"] = json!(change.map(|(_, percent)| percent));
-    line
-}
-
-/// All symbols, for programs.
-pub(crate) async fn api_list(State(app): State<App>, wanted: Result<Query<Wanted>, QueryRejection>) -> Reply {
-    let wanted = query(wanted, ASK)?;
-    let snapshot = app.handle.snapshot();
-    let reading = app.stores.market(Sources::of(&snapshot), wanted.date()?).await;
-    let market = known(&reading)?;
-    let (part, next) = part_of(&market.symbols, &Asked { limit: wanted.limit, after: wanted.after }, |s| s.name.clone())?;
-    let symbols: Vec<_> = part.iter().map(line).collect();
-    let answer = json!({
-        "date": market.date,
-        "dates": market.dates,
-        "symbols": symbols,
-        "next": next,
-        "timezone": snapshot.timezone,
-    });
-    Ok(Json(stamp(&reading, answer)))
-}
-
-/// One symbol, for programs.
-pub(crate) async fn api_one(
-    State(app): State<App>,
-    symbol: Result<Path<String>, PathRejection>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Reply {
-    let (symbol, wanted) = (path(symbol)?, query(wanted, ASK)?);
-    let snapshot = app.handle.snapshot();
-    let reading = app.stores.chart(Sources::of(&snapshot), wanted.date()?, &symbol).await;
-    let chart = known(&reading)?;
-    let asked = Asked { limit: wanted.limit, after: wanted.after };
-    let (windows, next) = part_of(&chart.windows, &asked, |w| w.window_start.to_string())?;
-    let answer = json!({
-        "date": chart.date,
-        "symbol": line(&chart.facts),
-        "windows": windows,
-        "anomalies": chart.anomalies,
-        "next": next,
-        "timezone": snapshot.timezone,
-    });
-    Ok(Json(stamp(&reading, answer)))
 }

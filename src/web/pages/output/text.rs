@@ -1,4 +1,4 @@
-//! What an attempt printed, as plain text: its tail, all of it, or as it grows. `output_page` shows it to people.
+//! What an attempt printed, as plain text: its tail, all of it, or as it grows. The page shows it to people.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
+use utoipa::IntoParams;
 
+use crate::api::schemas;
 use crate::http::query::path;
-use crate::http::reply::{ApiRefusal, Refusal};
+use crate::http::reply::Refusal;
 use crate::server::App;
 use domain::ids::{RunId, StepName};
 use domain::run::Exit;
@@ -29,26 +31,26 @@ pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
 
 /// What is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
     /// Number of the attempt; the newest without it.
+    #[param(minimum = 1, maximum = 4294967295u32)]
     attempt: Option<u32>,
-    /// Last bytes wanted, or `all`.
+    /// Last bytes wanted (default 262144), or `all`.
+    #[param(value_type = Option<schemas::Tail>, inline)]
     tail: Option<String>,
-    /// `1`: go on as the file grows, until the attempt ends.
+    /// `1`: go on as it grows, until the attempt ends.
+    #[param(value_type = Option<schemas::Switch>, inline)]
     follow: Option<String>,
     /// `1`: all of it, as a file to keep.
+    #[param(value_type = Option<schemas::Switch>, inline)]
     download: Option<String>,
 }
 
 /// Path parameters.
 pub(crate) type Ids = Result<Path<(String, String)>, PathRejection>;
-type Wish = Result<Query<Asked>, QueryRejection>;
-
-/// For programs, and for those who keep the file.
-pub(crate) async fn api(State(app): State<App>, ids: Ids, asked: Wish) -> Result<Response, ApiRefusal> {
-    Ok(output(app, ids, asked).await?)
-}
+pub(crate) type Wish = Result<Query<Asked>, QueryRejection>;
 
 /// Run and step of a path.
 pub(crate) fn named(ids: Ids) -> Result<(RunId, StepName), Refusal> {
@@ -61,7 +63,7 @@ pub(crate) async fn download(app: App, run: RunId, step: StepName, attempt: Opti
     plain(app, run, step, Asked { attempt, download: Some("1".to_owned()), ..Asked::default() }).await
 }
 
-async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
+pub(crate) async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     let (run, step) = named(ids)?;
     let Query(asked) = asked
         .map_err(|e| Refusal::unread(&e.body_text(), said!("use attempt=N, tail=BYTES or tail=all, follow=1, download=1")))?;

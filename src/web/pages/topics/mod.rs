@@ -1,24 +1,21 @@
-//! Topics, their records and their groups: pages and API.
+//! Topics, their records and their groups.
 
+pub(crate) mod api;
 pub(crate) mod data;
 pub(crate) mod records;
 pub(crate) mod view;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-use crate::http::parts::{Asked, part_of};
 use crate::http::query::{path, query};
-use crate::http::reading::{known, not_missing, stamp};
-use crate::http::reply::{Page, PageRefusal, Refusal, Reply};
+use crate::http::reading::not_missing;
+use crate::http::reply::{Page, PageRefusal, Refusal};
 use crate::locale::say;
 use crate::server::App;
-use daemon::Snapshot;
-use data::{TopicFacts, Topics};
 use domain::message::Message;
 use domain::said;
 use records::{Look, MOST};
@@ -39,11 +36,20 @@ pub(crate) async fn list(State(app): State<App>) -> Response {
 }
 
 /// Which records are asked for. Fields of forms may be empty.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
+    /// Partition of the topic.
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 4294967295u32, default = 0)]
     partition: Option<String>,
+    /// First offset; the newest records without it.
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 18446744073709551615u64)]
     from: Option<String>,
+    /// Offset before the first.
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 18446744073709551615u64)]
     after: Option<String>,
+    /// How many at most.
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
 }
 
@@ -94,77 +100,6 @@ pub(crate) async fn one(
         }
     };
     Ok(Page::new("topics", &name, None, fragments).refreshing().into_response())
-}
-
-fn brief(snapshot: &Snapshot, topics: &Topics, facts: &TopicFacts) -> Value {
-    let name = &facts.topic.name;
-    let groups = facts.groups.iter().map(|(group, at)| json!({ "group": group, "lag": facts.total_lag(at) }));
-    json!({
-        "name": name,
-        "partitions": facts.topic.partitions.len(),
-        "records": facts.records(),
-        "rate_per_second": snapshot.gauges.rates.get(name),
-        "newest": facts.newest(),
-        "dead_letters": topics.dead_letters(name),
-        "groups": groups.collect::<Vec<_>>(),
-    })
-}
-
-/// All topics, for programs.
-pub(crate) async fn api_list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
-    let asked = query(asked, said!("ask for limit=N and after=NAME"))?;
-    let reading = app.stores.topics().await;
-    let (topics, snapshot) = (known(&reading)?, app.handle.snapshot());
-    let (part, next) = part_of(&topics.topics, &asked, |t| t.topic.name.clone())?;
-    let lines: Vec<_> = part.iter().map(|facts| brief(&snapshot, topics, facts)).collect();
-    Ok(Json(stamp(&reading, json!({ "topics": lines, "next": next, "timezone": snapshot.timezone }))))
-}
-
-/// One topic, for programs.
-pub(crate) async fn api_one(State(app): State<App>, name: Result<Path<String>, PathRejection>) -> Reply {
-    let name = path(name)?;
-    let reading = app.stores.topics().await;
-    let (topics, snapshot) = (known(&reading)?, app.handle.snapshot());
-    let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
-    let mut answer = brief(&snapshot, topics, facts);
-    let ranges = facts.topic.partitions.iter().zip(&facts.newest).enumerate();
-    let partitions =
-        ranges.map(|(n, (range, newest))| json!({ "partition": n, "start": range.start, "end": range.end, "newest": newest }));
-    answer["partitions"] = partitions.collect();
-    let groups = facts.groups.iter().map(|(group, at)| {
-        let each = at.iter().enumerate().map(|(n, next)| json!({ "partition": n, "next": next, "lag": facts.lag(n, *next) }));
-        json!({ "group": group, "lag": facts.total_lag(at), "partitions": each.collect::<Vec<_>>() })
-    });
-    answer["groups"] = groups.collect();
-    answer["timezone"] = json!(snapshot.timezone);
-    Ok(Json(stamp(&reading, answer)))
-}
-
-/// Records of a partition, for programs.
-pub(crate) async fn api_records(
-    State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Reply {
-    let (name, wanted) = (path(name)?, query(wanted, RECORDS)?);
-    // Only fields of forms may be empty.
-    let given = [&wanted.partition, &wanted.from, &wanted.after, &wanted.limit];
-    if given.iter().any(|text| text.as_deref() == Some("")) {
-        return Err(Refusal::bad(said!("a parameter has no value"), RECORDS).into());
-    }
-    let look = wanted.look(name)?;
-    let reading = app.stores.peek(look.clone()).await;
-    let peek = known(&reading)?;
-    let answer = json!({
-        "topic": look.topic,
-        "partition": look.partition,
-        "start": peek.range.start,
-        "end": peek.range.end,
-        "records": peek.records,
-        "next": peek.next().map(|next| next - 1),
-        "timezone": app.handle.snapshot().timezone,
-    });
-    Ok(Json(stamp(&reading, answer)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use backends::log::{Log, Partition, Range, Stored, Topic};
 use backends::{BackendError, ErrorKind, Result};
@@ -17,7 +18,7 @@ const HEADERS: usize = 64;
 pub const MOST: usize = 100;
 
 /// How bytes are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// They are a JSON text.
@@ -29,7 +30,8 @@ pub enum Format {
 }
 
 /// Bytes, shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Bytes)]
 pub struct Shown {
     /// How.
     pub format: Format,
@@ -75,7 +77,8 @@ fn is_json(text: &str) -> bool {
 }
 
 /// A record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Record)]
 pub struct Seen {
     /// Partition.
     pub partition: u32,
@@ -84,6 +87,7 @@ pub struct Seen {
     /// Its time.
     pub time: Timestamp,
     /// Key.
+    #[schema(required)]
     pub key: Option<Shown>,
     /// Headers in their order; the first of very many.
     pub headers: Vec<(String, Shown)>,
