@@ -95,6 +95,16 @@ fn no_dags(dags: &Path, error: &std::io::Error) -> Failure {
     Failure::unusable(format!("DAG folder {}: {error}; give the folder your DAG files are in with --dags", dags.display()))
 }
 
+/// Where steps run that do not say it.
+fn default_executor(config: &Config) -> ExecutorKind {
+    match config.executor.as_str() {
+        "process" => ExecutorKind::Process,
+        "docker" => ExecutorKind::Docker,
+        "swarm" => ExecutorKind::Swarm,
+        _ => ExecutorKind::Embedded,
+    }
+}
+
 /// Starts everything.
 ///
 /// # Errors
@@ -142,12 +152,6 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
         Arc::new(swarm::executor(clock.clone(), runs.clone(), &config, installation)),
     ];
     serve_socket(&data, &backends, &stop)?;
-    let default = match config.executor.as_str() {
-        "process" => ExecutorKind::Process,
-        "docker" => ExecutorKind::Docker,
-        "swarm" => ExecutorKind::Swarm,
-        _ => ExecutorKind::Embedded,
-    };
     let public_url = config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();
     let (handle, daemon) = daemon::start(daemon::Options {
         clock,
@@ -155,7 +159,7 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
         dags,
         programs: steps::programs(),
         only,
-        executors: daemon::action_runner::Executors::new(executors, default),
+        executors: daemon::action_runner::Executors::new(executors, default_executor(&config)),
         backends: backends.clone(),
         mail,
         letterhead: daemon::alerts::Letterhead { from: config.mail_from.clone(), public_url, programs: steps::programs() },

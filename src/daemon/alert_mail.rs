@@ -87,17 +87,7 @@ pub fn mail(notice: &AlertMail<'_>, head: &Letterhead) -> Message {
         }
     }
     line("page", &format!("{public_url}/runs/{}", run.id));
-    if let Some(hops) = detail.and_then(|d| d.get("hops")).and_then(Value::as_array) {
-        text.push_str("\nhops\n");
-        for hop in hops {
-            let word =
-                |name: &str| hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
-            let state = if hop.get("stale").and_then(Value::as_bool) == Some(true) { "STALE" } else { "ok" };
-            let found = Finding::read(hop.get("finding"), hop.get("detail").and_then(Value::as_str));
-            let found = found.map(|found| found.to_string()).unwrap_or_default();
-            text.push_str(&format!("  {:<8} {state:<6} newest {} {found}\n", word("hop"), word("newest")));
-        }
-    }
+    text.push_str(&hops_table(detail.and_then(|d| d.get("hops"))));
     if carries(MailPart::Reconciliation) {
         text.push_str(&results(run, programs).filter_map(reconciliation).map(|told| format!("\n{told}")).collect::<String>());
     }
@@ -109,6 +99,21 @@ pub fn mail(notice: &AlertMail<'_>, head: &Letterhead) -> Message {
         text,
         at: *at,
     }
+}
+
+/// What a check found at each hop, a line each; empty where it did not look at hops.
+fn hops_table(hops: Option<&Value>) -> String {
+    let Some(hops) = hops.and_then(Value::as_array) else { return String::new() };
+    let mut text = "\nhops\n".to_owned();
+    for hop in hops {
+        let word =
+            |name: &str| hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+        let state = if hop.get("stale").and_then(Value::as_bool) == Some(true) { "STALE" } else { "ok" };
+        let found = Finding::read(hop.get("finding"), hop.get("detail").and_then(Value::as_str));
+        let found = found.map(|found| found.to_string()).unwrap_or_default();
+        text.push_str(&format!("  {:<8} {state:<6} newest {} {found}\n", word("hop"), word("newest")));
+    }
+    text
 }
 
 /// What the reconciliations of a run found.

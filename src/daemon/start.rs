@@ -89,8 +89,7 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     let (snapshots, snapshot) = watch::channel(Arc::new(Snapshot::default()));
     let (calls_in, calls) = mpsc::unbounded_channel();
     let mail_wake = Arc::new(Notify::new());
-    let store = opened.journal.store();
-    let records = store.clone();
+    let (store, records) = (opened.journal.store(), opened.journal.store());
 
     let (in_force, problems) = reload::merge(&BTreeMap::new(), &folder);
     let mut dispatcher = Dispatcher {

@@ -223,6 +223,30 @@ fn trends() -> Trends {
     trends
 }
 
+fn problem() -> Problem {
+    Problem::new(
+        "dags/broken.yaml".into(),
+        vec![Fault {
+            at: Some((7, 5)),
+            severity: dagfile::Severity::Error,
+            message: "unknown key \"shedule\"".into(),
+            excerpt: Some("   |\n 7 |     shedule: daily\n   |     ^^^^^^^".into()),
+            help: Some("did you mean \"schedule\"?".into()),
+        }],
+        true,
+    )
+}
+
+fn gauges() -> Gauges {
+    Gauges {
+        topics: BTreeMap::from([("kis.trades".into(), 14_212), ("kis.anomalies".into(), 4)]),
+        group_lag: BTreeMap::from([("kis-trading-day.sink-index".into(), 0), ("kis-trading-day.sink-objects".into(), 24)]),
+        dead_letters: BTreeMap::from([("kis.trades.dlq".into(), 9)]),
+        unreachable: BTreeMap::new(),
+        rates: BTreeMap::from([("kis.trades".into(), 0.0)]),
+    }
+}
+
 /// The day at 13:11:02, in a demo at 120 times real speed.
 pub fn snapshot() -> Snapshot {
     let view = RunView {
@@ -270,17 +294,7 @@ pub fn snapshot() -> Snapshot {
         up_since: at("08:49:00"),
         pid: 4242,
         dags: vec![other, day],
-        problems: vec![Problem::new(
-            "dags/broken.yaml".into(),
-            vec![Fault {
-                at: Some((7, 5)),
-                severity: dagfile::Severity::Error,
-                message: "unknown key \"shedule\"".into(),
-                excerpt: Some("   |\n 7 |     shedule: daily\n   |     ^^^^^^^".into()),
-                help: Some("did you mean \"schedule\"?".into()),
-            }],
-            true,
-        )],
+        problems: vec![problem()],
         runs: vec![view],
         alerts: vec![
             alert(
@@ -298,19 +312,29 @@ pub fn snapshot() -> Snapshot {
                 "9 dead letters on kis.trades.dlq, allowed are 0",
             ),
         ],
-        gauges: Gauges {
-            topics: BTreeMap::from([("kis.trades".into(), 14_212), ("kis.anomalies".into(), 4)]),
-            group_lag: BTreeMap::from([("kis-trading-day.sink-index".into(), 0), ("kis-trading-day.sink-objects".into(), 24)]),
-            dead_letters: BTreeMap::from([("kis.trades.dlq".into(), 9)]),
-            unreachable: BTreeMap::new(),
-            rates: BTreeMap::from([("kis.trades".into(), 0.0)]),
-        },
+        gauges: gauges(),
         outbox: Vec::new(),
         history: Arc::default(),
         audit: Arc::default(),
         trends: Arc::new(trends()),
         notices: Vec::new(),
     }
+}
+
+/// What the reconciliation of the day returns.
+fn reconciled() -> Value {
+    let hop = json!({ "unique": 20_412, "duplicates": 0, "missing": 0 });
+    json!({
+        "ok": true,
+        "hops": { "spool": { "unique": 20_412, "duplicates": 6, "missing": 0 }, "log": hop, "raw": hop, "index": hop, "objects": hop },
+        "dead_letters": { "total": 9, "by_cause": { "bad_field": 9 } },
+        "gaps": [
+            { "symbol": "005930", "from": at("10:42:10").to_string(), "to": at("10:42:16").to_string(), "shares": 59 },
+            { "symbol": "000660", "from": null, "to": at("10:42:19").to_string(), "shares": 12 },
+        ],
+        "gap_shares": 71,
+        "vwap": { "checked": 39, "equal": 39, "different": [] },
+    })
 }
 
 /// The day after its close, reconciled.
@@ -358,18 +382,7 @@ pub fn ended() -> Snapshot {
                 (step.state, step.attempt) = (StepState::Succeeded, 1);
                 (step.started_at, step.stopped_at) = (Some(at("16:00:07")), Some(at("16:00:12")));
                 step.history = vec![ended_attempt(1, "16:00:07", "16:00:12", Exit::Code(0))];
-                let hop = json!({ "unique": 20_412, "duplicates": 0, "missing": 0 });
-                step.result = Some(json!({
-                    "ok": true,
-                    "hops": { "spool": { "unique": 20_412, "duplicates": 6, "missing": 0 }, "log": hop, "raw": hop, "index": hop, "objects": hop },
-                    "dead_letters": { "total": 9, "by_cause": { "bad_field": 9 } },
-                    "gaps": [
-                        { "symbol": "005930", "from": at("10:42:10").to_string(), "to": at("10:42:16").to_string(), "shares": 59 },
-                        { "symbol": "000660", "from": null, "to": at("10:42:19").to_string(), "shares": 12 },
-                    ],
-                    "gap_shares": 71,
-                    "vwap": { "checked": 39, "equal": 39, "different": [] },
-                }));
+                step.result = Some(reconciled());
             }
             _ => {}
         }

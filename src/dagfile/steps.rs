@@ -69,6 +69,17 @@ impl Reader<'_> {
         self.positive(timeout, "\"timeout\" of \"defaults\"");
     }
 
+    /// Its lengths of time are longer than nothing.
+    fn positive_times(&mut self, entry: &Entry) {
+        for key in ["timeout", "every"] {
+            self.positive(entry.value.get(key), &format!("\"{key}\" of step \"{}\"", entry.key));
+        }
+        self.positive(
+            entry.value.get("ready").and_then(|r| r.get("within")),
+            &format!("\"within\" of \"ready\" of step \"{}\"", entry.key),
+        );
+    }
+
     fn step(&mut self, entry: &Entry, vertex: &Vertex<'_>, kinds: &BTreeMap<&str, StepKind>, file: &File<'_>) -> Option<Step> {
         let (node, kind) = (&entry.value, vertex.kind);
         if !matches!(node.value, Value::Map(_)) {
@@ -85,13 +96,7 @@ impl Reader<'_> {
         let restart = self.restart(node.get("restart"), restart_of(file.defaults));
         let stop = |key: &str| node.get("stop").and_then(|s| s.get(key)).or_else(|| default("stop").and_then(|s| s.get(key)));
         let ready = node.get("ready").or_else(|| default("ready"));
-        for key in ["timeout", "every"] {
-            self.positive(node.get(key), &format!("\"{key}\" of step \"{}\"", entry.key));
-        }
-        self.positive(
-            node.get("ready").and_then(|r| r.get("within")),
-            &format!("\"within\" of \"ready\" of step \"{}\"", entry.key),
-        );
+        self.positive_times(entry);
         let every = duration(node.get("every"));
         let timeout = duration(own_or_default("timeout")).or(match kind {
             Check => every,
@@ -118,11 +123,7 @@ impl Reader<'_> {
             with: json_table(node.get("with")),
             env,
             secrets: secrets(node.get("secrets")),
-            retries: own_or_default("retries")
-                .filter(|_| retried)
-                .and_then(Node::count)
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(0),
+            retries: own_or_default("retries").filter(|_| retried).and_then(small).unwrap_or(0),
             backoff,
             timeout: timeout.filter(|_| retried),
             ready_within,
@@ -133,7 +134,7 @@ impl Reader<'_> {
             },
             drain: duration(node.get("drain")),
             every,
-            replicas: node.get("replicas").and_then(Node::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            replicas: node.get("replicas").and_then(small).unwrap_or(1),
             when,
             container,
         })
@@ -156,28 +157,7 @@ impl Reader<'_> {
                 self.built_in(entry, &uses.value, name, kind)?;
                 Some(Program::Uses(name.to_owned()))
             }
-            (None, Some(command)) => {
-                if let Some(with) = node.entry("with") {
-                    let help = "write them into command, or as env";
-                    self.diagnostics.error(
-                        with.key_span,
-                        "\"with\" holds parameters of a built-in program, and this step runs a command",
-                        help,
-                    );
-                }
-                let argv: Vec<String> = match &command.value.value {
-                    Value::Text(line) => line.split_whitespace().map(str::to_owned).collect(),
-                    _ => command.value.items().iter().filter_map(|n| n.text().map(str::to_owned)).collect(),
-                };
-                if argv.first().is_none_or(String::is_empty) {
-                    if matches!(command.value.value, Value::Text(_) | Value::List(_)) {
-                        self.diagnostics.error(command.key_span, "the command is empty", "write [program, argument, …]");
-                    }
-                    return None;
-                }
-                self.no_shell(&command.value);
-                Some(Program::Command { argv, image: node.get("image").and_then(Node::text).map(str::to_owned) })
-            }
+            (None, Some(command)) => self.command(node, command),
             (Some(_), Some(command)) => {
                 let message = format!("step \"{}\" has both \"uses\" and \"command\"", entry.key);
                 self.diagnostics.error(command.key_span, message, "keep one of them");
@@ -201,6 +181,30 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// The command that a step runs.
+    fn command(&mut self, node: &Node, command: &Entry) -> Option<Program> {
+        if let Some(with) = node.entry("with") {
+            let help = "write them into command, or as env";
+            self.diagnostics.error(
+                with.key_span,
+                "\"with\" holds parameters of a built-in program, and this step runs a command",
+                help,
+            );
+        }
+        let argv: Vec<String> = match &command.value.value {
+            Value::Text(line) => line.split_whitespace().map(str::to_owned).collect(),
+            _ => command.value.items().iter().filter_map(|n| n.text().map(str::to_owned)).collect(),
+        };
+        if argv.first().is_none_or(String::is_empty) {
+            if matches!(command.value.value, Value::Text(_) | Value::List(_)) {
+                self.diagnostics.error(command.key_span, "the command is empty", "write [program, argument, …]");
+            }
+            return None;
+        }
+        self.no_shell(&command.value);
+        Some(Program::Command { argv, image: node.get("image").and_then(Node::text).map(str::to_owned) })
     }
 
     /// A command written as one line is split at spaces; people who expect a shell are told.
@@ -430,6 +434,11 @@ fn vertex<'a>(entry: &'a Entry, file: &File<'_>) -> Vertex<'a> {
         restart: policy(node.get("restart")).or_else(|| policy(restart_of(file.defaults))).unwrap_or(Restart::Always),
         needs: graph::needs(node),
     }
+}
+
+/// A whole number that a count of the DAG can be.
+fn small(node: &Node) -> Option<u32> {
+    node.count().and_then(|n| u32::try_from(n).ok())
 }
 
 fn restart_of(defaults: Option<&Node>) -> Option<&Node> {

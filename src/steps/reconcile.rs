@@ -349,23 +349,7 @@ impl Day {
             gaps.extend(its);
         }
         let gap_shares = gaps.iter().fold(Decimal::ZERO, |sum, gap| sum.saturating_add(gap.quantity));
-        let (mut checked, mut equal, mut different) = (0u64, 0u64, Vec::new());
-        for ((feed, symbol), day) in &received.symbols {
-            // Where the feed tells no totals with its trades, its rule of completeness has compared them.
-            let Some((volume, value)) = day.exchange else { continue };
-            if with_gaps.contains(&(feed.as_str(), symbol.clone())) {
-                continue;
-            }
-            checked += 1;
-            if day.unpriced == 0 && day.sums.volume == volume.into() && day.sums.value == value.into() {
-                equal += 1;
-            } else {
-                different.push(json!({
-                    "feed": feed, "symbol": symbol, "volume": day.sums.volume.to_string(), "exchange_volume": volume,
-                    "value": day.sums.value.to_string(), "exchange_value": value, "unpriced": day.unpriced,
-                }));
-            }
-        }
+        let (checked, equal, different) = totals(received, &with_gaps);
         if !different.is_empty() {
             because.push(Finding::TotalsDiffer { symbols: different.len() as u64 });
         }
@@ -402,6 +386,28 @@ impl Day {
         });
         (result, because)
     }
+}
+
+/// Sums of symbols without gaps against those of the exchange: how many were compared, how many are equal, and the others.
+fn totals(received: &Received, with_gaps: &BTreeSet<(&str, String)>) -> (u64, u64, Vec<Value>) {
+    let (mut checked, mut equal, mut different) = (0u64, 0u64, Vec::new());
+    for ((feed, symbol), day) in &received.symbols {
+        // Where the feed tells no totals with its trades, its rule of completeness has compared them.
+        let Some((volume, value)) = day.exchange else { continue };
+        if with_gaps.contains(&(feed.as_str(), symbol.clone())) {
+            continue;
+        }
+        checked += 1;
+        if day.unpriced == 0 && day.sums.volume == volume.into() && day.sums.value == value.into() {
+            equal += 1;
+        } else {
+            different.push(json!({
+                "feed": feed, "symbol": symbol, "volume": day.sums.volume.to_string(), "exchange_volume": volume,
+                "value": day.sums.value.to_string(), "exchange_value": value, "unpriced": day.unpriced,
+            }));
+        }
+    }
+    (checked, equal, different)
 }
 
 fn sentence(hop: &Hop, account: &Account) -> String {

@@ -64,8 +64,8 @@ struct Member {
     interrupted: watch::Sender<u64>,
 }
 
-/// Works until the client ends the connection (fine) or sends garbage (an error). Dropping it ends all its work and its consumers.
-async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()> {
+/// Greets the other end; `false` when it goes away without a word.
+async fn hello(stream: &mut UnixStream) -> io::Result<bool> {
     let hello = tokio::time::timeout(HELLO_WITHIN, async {
         let mut theirs = [0; HELLO.len()];
         stream.read_exact(&mut theirs).await?;
@@ -74,11 +74,18 @@ async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()
         Ok::<_, io::Error>(theirs)
     });
     match hello.await {
-        Ok(theirs) if theirs.as_ref().is_ok_and(|t| *t == HELLO) => {}
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-        Ok(Err(error)) => return Err(error),
-        Ok(Ok(_)) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the other end is not an openbell of this version")),
-        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the other end did not say hello")),
+        Ok(theirs) if theirs.as_ref().is_ok_and(|t| *t == HELLO) => Ok(true),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) => Err(io::Error::new(io::ErrorKind::InvalidData, "the other end is not an openbell of this version")),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the other end did not say hello")),
+    }
+}
+
+/// Works until the client ends the connection (fine) or sends garbage (an error). Dropping it ends all its work and its consumers.
+async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()> {
+    if !hello(&mut stream).await? {
+        return Ok(());
     }
     let (reader, writer) = stream.into_split();
     let mut reader = BufReader::new(reader);

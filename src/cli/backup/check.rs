@@ -88,22 +88,29 @@ pub(super) fn check(file: &Path) -> Result<Checked, Failure> {
             format!("{}: openbell {program} wrote it in format {format}; this one reads up to {FORMAT}", file.display());
         return Err(Failure::unusable(format!("{message}; take the newer version")));
     }
+    checked.faults.extend(differences(&manifest, found));
+    checked.manifest = Some(manifest);
+    Ok(checked)
+}
+
+/// Files that are not as the manifest has them, or that it does not know.
+fn differences(manifest: &Manifest, mut found: BTreeMap<String, Entry>) -> Vec<String> {
+    let mut faults = Vec::new();
     for entry in &manifest.files {
         match found.remove(&entry.name) {
-            None => checked.faults.push(format!("{} is missing", entry.name)),
+            None => faults.push(format!("{} is missing", entry.name)),
             Some(there) if there.bytes != entry.bytes => {
-                checked.faults.push(format!("{} has {} bytes and should have {}", entry.name, there.bytes, entry.bytes));
+                faults.push(format!("{} has {} bytes and should have {}", entry.name, there.bytes, entry.bytes));
             }
             Some(there) if there.crc32 != entry.crc32 => {
                 let (is, was) = (there.crc32, entry.crc32);
-                checked.faults.push(format!("{} is damaged: its checksum is {is:08x} and should be {was:08x}", entry.name));
+                faults.push(format!("{} is damaged: its checksum is {is:08x} and should be {was:08x}", entry.name));
             }
             Some(_) => {}
         }
     }
-    checked.faults.extend(found.into_keys().map(|name| format!("{name} is in it, and the manifest does not know it")));
-    checked.manifest = Some(manifest);
-    Ok(checked)
+    faults.extend(found.into_keys().map(|name| format!("{name} is in it, and the manifest does not know it")));
+    faults
 }
 
 /// Whether a folder holds nothing.

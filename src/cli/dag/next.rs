@@ -3,13 +3,13 @@
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Failure, Result, print, print_json, table};
 use clock::Clock;
 use domain::calendar::{Calendar, Day};
 use domain::dag::Dag;
-use domain::schedule::Occurrence;
+use domain::schedule::{Occurrence, Schedule};
 
 pub(super) fn next(dag: &Dag, calendar: Option<&Calendar>, count: usize, from: Option<Date>, json: bool) -> Result {
     let Some(schedule) = &dag.schedule else {
@@ -27,21 +27,7 @@ pub(super) fn next(dag: &Dag, calendar: Option<&Calendar>, count: usize, from: O
     let closed = calendar.map(|c| closed_days(c, &windows, after, &zone)).unwrap_or_default();
     let warning = calendar.and_then(|c| beyond(c, &windows));
     if json {
-        let windows: Vec<_> = windows
-            .iter()
-            .map(|w| {
-                let local = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-                json!({
-                    "key": w.key, "date": w.date.to_string(), "open_at": local(w.window.open_at),
-                    "close_at": w.window.close_at.map(local), "note": calendar.and_then(|c| note(c, w.date)),
-                })
-            })
-            .collect();
-        let closed: Vec<_> = closed.iter().map(|(date, name)| json!({"date": date.to_string(), "name": name})).collect();
-        return print_json(&json!({
-            "dag": dag.name.as_str(), "timezone": schedule.timezone, "calendar": schedule.calendar,
-            "windows": windows, "closed": closed, "warning": warning,
-        }));
+        return print_json(&as_json(dag, schedule, (calendar, &zone), (&windows, &closed), warning.as_deref()));
     }
     let mut lines: Vec<(Date, Timestamp, [String; 4])> = windows
         .iter()
@@ -67,6 +53,31 @@ pub(super) fn next(dag: &Dag, calendar: Option<&Calendar>, count: usize, from: O
         text.push_str(&format!("\nwarning: {warning}\n"));
     }
     print(&text)
+}
+
+/// The same for programs.
+fn as_json(
+    dag: &Dag,
+    schedule: &Schedule,
+    (calendar, zone): (Option<&Calendar>, &TimeZone),
+    (windows, closed): (&[Occurrence], &[(Date, String)]),
+    warning: Option<&str>,
+) -> Value {
+    let windows: Vec<_> = windows
+        .iter()
+        .map(|w| {
+            let local = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+            json!({
+                "key": w.key, "date": w.date.to_string(), "open_at": local(w.window.open_at),
+                "close_at": w.window.close_at.map(local), "note": calendar.and_then(|c| note(c, w.date)),
+            })
+        })
+        .collect();
+    let closed: Vec<_> = closed.iter().map(|(date, name)| json!({"date": date.to_string(), "name": name})).collect();
+    json!({
+        "dag": dag.name.as_str(), "timezone": schedule.timezone, "calendar": schedule.calendar,
+        "windows": windows, "closed": closed, "warning": warning,
+    })
 }
 
 fn day(date: Date) -> String {

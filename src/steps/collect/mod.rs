@@ -112,10 +112,7 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     let mut listening = JoinSet::new();
     listening.spawn(socket.run());
 
-    let Handed { writer, recovered, held, written } = match opened {
-        Opened::Free(writer, recovered) => Handed { writer, recovered, held: Vec::new(), written: Written::default() },
-        Opened::Taken(hand_over) => hand_over.wait(&mut batches).await?,
-    };
+    let Handed { writer, recovered, held, written } = opened.handed(&mut batches).await?;
     tell_set_aside(&recovered, &dir, &status);
     prune(&context, &dir, &status).await;
     let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &status).await?;
@@ -130,21 +127,19 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     forwarders.spawn(shared.forwarder(to_raw, forwarded).run());
     let unwritten = shared.spool(writer, (held, written), batches, synced)?;
     let ended = listening.join_next().await.and_then(Result::ok);
-    let result = ended.ok_or_else(|| StepError::Failed("the socket's task broke off; see the log of the daemon".into()))?;
+    let result = ended.ok_or_else(|| broke_off("socket's task"))?;
     // The socket is gone; from here on the time to stop runs, whoever ended it.
     stop.cancel();
-    let unwritten =
-        unwritten.await.map_err(|_| StepError::Failed("the spool's thread broke off; see the log of the daemon".into()))?;
+    let unwritten = unwritten.await.map_err(|_| broke_off("spool's thread"))?;
     join(forwarders, &abandon).await?;
     parts.abort_all();
     status.report();
-    match (result, unwritten) {
-        (Err(fatal), _) => Err(StepError::Failed(fatal.0)),
-        (Ok(()), 0) => leave(&status, dir).await,
-        (Ok(()), unwritten) => Err(StepError::Failed(format!(
-            "{unwritten} received entries could not be written to the spool before the time to stop was over"
-        ))),
+    result.map_err(|fatal| StepError::Failed(fatal.0))?;
+    if unwritten > 0 {
+        let when = "before the time to stop was over";
+        return Err(StepError::Failed(format!("{unwritten} received entries could not be written to the spool {when}")));
     }
+    leave(&status, dir).await
 }
 
 /// The spool at the start.
@@ -153,6 +148,20 @@ enum Opened {
     Free(Writer, Recovered),
     /// Another run's collector writes it, for a while.
     Taken(HandOver),
+}
+
+impl Opened {
+    /// The spool, once it is this collector's.
+    async fn handed(self, batches: &mut mpsc::Receiver<Vec<NewEntry>>) -> Result<Handed, StepError> {
+        match self {
+            Self::Free(writer, recovered) => Ok(Handed { writer, recovered, held: Vec::new(), written: Written::default() }),
+            Self::Taken(hand_over) => hand_over.wait(batches).await,
+        }
+    }
+}
+
+fn broke_off(part: &str) -> StepError {
+    StepError::Failed(format!("the {part} broke off; see the log of the daemon"))
 }
 
 /// What the parts behind the spool have in common.
