@@ -39,6 +39,21 @@ async fn times_are_in_the_zone_of_the_dag_folder_when_no_daemon_runs() {
     assert_eq!(zone(&which).await.full(at), "2026-11-20 09:30:00 KST");
 }
 
+/// A message that is no text, with a control sequence in it.
+fn bad_text() -> Record {
+    let header = |n: &str, v: &str| (format!("{}{n}", steps::dead_letters::PREFIX), v.as_bytes().to_vec());
+    Record {
+        key: None,
+        value: b"0|H0STCNT0|001|\xff\x1b[2J".to_vec(),
+        headers: vec![
+            ("openbell.spool".into(), b"s:1".to_vec()),
+            header("connector.name", "day/collector"),
+            header("exception.class.name", "bad_utf8"),
+        ],
+        timestamp: "2026-11-20T09:30:00+09:00".parse().expect("a time"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -54,18 +69,7 @@ async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
     backends.log.create_topic("kis.trades", 3).await.expect("created");
     backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
     assert_eq!(run(&["list"], &backends).await.1, "no dead letters of kis.trades\n");
-    let header = |n: &str, v: &str| (format!("{}{n}", steps::dead_letters::PREFIX), v.as_bytes().to_vec());
-    let letter = Record {
-        key: None,
-        value: b"0|H0STCNT0|001|\xff\x1b[2J".to_vec(),
-        headers: vec![
-            ("openbell.spool".into(), b"s:1".to_vec()),
-            header("connector.name", "day/collector"),
-            header("exception.class.name", "bad_utf8"),
-        ],
-        timestamp: "2026-11-20T09:30:00+09:00".parse().expect("a time"),
-    };
-    backends.log.append("kis.trades.dlq", vec![letter]).await.expect("appended");
+    backends.log.append("kis.trades.dlq", vec![bad_text()]).await.expect("appended");
     let (_, text) = run(&["list"], &backends).await;
     assert!(text.contains("bad_utf8") && text.contains("day/collector") && text.contains("2026-11-20 09:30:00 KST"), "{text}");
     let (_, text) = run(&["show", "5", "--cause", "bad_utf8"], &backends).await;

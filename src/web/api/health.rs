@@ -110,30 +110,9 @@ fn text(snapshot: &Snapshot) -> String {
     out.gauge("openbell_up_since_timestamp_seconds", "When the daemon came up, Unix time.", one(seconds(snapshot.up_since)));
     out.gauge("openbell_dag_problems", "DAG files that do not work.", one(snapshot.problems.len() as f64));
     out.gauge("openbell_notices", "Troubles of the daemon itself.", one(snapshot.notices.len() as f64));
-    let paused = snapshot.dags.iter().map(|d| (vec![("dag", d.name.clone())], f64::from(u8::from(d.paused))));
-    out.gauge("openbell_dag_paused", "1 while scheduled starts of the DAG are blocked.", paused);
-    // Words that are not there now are there as 0: a series that comes and goes is awkward to watch.
-    let none = |dag: &str| RunState::ALL.map(|state| ((dag.to_owned(), state.as_str()), 0.0));
-    let mut runs: BTreeMap<(String, &str), f64> = snapshot.dags.iter().flat_map(|dag| none(&dag.name)).collect();
-    for view in &snapshot.runs {
-        *runs.entry((view.run.id.dag().to_owned(), view.run.state.as_str())).or_default() += 1.0;
-    }
-    let runs = runs.into_iter().map(|((dag, state), n)| (vec![("dag", dag), ("state", state.to_owned())], n));
-    out.gauge("openbell_runs", "Runs among the newest, by state.", runs);
+    dags_and_runs(snapshot, &mut out);
     steps(snapshot, &mut out);
-    let gauges = &snapshot.gauges;
-    out.gauge("openbell_topic_records", "Records a topic holds.", by("topic", &gauges.topics, |n| n as f64));
-    out.gauge(
-        "openbell_topic_rate",
-        "Records per second appended over the last minute of the daemon's clock.",
-        by("topic", &gauges.rates, |n| n),
-    );
-    out.gauge("openbell_group_lag_records", "Records a consumer group is behind.", by("group", &gauges.group_lag, |n| n as f64));
-    out.gauge("openbell_dead_letters", "Dead letters a topic holds.", by("topic", &gauges.dead_letters, |n| n as f64));
-    let mut stores: BTreeMap<&str, f64> = ASKED.iter().map(|store| (*store, 1.0)).collect();
-    stores.extend(gauges.unreachable.keys().map(|store| (store.as_str(), 0.0)));
-    let stores = stores.into_iter().map(|(store, up)| (vec![("store", store.to_owned())], up));
-    out.gauge("openbell_store_up", "1 for each store that the daemon asks and that answers, 0 for one that does not.", stores);
+    topics_and_stores(snapshot, &mut out);
     out.gauge("openbell_outbox_mails", "Mails that were not delivered yet.", one(snapshot.outbox.len() as f64));
     let oldest = snapshot.outbox.iter().map(|mail| mail.created_at).min();
     out.gauge(
@@ -154,6 +133,35 @@ fn text(snapshot: &Snapshot) -> String {
         alerts.into_iter().map(|(kind, n)| (vec![("kind", kind.to_owned())], n)),
     );
     out.0
+}
+
+fn dags_and_runs(snapshot: &Snapshot, out: &mut Metrics) {
+    let paused = snapshot.dags.iter().map(|d| (vec![("dag", d.name.clone())], f64::from(u8::from(d.paused))));
+    out.gauge("openbell_dag_paused", "1 while scheduled starts of the DAG are blocked.", paused);
+    // Words that are not there now are there as 0: a series that comes and goes is awkward to watch.
+    let none = |dag: &str| RunState::ALL.map(|state| ((dag.to_owned(), state.as_str()), 0.0));
+    let mut runs: BTreeMap<(String, &str), f64> = snapshot.dags.iter().flat_map(|dag| none(&dag.name)).collect();
+    for view in &snapshot.runs {
+        *runs.entry((view.run.id.dag().to_owned(), view.run.state.as_str())).or_default() += 1.0;
+    }
+    let runs = runs.into_iter().map(|((dag, state), n)| (vec![("dag", dag), ("state", state.to_owned())], n));
+    out.gauge("openbell_runs", "Runs among the newest, by state.", runs);
+}
+
+fn topics_and_stores(snapshot: &Snapshot, out: &mut Metrics) {
+    let gauges = &snapshot.gauges;
+    out.gauge("openbell_topic_records", "Records a topic holds.", by("topic", &gauges.topics, |n| n as f64));
+    out.gauge(
+        "openbell_topic_rate",
+        "Records per second appended over the last minute of the daemon's clock.",
+        by("topic", &gauges.rates, |n| n),
+    );
+    out.gauge("openbell_group_lag_records", "Records a consumer group is behind.", by("group", &gauges.group_lag, |n| n as f64));
+    out.gauge("openbell_dead_letters", "Dead letters a topic holds.", by("topic", &gauges.dead_letters, |n| n as f64));
+    let mut stores: BTreeMap<&str, f64> = ASKED.iter().map(|store| (*store, 1.0)).collect();
+    stores.extend(gauges.unreachable.keys().map(|store| (store.as_str(), 0.0)));
+    let stores = stores.into_iter().map(|(store, up)| (vec![("store", store.to_owned())], up));
+    out.gauge("openbell_store_up", "1 for each store that the daemon asks and that answers, 0 for one that does not.", stores);
 }
 
 /// Steps of runs that have not ended.

@@ -10,6 +10,11 @@ use crate::collect::tests::read_all;
 use crate::testing::fixtures::RecordingReporter;
 use backends::spool::{self, Kind};
 
+fn entry(n: i64) -> spool::NewEntry {
+    let (received_at, body) = (jiff::Timestamp::UNIX_EPOCH, n.to_string().into_bytes());
+    spool::NewEntry { kind: Kind::Trade, received_at, body }
+}
+
 #[test]
 fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -32,11 +37,6 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
         abandon: abandon.clone(),
     };
     let thread = std::thread::spawn(move || spooler.run());
-    let entry = |n: i64| spool::NewEntry {
-        kind: Kind::Trade,
-        received_at: jiff::Timestamp::UNIX_EPOCH,
-        body: n.to_string().into_bytes(),
-    };
     let mut sent = 0;
     // The channel fills up: whoever reads the socket has to wait.
     while sent < 1000 {

@@ -46,8 +46,8 @@ pub struct Layout {
     pub fullest: usize,
 }
 
-/// Lays out nodes in topological order: `needs` of each are earlier ones; `last` ones stand after all others.
-pub fn layout(needs: &[Vec<usize>], last: &[bool]) -> Layout {
+/// The layer of each node: after all that it needs, and the last ones after all others.
+fn layers_of(needs: &[Vec<usize>], last: &[bool]) -> Vec<usize> {
     let mut layer = vec![0; needs.len()];
     for node in 0..needs.len() {
         layer[node] = needs[node].iter().map(|n| layer[*n] + 1).max().unwrap_or(0);
@@ -58,6 +58,12 @@ pub fn layout(needs: &[Vec<usize>], last: &[bool]) -> Layout {
             layer[node] = needs[node].iter().map(|n| layer[*n] + 1).max().unwrap_or(0).max(end);
         }
     }
+    layer
+}
+
+/// Lays out nodes in topological order: `needs` of each are earlier ones; `last` ones stand after all others.
+pub fn layout(needs: &[Vec<usize>], last: &[bool]) -> Layout {
+    let mut layer = layers_of(needs, last);
     // Waypoints stand in the layers that an edge passes, as nodes after the real ones.
     let mut chains = Vec::new();
     let mut neighbours: Vec<(Vec<usize>, Vec<usize>)> = vec![(Vec::new(), Vec::new()); needs.len()];
