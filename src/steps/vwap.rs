@@ -88,14 +88,7 @@ pub async fn run(context: Context) -> std::result::Result<serde_json::Value, Ste
         checkpoint: p.duration("checkpoint")?,
         remember: p.size("remember")?,
     };
-    let sink = Sink {
-        program: PROGRAM.name,
-        group: p.optional_text("group")?.unwrap_or_else(|| super::group(&context.spec)),
-        topic: p.text("topic")?,
-        target: Arc::new(target),
-        in_flight: Sink::IN_FLIGHT,
-        backoff: Sink::BACKOFF,
-    };
+    let sink = Sink::of(&PROGRAM, &p, &context, target)?;
     core::run(context, sink).await
 }
 

@@ -18,6 +18,8 @@ use crate::dead_letters::Refuser;
 use crate::{Context, StepError};
 use backends::log::{Committed, Consumer, Partition, Polled, Range};
 use backends::{BackendError, ErrorKind};
+use domain::parameters::Parameters;
+use domain::program::Program;
 use domain::retry::{Backoff, hash};
 
 /// What to run.
@@ -38,9 +40,30 @@ pub struct Sink {
 
 impl Sink {
     /// Default of [`Sink::in_flight`].
-    pub const IN_FLIGHT: usize = 16 << 20;
+    const IN_FLIGHT: usize = 16 << 20;
     /// Default of [`Sink::backoff`].
-    pub const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: true };
+    const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: true };
+
+    /// The sink of a step whose parameters have the topic and the group.
+    ///
+    /// # Errors
+    /// When one of the two cannot be read.
+    pub(crate) fn of(
+        program: &Program,
+        parameters: &Parameters<'_>,
+        context: &Context,
+        target: impl Target + 'static,
+    ) -> Result<Self, StepError> {
+        let group = parameters.optional_text("group")?;
+        Ok(Self {
+            program: program.name,
+            topic: parameters.text("topic")?,
+            group: group.unwrap_or_else(|| crate::group(&context.spec)),
+            target: Arc::new(target),
+            in_flight: Self::IN_FLIGHT,
+            backoff: Self::BACKOFF,
+        })
+    }
 }
 
 /// Commits are at least this far apart while records keep coming (real time).

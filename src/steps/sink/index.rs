@@ -53,14 +53,7 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
         documents: p.size("documents")?,
         bytes: p.bytes("bytes")?,
     };
-    let sink = Sink {
-        program: PROGRAM.name,
-        topic: p.text("topic")?,
-        group: p.optional_text("group")?.unwrap_or_else(|| crate::group(&context.spec)),
-        target: Arc::new(target),
-        in_flight: Sink::IN_FLIGHT,
-        backoff: Sink::BACKOFF,
-    };
+    let sink = Sink::of(&PROGRAM, &p, &context, target)?;
     core::run(context, sink).await
 }
 
@@ -150,7 +143,6 @@ impl Target for IndexTarget {
             index: Arc::clone(&self.index),
             prefix: self.prefix.clone(),
             batch: Batch::new(self.documents, self.bytes),
-            chunk: usize::MAX,
         };
         Ok((Box::new(lane), next))
     }
@@ -160,8 +152,6 @@ struct IndexLane {
     index: Arc<dyn Index>,
     prefix: String,
     batch: Batch,
-    /// Items of the next bulk call: halved while the store refuses whole calls (too large, or one bad item).
-    chunk: usize,
 }
 
 impl IndexLane {
@@ -186,53 +176,40 @@ impl Lane for IndexLane {
     }
 
     async fn flush(&mut self) -> Result<Flushed> {
-        let count = self.chunk.min(self.batch.records.len());
+        let items: Vec<Item> = self.batch.head().iter().map(|(r, e)| self.item(r, e)).collect();
+        let count = items.len();
         if count == 0 {
             return Ok(Flushed::default());
         }
-        let items = self.batch.records[..count].iter().map(|(r, e)| self.item(r, e)).collect();
-        let results = match self.index.bulk(items).await {
-            Ok(results) if results.len() == count => results,
-            Ok(results) => {
-                // Which items the answer is about is unknown; sending all again is harmless.
-                let message = format!("the bulk answer has {} items for {count}", results.len());
-                return Err(BackendError::new(ErrorKind::Unavailable, "index", message));
+        let answer = self.index.bulk(items).await.and_then(|results| {
+            if results.len() == count {
+                return Ok(results);
             }
-            Err(error) if error.kind == ErrorKind::Rejected && count > 1 => {
-                self.chunk = count / 2;
-                return Ok(Flushed { left: Left::More, ..Flushed::default() });
-            }
-            Err(error) if error.kind == ErrorKind::Rejected => {
-                vec![ItemResult::Rejected { status: 400, reason: error.to_string() }]
-            }
-            Err(error) => return Err(error),
-        };
-        self.chunk = self.chunk.max(1).saturating_mul(2);
+            // Which items the answer is about is unknown; sending all again is harmless.
+            let message = format!("the bulk answer has {} items for {count}", results.len());
+            Err(BackendError::new(ErrorKind::Unavailable, "index", message))
+        });
         let mut flushed = Flushed::default();
+        let Some((settled, answer)) = self.batch.answered(answer)? else {
+            return Ok(Flushed { left: Left::More, ..flushed });
+        };
+        let refused = |e: BackendError| vec![ItemResult::Rejected { status: 400, reason: e.to_string() }];
         let mut later = None;
-        let rest = self.batch.records.split_off(count);
-        for ((record, envelope), result) in std::mem::replace(&mut self.batch.records, rest).into_iter().zip(results) {
+        for ((record, envelope), result) in settled.into_iter().zip(answer.unwrap_or_else(refused)) {
             match result {
                 ItemResult::Stored => flushed.written += 1,
                 ItemResult::Exists => flushed.existing += 1,
                 ItemResult::Rejected { status, reason } => {
-                    flushed.refused.push((
-                        record,
-                        Refusal::new(Stage::TaskPut, "rejected", format!("the index answered {status}: {reason}")),
-                    ));
+                    let why = format!("the index answered {status}: {reason}");
+                    flushed.refused.push((record, Refusal::new(Stage::TaskPut, "rejected", why)));
                 }
                 ItemResult::Retry { status, reason } => {
                     later = Some(format!("the index answered {status} for some documents: {reason}"));
-                    self.batch.records.push((record, envelope));
+                    self.batch.again(record, envelope);
                 }
             }
         }
-        self.batch.weigh();
-        flushed.left = match later {
-            Some(reason) => Left::Later(reason),
-            None if self.batch.records.is_empty() => Left::Nothing,
-            None => Left::More,
-        };
+        flushed.left = later.map_or_else(|| self.batch.left(), Left::Later);
         Ok(flushed)
     }
 }

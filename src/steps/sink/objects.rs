@@ -85,14 +85,7 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
         every: rotate.duration("every")?,
         remember: p.size("remember")?,
     };
-    let sink = Sink {
-        program: PROGRAM.name,
-        group: p.optional_text("group")?.unwrap_or_else(|| crate::group(&context.spec)),
-        topic: p.text("topic")?,
-        target: Arc::new(target),
-        in_flight: Sink::IN_FLIGHT,
-        backoff: Sink::BACKOFF,
-    };
+    let sink = Sink::of(&PROGRAM, &p, &context, target)?;
     core::run(context, sink).await
 }
 

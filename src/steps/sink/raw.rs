@@ -11,11 +11,12 @@ use super::core::{self, Sink};
 use super::lane::{Due, Flushed, Lane, Left, Pushed, Target};
 use super::{BYTES, DOCUMENTS};
 use crate::dead_letters::{Refusal, Stage};
+use crate::envelope::Envelope;
 use crate::programs::{GROUP, TOPIC};
 use crate::{Context, StepError};
+use backends::Result;
 use backends::log::{Partition, Stored};
 use backends::raw::{Document, Raw};
-use backends::{ErrorKind, Result};
 use domain::dag::StepKind;
 use domain::hop::Hop;
 use domain::parameters::Parameters;
@@ -48,14 +49,7 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
         documents: p.size("documents")?,
         bytes: p.bytes("bytes")?,
     };
-    let sink = Sink {
-        program: PROGRAM.name,
-        group: p.optional_text("group")?.unwrap_or_else(|| crate::group(&context.spec)),
-        topic: p.text("topic")?,
-        target: Arc::new(target),
-        in_flight: Sink::IN_FLIGHT,
-        backoff: Sink::BACKOFF,
-    };
+    let sink = Sink::of(&PROGRAM, &p, &context, target)?;
     core::run(context, sink).await
 }
 
@@ -105,7 +99,6 @@ impl Target for RawTarget {
             raw: Arc::clone(&self.raw),
             collection: self.collection.clone(),
             batch: Batch::new(self.documents, self.bytes),
-            chunk: usize::MAX,
         };
         Ok((Box::new(lane), next))
     }
@@ -115,8 +108,6 @@ struct RawLane {
     raw: Arc<dyn Raw>,
     collection: String,
     batch: Batch,
-    /// Documents of the next insert: halved while the store refuses whole inserts, to find the one it means.
-    chunk: usize,
 }
 
 #[async_trait]
@@ -130,35 +121,29 @@ impl Lane for RawLane {
     }
 
     async fn flush(&mut self) -> Result<Flushed> {
-        let count = self.chunk.min(self.batch.records.len());
-        if count == 0 {
+        let documents: Vec<Document> = self.batch.head().iter().map(|(r, e)| document(r, e)).collect();
+        if documents.is_empty() {
             return Ok(Flushed::default());
         }
-        let documents = self.batch.records[..count]
-            .iter()
-            .map(|(r, e)| Document { id: e.id.clone(), body: r.record.value.clone(), received_at: e.received_at })
-            .collect();
+        let answer = self.raw.insert(&self.collection, documents).await;
         let mut flushed = Flushed::default();
-        match self.raw.insert(&self.collection, documents).await {
+        let Some((settled, answer)) = self.batch.answered(answer)? else {
+            return Ok(Flushed { left: Left::More, ..flushed });
+        };
+        match answer {
             Ok(inserted) => {
                 (flushed.written, flushed.existing) = (inserted.new as u64, inserted.existing as u64);
-                self.chunk = self.chunk.saturating_mul(2);
             }
-            Err(error) if error.kind == ErrorKind::Rejected && count > 1 => {
-                self.chunk = count / 2;
-                return Ok(Flushed { left: Left::More, ..flushed });
+            Err(error) => {
+                let refusal = || Refusal::new(Stage::TaskPut, "rejected", error.to_string());
+                flushed.refused.extend(settled.into_iter().map(|(record, _)| (record, refusal())));
             }
-            Err(error) if error.kind == ErrorKind::Rejected => {
-                flushed
-                    .refused
-                    .push((self.batch.records[0].0.clone(), Refusal::new(Stage::TaskPut, "rejected", error.to_string())));
-                self.chunk = 2;
-            }
-            Err(error) => return Err(error),
         }
-        self.batch.records.drain(..count);
-        self.batch.weigh();
-        flushed.left = if self.batch.records.is_empty() { Left::Nothing } else { Left::More };
+        flushed.left = self.batch.left();
         Ok(flushed)
     }
+}
+
+fn document(record: &Stored, envelope: &Envelope) -> Document {
+    Document { id: envelope.id.clone(), body: record.record.value.clone(), received_at: envelope.received_at }
 }
