@@ -3,9 +3,10 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`script`] | what goes wrong, and when |
-//! | [`journal`] | what was sent, and what was not |
+//! | [`event_log`] | what was sent, and what was not |
 //! | `pacing` | what is due when: a ledger and a script on the clock |
-//! | `port`, `line` | HTTP and WebSocket on one port; one connection |
+//! | `port`, `connection` | HTTP and WebSocket on one port; one connection |
+//! | `simulator` | the exchange behind the port, as it runs |
 //! | [`arguments`] | what every `openbell simulate` takes |
 //! | [`kis`], … | the exchanges |
 //!
@@ -23,6 +24,7 @@ pub mod korea;
 mod pacing;
 mod port;
 pub mod script;
+mod simulator;
 pub mod upbit;
 
 use std::collections::BTreeMap;

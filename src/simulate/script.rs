@@ -142,6 +142,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| format!("\"{text}\" is negative"))
 }
 
+/// Finds the kind of wrong message that a text means among those there are.
+pub(crate) fn malformed_kind<K: Copy + fmt::Display>(all: &[K], text: &str) -> Result<K, String> {
+    let known = all.iter().copied().find(|kind| kind.to_string() == text);
+    known.ok_or_else(|| format!("there is no malformed kind \"{text}\""))
+}
+
 /// The text of a fault, taken apart.
 pub(crate) struct FaultText<'a> {
     pub(crate) kind: &'a str,

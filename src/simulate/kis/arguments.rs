@@ -1,14 +1,10 @@
 //! KIS as an exchange that can be simulated: `openbell simulate kis`, and the demo's day.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
-use jiff::Timestamp;
-use jiff::civil::Date;
 
 use super::replay::Replay;
 use super::script::Script;
@@ -16,7 +12,8 @@ use super::server::{Simulator, SimulatorOptions};
 use super::{KRX41, TARGET_TRADES};
 use crate::arguments::{ArgumentError, Arguments};
 use crate::script::duration;
-use crate::{BoxFuture, Day, Exchange, Planned, Running, Traded};
+use crate::simulator::running;
+use crate::{BoxFuture, Day, Exchange, Planned, Running};
 
 /// Korea Investment & Securities.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +115,7 @@ impl Exchange for Kis {
     fn planned(&self, line: &clap::ArgMatches) -> Result<Planned, ArgumentError> {
         let line = Line::from_arg_matches(line).map_err(|e| ArgumentError::Usage(e.to_string()))?;
         let options = line.options()?;
-        Ok(line.common.planned(start(options)))
+        Ok(line.common.planned(running(Simulator::start(options))))
     }
 
     fn shipped(&self) -> &'static [(&'static str, &'static str)] {
@@ -131,81 +128,12 @@ impl Exchange for Kis {
 
     fn demo(&self, day: Day) -> BoxFuture<io::Result<Box<dyn Running>>> {
         let date = day.session.date;
-        start(SimulatorOptions {
+        running(Simulator::start(SimulatorOptions {
             session: day.session,
             listen: ([127, 0, 0, 1], day.port).into(),
             script: Script::demo(day.seed, date),
             ..SimulatorOptions::new(day.clock, day.seed, date, day.symbols)
-        })
-    }
-}
-
-fn start(options: SimulatorOptions) -> BoxFuture<io::Result<Box<dyn Running>>> {
-    Box::pin(async move {
-        let started = Started {
-            date: options.session.date,
-            plays: match &options.replay {
-                Some(replay) => format!("replays {} frames", replay.frames.len()),
-                None => String::new(),
-            },
-            seed: options.seed,
-            simulator: Simulator::start(options).await?,
-        };
-        Ok(Box::new(started) as Box<dyn Running>)
-    })
-}
-
-struct Started {
-    simulator: Simulator,
-    date: Date,
-    seed: u64,
-    plays: String,
-}
-
-impl Running for Started {
-    fn addresses(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([("rest", self.simulator.rest_url()), ("websocket", self.simulator.websocket_url())])
-    }
-
-    fn listens_on(&self) -> SocketAddr {
-        self.simulator.local_addr()
-    }
-
-    fn plays(&self) -> String {
-        if self.plays.is_empty() {
-            format!("plays {}, {} trades, seed {}", self.date, self.simulator.ledger().len(), self.seed)
-        } else {
-            self.plays.clone()
-        }
-    }
-
-    fn date(&self) -> Date {
-        self.date
-    }
-
-    fn traded(&self) -> Vec<Traded> {
-        let traded = |trade: &super::LedgerTrade| Traded {
-            id: trade.id(),
-            symbol: trade.symbol.clone(),
-            session_date: trade.instrument.date,
-            quantity: trade.quantity.into(),
-        };
-        self.simulator.ledger().iter().map(traded).collect()
-    }
-
-    fn malformed_frames(&self) -> Vec<(Timestamp, Vec<u8>)> {
-        self.simulator.script().malformed_frames()
-    }
-
-    fn write_ledger(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.simulator.ledger().iter().try_for_each(|trade| {
-            serde_json::to_writer(&mut *out, trade)?;
-            out.write_all(b"\n")
-        })
-    }
-
-    fn stop(self: Box<Self>) -> BoxFuture<()> {
-        Box::pin(self.simulator.stop())
+        }))
     }
 }
 
@@ -276,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn the_ledger_is_written_as_json_lines() {
         let options = kis(&["--port", "0", "--date", "2026-11-20", "--trades", "50"]).options().expect("options");
-        let running = start(options).await.expect("started");
+        let running = running(Simulator::start(options)).await.expect("started");
         let mut text = Vec::new();
         running.write_ledger(&mut text).expect("written");
         let text = String::from_utf8(text).expect("text");

@@ -35,7 +35,8 @@ pub(super) struct Reply {
     pub(super) then: Option<String>,
 }
 
-pub(super) struct Exchange {
+/// The exchange.
+pub struct Exchange {
     pub(super) clock: Clock,
     pub(super) script: Script,
     pub(super) options: SimulatorOptions,

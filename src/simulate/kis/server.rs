@@ -11,11 +11,11 @@ use super::exchange::Exchange;
 use super::ledger::LedgerTrade;
 use super::market::{Market, TARGET_TRADES, regular_session};
 use super::replay::Replay;
-use super::script::Script;
+use super::script::{Fault, Script};
 use super::{SimEvent, replay};
+use crate::Traded;
 use crate::event_log::Why;
-use crate::pacing;
-use crate::port::Port;
+use crate::simulator::{self, Simulated};
 use clock::Clock;
 use domain::calendar::TradingSession;
 
@@ -80,11 +80,8 @@ impl SimulatorOptions {
     }
 }
 
-/// A running simulator. Dropping it ends it without waiting; [`stop`](Self::stop) waits.
-pub struct Simulator {
-    exchange: Arc<Exchange>,
-    port: Port,
-}
+/// A running simulator of it.
+pub type Simulator = simulator::Simulator<Exchange>;
 
 impl Simulator {
     /// Makes the day and opens the port. The feed goes on at the clock's present: what lies before it is not sent.
@@ -93,7 +90,7 @@ impl Simulator {
     /// When the address cannot be listened on.
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let replay = options.replay.clone();
-        let (port, exchange) = Port::open(options.listen, || {
+        let simulator = simulator::open(options.listen, || {
             let make = if options.after_market { Market::generate_with_after_market } else { Market::generate };
             let ledger: Arc<[LedgerTrade]> = match &options.replay {
                 Some(_) => Arc::new([]),
@@ -102,55 +99,61 @@ impl Simulator {
             Arc::new(Exchange::new(options, ledger))
         })
         .await?;
-        port.spawn(pacing::run(exchange.clone()));
         if let Some(replay) = replay {
-            port.spawn(replay::run(exchange.clone(), replay));
+            simulator.spawn(|exchange| replay::run(exchange, replay));
         }
-        Ok(Self { exchange, port })
+        Ok(simulator)
+    }
+}
+
+impl Simulated for Exchange {
+    type Fault = Fault;
+    type Trade = LedgerTrade;
+    const WEBSOCKET: &'static str = "/tryitout";
+
+    fn ledger(&self) -> &Arc<[LedgerTrade]> {
+        &self.ledger
     }
 
-    /// The address it listens on.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.port.address()
+    fn was_sent(&self, index: usize) -> bool {
+        Self::was_sent(self, index)
     }
 
-    /// Base of the REST calls.
-    pub fn rest_url(&self) -> String {
-        format!("http://{}", self.local_addr())
+    fn script(&self) -> &Script {
+        &self.script
     }
 
-    /// Address of the WebSocket.
-    pub fn websocket_url(&self) -> String {
-        format!("ws://{}/tryitout", self.local_addr())
+    fn journal(&self) -> Vec<SimEvent> {
+        self.state().journal.events()
     }
 
-    /// Every trade of the day, in the order in which the exchange sends them.
-    pub fn ledger(&self) -> Arc<[LedgerTrade]> {
-        self.exchange.ledger.clone()
+    fn sessions(&self) -> Vec<u64> {
+        self.state().live.keys().copied().collect()
     }
 
-    /// Whether the trade with this index in the ledger was handed to a session, by this simulator since its start.
-    pub fn was_sent(&self, index: usize) -> bool {
-        self.exchange.was_sent(index)
+    fn end(&self, session: u64, why: Why) {
+        Self::end(self, session, why);
     }
 
-    /// What goes wrong, and when.
-    pub fn script(&self) -> &Script {
-        &self.exchange.script
+    fn date(&self) -> Date {
+        self.options.session.date
     }
 
-    /// What it did since its start.
-    pub fn journal(&self) -> Vec<SimEvent> {
-        self.exchange.state().journal.events()
+    fn seed(&self) -> u64 {
+        self.options.seed
     }
 
-    /// Drops every session, closes the port and waits until all is down.
-    pub async fn stop(self) {
-        let sessions: Vec<u64> = self.exchange.state().live.keys().copied().collect();
-        for session in sessions {
-            self.exchange.end(session, Why::Stopped);
+    fn replayed(&self) -> Option<usize> {
+        self.options.replay.as_ref().map(|replay| replay.frames.len())
+    }
+
+    fn traded(trade: &LedgerTrade) -> Traded {
+        Traded {
+            id: trade.id(),
+            symbol: trade.symbol.clone(),
+            session_date: trade.instrument.date,
+            quantity: trade.quantity.into(),
         }
-        self.port.close().await;
     }
 }
 

@@ -1,19 +1,16 @@
 //! Upbit as an exchange that can be simulated: `openbell simulate upbit`, and the demo's day.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io;
 
 use clap::{Args, FromArgMatches};
-use jiff::Timestamp;
-use jiff::civil::Date;
 
+use super::TARGET_TRADES;
 use super::markets::KRW20;
 use super::script::Script;
 use super::server::{Simulator, SimulatorOptions};
-use super::{LedgerTrade, TARGET_TRADES};
 use crate::arguments::{ArgumentError, Arguments};
-use crate::{BoxFuture, Day, Exchange, Planned, Running, Traded};
+use crate::simulator::running;
+use crate::{BoxFuture, Day, Exchange, Planned, Running};
 
 /// Upbit.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +73,7 @@ impl Exchange for Upbit {
     fn planned(&self, line: &clap::ArgMatches) -> Result<Planned, ArgumentError> {
         let line = Line::from_arg_matches(line).map_err(|e| ArgumentError::Usage(e.to_string()))?;
         let options = line.options()?;
-        Ok(line.common.planned(start(options)))
+        Ok(line.common.planned(running(Simulator::start(options))))
     }
 
     fn shipped(&self) -> &'static [(&'static str, &'static str)] {
@@ -88,69 +85,13 @@ impl Exchange for Upbit {
 
     fn demo(&self, day: Day) -> BoxFuture<io::Result<Box<dyn Running>>> {
         let date = day.session.date;
-        start(SimulatorOptions {
+        running(Simulator::start(SimulatorOptions {
             day: day.session,
             codes: day.symbols,
             listen: ([127, 0, 0, 1], day.port).into(),
             script: Script::demo(day.seed, date),
             ..SimulatorOptions::new(day.clock, day.seed, date)
-        })
-    }
-}
-
-fn start(options: SimulatorOptions) -> BoxFuture<io::Result<Box<dyn Running>>> {
-    Box::pin(async move {
-        let (date, seed) = (options.day.date, options.seed);
-        Ok(Box::new(Started { simulator: Simulator::start(options).await?, date, seed }) as Box<dyn Running>)
-    })
-}
-
-struct Started {
-    simulator: Simulator,
-    date: Date,
-    seed: u64,
-}
-
-impl Running for Started {
-    fn addresses(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([("rest", self.simulator.rest_url()), ("websocket", self.simulator.websocket_url())])
-    }
-
-    fn listens_on(&self) -> SocketAddr {
-        self.simulator.local_addr()
-    }
-
-    fn plays(&self) -> String {
-        format!("plays {}, {} trades, seed {}", self.date, self.simulator.ledger().len(), self.seed)
-    }
-
-    fn date(&self) -> Date {
-        self.date
-    }
-
-    fn traded(&self) -> Vec<Traded> {
-        let traded = |trade: &LedgerTrade| Traded {
-            id: trade.id(),
-            symbol: trade.code.clone(),
-            session_date: trade.session_date(),
-            quantity: trade.quantity(),
-        };
-        self.simulator.ledger().iter().map(traded).collect()
-    }
-
-    fn malformed_frames(&self) -> Vec<(Timestamp, Vec<u8>)> {
-        self.simulator.script().malformed_frames()
-    }
-
-    fn write_ledger(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.simulator.ledger().iter().try_for_each(|trade| {
-            serde_json::to_writer(&mut *out, trade)?;
-            out.write_all(b"\n")
-        })
-    }
-
-    fn stop(self: Box<Self>) -> BoxFuture<()> {
-        Box::pin(self.simulator.stop())
+        }))
     }
 }
 

@@ -27,7 +27,8 @@ use clock::Clock;
 const A_SECOND: usize = 5;
 const A_MINUTE: usize = 100;
 
-pub(super) struct Exchange {
+/// The exchange.
+pub struct Exchange {
     pub(super) clock: Clock,
     pub(super) script: Script,
     pub(super) options: SimulatorOptions,

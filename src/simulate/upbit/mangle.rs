@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::civil::Date;
 
-use crate::script::Mangled;
+use crate::script::{Mangled, malformed_kind};
 use domain::retry::mix;
 
 /// How a message is wrong.
@@ -90,10 +90,7 @@ impl FromStr for Mangling {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| format!("there is no malformed kind \"{text}\""))
+        malformed_kind(&Self::ALL, text)
     }
 }
 

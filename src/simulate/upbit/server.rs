@@ -10,12 +10,12 @@ use jiff::civil::{Date, time};
 use super::exchange::Exchange;
 use super::ledger::LedgerTrade;
 use super::market::{Market, TARGET_TRADES};
-use super::script::Script;
+use super::script::{Fault, Script};
 use super::{SimEvent, markets};
+use crate::Traded;
 use crate::event_log::Why;
 use crate::korea::instant;
-use crate::pacing;
-use crate::port::Port;
+use crate::simulator::{self, Simulated};
 use clock::Clock;
 use domain::calendar::TradingSession;
 
@@ -71,11 +71,8 @@ impl SimulatorOptions {
     }
 }
 
-/// A running simulator. Dropping it ends it without waiting; [`stop`](Self::stop) waits.
-pub struct Simulator {
-    exchange: Arc<Exchange>,
-    port: Port,
-}
+/// A running simulator of it.
+pub type Simulator = simulator::Simulator<Exchange>;
 
 impl Simulator {
     /// Makes the day and opens the port. The feed goes on at the clock's present: what lies before it is not sent.
@@ -83,58 +80,55 @@ impl Simulator {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
-        let (port, exchange) = Port::open(options.listen, || {
-            let ledger: Arc<[LedgerTrade]> =
-                Market::generate(options.seed, &options.day, &options.codes, options.target_trades).into();
+        simulator::open(options.listen, || {
+            let SimulatorOptions { seed, day, codes, target_trades, .. } = &options;
+            let ledger: Arc<[LedgerTrade]> = Market::generate(*seed, day, codes, *target_trades).into();
             Arc::new(Exchange::new(options, ledger))
         })
-        .await?;
-        port.spawn(pacing::run(exchange.clone()));
-        Ok(Self { exchange, port })
+        .await
+    }
+}
+
+impl Simulated for Exchange {
+    type Fault = Fault;
+    type Trade = LedgerTrade;
+    const WEBSOCKET: &'static str = "/websocket/v1";
+
+    fn ledger(&self) -> &Arc<[LedgerTrade]> {
+        &self.ledger
     }
 
-    /// The address it listens on.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.port.address()
+    fn was_sent(&self, index: usize) -> bool {
+        Self::was_sent(self, index)
     }
 
-    /// Base of the REST calls.
-    pub fn rest_url(&self) -> String {
-        format!("http://{}", self.local_addr())
+    fn script(&self) -> &Script {
+        &self.script
     }
 
-    /// Address of the WebSocket.
-    pub fn websocket_url(&self) -> String {
-        format!("ws://{}/websocket/v1", self.local_addr())
+    fn journal(&self) -> Vec<SimEvent> {
+        self.state().journal.events()
     }
 
-    /// Every trade of the day and of an hour on each side of it, in the order in which the exchange sends them.
-    pub fn ledger(&self) -> Arc<[LedgerTrade]> {
-        self.exchange.ledger.clone()
+    fn sessions(&self) -> Vec<u64> {
+        self.state().live.keys().copied().collect()
     }
 
-    /// Whether the trade with this index in the ledger was handed to a session, by this simulator since its start.
-    pub fn was_sent(&self, index: usize) -> bool {
-        self.exchange.was_sent(index)
+    fn end(&self, session: u64, why: Why) {
+        Self::end(self, session, why);
     }
 
-    /// What goes wrong, and when.
-    pub fn script(&self) -> &Script {
-        &self.exchange.script
+    fn date(&self) -> Date {
+        self.options.day.date
     }
 
-    /// What it did since its start.
-    pub fn journal(&self) -> Vec<SimEvent> {
-        self.exchange.state().journal.events()
+    fn seed(&self) -> u64 {
+        self.options.seed
     }
 
-    /// Drops every session, closes the port and waits until all is down.
-    pub async fn stop(self) {
-        let sessions: Vec<u64> = self.exchange.state().live.keys().copied().collect();
-        for session in sessions {
-            self.exchange.end(session, Why::Stopped);
-        }
-        self.port.close().await;
+    fn traded(trade: &LedgerTrade) -> Traded {
+        let (symbol, session_date) = (trade.code.clone(), trade.session_date());
+        Traded { id: trade.id(), symbol, session_date, quantity: trade.quantity() }
     }
 }
 
