@@ -14,6 +14,8 @@ mod follow;
 pub mod keeper;
 pub mod process;
 mod secrets;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -68,30 +68,14 @@ fn needs_one(spec: &AttemptSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use domain::dag::{StepKind, fixtures};
-    use domain::ids::AttemptId;
-    use domain::schedule::Window;
+    use crate::testing;
+    use domain::dag::{Step, StepKind, fixtures};
     use jiff::Timestamp;
 
     fn spec(program: Program, deadline: Option<Timestamp>) -> AttemptSpec {
-        let step = fixtures::step("load", StepKind::Task, &[]);
-        let open_at = "2026-11-20T08:50:00+09:00".parse().expect("a time");
-        AttemptSpec {
-            id: AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: step.name.clone(), attempt: 1 },
-            step: domain::dag::Step { program, ..step },
-            session_date: "2026-11-20".parse().expect("a date"),
-            timezone: "Asia/Seoul".into(),
-            calendar: None,
-            window: Window { open_at, close_at: None },
-            deadline,
-            params: BTreeMap::new(),
-            folder: PathBuf::new(),
-            replica: 0,
-            hops: Vec::new(),
-        }
+        let step = Step { program, ..fixtures::step("load", StepKind::Task, &[]) };
+        AttemptSpec { deadline, ..testing::attempt(step, 1) }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::testing;
 use domain::dag::StepKind;
 use domain::dag::container::Container;
 use domain::dag::fixtures::step;
-use domain::schedule::Window;
 
 fn spec(program: Program) -> AttemptSpec {
     let mut step = step("sink-index", StepKind::Service, &[]);
@@ -15,30 +15,13 @@ fn spec(program: Program) -> AttemptSpec {
         ("app_key".to_owned(), SecretRef::Env("KIS_APP_KEY".into())),
         ("app_secret".to_owned(), SecretRef::File("/run/secrets/kis".into())),
     ]);
-    let at = "2026-11-20T08:50:00+09:00".parse().expect("a time");
-    AttemptSpec {
-        id: AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: step.name.clone(), attempt: 2 },
-        step,
-        session_date: "2026-11-20".parse().expect("a date"),
-        timezone: "Asia/Seoul".into(),
-        calendar: None,
-        window: Window { open_at: at, close_at: None },
-        deadline: Some(at),
-        params: BTreeMap::new(),
-        folder: "/data/runs/day@2026-11-20/sink-index/2".into(),
-        replica: 0,
-        hops: Vec::new(),
-    }
+    testing::attempt(step, 2)
 }
 
 fn installation() -> Installation {
     let config = r#"{"raw":"mongodb://h/db?password=env:MONGO_PASSWORD&x=1","log":"kafka://h?password=file:/etc/kafka.pw"}"#;
-    Installation {
-        data: "/data".into(),
-        dags: "/dags".into(),
-        environment: vec![("OPENBELL_STEP_CONFIG".into(), config.into())],
-        owner: (1000, 1001),
-    }
+    let environment = vec![("OPENBELL_STEP_CONFIG".into(), config.into())];
+    Installation { environment, ..testing::installation() }
 }
 
 #[test]

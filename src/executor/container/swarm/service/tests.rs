@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::*;
-use crate::container::Installation;
 use crate::container::swarm::secrets::needed;
+use crate::testing::{self, installation};
 use config::DockerSettings;
 use domain::dag::fixtures::step;
 use domain::dag::{Program, SecretRef};
-use domain::schedule::Window;
 
 fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
     let mut step = step("sink-index", kind, &[]);
@@ -19,24 +18,7 @@ fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
         ("key".to_owned(), SecretRef::Env("KIS_APP_KEY".into())),
         ("secret".to_owned(), SecretRef::File("/etc/kis".into())),
     ]);
-    let at = "2026-11-20T08:50:00+09:00".parse().expect("a time");
-    AttemptSpec {
-        id: AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: step.name.clone(), attempt: 2 },
-        step,
-        session_date: "2026-11-20".parse().expect("a date"),
-        timezone: "Asia/Seoul".into(),
-        calendar: None,
-        window: Window { open_at: at, close_at: None },
-        deadline: Some(at),
-        params: BTreeMap::new(),
-        folder: "/data/runs/day@2026-11-20/sink-index/2".into(),
-        replica: 0,
-        hops: Vec::new(),
-    }
-}
-
-fn installation() -> Installation {
-    Installation { data: "/data".into(), dags: "/dags".into(), environment: Vec::new(), owner: (1000, 1001) }
+    testing::attempt(step, 2)
 }
 
 fn service(kind: StepKind, replicas: u32) -> ServiceSpec {
