@@ -1,5 +1,7 @@
 //! The collector against the exchange simulator: a stretch of a day with a disconnect and malformed frames, on a fast clock.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,26 +11,21 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use openbell::backends::index::{Index, Item, ItemResult, Template};
+use openbell::backends::log::Log;
 use openbell::backends::log::embedded::EmbeddedLog;
-use openbell::backends::log::{Log, Partition, Stored};
 use openbell::backends::objects::{Metadata, Objects, Put};
 use openbell::backends::raw::{Document, Inserted, Raw};
-use openbell::backends::spool::{Entry, Kind, Reader};
+use openbell::backends::spool::Kind;
 use openbell::backends::{BackendError, Backends, ErrorKind, Result};
 use openbell::clock::Clock;
-use openbell::config::Feeds;
-use openbell::domain::dag::{Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule};
 use openbell::domain::gaps::{Fill, VolumeGaps};
-use openbell::domain::ids::{AttemptId, RunId};
-use openbell::domain::retry::Backoff;
 use openbell::domain::schedule::Window;
 use openbell::domain::trade::Trade;
-use openbell::executor::{AttemptSpec, Status};
 use openbell::simulate::kis::{Event, Fault, KRX41, Script, Simulator, SimulatorOptions};
-use openbell::steps::{Context, Reporter, Secret, spooled};
+use openbell::steps::{Context, Secret, spooled};
+use support::collector::{self, Place, Told, spool};
 
 const DAY: Date = jiff::civil::date(2026, 11, 20);
 
@@ -108,40 +105,12 @@ impl Objects for Nothing {
     }
 }
 
-#[derive(Default)]
-struct Output {
-    lines: Mutex<Vec<String>>,
-    /// Whether it is ready, by its last status.
-    ready: Mutex<Option<bool>>,
-}
-
-impl Output {
-    fn text(&self) -> String {
-        self.lines.lock().join("\n")
-    }
-
-    async fn until(&self, what: impl Fn(Option<bool>) -> bool) {
-        while !what(*self.ready.lock()) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-}
-
-impl Reporter for Output {
-    fn status(&self, status: Status) {
-        *self.ready.lock() = Some(status.ready);
-    }
-    fn line(&self, line: &str) {
-        self.lines.lock().push(line.to_owned());
-    }
-}
-
 /// Keeps a fast clock slow while the collector comes up, which takes real time: however busy the machine is, it is there for most of the
 /// day. With its first word it has read how fast the day will be, and for how long it waits for answers.
-async fn slow_start(clock: Clock, output: Arc<Output>, speed: f64) {
-    output.until(|ready| ready.is_some()).await;
+async fn slow_start(clock: Clock, told: Arc<Told>, speed: f64) {
+    told.until("a word", |_| true).await;
     clock.set_speed(speed.min(10.0));
-    output.until(|ready| ready == Some(true)).await;
+    told.until("ready", |status| status.ready).await;
     clock.set_speed(speed);
 }
 
@@ -152,87 +121,17 @@ fn context(
     backends: Backends,
     data: &Path,
     deadline: Timestamp,
-    output: Arc<Output>,
+    told: Arc<Told>,
 ) -> Context {
+    let addresses = [simulator.rest_url(), simulator.websocket_url()];
     let with = serde_json::json!({"symbols": KRX41.as_slice(), "limit": 41});
-    let step = Step {
-        name: "collector".parse().expect("a name"),
-        kind: StepKind::Service,
-        program: Program::Uses("collect/kis".into()),
-        executor: None,
-        needs: Vec::new(),
-        trigger_rule: TriggerRule::AllSuccess,
-        with: with.as_object().expect("a table").clone(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        retries: 0,
-        backoff: Backoff::default(),
-        timeout: None,
-        ready_within: Duration::from_secs(30),
-        restart: RestartPolicy { policy: Restart::Always, backoff: Backoff::default(), max: None },
-        stop: StopPolicy { signal: StopSignal::Term, grace: Duration::from_secs(30) },
-        drain: None,
-        every: None,
-        replicas: 1,
-        when: None,
-        container: Default::default(),
-    };
-    let run: RunId = format!("day@{DAY}").parse().expect("a run");
-    Context {
-        spec: AttemptSpec {
-            id: AttemptId { run, step: step.name.clone(), attempt: 1 },
-            step,
-            session_date: DAY,
-            timezone: "Asia/Seoul".into(),
-            calendar: None,
-            window: Window { open_at: at("08:50:00"), close_at: Some(at("16:00:00")) },
-            deadline: Some(deadline),
-            params: BTreeMap::new(),
-            folder: data.join("runs"),
-            replica: 0,
-            hops: Vec::new(),
-        },
-        clock: clock.clone(),
-        backends,
-        feeds: Feeds::from([(
-            "kis".to_owned(),
-            [("rest", simulator.rest_url()), ("websocket", simulator.websocket_url())]
-                .map(|(key, url)| (key.to_owned(), url))
-                .into(),
-        )]),
-        calendar: None,
-        secrets: ["app_key", "app_secret"].map(|n| (n.to_owned(), Secret::new(format!("the-{n}")))).into(),
-        data: data.to_owned(),
-        dags: data.to_owned(),
-        stop: CancellationToken::new(),
-        reporter: output,
-    }
-}
-
-fn spool(data: &Path) -> Vec<Entry> {
-    let mut reader = Reader::open(&data.join("spool/day/collector"), 1).expect("a spool");
-    let mut all = Vec::new();
-    loop {
-        let entries = reader.next(1000).expect("entries");
-        if entries.is_empty() {
-            return all;
-        }
-        all.extend(entries);
-    }
-}
-
-async fn read(log: &dyn Log, topic: &str) -> Vec<Stored> {
-    let mut all = Vec::new();
-    let found = log.topic(topic).await.expect("the log").expect("the topic");
-    for (number, range) in found.partitions.iter().enumerate() {
-        let mut next = range.start;
-        while next < range.end {
-            let records = log.read(&Partition { topic: topic.into(), number: number as u32 }, next, 1000).await.expect("records");
-            next = records.last().expect("not empty before the end").offset + 1;
-            all.extend(records);
-        }
-    }
-    all
+    let place = Place { data, clock, backends, addresses, told };
+    let mut context = collector::context(place, "kis", "day", DAY, &with);
+    context.spec.window = Window { open_at: at("08:50:00"), close_at: Some(at("16:00:00")) };
+    context.spec.deadline = Some(deadline);
+    let secret = |name: &str| (name.to_owned(), Secret::new(format!("the-{name}")));
+    context.secrets = ["app_key", "app_secret"].map(secret).into();
+    context
 }
 
 /// Plays `from..to` at `speed` and proves that every trade is in every store once, or is explained by a gap.
@@ -246,12 +145,12 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     log.create_topic("kis.trades", 3).await.expect("a topic");
     let raw = Arc::new(Memory::default());
     let backends = Backends { log: log.clone(), raw: raw.clone(), index: Arc::new(Nothing), objects: Arc::new(Nothing) };
-    let output = Arc::new(Output::default());
-    let context = context(&clock, &simulator, backends, folder.path(), at(to), output.clone());
-    let starting = tokio::spawn(slow_start(clock.clone(), output.clone(), speed));
+    let told = Arc::new(Told::default());
+    let context = context(&clock, &simulator, backends, folder.path(), at(to), told.clone());
+    let starting = tokio::spawn(slow_start(clock.clone(), told.clone(), speed));
     let result = tokio::time::timeout(Duration::from_secs(900), openbell::steps::run("collect/kis", context)).await;
     starting.abort();
-    let result = result.expect("it ends at its deadline").unwrap_or_else(|e| panic!("{e}\n{}", output.text()));
+    let result = result.expect("it ends at its deadline").unwrap_or_else(|e| panic!("{e}\n{}", told.text()));
 
     // What the spool holds; and of each session since when it was up, by its own account, and the last of the exchange's trades it brought.
     let place: BTreeMap<String, usize> =
@@ -259,7 +158,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Option<usize>)>) = Default::default();
     let (mut since, mut last, mut malformed, mut records) = (None, None, 0, 0);
     let mut gaps = VolumeGaps::new();
-    for entry in spool(folder.path()) {
+    for entry in spool(folder.path(), "day") {
         match entry.kind {
             Kind::Trade => {
                 records += 1;
@@ -280,7 +179,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
         }
     }
     assert_eq!(spooled.len(), records, "the spool holds each trade once");
-    assert!(spooled.len() > 100, "{result}\n{}", output.text());
+    assert!(spooled.len() > 100, "{result}\n{}", told.text());
 
     // The exchange's own ledger against it.
     let (mut not_received, mut last_received): (BTreeMap<String, Vec<i64>>, BTreeMap<String, i64>) = Default::default();
@@ -300,7 +199,7 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
                 let released = simulator.script().release(trade.at);
                 // The exchange sends in its ledger's order. A reset throws away what the receiver had not read yet, which is the end of it.
                 let lost = up.iter().any(|(since, last)| released > *since && last.is_some_and(|last| index < last));
-                assert!(!lost, "{} released {released} was lost, up {up:?}\n{}", trade.id(), output.text());
+                assert!(!lost, "{} released {released} was lost, up {up:?}\n{}", trade.id(), told.text());
                 not_received.entry(symbol).or_default().push(trade.accumulated_volume);
             }
         }
@@ -318,20 +217,18 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
 
     // Every store holds what the spool holds, once.
     let ids: BTreeSet<&String> = spooled.keys().collect();
-    let on_log = read(&*log, "kis.trades").await;
-    let log_ids: BTreeSet<String> = on_log
-        .iter()
-        .map(|r| String::from_utf8(r.record.header("openbell.id").expect("an id").to_vec()).expect("text"))
-        .collect();
+    let on_log = collector::records(&*log, "kis.trades").await;
+    let log_ids: BTreeSet<String> = on_log.iter().map(collector::id).collect();
     assert_eq!(on_log.len(), log_ids.len(), "the log holds an id twice");
     assert_eq!(log_ids.iter().collect::<BTreeSet<_>>(), ids);
     let documents = raw.0.lock().clone();
     assert_eq!(documents.keys().collect::<BTreeSet<_>>(), ids);
     let sent = simulator.journal().iter().filter(|e| matches!(e.what, Event::MalformedSent { .. })).count();
-    assert_eq!((malformed, read(&*log, "kis.trades.dlq").await.len()), (sent, sent), "dead letters\n{}", output.text());
+    let dead = collector::records(&*log, "kis.trades.dlq").await.len();
+    assert_eq!((malformed, dead), (sent, sent), "dead letters\n{}", told.text());
     assert_eq!(result["log_seq"], result["spool_seq"]);
     assert_eq!(result["raw_seq"], result["spool_seq"]);
-    println!("{result}\n{}", output.text());
+    println!("{result}\n{}", told.text());
     simulator.stop().await;
 }
 

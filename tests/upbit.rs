@@ -1,6 +1,8 @@
 //! Upbit's collector against its simulator: a cut at midnight, where one day's collector hands the spool to the next one's, and a stretch of
 //! a day with everything that goes wrong.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,64 +10,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, date};
-use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use openbell::backends::log::{Log, Partition};
-use openbell::backends::spool::{Entry, Reader};
+use openbell::backends::spool::Entry;
 use openbell::backends::{self, Backends};
 use openbell::clock::Clock;
-use openbell::config::{Config, Feeds};
-use openbell::domain::dag::{Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule};
+use openbell::config::Config;
 use openbell::domain::gaps::Gap;
-use openbell::domain::ids::{AttemptId, RunId};
-use openbell::domain::retry::Backoff;
-use openbell::domain::schedule::Window;
-use openbell::executor::{AttemptSpec, Status};
 use openbell::feed::upbit::Upbit;
 use openbell::feed::{Feed, Received};
 use openbell::simulate::upbit::{Fault, LedgerTrade, Mangling, Script, Simulator, SimulatorOptions};
-use openbell::steps::{Context, Reporter, StepError, spooled};
+use openbell::steps::{StepError, spooled};
+use support::PATIENCE;
+use support::collector::{Place, Told, context, id, records, spool};
 
 const DAY: Date = date(2026, 11, 20);
 
-/// Nothing here takes this long, of real time, unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(300);
-
 fn at(text: &str) -> Timestamp {
     format!("{text}+09:00").parse().expect("a time")
-}
-
-#[derive(Default)]
-struct Output {
-    lines: Mutex<Vec<String>>,
-    status: Mutex<Option<Status>>,
-}
-
-impl Output {
-    fn text(&self) -> String {
-        self.lines.lock().join("\n")
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Status) -> bool) {
-        let waiting = async {
-            while !self.status.lock().as_ref().is_some_and(&holds) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never {what}:\n{}", self.text()));
-    }
-}
-
-impl Reporter for Output {
-    fn status(&self, status: Status) {
-        *self.status.lock() = Some(status);
-    }
-    fn line(&self, line: &str) {
-        self.lines.lock().push(line.to_owned());
-    }
 }
 
 /// Where collectors work.
@@ -78,7 +42,7 @@ struct House {
 
 /// A collector that runs.
 struct Collector {
-    output: Arc<Output>,
+    told: Arc<Told>,
     stop: CancellationToken,
     task: JoinHandle<Result<Value, StepError>>,
 }
@@ -99,90 +63,28 @@ impl House {
 
     /// Starts the collector of a date's run.
     fn collect(&self, session_date: Date, with: &Value) -> Collector {
-        let step = Step {
-            name: "collector".parse().expect("a name"),
-            kind: StepKind::Service,
-            program: Program::Uses("collect/upbit".into()),
-            executor: None,
-            needs: Vec::new(),
-            trigger_rule: TriggerRule::AllSuccess,
-            with: with.as_object().expect("a table").clone(),
-            env: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            retries: 0,
-            backoff: Backoff::default(),
-            timeout: None,
-            ready_within: Duration::from_secs(30),
-            restart: RestartPolicy { policy: Restart::Always, backoff: Backoff::default(), max: None },
-            stop: StopPolicy { signal: StopSignal::Term, grace: Duration::from_secs(30) },
-            drain: Some(Duration::from_secs(300)),
-            every: None,
-            replicas: 1,
-            when: None,
-            container: Default::default(),
-        };
-        let run: RunId = format!("upbit@{session_date}").parse().expect("a run");
-        let (output, stop) = (Arc::new(Output::default()), CancellationToken::new());
-        let addresses = [("rest", self.simulator.rest_url()), ("websocket", self.simulator.websocket_url())];
-        let context = Context {
-            spec: AttemptSpec {
-                id: AttemptId { run, step: step.name.clone(), attempt: 1 },
-                step,
-                session_date,
-                timezone: "Asia/Seoul".into(),
-                calendar: None,
-                window: Window { open_at: self.clock.now(), close_at: None },
-                deadline: None,
-                params: BTreeMap::new(),
-                folder: self.data().join("runs").join(session_date.to_string()),
-                replica: 0,
-                hops: Vec::new(),
-            },
-            clock: self.clock.clone(),
+        let told = Arc::new(Told::default());
+        let place = Place {
+            data: self.data(),
+            clock: &self.clock,
             backends: self.backends.clone(),
-            feeds: Feeds::from([("upbit".to_owned(), addresses.map(|(key, url)| (key.to_owned(), url)).into())]),
-            calendar: None,
-            secrets: BTreeMap::new(),
-            data: self.data().to_owned(),
-            dags: self.data().to_owned(),
-            stop: stop.clone(),
-            reporter: Arc::clone(&output) as Arc<dyn Reporter>,
+            addresses: [self.simulator.rest_url(), self.simulator.websocket_url()],
+            told: Arc::clone(&told),
         };
+        let mut context = context(place, "upbit", "upbit", session_date, with);
+        context.spec.step.drain = Some(Duration::from_secs(300));
+        let stop = context.stop.clone();
         let task = tokio::spawn(async move { openbell::steps::run("collect/upbit", context).await });
-        Collector { output, stop, task }
+        Collector { told, stop, task }
     }
 
     fn spool(&self) -> Vec<Entry> {
-        let mut reader = Reader::open(&self.data().join("spool/upbit/collector"), 1).expect("a spool");
-        let mut all = Vec::new();
-        loop {
-            let entries = reader.next(1000).expect("entries");
-            if entries.is_empty() {
-                return all;
-            }
-            all.extend(entries);
-        }
+        spool(self.data(), "upbit")
     }
 
     /// Ids on the topic, in no order.
     async fn log(&self) -> Vec<String> {
-        let mut ids = Vec::new();
-        let log: &dyn Log = self.backends.log.as_ref();
-        let topic = log.topic("upbit.trades").await.expect("the log").expect("the topic");
-        for (number, range) in (0u32..).zip(&topic.partitions) {
-            let partition = Partition { topic: "upbit.trades".into(), number };
-            let mut offset = range.start;
-            while offset < range.end {
-                let batch = log.read(&partition, offset, 1000).await.expect("records");
-                offset = batch.last().expect("a record").offset + 1;
-                ids.extend(
-                    batch
-                        .iter()
-                        .map(|stored| String::from_utf8_lossy(stored.record.header("openbell.id").expect("an id")).into_owned()),
-                );
-            }
-        }
-        ids
+        records(self.backends.log.as_ref(), "upbit.trades").await.iter().map(id).collect()
     }
 }
 
@@ -190,7 +92,7 @@ impl Collector {
     async fn finish(self) -> Value {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("in time").expect("no panic");
-        ended.unwrap_or_else(|error| panic!("{error}:\n{}", self.output.text()))
+        ended.unwrap_or_else(|error| panic!("{error}:\n{}", self.told.text()))
     }
 }
 
@@ -218,19 +120,19 @@ async fn a_day_is_handed_to_the_next_without_losing_or_repeating_a_trade() {
     let house = House::new(SimulatorOptions { target_trades: 150_000, ..SimulatorOptions::new(clock.clone(), 1, DAY) }).await;
     let with = serde_json::json!({"symbols": openbell::simulate::upbit::markets::codes(), "take_over": "10m"});
     let old = house.collect(DAY, &with);
-    old.output.until("ready", |status| status.ready).await;
+    old.told.until("ready", |status| status.ready).await;
     let from = clock.now();
     clock.set_speed(20.0);
     clock.sleep_until(at("2026-11-20T23:58:00")).await;
     clock.set_speed(5.0);
     let new = house.collect(DAY.tomorrow().expect("a day"), &with);
-    new.output.until("listening", |status| status.waits.is_some() && status.facts["session"] == 1).await;
+    new.told.until("listening", |status| status.waits.is_some() && status.facts["session"] == 1).await;
     assert!(clock.now() < at("2026-11-21T00:00:00"), "the new one listens before the cut");
     clock.set_speed(20.0);
     clock.sleep_until(at("2026-11-21T00:01:00")).await;
-    assert!(new.output.status.lock().as_ref().is_some_and(|status| !status.ready));
+    assert!(new.told.status.lock().as_ref().is_some_and(|status| !status.ready));
     let told = old.finish().await;
-    new.output.until("ready", |status| status.ready).await;
+    new.told.until("ready", |status| status.ready).await;
     let to = clock.now();
     clock.sleep_until(at("2026-11-21T00:03:00").max(to + Duration::from_secs(60))).await;
     new.finish().await;
@@ -276,9 +178,9 @@ async fn what_a_disconnect_cost_is_named_exactly() {
     let mut symbols = openbell::simulate::upbit::markets::codes();
     symbols.push("KRW-NOBODY".to_owned());
     let collector = house.collect(DAY, &serde_json::json!({"symbols": symbols, "format": "simple_list"}));
-    collector.output.until("ready", |status| status.ready).await;
-    let degraded = collector.output.status.lock().as_ref().and_then(|s| s.degraded.clone());
-    assert!(degraded.is_some_and(|why| why.contains("KRW-NOBODY")), "{}", collector.output.text());
+    collector.told.until("ready", |status| status.ready).await;
+    let degraded = collector.told.status.lock().as_ref().and_then(|s| s.degraded.clone());
+    assert!(degraded.is_some_and(|why| why.contains("KRW-NOBODY")), "{}", collector.told.text());
     clock.set_speed(30.0);
     clock.sleep_until(day("00:24:30")).await;
     let told = collector.finish().await;

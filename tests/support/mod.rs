@@ -1,6 +1,8 @@
 //! What black-box tests share: a daemon on a folder of its own, waits with a deadline.
 #![allow(dead_code, clippy::allow_attributes, reason = "every test program uses another part of it")]
 
+pub mod collector;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
