@@ -8,17 +8,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::script::{Fault, Script};
-use clock::Clock;
+use super::simulator::Played;
 
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Due<F> {
+pub struct Due<F> {
     pub(crate) at: Timestamp,
     pub(crate) action: Action<F>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action<F> {
+pub enum Action<F> {
     /// These trades of the ledger, in one frame.
     Frame { first: usize, count: usize },
     /// The malformed frame with this index.
@@ -28,15 +28,14 @@ pub(crate) enum Action<F> {
 }
 
 /// Who is walked.
-pub(crate) trait Paced: Send + Sync + 'static {
+pub trait Paced: Send + Sync + 'static {
+    /// What can go wrong on it.
     type Fault: Fault;
+    /// A trade of its ledger.
+    type Trade: Send + Sync;
 
-    fn clock(&self) -> &Clock;
-
-    fn script(&self) -> &Script<Self::Fault>;
-
-    /// When it started: it goes on from there.
-    fn started(&self) -> Timestamp;
+    /// What it plays.
+    fn played(&self) -> &Played<Self::Fault, Self::Trade>;
 
     /// The frames of its ledger: when each is sent, and how many of the ledger's trades are in it.
     fn frames(&self) -> Vec<(Timestamp, usize)>;
@@ -50,7 +49,7 @@ pub(crate) trait Paced: Send + Sync + 'static {
 
 /// Faults of the data frames that wait for their frame.
 #[derive(Debug)]
-pub(crate) struct FrameFaults<F> {
+pub struct FrameFaults<F> {
     pub(crate) waiting: std::collections::VecDeque<F>,
     /// A frame that comes after its symbol's next one.
     pub(crate) held_back: Option<(Arc<str>, usize, usize)>,
@@ -93,12 +92,13 @@ pub(crate) fn plan<F: Fault>(frames: &[(Timestamp, usize)], script: &Script<F>, 
 
 /// Sends the day until it is over.
 pub(crate) async fn run<E: Paced>(exchange: Arc<E>) {
-    let plan = plan(&exchange.frames(), exchange.script(), exchange.started());
+    let Played { clock, script, started, .. } = exchange.played();
+    let plan = plan(&exchange.frames(), script, *started);
     let mut memory = FrameFaults { waiting: std::collections::VecDeque::new(), held_back: None };
     let mut left = &plan[..];
     while let Some(next) = left.first() {
-        exchange.clock().sleep_until(next.at).await;
-        let now = exchange.clock().now();
+        clock.sleep_until(next.at).await;
+        let now = clock.now();
         let due = left.partition_point(|due| due.at <= now).min(CHUNK);
         let (batch, rest) = left.split_at(due);
         left = rest;

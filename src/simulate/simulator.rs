@@ -12,26 +12,31 @@ use serde::Serialize;
 use super::event_log::{SimEvent, Why};
 use super::pacing::{self, Paced};
 use super::port::{Handler, Port};
-use super::script::{Fault, Script};
+use super::script::Script;
 use super::{BoxFuture, Running, Traded};
+use clock::Clock;
+
+/// What an exchange plays.
+pub struct Played<F, T> {
+    pub(crate) clock: Clock,
+    /// What goes wrong.
+    pub(crate) script: Script<F>,
+    /// What decides the market.
+    pub(crate) seed: u64,
+    /// The day.
+    pub(crate) date: Date,
+    pub(crate) ledger: Arc<[T]>,
+    /// When it started: it goes on from there.
+    pub(crate) started: Timestamp,
+}
 
 /// An exchange that a simulator plays.
-pub trait Simulated: Send + Sync + 'static {
-    /// What can go wrong on it.
-    type Fault: Fault;
-    /// A trade of its ledger.
-    type Trade: Serialize;
+pub trait Simulated: Paced<Trade: Serialize> {
     /// The path of its WebSocket.
     const WEBSOCKET: &'static str;
 
-    /// See [`Simulator::ledger`].
-    fn ledger(&self) -> &Arc<[Self::Trade]>;
-
     /// See [`Simulator::was_sent`].
     fn was_sent(&self, index: usize) -> bool;
-
-    /// See [`Simulator::script`].
-    fn script(&self) -> &Script<Self::Fault>;
 
     /// See [`Simulator::journal`].
     fn journal(&self) -> Vec<SimEvent<Self::Fault>>;
@@ -41,12 +46,6 @@ pub trait Simulated: Send + Sync + 'static {
 
     /// Ends one.
     fn end(&self, session: u64, why: Why);
-
-    /// The day it plays.
-    fn date(&self) -> Date;
-
-    /// What decides its market.
-    fn seed(&self) -> u64;
 
     /// How many recorded frames it plays, if it plays those instead of a day.
     fn replayed(&self) -> Option<usize> {
@@ -82,7 +81,7 @@ impl<E: Simulated> Simulator<E> {
     /// Every trade of the day, in the order in which the exchange sends them. Where it never closes, those of an
     /// hour on each side of the day are among them.
     pub fn ledger(&self) -> Arc<[E::Trade]> {
-        Arc::clone(self.exchange.ledger())
+        Arc::clone(&self.exchange.played().ledger)
     }
 
     /// Whether the trade with this index in the ledger was handed to a session, by this simulator since its start.
@@ -92,7 +91,7 @@ impl<E: Simulated> Simulator<E> {
 
     /// What goes wrong, and when.
     pub fn script(&self) -> &Script<E::Fault> {
-        self.exchange.script()
+        &self.exchange.played().script
     }
 
     /// What it did since its start.
@@ -115,7 +114,7 @@ impl<E: Simulated> Simulator<E> {
 /// When the address cannot be listened on.
 pub(crate) async fn open<E>(listen: SocketAddr, exchange: impl FnOnce() -> Arc<E>) -> io::Result<Simulator<E>>
 where
-    E: Simulated + Handler + Paced,
+    E: Simulated + Handler,
 {
     let (port, exchange) = Port::open(listen, exchange).await?;
     port.spawn(pacing::run(exchange.clone()));
@@ -152,16 +151,16 @@ impl<E: Simulated> Running for Simulator<E> {
         if let Some(frames) = self.exchange.replayed() {
             return format!("replays {frames} frames");
         }
-        let (date, trades, seed) = (self.exchange.date(), self.exchange.ledger().len(), self.exchange.seed());
-        format!("plays {date}, {trades} trades, seed {seed}")
+        let Played { date, ledger, seed, .. } = self.exchange.played();
+        format!("plays {date}, {} trades, seed {seed}", ledger.len())
     }
 
     fn date(&self) -> Date {
-        self.exchange.date()
+        self.exchange.played().date
     }
 
     fn traded(&self) -> Vec<Traded> {
-        self.exchange.ledger().iter().map(E::traded).collect()
+        self.exchange.played().ledger.iter().map(E::traded).collect()
     }
 
     fn malformed_frames(&self) -> Vec<(Timestamp, Vec<u8>)> {
@@ -169,7 +168,7 @@ impl<E: Simulated> Running for Simulator<E> {
     }
 
     fn write_ledger(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.exchange.ledger().iter().try_for_each(|trade| {
+        self.exchange.played().ledger.iter().try_for_each(|trade| {
             serde_json::to_writer(&mut *out, trade)?;
             out.write_all(b"\n")
         })

@@ -14,14 +14,14 @@ use tokio::sync::{mpsc, watch};
 use super::credentials::Credentials;
 use super::ledger::LedgerTrade;
 use super::protocol::{self, Refusal, Request};
-use super::script::{Fault, Incident, Script};
+use super::script::{Fault, Incident};
 use super::server::SimulatorOptions;
 use super::{Event, session};
 use crate::connection::Outgoing;
 use crate::event_log::{EventLog, Why};
 use crate::port::{self, Call, Handler};
 use crate::script::Fault as _;
-use clock::Clock;
+use crate::simulator::Played;
 use domain::retry::mix;
 use feed::kis;
 
@@ -37,12 +37,8 @@ pub(super) struct Reply {
 
 /// The exchange.
 pub struct Exchange {
-    pub(super) clock: Clock,
-    pub(super) script: Script,
+    pub(super) played: Played<Fault, LedgerTrade>,
     pub(super) options: SimulatorOptions,
-    pub(super) ledger: Arc<[LedgerTrade]>,
-    /// When this simulator started: it goes on from there.
-    pub(super) started: Timestamp,
     sent: Box<[AtomicBool]>,
     sessions: AtomicU64,
     state: Mutex<State>,
@@ -90,12 +86,17 @@ impl Exchange {
             journal: EventLog::new(),
             latest: before.map(|(index, trade)| (trade.symbol.clone(), index)).collect(),
         };
-        Self {
+        let played = Played {
             clock: options.clock.clone(),
             script: options.script.clone(),
-            sent: ledger.iter().map(|_| AtomicBool::new(false)).collect(),
+            seed: options.seed,
+            date: options.session.date,
             ledger,
             started: now,
+        };
+        Self {
+            sent: played.ledger.iter().map(|_| AtomicBool::new(false)).collect(),
+            played,
             options,
             sessions: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -123,7 +124,7 @@ impl Exchange {
 
     /// Answers a client's message. `queue` is taken when the session gets its app key's slot.
     pub(super) fn handle(&self, session: u64, queue: &mut Option<mpsc::Sender<Outgoing>>, text: &str) -> Reply {
-        let now = self.clock.now();
+        let now = self.played.clock.now();
         let mut state = self.state();
         let result = protocol::parse(text).and_then(|request| self.act(&mut state, session, queue, &request, now));
         result.unwrap_or_else(|refusal| {
@@ -178,7 +179,7 @@ impl Exchange {
             _ => None,
         };
         let book = (request.tr_id == "H0STASP0" && brings_data).then(|| state.latest.get(request.tr_key.as_str())).flatten();
-        let then = book.map(|index| kis::encode("H0STASP0", &[self.ledger[*index].book_fields()]));
+        let then = book.map(|index| kis::encode("H0STASP0", &[self.played.ledger[*index].book_fields()]));
         Ok(Reply { text, late, drop: false, then })
     }
 
@@ -188,7 +189,7 @@ impl Exchange {
 
     /// A connection ended. Its slot stays taken for a while unless the client said good-bye.
     pub(super) fn end(&self, session: u64, why: Why) {
-        let now = self.clock.now();
+        let now = self.played.clock.now();
         let held_until = match why {
             Why::ClientClosed | Why::HalfOpen | Why::Stopped => now,
             _ => now.checked_add(self.options.slot_hold).unwrap_or(Timestamp::MAX),
@@ -199,13 +200,14 @@ impl Exchange {
 
 impl Handler for Exchange {
     fn call(&self, call: &Call) -> port::Reply {
-        let (status, body) = self.state().credentials.answer(&call.method, &call.path, &call.body, self.clock.now());
+        let now = self.played.clock.now();
+        let (status, body) = self.state().credentials.answer(&call.method, &call.path, &call.body, now);
         port::Reply { status, headers: Vec::new(), body: body.to_string() }
     }
 
     fn refuse_handshake(&self) -> Option<u16> {
-        let now = self.clock.now();
-        let status = self.script.handshake_refusal(now)?;
+        let now = self.played.clock.now();
+        let status = self.played.script.handshake_refusal(now)?;
         self.state().note(now, Event::HandshakeRefused { status });
         Some(status)
     }

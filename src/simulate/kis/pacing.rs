@@ -5,30 +5,25 @@ use tokio_tungstenite::tungstenite::Bytes;
 
 use super::Event;
 use super::exchange::{Exchange, Live, State};
-use super::script::{Fault, Script};
+use super::ledger::LedgerTrade;
+use super::script::Fault;
 use crate::connection::{Outgoing, without_room};
 use crate::event_log::Why;
 use crate::pacing::{Action, Due, FrameFaults, Paced};
-use clock::Clock;
+use crate::simulator::Played;
 use feed::kis;
 
 impl Paced for Exchange {
     type Fault = Fault;
+    type Trade = LedgerTrade;
 
-    fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    fn script(&self) -> &Script {
-        &self.script
-    }
-
-    fn started(&self) -> Timestamp {
-        self.started
+    fn played(&self) -> &Played<Fault, LedgerTrade> {
+        &self.played
     }
 
     fn frames(&self) -> Vec<(Timestamp, usize)> {
-        self.ledger.chunk_by(|a, b| a.frame == b.frame).map(|frame| (frame[0].at, frame.len())).collect()
+        let frames = self.played.ledger.chunk_by(|a, b| a.frame == b.frame);
+        frames.map(|frame| (frame[0].at, frame.len())).collect()
     }
 
     fn carry_out(&self, due: &Due<Fault>, faults: &mut FrameFaults<Fault>, now: Timestamp) {
@@ -50,7 +45,7 @@ impl Paced for Exchange {
 
 impl Exchange {
     fn send_frame(&self, state: &mut State, faults: &mut FrameFaults<Fault>, first: usize, count: usize, now: Timestamp) {
-        let symbol = self.ledger[first].symbol.clone();
+        let symbol = self.played.ledger[first].symbol.clone();
         state.latest.insert(symbol.clone(), first + count - 1);
         if !state.live.values().any(|live| live.wants("H0STCNT0", &symbol)) {
             return self.send_trades(state, first, count, now);
@@ -77,7 +72,7 @@ impl Exchange {
     /// Sends trades of one symbol to those who want them; the unified feed has the same, for there is no other venue.
     fn send_trades(&self, state: &mut State, first: usize, count: usize, now: Timestamp) {
         let Some(last) = count.checked_sub(1) else { return };
-        let trades = &self.ledger[first..first + count];
+        let trades = &self.played.ledger[first..first + count];
         for tr_id in ["H0STCNT0", "H0UNCNT0", "H0STASP0"] {
             let wanting = state.live.values().any(|live| live.wants(tr_id, &trades[0].symbol));
             if !wanting {
@@ -96,7 +91,7 @@ impl Exchange {
     }
 
     fn send_malformed(&self, state: &mut State, index: usize, now: Timestamp) {
-        let Some((_, frame)) = self.script.mangled().into_iter().nth(index) else { return };
+        let Some((_, frame)) = self.played.script.mangled().into_iter().nth(index) else { return };
         let bytes = Bytes::from(frame.bytes);
         let outgoing = if frame.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
         let taken = self.offer(state, now, outgoing, |live| !live.half_open && !live.registrations.is_empty());
@@ -155,8 +150,7 @@ mod tests {
     use jiff::civil::{Date, date, time};
 
     use super::*;
-    use crate::kis::ledger::LedgerTrade;
-    use crate::kis::{KRX41, Market, regular_session};
+    use crate::kis::{KRX41, Market, Script, regular_session};
     use crate::korea::instant;
     use crate::pacing;
 

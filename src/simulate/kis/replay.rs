@@ -87,7 +87,7 @@ pub(super) async fn run(exchange: Arc<Exchange>, replay: Replay) {
                     if changed.is_err() { return }
                 }
                 // A fast clock must not outrun a client that pauses between its messages.
-                ((), ()) = async { tokio::join!(exchange.clock.sleep(QUIET), tokio::time::sleep(QUIET)) } => {
+                ((), ()) = async { tokio::join!(exchange.played.clock.sleep(QUIET), tokio::time::sleep(QUIET)) } => {
                     if let Some(session) = ready(false) {
                         break session;
                     }
@@ -101,7 +101,7 @@ pub(super) async fn run(exchange: Arc<Exchange>, replay: Replay) {
     let (session, queue) = session;
     for (index, frame) in replay.frames.iter().enumerate() {
         if index > 0 && !replay.interval.is_zero() {
-            exchange.clock.sleep(replay.interval).await;
+            exchange.played.clock.sleep(replay.interval).await;
         }
         let message = match Utf8Bytes::try_from(Bytes::from(frame.clone())) {
             Ok(text) => Outgoing::Text(text),
@@ -112,7 +112,7 @@ pub(super) async fn run(exchange: Arc<Exchange>, replay: Replay) {
             return;
         }
     }
-    let now = exchange.clock.now();
+    let now = exchange.played.clock.now();
     exchange.state().note(now, Event::Replayed { frames: replay.frames.len() });
 }
 

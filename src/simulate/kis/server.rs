@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use super::ledger::LedgerTrade;
 use super::market::{Market, TARGET_TRADES, regular_session};
 use super::replay::Replay;
-use super::script::{Fault, Script};
+use super::script::Script;
 use super::{SimEvent, replay};
 use crate::Traded;
 use crate::event_log::Why;
@@ -107,20 +107,10 @@ impl Simulator {
 }
 
 impl Simulated for Exchange {
-    type Fault = Fault;
-    type Trade = LedgerTrade;
     const WEBSOCKET: &'static str = "/tryitout";
-
-    fn ledger(&self) -> &Arc<[LedgerTrade]> {
-        &self.ledger
-    }
 
     fn was_sent(&self, index: usize) -> bool {
         Self::was_sent(self, index)
-    }
-
-    fn script(&self) -> &Script {
-        &self.script
     }
 
     fn journal(&self) -> Vec<SimEvent> {
@@ -133,14 +123,6 @@ impl Simulated for Exchange {
 
     fn end(&self, session: u64, why: Why) {
         Self::end(self, session, why);
-    }
-
-    fn date(&self) -> Date {
-        self.options.session.date
-    }
-
-    fn seed(&self) -> u64 {
-        self.options.seed
     }
 
     fn replayed(&self) -> Option<usize> {

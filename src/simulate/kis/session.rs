@@ -41,12 +41,13 @@ struct Ping {
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Exchange>, stream: S) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let id = exchange.next_session();
+    let clock = exchange.played.clock.clone();
     let mut session = Session {
         id,
-        connection: Connection::new(stream, id, exchange.clock.clone(), exchange.options.patience).await,
+        connection: Connection::new(stream, id, clock.clone(), exchange.options.patience).await,
         sender: Some(sender),
         queue,
-        next_ping: exchange.clock.now(),
+        next_ping: clock.now(),
         outstanding: VecDeque::new(),
         late: Vec::new(),
         exchange,
@@ -73,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     0 => Err(Why::Disconnect),
                     _ => self.connection.write_batch(&mut batch).await,
                 },
-                () = self.exchange.clock.sleep_until(wake) => self.wake_up().await,
+                () = self.exchange.played.clock.sleep_until(wake) => self.wake_up().await,
             };
             if let Err(why) = result {
                 return why;
@@ -99,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let reply = self.exchange.handle(self.id, &mut self.sender, text);
         match (reply.text, reply.late) {
             (Some(text), Some(by)) => {
-                self.late.push((self.exchange.clock.now() + by, text.into()));
+                self.late.push((self.exchange.played.clock.now() + by, text.into()));
                 self.late.sort_by_key(|(at, _)| *at);
             }
             (Some(text), None) => self.connection.write(vec![Message::Text(text.into())]).await?,
@@ -112,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn wake_up(&mut self) -> Result<(), Why> {
-        let now = self.exchange.clock.now();
+        let now = self.exchange.played.clock.now();
         let due = self.late.partition_point(|(at, _)| *at <= now);
         let late: Vec<Message> = self.late.drain(..due).map(|(_, text)| Message::Text(text)).collect();
         if !late.is_empty() {
@@ -149,7 +150,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn schedule_ping(&mut self) {
         let every = self.exchange.options.pingpong;
-        let next = if every.is_zero() { None } else { self.exchange.clock.now().checked_add(every).ok() };
+        let now = self.exchange.played.clock.now();
+        let next = if every.is_zero() { None } else { now.checked_add(every).ok() };
         self.next_ping = next.unwrap_or(Timestamp::MAX);
     }
 }

@@ -14,14 +14,14 @@ use tokio_tungstenite::tungstenite::Bytes;
 use super::ledger::{Channel, Format, LedgerTrade, Stream};
 use super::protocol::{self, Refusal, Request, UP, Wanted};
 use super::rest::{self, Budget, Past, Refused};
-use super::script::{Fault, Script};
+use super::script::Fault;
 use super::server::SimulatorOptions;
 use super::{Event, session};
 use crate::connection::Outgoing;
 use crate::event_log::{EventLog, Why};
 use crate::port::{Call, Handler, Reply};
 use crate::script::{Fault as _, Incident};
-use clock::Clock;
+use crate::simulator::Played;
 
 /// Messages that a session may send in a second and in a minute.
 const A_SECOND: usize = 5;
@@ -29,13 +29,9 @@ const A_MINUTE: usize = 100;
 
 /// The exchange.
 pub struct Exchange {
-    pub(super) clock: Clock,
-    pub(super) script: Script,
+    pub(super) played: Played<Fault, LedgerTrade>,
     pub(super) options: SimulatorOptions,
-    pub(super) ledger: Arc<[LedgerTrade]>,
     past: Past,
-    /// When this simulator started: it goes on from there.
-    pub(super) started: Timestamp,
     sessions: AtomicU64,
     state: Mutex<State>,
 }
@@ -84,12 +80,17 @@ impl Exchange {
             latest: before.map(|(index, trade)| (trade.code.clone(), index)).collect(),
             sent: HashSet::new(),
         };
-        Self {
+        let played = Played {
             clock: options.clock.clone(),
             script: options.script.clone(),
-            past: Past::new(ledger.clone(), options.codes.clone()),
+            seed: options.seed,
+            date: options.day.date,
             ledger,
             started: now,
+        };
+        Self {
+            past: Past::new(played.ledger.clone(), options.codes.clone()),
+            played,
             options,
             sessions: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -107,7 +108,7 @@ impl Exchange {
         let live = Live { queue, subscribed: BTreeMap::new(), format: Format::default(), half_open: false, heard: Vec::new() };
         let mut state = self.state();
         state.live.insert(session, live);
-        state.journal.note(self.clock.now(), Event::SessionUp { session });
+        state.journal.note(self.played.clock.now(), Event::SessionUp { session });
         session
     }
 
@@ -122,7 +123,7 @@ impl Exchange {
 
     /// Answers a client's message, through its queue; says whether the session goes on.
     pub(super) fn handle(&self, session: u64, text: &str) -> bool {
-        let now = self.clock.now();
+        let now = self.played.clock.now();
         let mut state = self.state();
         let state = &mut *state;
         let Some(live) = state.live.get_mut(&session) else { return false };
@@ -177,7 +178,7 @@ impl Exchange {
                     subscribed.entry(want.channel).or_default().insert(code.clone());
                 }
                 if let Some(index) = state.latest.get(code.as_str()).copied().filter(|_| want.snapshot) {
-                    snapshots.push(self.ledger[index].message(want.channel, format, Stream::Snapshot));
+                    snapshots.push(self.played.ledger[index].message(want.channel, format, Stream::Snapshot));
                     if want.channel == Channel::Trade {
                         state.sent.insert(index);
                     }
@@ -196,13 +197,13 @@ impl Exchange {
 
     /// A connection ended.
     pub(super) fn end(&self, session: u64, why: Why) {
-        let now = self.clock.now();
+        let now = self.played.clock.now();
         self.state().end(session, why, now);
     }
 
     /// Why calls over HTTP are refused now, if the script says so.
     fn refusal(&self, now: Timestamp) -> Option<Refused> {
-        self.script.incidents().iter().find_map(|incident| {
+        self.played.script.incidents().iter().find_map(|incident| {
             let left = |lasts: std::time::Duration| (incident.at + lasts).duration_since(now);
             match &incident.fault {
                 Fault::TooMany { lasts } if now >= incident.at && left(*lasts) > SignedDuration::ZERO => Some(Refused::TooMany),
@@ -233,12 +234,12 @@ impl Live {
 
 impl Handler for Exchange {
     fn call(&self, call: &Call) -> Reply {
-        let now = self.clock.now();
+        let now = self.played.clock.now();
         let group = rest::group(&call.path);
         let mut state = self.state();
         let spent = match self.refusal(now) {
             Some(refused) => Err(refused),
-            None => state.budget.spend(group, now, self.clock.speed()),
+            None => state.budget.spend(group, now, self.played.clock.speed()),
         };
         let left = match spent {
             Ok(left) => left,
@@ -254,8 +255,8 @@ impl Handler for Exchange {
     }
 
     fn refuse_handshake(&self) -> Option<u16> {
-        let now = self.clock.now();
-        let status = self.script.handshake_refusal(now)?;
+        let now = self.played.clock.now();
+        let status = self.played.script.handshake_refusal(now)?;
         self.state().journal.note(now, Event::HandshakeRefused { status });
         Some(status)
     }

@@ -7,32 +7,25 @@ use tokio_tungstenite::tungstenite::Bytes;
 
 use super::Event;
 use super::exchange::{Exchange, State};
-use super::ledger::{Channel, Format, Stream};
+use super::ledger::{Channel, Format, LedgerTrade, Stream};
 use super::protocol::Refusal;
-use super::script::{Fault, Script};
+use super::script::Fault;
 use crate::connection::{Outgoing, without_room};
 use crate::event_log::Why;
 use crate::pacing::{Action, Due, FrameFaults, Paced};
-use clock::Clock;
+use crate::simulator::Played;
 
 impl Paced for Exchange {
     type Fault = Fault;
+    type Trade = LedgerTrade;
 
-    fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    fn script(&self) -> &Script {
-        &self.script
-    }
-
-    fn started(&self) -> Timestamp {
-        self.started
+    fn played(&self) -> &Played<Fault, LedgerTrade> {
+        &self.played
     }
 
     /// Each trade travels alone.
     fn frames(&self) -> Vec<(Timestamp, usize)> {
-        self.ledger.iter().map(|trade| (trade.at, 1)).collect()
+        self.played.ledger.iter().map(|trade| (trade.at, 1)).collect()
     }
 
     fn carry_out(&self, due: &Due<Fault>, faults: &mut FrameFaults<Fault>, now: Timestamp) {
@@ -54,7 +47,7 @@ impl Paced for Exchange {
 
 impl Exchange {
     fn send_trade(&self, state: &mut State, faults: &mut FrameFaults<Fault>, index: usize, now: Timestamp) {
-        let code = self.ledger[index].code.clone();
+        let code = self.played.ledger[index].code.clone();
         state.latest.insert(code.clone(), index);
         if !state.live.values().any(|live| live.wants(Channel::Trade, &code)) {
             return self.send(state, index, now);
@@ -80,7 +73,7 @@ impl Exchange {
 
     /// Sends a trade to those who want it, on each of their channels and in each of their formats.
     fn send(&self, state: &mut State, index: usize, now: Timestamp) {
-        let trade = &self.ledger[index];
+        let trade = &self.played.ledger[index];
         for channel in Channel::ALL {
             let formats: BTreeSet<Format> =
                 state.live.values().filter(|live| live.wants(channel, &trade.code)).map(|live| live.format).collect();
@@ -105,7 +98,7 @@ impl Exchange {
     }
 
     fn send_malformed(&self, state: &mut State, index: usize, now: Timestamp) {
-        let Some((_, mangled)) = self.script.mangled().into_iter().nth(index) else { return };
+        let Some((_, mangled)) = self.played.script.mangled().into_iter().nth(index) else { return };
         let bytes = Bytes::from(mangled.bytes);
         let outgoing = if mangled.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
         let taken = offer(state, &outgoing, now);

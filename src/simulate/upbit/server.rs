@@ -10,7 +10,7 @@ use jiff::civil::{Date, time};
 use super::exchange::Exchange;
 use super::ledger::LedgerTrade;
 use super::market::{Market, TARGET_TRADES};
-use super::script::{Fault, Script};
+use super::script::Script;
 use super::{SimEvent, markets};
 use crate::Traded;
 use crate::event_log::Why;
@@ -90,20 +90,10 @@ impl Simulator {
 }
 
 impl Simulated for Exchange {
-    type Fault = Fault;
-    type Trade = LedgerTrade;
     const WEBSOCKET: &'static str = "/websocket/v1";
-
-    fn ledger(&self) -> &Arc<[LedgerTrade]> {
-        &self.ledger
-    }
 
     fn was_sent(&self, index: usize) -> bool {
         Self::was_sent(self, index)
-    }
-
-    fn script(&self) -> &Script {
-        &self.script
     }
 
     fn journal(&self) -> Vec<SimEvent> {
@@ -116,14 +106,6 @@ impl Simulated for Exchange {
 
     fn end(&self, session: u64, why: Why) {
         Self::end(self, session, why);
-    }
-
-    fn date(&self) -> Date {
-        self.options.day.date
-    }
-
-    fn seed(&self) -> u64 {
-        self.options.seed
     }
 
     fn traded(trade: &LedgerTrade) -> Traded {

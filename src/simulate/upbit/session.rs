@@ -15,16 +15,17 @@ use crate::event_log::Why;
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Exchange>, stream: S) {
     let (sender, mut queue) = mpsc::channel(QUEUE);
     let id = exchange.enter(sender);
-    let mut connection = Connection::new(stream, id, exchange.clock.clone(), exchange.options.patience).await;
+    let clock = exchange.played.clock.clone();
+    let mut connection = Connection::new(stream, id, clock, exchange.options.patience).await;
     tracing::debug!(session = id, "a client connected");
     // When the client was last heard: on the clock, and in real time.
-    let mut heard = (exchange.clock.now(), Instant::now());
+    let mut heard = (exchange.played.clock.now(), Instant::now());
     let mut batch = Vec::with_capacity(BATCH);
     let why = loop {
         let idle = heard.0.checked_add(exchange.options.idle).unwrap_or(Timestamp::MAX);
         let result = tokio::select! {
             message = connection.next() => {
-                heard = (exchange.clock.now(), Instant::now());
+                heard = (exchange.played.clock.now(), Instant::now());
                 match connection.receive(message).await {
                     Ok(Incoming::Text(text)) if !exchange.handle(id, &text) => Err(Why::Refused),
                     Ok(_) => Ok(()),
@@ -36,7 +37,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(exchange: Arc<Excha
                 0 => Err(Why::Disconnect),
                 _ => connection.write_batch(&mut batch).await,
             },
-            () = exchange.clock.sleep_until(idle) => {
+            () = exchange.played.clock.sleep_until(idle) => {
                 // However fast the clock runs, a client needs real time to show its life.
                 if heard.1.elapsed() < exchange.options.patience.min(exchange.options.idle) {
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
