@@ -247,6 +247,25 @@ fn gauges() -> Gauges {
     }
 }
 
+fn alerts() -> Vec<AlertView> {
+    vec![
+        alert(
+            "13:10:00",
+            AlertKind::Stalled,
+            "freshness",
+            "freshness",
+            "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s",
+        ),
+        alert(
+            "11:31:06",
+            AlertKind::DeadLetters,
+            "dead_letters",
+            "sink-index",
+            "9 dead letters on kis.trades.dlq, allowed are 0",
+        ),
+    ]
+}
+
 /// The day at 13:11:02, in a demo at 120 times real speed.
 pub fn snapshot() -> Snapshot {
     let view = RunView {
@@ -296,22 +315,7 @@ pub fn snapshot() -> Snapshot {
         dags: vec![other, day],
         problems: vec![problem()],
         runs: vec![view],
-        alerts: vec![
-            alert(
-                "13:10:00",
-                AlertKind::Stalled,
-                "freshness",
-                "freshness",
-                "feed: nothing for 5m 12s (last at 13:04:48); the feed's session has been down for 5m 11s",
-            ),
-            alert(
-                "11:31:06",
-                AlertKind::DeadLetters,
-                "dead_letters",
-                "sink-index",
-                "9 dead letters on kis.trades.dlq, allowed are 0",
-            ),
-        ],
+        alerts: alerts(),
         gauges: gauges(),
         outbox: Vec::new(),
         history: Arc::default(),
