@@ -78,7 +78,7 @@ impl Scale {
         Segment { x: Percent(x.0.min(100.0 - width)), width: Percent(width), class, title }
     }
 
-    pub(crate) fn ticks(&self, zone: &Zone) -> Vec<Tick> {
+    fn ticks(&self, zone: &Zone) -> Vec<Tick> {
         const STEPS: [i64; 11] = [10, 60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
         let step = STEPS.into_iter().find(|s| self.seconds / (*s as f64) <= 9.0).unwrap_or(604_800);
         let offset = zone.offset_seconds(self.from);
@@ -96,8 +96,36 @@ impl Scale {
     }
 }
 
+/// What the drawings of a run's steps share: the ticks above their rows, and the lines through them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Axis {
+    pub(crate) ticks: Vec<Tick>,
+    /// Where now is, with its time; `None` once the run has ended.
+    pub(crate) now: Option<Tick>,
+    /// Where the window closes.
+    pub(crate) close: Option<Percent>,
+    /// Short name of the zone.
+    pub(crate) zone: String,
+}
+
+impl Axis {
+    pub(crate) fn of(view: &RunView, scale: &Scale, now: Timestamp, zone: &Zone) -> Self {
+        let (mut ticks, at) = (scale.ticks(zone), scale.at(now));
+        let open = !view.run.state.is_terminal();
+        if open {
+            make_room(&mut ticks, at);
+        }
+        Self {
+            ticks,
+            now: open.then(|| Tick { x: at, label: zone.minute(now), anchor: anchor(at), near: false }),
+            close: view.run.window.close_at.map(|at| scale.at(at)),
+            zone: zone.label(now),
+        }
+    }
+}
+
 /// Leaves the place around the now-line to its own label.
-pub(crate) fn make_room(ticks: &mut [Tick], now: Percent) {
+fn make_room(ticks: &mut [Tick], now: Percent) {
     for tick in ticks {
         let away = (tick.x.0 - now.0).abs();
         tick.near = away < 13.0;
@@ -107,7 +135,7 @@ pub(crate) fn make_room(ticks: &mut [Tick], now: Percent) {
     }
 }
 
-pub(crate) fn anchor(x: Percent) -> &'static str {
+fn anchor(x: Percent) -> &'static str {
     match x.0 {
         x if x < 4.0 => "start",
         x if x > 96.0 => "end",

@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::locale::{Text, filters, say, words};
-use crate::view::axis::{Percent, Scale, Tick, anchor, make_room};
+use crate::view::axis::{Axis, Percent, Scale};
 use crate::view::format::{Zone, span};
 use crate::view::states::state_class;
 use daemon::Snapshot;
@@ -18,99 +18,84 @@ const NUMBERED: f64 = 2.5;
 /// The drawing.
 #[derive(Debug, Template)]
 #[template(path = "pages/run/gantt.html")]
-pub struct Gantt {
+pub(crate) struct Gantt {
     /// The run.
-    pub run: String,
-    /// Ticks of the axis.
-    pub ticks: Vec<Tick>,
+    pub(crate) run: String,
+    /// The axis.
+    pub(crate) axis: Axis,
     /// One row a step.
-    pub rows: Vec<Row>,
-    /// Where now is; `None` once the run has ended.
-    pub now: Option<Tick>,
-    /// Where the window closes.
-    pub close: Option<Percent>,
-    /// Short name of the zone.
-    pub zone: String,
+    pub(crate) rows: Vec<Row>,
     /// The run has attempts older than those that are kept.
-    pub older: bool,
+    pub(crate) older: bool,
 }
 
 /// A step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its kind in words.
-    pub kind: Text,
+    pub(crate) kind: Text,
     /// Its state in words.
-    pub state: Text,
+    pub(crate) state: Text,
     /// Style class of its state.
-    pub class: &'static str,
+    pub(crate) class: &'static str,
     /// Attempts of a task, service or teardown.
-    pub bars: Vec<Bar>,
+    pub(crate) bars: Vec<Bar>,
     /// Rounds of a check.
-    pub rounds: Vec<Mark>,
+    pub(crate) rounds: Vec<Mark>,
     /// Where attempts were ready.
-    pub ready: Vec<Mark>,
+    pub(crate) ready: Vec<Mark>,
     /// When it is tried again.
-    pub next: Option<Mark>,
+    pub(crate) next: Option<Mark>,
     /// How many attempts there were, in words.
-    pub note: Text,
+    pub(crate) note: Text,
 }
 
 /// An attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bar {
+pub(crate) struct Bar {
     /// Left end.
-    pub x: Percent,
+    pub(crate) x: Percent,
     /// Width.
-    pub width: Percent,
+    pub(crate) width: Percent,
     /// Middle, for its number.
-    pub middle: Percent,
+    pub(crate) middle: Percent,
     /// Number, if there is room for it.
-    pub number: String,
+    pub(crate) number: String,
     /// The attempt it leads to.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// Style class.
-    pub class: &'static str,
+    pub(crate) class: &'static str,
     /// In words.
-    pub title: Text,
+    pub(crate) title: Text,
 }
 
 /// A moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Where.
-    pub x: Percent,
+    pub(crate) x: Percent,
     /// Style class.
-    pub class: &'static str,
+    pub(crate) class: &'static str,
     /// The attempt it leads to.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// In words.
-    pub title: Text,
+    pub(crate) title: Text,
 }
 
 /// Draws a run.
-pub fn gantt(snapshot: &Snapshot, view: &RunView) -> Gantt {
+pub(crate) fn gantt(snapshot: &Snapshot, view: &RunView) -> Gantt {
     let zone = Zone::new(&snapshot.timezone);
     let run = &view.run;
-    let over = run.state.is_terminal();
-    let now = if over { run.finished_at.unwrap_or(snapshot.now) } else { snapshot.now };
+    let now = if run.state.is_terminal() { run.finished_at.unwrap_or(snapshot.now) } else { snapshot.now };
     let scale = Scale::of(view, now);
     let steps = run.dag.steps().iter().filter_map(|step| Some((step, run.steps.get(&step.name)?)));
     let rows: Vec<Row> = steps.map(|(step, run)| row(step, run, now, &scale, &zone)).collect();
-    let mut ticks = scale.ticks(&zone);
-    let at_now = scale.at(now);
-    if !over {
-        make_room(&mut ticks, at_now);
-    }
     Gantt {
         run: run.id.to_string(),
-        ticks,
+        axis: Axis::of(view, &scale, now, &zone),
         rows,
-        now: (!over).then(|| Tick { x: at_now, label: zone.minute(now), anchor: anchor(at_now), near: false }),
-        close: run.window.close_at.map(|at| scale.at(at)),
-        zone: zone.label(now),
         older: run.steps.values().any(|s| s.history.first().is_some_and(|a| a.attempt > 1)),
     }
 }

@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::locale::{Text, filters, say, words};
-use crate::view::axis::{Percent, Scale, Segment, Tick, anchor, make_room};
+use crate::view::axis::{Axis, Percent, Scale, Segment};
 use crate::view::findings;
 use crate::view::format::{Zone, span};
 use crate::view::states::state_class;
@@ -16,53 +16,47 @@ use domain::run::{StepRun, StepState};
 /// The drawing.
 #[derive(Debug, Template)]
 #[template(path = "pages/today/timeline.html")]
-pub struct Timeline {
-    /// Ticks of the axis.
-    pub ticks: Vec<Tick>,
+pub(crate) struct Timeline {
+    /// The axis.
+    pub(crate) axis: Axis,
     /// One row a step.
-    pub rows: Vec<Row>,
-    /// Where now is, with its time; `None` once the run has ended.
-    pub now: Option<Tick>,
-    /// Where the window closes.
-    pub close: Option<Percent>,
+    pub(crate) rows: Vec<Row>,
     /// Times without data.
-    pub stalls: Vec<Segment>,
-    /// Short name of the zone.
-    pub zone: String,
+    pub(crate) stalls: Vec<Segment>,
 }
 
 /// A step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its kind in words.
-    pub kind: Text,
+    pub(crate) kind: Text,
     /// Its state in words.
-    pub state: Text,
+    pub(crate) state: Text,
     /// Its state as the page's style class.
-    pub class: &'static str,
+    pub(crate) class: &'static str,
     /// Coloured pieces.
-    pub segments: Vec<Segment>,
+    pub(crate) segments: Vec<Segment>,
     /// Restarts and rounds.
-    pub marks: Vec<Mark>,
+    pub(crate) marks: Vec<Mark>,
     /// What a reader should know in a few words.
-    pub note: Text,
+    pub(crate) note: Text,
 }
 
 /// A moment on a bar.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Where.
-    pub x: Percent,
+    pub(crate) x: Percent,
     /// Style class: `restart`, `round`, `round-bad`, `round-late`.
-    pub class: &'static str,
+    pub(crate) class: &'static str,
     /// Shown on hover.
-    pub title: Text,
+    pub(crate) title: Text,
 }
 
 /// Draws a run.
-pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
+pub(crate) fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
     let zone = Zone::new(&snapshot.timezone);
     let now = if view.run.state.is_terminal() { view.run.finished_at.unwrap_or(snapshot.now) } else { snapshot.now };
     let scale = Scale::of(view, now);
@@ -75,24 +69,7 @@ pub fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
         .filter_map(|step| Some((step, view.run.steps.get(&step.name)?)))
         .map(|(step, run)| row(step, run, now, &scale, &zone, &stalls))
         .collect();
-    let at_now = scale.at(now);
-    let mut ticks = scale.ticks(&zone);
-    if !view.run.state.is_terminal() {
-        make_room(&mut ticks, at_now);
-    }
-    Timeline {
-        ticks,
-        rows,
-        now: (!view.run.state.is_terminal()).then(|| Tick {
-            x: at_now,
-            label: zone.minute(now),
-            anchor: anchor(at_now),
-            near: false,
-        }),
-        close: view.run.window.close_at.map(|at| scale.at(at)),
-        stalls,
-        zone: zone.label(now),
-    }
+    Timeline { axis: Axis::of(view, &scale, now, &zone), rows, stalls }
 }
 
 /// Spans between a `stalled` alert of a rule and its `recovered` one. One that is still open begins when the
@@ -303,11 +280,11 @@ mod tests {
     fn the_fixture_day_is_drawn_to_scale() {
         let snapshot = testing::snapshot();
         let drawn = timeline(&snapshot, &snapshot.runs[0]);
-        let now = drawn.now.expect("an open run has a now-line");
+        let now = drawn.axis.now.expect("an open run has a now-line");
         // 08:50 to 16:00 is 430 minutes, drawn on 102 % of that; 13:11 is 261 minutes in.
         assert!((now.x.0 - 261.0 / (430.0 * 1.02) * 100.0).abs() < 0.2, "{now:?}");
-        assert_eq!(drawn.ticks.first().map(|t| t.label.as_str()), Some("09:00"));
-        assert_eq!(drawn.zone, "KST");
+        assert_eq!(drawn.axis.ticks.first().map(|t| t.label.as_str()), Some("09:00"));
+        assert_eq!(drawn.axis.zone, "KST");
         assert_eq!(drawn.stalls.len(), 1);
         let collector = drawn.rows.iter().find(|r| r.name == "collector").expect("a row");
         assert_eq!(collector.marks.len(), 1, "one restart");
