@@ -27,6 +27,11 @@ const FLOORS: [(&str, u8); 16] = [
 /// The top floor: its crates are doors and may use everything, each other too.
 const DOORS: u8 = 4;
 
+/// Rooms of the site, the lowest last. Code in one uses what stands below it or in it, never what stands above.
+const SITE: [&str; 10] = ["routes", "server", "pages", "api", "live", "auth", "http", "view", "locale", "cache"];
+/// Rooms that use each other: what serves, and the paths it serves.
+const SERVING: [&str; 2] = ["routes", "server"];
+
 const LONGEST_FUNCTION: usize = 70;
 
 /// Names that say nothing about what is inside.
@@ -199,6 +204,52 @@ fn check_purity(source: &Source) -> Vec<String> {
     found
 }
 
+/// Where a path that begins with `crate::` or `super::` leads to, as a room of the site.
+fn room_of<'a>(path: &'a Path, line: &'a str, at: usize) -> Option<&'a str> {
+    let mut rest = &line[at..];
+    if let Some(inside) = rest.strip_prefix("crate::") {
+        return Some(word(inside));
+    }
+    // Folders between the file and the root of the crate; a `mod.rs` is its folder.
+    let mut depth = path.components().count() - 2;
+    depth += usize::from(path.file_name().is_some_and(|name| name != "mod.rs"));
+    while let Some(outside) = rest.strip_prefix("super::") {
+        (rest, depth) = (outside, depth.checked_sub(1)?);
+    }
+    (depth == 0).then(|| word(rest))
+}
+
+/// Code of the site that uses a room above its own. Tests may look at everything.
+fn check_rooms(source: &Source) -> Vec<String> {
+    let parts: Vec<_> = source.path.iter().map(|part| part.to_string_lossy()).collect();
+    let place = |room: &str| SITE.iter().position(|known| *known == room);
+    let tests = parts.iter().any(|part| part.trim_end_matches(".rs") == "tests");
+    let ["web", room, ..] = parts.iter().map(|part| part.trim_end_matches(".rs")).collect::<Vec<_>>()[..] else {
+        return Vec::new();
+    };
+    if tests || room == "mod" {
+        return Vec::new();
+    }
+    let Some(own) = place(room) else {
+        return vec![source.breach(0, &format!("\"{room}\" is no room of the site; give it a place in tests/architecture.rs"))];
+    };
+    let own = if SERVING.contains(&room) { 0 } else { own };
+    let mut found = Vec::new();
+    for (at, line) in source.lines.iter().enumerate() {
+        // The tests of a file stand at its end.
+        if line.starts_with("#[cfg(test)]") && source.lines.get(at + 1).is_some_and(|next| next.trim_end().ends_with('{')) {
+            break;
+        }
+        let starts = occurrences(line, "crate").chain(occurrences(line, "super")).filter(|at| !line[..*at].ends_with("::"));
+        for other in starts.filter_map(|start| room_of(&source.path, line, start)) {
+            if place(other).is_some_and(|theirs| theirs < own) {
+                found.push(source.breach(at, &format!("{room} uses {other}, which stands above it in the site")));
+            }
+        }
+    }
+    found
+}
+
 fn check_names(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for part in source.path.iter().map(|p| p.to_string_lossy().trim_end_matches(".rs").to_owned()) {
@@ -281,6 +332,11 @@ fn pure_modules_touch_nothing() {
 }
 
 #[test]
+fn rooms_of_the_site_use_what_stands_below_them() {
+    assert_none(check_rooms);
+}
+
+#[test]
 fn names_say_something() {
     assert_none(check_names);
 }
@@ -307,13 +363,16 @@ fn breaches_are_found() {
     }
     let breaches = |path: &str, text: &str| {
         let source = Source::new(path.into(), text);
-        [check_purity(&source), check_names(&source), check_functions(&source)].concat()
+        [check_purity(&source), check_rooms(&source), check_names(&source), check_functions(&source)].concat()
     };
     let long = format!("fn f(a: [u8; 4]) {{\n    let c = '}}';\n{}}}", "    let s = \"}\"; // }\n".repeat(69));
     for (path, text, expected) in [
         ("domain/a.rs", "use std::fs;", "must not mention std::fs"),
         ("domain/a.rs", "let t = std::time::Instant::now();", "must not mention Instant"),
         ("dagfile/a.rs", "tokio::spawn(x);", "must not mention tokio"),
+        ("web/http/a.rs", "use crate::auth::Access;", "src/web/http/a.rs:1: http uses auth, which stands above it"),
+        ("web/view/mod.rs", "let x = super::http::reply::sentence(y);", "view uses http"),
+        ("web/attic/a.rs", "", "\"attic\" is no room of the site"),
         ("steps/utils.rs", "", "\"utils\" says nothing"),
         ("steps/a.rs", "pub mod helpers;", "module \"helpers\" says nothing"),
         ("steps/a.rs", &format!("trait T {{ fn a(&self); }}\nmod m {{\n{long}\n}}"), "src/steps/a.rs:3: f has 72 lines"),
@@ -323,6 +382,10 @@ fn breaches_are_found() {
     }
     for (path, text) in [
         ("domain/a.rs", "// like tokio\n/* std::fs\n tokio */ let text = \"tokio // std::fs\"; let instantly = 1;"),
+        ("web/auth/a.rs", "use crate::http::reply; use super::live; use self::server;"),
+        ("web/http/tests.rs", "use crate::routes::router;"),
+        ("web/http/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::routes;\n}"),
+        ("web/server.rs", "use crate::routes;"),
         ("steps/a.rs", "tokio::fs::read(x); let common = 1;"),
         ("feed/kis/tests.rs", "let start = std::time::Instant::now();"),
         ("steps/a.rs", &"fn f() {\n    g();\n}\n".repeat(40)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex as Turn, Semaphore, watch};
 use tokio::time::Instant;
 
 use backends::{BackendError, ErrorKind, Result};
@@ -34,6 +34,11 @@ const TIMES: Times = Times {
 };
 /// What nobody asked for this long is forgotten.
 const FORGET: Duration = Duration::from_secs(120);
+
+/// Reads of a store that go on at a time.
+pub(crate) const READS: usize = 4;
+/// Things of one kind that are remembered between looks.
+pub(crate) const REMEMBERED: usize = 16;
 
 /// What is known now.
 #[derive(Debug, Clone)]
@@ -192,6 +197,26 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
             let Some(oldest) = oldest else { break };
             entries.remove(&oldest);
         }
+    }
+}
+
+/// What several looks share, by what it is about.
+pub(crate) struct Shared<K, T>(Mutex<BTreeMap<K, Arc<Turn<T>>>>);
+
+impl<K: Ord + Clone, T> Shared<K, T> {
+    /// What is shared about `key`; made, if nothing is.
+    pub(crate) fn of(&self, key: &K, new: impl FnOnce() -> T) -> Arc<Turn<T>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED && !all.contains_key(key) {
+            all.clear();
+        }
+        Arc::clone(all.entry(key.clone()).or_insert_with(|| Arc::new(Turn::new(new()))))
+    }
+}
+
+impl<K, T> Default for Shared<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }
 

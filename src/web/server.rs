@@ -1,21 +1,25 @@
-//! Serving, and what every handler shares.
+//! Serving, and the site that handlers take their parts of.
 
 use std::io;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use accounts::secret;
 use axum::extract::FromRef;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Access, Caller, Settings};
+use crate::api::document::Document;
+use crate::auth::{Access, Door, Settings};
+use crate::cache::READS;
 use crate::http::connections;
-use crate::live::{Channels, Feed, Full, Place, Places};
-use crate::locale::Reader;
+use crate::http::reader::Address;
+use crate::live::{Channels, Feed, Places};
+use crate::pages::dead_letters::data::LetterReads;
 use crate::pages::events;
-use crate::pages::stores::Stores;
+use crate::pages::market::data::MarketReads;
+use crate::pages::topics::data::TopicReads;
 use crate::routes;
 use backends::Backends;
 use config::{BasePath, Network};
@@ -37,102 +41,88 @@ pub struct Options {
     pub auth: Option<Settings>,
 }
 
-/// What every handler shares.
+/// The site. Handlers take the parts of it that they need.
+#[derive(Clone)]
 pub(crate) struct Site {
     /// The daemon.
-    pub(crate) handle: Handle,
-    /// Hidden in every form while nobody has to log in; new with every start of the site.
-    pub(crate) form_token: String,
+    handle: Handle,
     /// Ends live pages.
-    pub(crate) stop: CancellationToken,
+    stop: CancellationToken,
+    /// Where people reach it.
+    pub(crate) address: Address,
     /// Host and port of the public address; its host is accepted besides loopback names and plain addresses.
-    pub(crate) public_authority: Option<String>,
-    /// What every path of the site begins with.
-    pub(crate) base: BasePath,
-    /// People reach the site encrypted.
-    pub(crate) public_https: bool,
-    /// Proxies whose word about a request is believed.
-    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) public_authority: Option<Arc<str>>,
+    /// What the door decides by.
+    pub(crate) door: Door,
     /// Who may come in; `None`: nobody ever has to log in.
-    pub(crate) access: Option<Access>,
+    pub(crate) access: Option<Arc<Access>>,
     /// Room for live pages.
     pub(crate) places: Places,
     /// Live pages that somebody watches.
-    pub(crate) channels: Arc<Channels>,
+    channels: Arc<Channels>,
     /// What happened lately.
-    pub(crate) feed: Arc<Feed>,
-    /// What pages show of the stores.
-    pub(crate) stores: Stores,
+    feed: Arc<Feed>,
+    topics: Arc<TopicReads>,
+    letters: Arc<LetterReads>,
+    market: Arc<MarketReads>,
+    /// What the API says of itself.
+    document: Document,
 }
 
-/// The site as all requests share it.
-pub(crate) type Shared = Arc<Site>;
-
-/// The site as the handler of one request holds it: with whoever asks.
-#[derive(Clone)]
-pub(crate) struct App {
-    site: Shared,
-    caller: Caller,
-    /// In which language, and below which path.
-    pub(crate) reader: Reader,
-    /// Hidden in the forms of whoever asks. Empty for those who may only read: views leave their forms out then.
-    pub(crate) csrf: String,
+macro_rules! parts {
+    ($($name:ident: $part:ty,)*) => {
+        $(impl FromRef<Site> for $part {
+            fn from_ref(site: &Site) -> Self {
+                site.$name.clone()
+            }
+        })*
+    };
 }
 
-impl Deref for App {
-    type Target = Site;
-
-    fn deref(&self) -> &Site {
-        &self.site
-    }
-}
-
-impl FromRef<Shared> for App {
-    fn from_ref(site: &Shared) -> Self {
-        let caller = Caller::current();
-        let csrf = if caller.acts() { caller.csrf.clone() } else { String::new() };
-        Self { site: site.clone(), caller, reader: Reader::current(), csrf }
-    }
-}
-
-impl App {
-    /// The name of whoever asks, for the audit; without one, the door they came through.
-    pub(crate) fn by(&self, door: &str) -> String {
-        self.caller.by(door)
-    }
-
-    /// A place for a connection that stays open.
-    pub(crate) fn take_place(&self) -> Result<Place, Full> {
-        self.site.places.take(self.caller.name())
-    }
-
-    /// Whether whoever asked may still read; a long answer looks at it now and then.
-    pub(crate) fn may_go_on(&self) -> bool {
-        self.site.access.as_ref().is_none_or(|access| access.still(&self.caller))
-    }
+parts! {
+    handle: Handle,
+    stop: CancellationToken,
+    access: Option<Arc<Access>>,
+    places: Places,
+    channels: Arc<Channels>,
+    feed: Arc<Feed>,
+    topics: Arc<TopicReads>,
+    letters: Arc<LetterReads>,
+    market: Arc<MarketReads>,
+    document: Document,
 }
 
 impl Site {
-    pub(crate) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Shared> {
+    pub(crate) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Self> {
         let Options { public_url, base, trusted_proxies, auth } = options;
-        let access = auth.map(Access::open).transpose().map_err(io::Error::other)?;
-        let stores = Stores::new(backends, handle.clone());
-        let channels = Channels::new(handle.clone(), stop.clone(), events::draw)?;
-        let feed = Feed::new(handle.clone(), stop.clone())?;
-        Ok(Arc::new(Self {
-            handle,
-            form_token: secret::token()?,
-            stop,
-            public_authority: public_url.as_deref().and_then(authority_of).map(str::to_ascii_lowercase),
-            base,
-            public_https: public_url.is_some_and(|url| url.starts_with("https://")),
-            trusted_proxies,
+        let access = auth.map(Access::open).transpose().map_err(io::Error::other)?.map(Arc::new);
+        let public_authority = public_url.as_deref().and_then(authority_of).map(|at| at.to_ascii_lowercase().into());
+        let address = Address { base, https: public_url.is_some_and(|url| url.starts_with("https://")) };
+        let door = Door {
+            access: access.clone(),
+            form_token: secret::token()?.into(),
+            trusted_proxies: trusted_proxies.into(),
+            address: address.clone(),
+            handle: handle.clone(),
+        };
+        // What reads the same store shares its room.
+        let (log, index) = (Arc::new(Semaphore::new(READS)), Arc::new(Semaphore::new(READS)));
+        let topics = Arc::new(TopicReads::new(backends.log.clone(), handle.clone(), &log));
+        Ok(Self {
+            stop: stop.clone(),
+            address,
+            public_authority,
+            door,
             access,
             places: Places::default(),
-            channels,
-            feed,
-            stores,
-        }))
+            channels: Channels::new(handle.clone(), stop.clone(), events::draw)?,
+            feed: Feed::new(handle.clone(), stop)?,
+            letters: Arc::new(LetterReads::new(backends.clone(), handle.clone(), topics.clone(), &log)),
+            market: Arc::new(MarketReads::new(backends, handle.clone(), &index)),
+            topics,
+            document: Document(&routes::OPENAPI),
+            handle,
+        })
     }
 }
 
@@ -163,7 +153,7 @@ pub async fn serve_with(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let site = Site::new(handle, backends, stop.clone(), options)?;
-    let closed = site.access.as_ref().and_then(Access::accounts).is_some();
+    let closed = site.access.as_ref().and_then(|access| access.accounts()).is_some();
     if !address.ip().is_loopback() && !closed {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,

@@ -19,7 +19,7 @@ use domain::run::{Exit, StepState};
 
 use crate::http::connections;
 use crate::routes::router;
-use crate::server::{Shared, Site as Served};
+use crate::server::Site as Served;
 use daemon::Refused;
 use daemon::handle::{Answer, Command};
 use daemon::testing::{self, Daemon};
@@ -32,7 +32,7 @@ pub(crate) struct Site {
     pub(crate) daemon: Daemon,
     pub(crate) base: String,
     pub(crate) client: Client,
-    pub(crate) site: Shared,
+    pub(crate) site: Served,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }

@@ -8,15 +8,16 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers::{Missing, NoAnswer, Refused};
-use super::lists::{ASK, Asked, happened};
+use super::lists::{ASK, Asked, listed};
 use super::parameters::Key;
 use super::{Done, done, schemas};
 use crate::http::body::{Body, body};
+use crate::http::command::Control;
 use crate::http::lookup::wanted;
 use crate::http::parts;
 use crate::http::query::query;
 use crate::http::reply::{Acted, Reply};
-use crate::server::App;
+use daemon::Handle;
 use daemon::handle::Command;
 use daemon::snapshot::{AlertView, QueuedMail};
 use domain::ids::DagName;
@@ -68,14 +69,14 @@ struct AlertList<'a> {
         Missing,
     ),
 )]
-pub(crate) async fn alerts(State(app): State<App>, asked: Asked<Alerts>) -> Reply {
+pub(crate) async fn alerts(State(handle): State<Handle>, asked: Asked<Alerts>) -> Reply {
     let asked = query(asked, ASK)?;
     let wanted = wanted(&asked.kind, &asked.dag)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let mut found: Vec<_> = snapshot.alerts.iter().filter(|a| wanted.takes(a)).collect();
     // Those of ended runs are told again after a start, run by run.
     found.sort_by_key(|a| std::cmp::Reverse(a.at));
-    let (shown, next) = happened(&found, |a| a.at, asked.limit, asked.after.as_deref())?;
+    let (shown, next) = parts::happened(&found, &listed(asked.limit, asked.after.as_deref()), |a| a.at)?;
     Ok(Json(json!(AlertList { alerts: shown, next, total: found.len(), timezone: &snapshot.timezone })))
 }
 
@@ -103,9 +104,9 @@ struct MailList<'a> {
         Missing,
     ),
 )]
-pub(crate) async fn outbox(State(app): State<App>, asked: Asked<parts::Asked>) -> Reply {
+pub(crate) async fn outbox(State(handle): State<Handle>, asked: Asked<parts::Asked>) -> Reply {
     let asked = query(asked, ASK)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let (shown, next) = parts::part_of(&snapshot.outbox, &asked, |mail| mail.key.clone())?;
     Ok(Json(json!(MailList { mails: shown, next, total: snapshot.outbox.len(), timezone: &snapshot.timezone })))
 }
@@ -127,7 +128,7 @@ struct TestMail {
     request_body = TestMail,
     responses((status = 200, description = "Done; one line for people.", body = Done), Refused, NoAnswer),
 )]
-pub(crate) async fn test_mail(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+pub(crate) async fn test_mail(control: Control, headers: HeaderMap, sent: Body) -> Acted {
     let (TestMail { dag }, sent) = body(&headers, sent)?;
-    done(&app, &headers, Command::TestMail(dag), &sent).await
+    done(&control, &headers, Command::TestMail(dag), &sent).await
 }

@@ -8,11 +8,12 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers::Missing;
-use super::lists::{ASK, Asked, happened};
+use super::lists::{ASK, Asked, listed};
 use super::schemas;
+use crate::http::parts;
 use crate::http::query::query;
 use crate::http::reply::Reply;
-use crate::server::App;
+use daemon::Handle;
 use state::Audit;
 
 /// Which audit entries are asked for.
@@ -53,12 +54,12 @@ const TOLD: &str = "`entries`, the `next` cursor (null at the end), their `total
     params(Audits),
     responses((status = 200, description = TOLD, body = AuditList), Missing),
 )]
-pub(crate) async fn audit(State(app): State<App>, asked: Asked<Audits>) -> Reply {
+pub(crate) async fn audit(State(handle): State<Handle>, asked: Asked<Audits>) -> Reply {
     let asked = query(asked, ASK)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let mut found: Vec<_> = snapshot.audit.iter().filter(|e| asked.before.is_none_or(|before| e.at < before)).collect();
     // A clock that was set back wrote newer entries with older times.
     found.sort_by_key(|e| std::cmp::Reverse(e.at));
-    let (shown, next) = happened(&found, |e| e.at, asked.limit, asked.after.as_deref())?;
+    let (shown, next) = parts::happened(&found, &listed(asked.limit, asked.after.as_deref()), |e| e.at)?;
     Ok(Json(json!(AuditList { entries: shown, next, total: found.len(), timezone: &snapshot.timezone })))
 }

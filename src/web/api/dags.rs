@@ -16,12 +16,12 @@ use super::parameters::{self, Key};
 use super::runs::RunLine;
 use super::{Done, done, schemas};
 use crate::http::body::{Body, Nothing, body, whole};
-use crate::http::command::{by, give_once};
+use crate::http::command::{Control, by};
 use crate::http::idempotency;
 use crate::http::lookup::dag_of;
 use crate::http::query::path;
 use crate::http::reply::{Acted, Refusal, Reply};
-use crate::server::App;
+use daemon::Handle;
 use daemon::handle::{BackfillSession, BackfillState, Command};
 use daemon::snapshot::{DagView, Problem};
 use daemon::upcoming::PlannedDay;
@@ -47,8 +47,8 @@ struct DagList<'a> {
     tag = "dags",
     responses((status = 200, description = "`dags` and `problems`.", body = DagList)),
 )]
-pub(crate) async fn dags(State(app): State<App>) -> Json<Value> {
-    let snapshot = app.handle.snapshot();
+pub(crate) async fn dags(State(handle): State<Handle>) -> Json<Value> {
+    let snapshot = handle.snapshot();
     Json(json!(DagList { dags: &snapshot.dags, problems: &snapshot.problems }))
 }
 
@@ -86,9 +86,9 @@ struct DagDetail<'a> {
         Missing,
     ),
 )]
-pub(crate) async fn dag(State(app): State<App>, name: Result<Path<String>, PathRejection>) -> Reply {
+pub(crate) async fn dag(State(handle): State<Handle>, name: Result<Path<String>, PathRejection>) -> Reply {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let dag = dag_of(&snapshot, &name)?;
     let problems: Vec<_> = snapshot.problems.iter().filter(|p| p.file == dag.file).collect();
     let runs = snapshot.briefs(Some(name.as_str()));
@@ -128,9 +128,9 @@ struct Calendar<'a> {
         Missing,
     ),
 )]
-pub(crate) async fn calendar(State(app): State<App>, name: Result<Path<String>, PathRejection>) -> Reply {
+pub(crate) async fn calendar(State(handle): State<Handle>, name: Result<Path<String>, PathRejection>) -> Reply {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let dag = dag_of(&snapshot, &name)?;
     let schedule = dag.dag.as_ref().and_then(|d| d.schedule.as_ref());
     Ok(Json(json!(Calendar {
@@ -142,7 +142,7 @@ pub(crate) async fn calendar(State(app): State<App>, name: Result<Path<String>, 
 }
 
 async fn pause_or_resume(
-    app: App,
+    control: Control,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     sent: Body,
@@ -150,8 +150,8 @@ async fn pause_or_resume(
 ) -> Acted {
     let (Nothing {}, sent) = body(&headers, sent)?;
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    dag_of(&app.handle.snapshot(), &name)?;
-    done(&app, &headers, Command::Pause(name, pause), &sent).await
+    dag_of(&control.handle.snapshot(), &name)?;
+    done(&control, &headers, Command::Pause(name, pause), &sent).await
 }
 
 /// Block scheduled starts of a DAG; running runs go on.
@@ -166,13 +166,8 @@ async fn pause_or_resume(
         Missing, Refused, NoAnswer,
     ),
 )]
-pub(crate) async fn pause(
-    State(app): State<App>,
-    headers: HeaderMap,
-    name: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    pause_or_resume(app, headers, name, sent, true).await
+pub(crate) async fn pause(control: Control, headers: HeaderMap, name: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+    pause_or_resume(control, headers, name, sent, true).await
 }
 
 /// Allow scheduled starts of a DAG again.
@@ -187,13 +182,8 @@ pub(crate) async fn pause(
         Missing, Refused, NoAnswer,
     ),
 )]
-pub(crate) async fn resume(
-    State(app): State<App>,
-    headers: HeaderMap,
-    name: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
-    pause_or_resume(app, headers, name, sent, false).await
+pub(crate) async fn resume(control: Control, headers: HeaderMap, name: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+    pause_or_resume(control, headers, name, sent, false).await
 }
 
 /// Which sessions get runs.
@@ -237,18 +227,18 @@ struct Backfilled {
     ),
 )]
 pub(crate) async fn backfill(
-    State(app): State<App>,
+    control: Control,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
     sent: Body,
 ) -> Acted {
     let (Backfill { from, to, params, at_most }, sent) = body(&headers, sent)?;
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    dag_of(&app.handle.snapshot(), &dag)?;
+    dag_of(&control.handle.snapshot(), &dag)?;
     let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most: at_most.unwrap_or(1) };
     let (what, subject) = command.in_words();
-    let once = idempotency::once(&headers, &app.by(by(&headers)), what, &subject, &sent)?;
-    let (answer, again) = give_once(&app, by(&headers), command, once).await?;
+    let once = idempotency::once(&headers, &control.by(by(&headers)), what, &subject, &sent)?;
+    let (answer, again) = control.give_once(by(&headers), command, once).await?;
     let sessions: Vec<BackfillSession> = serde_json::from_str(&answer).map_err(|error| {
         Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,

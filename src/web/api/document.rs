@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::header::HeaderBuilder;
@@ -88,7 +89,7 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mu
 }
 
 /// Adds what is true of every operation of its kind.
-pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+fn complete(mut document: OpenApi) -> OpenApi {
     let components = document.components.clone().unwrap_or_default();
     for (method, operation) in document.paths.paths.values_mut().flat_map(operations_of) {
         let mut refusals = vec![Unusable::ANSWER, Unknown::ANSWER, WrongHost::ANSWER, Wait::ANSWER];
@@ -150,19 +151,21 @@ fn refer(operation: &mut Operation) {
     }
 }
 
-/// The document as text.
-pub(crate) static OPENAPI: LazyLock<String> = LazyLock::new(|| {
-    let document = complete(super::routes().into_openapi());
+/// The document of some routes, whole and as text.
+pub(crate) fn text(routes: OpenApi) -> String {
     // Strings, numbers and maps with text for keys are always JSON.
-    let text = document.to_pretty_json().unwrap_or_default();
+    let text = complete(routes).to_pretty_json().unwrap_or_default();
     // As OpenAPI's registry of formats writes them; the crate puts a hyphen in.
     text.replace("\"format\": \"u-int", "\"format\": \"uint")
-});
+}
 
-/// Every operation of the API: its method, in lower case, and its path below `/api/v1`.
+/// The document of the routes of this site.
+#[derive(Clone, Copy)]
+pub(crate) struct Document(pub(crate) &'static LazyLock<String>);
+
+/// Every operation of some routes: its method, in lower case, and its path below `/api/v1`.
 #[cfg(test)]
-pub(crate) fn operations() -> Vec<(&'static str, String)> {
-    let mut document = super::routes().into_openapi();
+pub(crate) fn operations(mut document: OpenApi) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     for (path, item) in &mut document.paths.paths {
         found.extend(operations_of(item).map(|(method, _)| (method, path.clone())));
@@ -177,14 +180,14 @@ pub(crate) fn operations() -> Vec<(&'static str, String)> {
     tag = "daemon",
     responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
 )]
-pub(crate) async fn openapi() -> Response {
-    let base = Reader::current().base;
+pub(crate) async fn openapi(State(Document(text)): State<Document>, reader: Reader) -> Response {
+    let base = reader.base;
     // Where a client finds what the document lists.
     let document = if base.is_root() {
-        Cow::Borrowed(OPENAPI.as_str())
+        Cow::Borrowed(text.as_str())
     } else {
         let url = |base: &str| format!("\"url\": \"{base}{SERVER}\"");
-        Cow::Owned(OPENAPI.replacen(&url(""), &url(&base.to_string()), 1))
+        Cow::Owned(text.replacen(&url(""), &url(&base.to_string()), 1))
     };
     ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }

@@ -1,5 +1,7 @@
 //! What happens, as server-sent events that can be resumed.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -7,8 +9,7 @@ use futures_util::stream::unfold;
 
 use super::answers::Unavailable;
 use crate::http::reply::ApiRefusal;
-use crate::live;
-use crate::server::App;
+use crate::live::{self, Feed, Subscriber};
 
 const TOLD: &str = "Events with an `id`, a name and one line of JSON. `start` comes first: what is not known \
     yet, `/snapshot` says. `run`: `run`, `dag`, `session_date`, `state`, `created_at`, `finished_at`. \
@@ -32,9 +33,12 @@ const RESUME: &str =
         Unavailable,
     ),
 )]
-pub(crate) async fn events(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiRefusal> {
-    let place = live::place(&app)?;
-    let feed = app.feed.clone();
-    let reader = live::Reader::new(app, &feed, live::last_id(&headers).as_deref(), place);
+pub(crate) async fn events(
+    State(feed): State<Arc<Feed>>,
+    subscriber: Subscriber,
+    headers: HeaderMap,
+) -> Result<Response, ApiRefusal> {
+    let place = subscriber.place()?;
+    let reader = live::Reader::new(subscriber, &feed, live::last_id(&headers).as_deref(), place);
     Ok(live::answer(unfold(reader, live::Reader::next)))
 }

@@ -10,33 +10,32 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::http::lookup::KINDS;
-use crate::server::App;
-use daemon::Snapshot;
+use daemon::{Handle, Snapshot};
 use domain::run::RunState;
 
 /// Stores that the daemon asks for its own figures ([`daemon::snapshot::Gauges`]).
 const ASKED: [&str; 1] = ["log"];
 
 /// Prometheus text format 0.0.4.
-pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&app.handle.snapshot())).into_response()
+pub(crate) async fn metrics(State(handle): State<Handle>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&handle.snapshot())).into_response()
 }
 
 /// The daemon's loop lives.
-pub(crate) async fn healthz(State(app): State<App>) -> (StatusCode, &'static str) {
+pub(crate) async fn healthz(State(handle): State<Handle>) -> (StatusCode, &'static str) {
     // The loop holds the other end; it is closed when the loop is gone.
-    match app.handle.subscribe().has_changed() {
+    match handle.subscribe().has_changed() {
         Ok(_) => (StatusCode::OK, "ok\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the daemon's loop has ended; start openbell up again\n"),
     }
 }
 
 /// The daemon's loop lives, has published its state, and its stores answer.
-pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, String) {
-    let snapshot = app.handle.snapshot();
+pub(crate) async fn readyz(State(handle): State<Handle>) -> (StatusCode, String) {
+    let snapshot = handle.snapshot();
     let mut missing: Vec<_> =
         snapshot.gauges.unreachable.iter().map(|(store, said)| format!("{store} does not answer: {said}")).collect();
-    if app.handle.subscribe().has_changed().is_err() {
+    if handle.subscribe().has_changed().is_err() {
         missing.push("the daemon's loop has ended".to_owned());
     }
     if snapshot.up_since == Timestamp::default() {

@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 use super::answers::{Broken, NoAnswer, Refused};
 use super::parameters::Key;
 use super::{Done, done, schemas};
-use crate::auth::{Caller, Who};
 use crate::http::body::{Body, Nothing, body};
+use crate::http::caller::{Caller, Who};
+use crate::http::command::Control;
 use crate::http::reply::{Acted, ApiRefusal, Refusal};
-use crate::server::App;
 use accounts::Role;
+use daemon::Handle;
 use daemon::handle::Command;
 use domain::message::Message;
 use domain::said;
@@ -49,8 +50,7 @@ struct Asker<'a> {
     tag = "daemon",
     responses((status = 200, description = "By what they are known, and what they may do.", body = Asker)),
 )]
-pub(crate) async fn whoami() -> Json<Value> {
-    let caller = Caller::current();
+pub(crate) async fn whoami(caller: Caller) -> Json<Value> {
     let kind = match caller.who {
         Who::User { .. } => Known::User,
         Who::Token { .. } => Known::Token,
@@ -67,8 +67,8 @@ pub(crate) async fn whoami() -> Json<Value> {
     tag = "daemon",
     responses((status = 200, description = "The newest snapshot.", body = schemas::Snapshot)),
 )]
-pub(crate) async fn snapshot(State(app): State<App>) -> Response {
-    Json(&*app.handle.snapshot()).into_response()
+pub(crate) async fn snapshot(State(handle): State<Handle>) -> Response {
+    Json(&*handle.snapshot()).into_response()
 }
 
 /// Where the journal was written.
@@ -90,9 +90,9 @@ struct Exported {
         Broken,
     ),
 )]
-pub(crate) async fn export(State(app): State<App>, headers: HeaderMap, sent: Body) -> Result<Json<Value>, ApiRefusal> {
+pub(crate) async fn export(State(handle): State<Handle>, headers: HeaderMap, sent: Body) -> Result<Json<Value>, ApiRefusal> {
     let (Nothing {}, _) = body(&headers, sent)?;
-    let file = app.handle.export().await.map_err(|error| {
+    let file = handle.export().await.map_err(|error| {
         tracing::error!(%error, "the journal cannot be exported");
         Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -122,7 +122,7 @@ struct Down {
     request_body = Down,
     responses((status = 200, description = "Done; one line for people.", body = Done), Refused, NoAnswer),
 )]
-pub(crate) async fn down(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+pub(crate) async fn down(control: Control, headers: HeaderMap, sent: Body) -> Acted {
     let (Down { drain }, sent) = body(&headers, sent)?;
-    done(&app, &headers, Command::Down { drain }, &sent).await
+    done(&control, &headers, Command::Down { drain }, &sent).await
 }

@@ -14,19 +14,20 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers::{Broken, Missing, NoAnswer, Refused};
-use super::lists::{ASK, Asked, part};
+use super::lists::{ASK, Asked, listed};
 use super::parameters::{self, Key};
 use super::{Done, Started, done, schemas};
 use crate::http::body::{Body, Nothing, body};
+use crate::http::command::Control;
 use crate::http::lookup::{dag_of, held};
+use crate::http::parts;
 use crate::http::problem::Kind;
 use crate::http::query::{path, query};
 use crate::http::reply::{Acted, Refusal, Reply};
-use crate::server::App;
-use daemon::Snapshot;
 use daemon::handle::Command;
 use daemon::history::Brief;
 use daemon::snapshot::RunView;
+use daemon::{Handle, Snapshot};
 use domain::advice::advice;
 use domain::ids::{DagName, RunId, StepName};
 use domain::run::{Cause, RunState};
@@ -105,8 +106,8 @@ pub(crate) struct DagRuns {
 struct RunList<'a> {
     runs: Vec<RunLine<'a>>,
     /// The `after` of the next part; null at the end.
-    #[schema(required, value_type = Option<String>)]
-    next: Option<RunId>,
+    #[schema(required)]
+    next: Option<String>,
     total: usize,
     /// IANA zone to show times in.
     timezone: &'a str,
@@ -118,8 +119,8 @@ struct RunGrid<'a> {
     #[schema(value_type = Vec<schemas::RunBrief>)]
     runs: Vec<&'a Brief>,
     /// The `after` of the next part; null at the end.
-    #[schema(required, value_type = Option<String>)]
-    next: Option<RunId>,
+    #[schema(required)]
+    next: Option<String>,
     total: usize,
     /// IANA zone to show times in.
     timezone: &'a str,
@@ -128,31 +129,17 @@ struct RunGrid<'a> {
 /// Some runs of a list, the cursor after which the next begin, and how many there are.
 struct Part {
     runs: Vec<Arc<Brief>>,
-    next: Option<RunId>,
+    next: Option<String>,
     total: usize,
 }
 
 /// A part of the runs: open ones first, then newest first.
 fn part_of(snapshot: &Snapshot, asked: &Runs) -> Result<Part, Refusal> {
-    let limit = part(asked.limit)?;
     let dag = asked.dag.as_deref().filter(|d| !d.is_empty());
-    let mut runs: Vec<Arc<Brief>> =
+    let runs: Vec<Arc<Brief>> =
         snapshot.briefs(dag).into_iter().filter(|r| asked.state.is_none_or(|state| r.state == state)).collect();
-    let from = match asked.after.as_deref().filter(|after| !after.is_empty()) {
-        None => 0,
-        Some(after) => runs.iter().position(|r| r.id.as_str() == after).map(|at| at + 1).ok_or_else(|| {
-            Refusal::missing(
-                said!("after=\"{}\" is none of these runs", after),
-                said!("give the \"next\" of the part before, or begin anew"),
-            )
-        })?,
-    };
-    let total = runs.len();
-    runs.drain(..from);
-    let more = runs.len() > limit;
-    runs.truncate(limit);
-    let next = runs.last().filter(|_| more).map(|run| run.id.clone());
-    Ok(Part { runs, next, total })
+    let (shown, next) = parts::part_of(&runs, &listed(asked.limit, asked.after.as_deref()), |r| r.id.to_string())?;
+    Ok(Part { runs: shown.to_vec(), next, total: runs.len() })
 }
 
 const PART_OF_RUNS: &str = "`runs`, the `next` cursor (null at the end), their `total` and the `timezone` to \
@@ -166,8 +153,8 @@ const PART_OF_RUNS: &str = "`runs`, the `next` cursor (null at the end), their `
     params(Runs),
     responses((status = 200, description = PART_OF_RUNS, body = RunList), Missing),
 )]
-pub(crate) async fn runs(State(app): State<App>, asked: Asked<Runs>) -> Reply {
-    let snapshot = app.handle.snapshot();
+pub(crate) async fn runs(State(handle): State<Handle>, asked: Asked<Runs>) -> Reply {
+    let snapshot = handle.snapshot();
     let Part { runs, next, total } = part_of(&snapshot, &query(asked, ASK)?)?;
     let runs = runs.iter().map(|run| RunLine::of(run)).collect();
     Ok(Json(json!(RunList { runs, next, total, timezone: &snapshot.timezone })))
@@ -181,9 +168,13 @@ pub(crate) async fn runs(State(app): State<App>, asked: Asked<Runs>) -> Reply {
     params(parameters::Dag, DagRuns),
     responses((status = 200, description = PART_OF_RUNS, body = RunGrid), Missing),
 )]
-pub(crate) async fn dag_runs(State(app): State<App>, name: Result<Path<String>, PathRejection>, asked: Asked<DagRuns>) -> Reply {
+pub(crate) async fn dag_runs(
+    State(handle): State<Handle>,
+    name: Result<Path<String>, PathRejection>,
+    asked: Asked<DagRuns>,
+) -> Reply {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let DagRuns { state, limit, after } = query(asked, ASK)?;
     // Runs may outlive the file of their DAG.
     if snapshot.briefs(Some(name.as_str())).is_empty() {
@@ -216,9 +207,9 @@ struct RunDetail<'a> {
         Missing, Broken,
     ),
 )]
-pub(crate) async fn run(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Reply {
+pub(crate) async fn run(State(handle): State<Handle>, id: Result<Path<String>, PathRejection>) -> Reply {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
-    let view = held(&app, &id).await?;
+    let view = held(&handle, &id).await?;
     let advice: BTreeMap<_, _> = view
         .run
         .steps
@@ -250,15 +241,15 @@ struct Trigger {
     request_body = Trigger,
     responses((status = 200, description = "Done; one line for people.", body = Started), Refused, NoAnswer),
 )]
-pub(crate) async fn trigger(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+pub(crate) async fn trigger(control: Control, headers: HeaderMap, sent: Body) -> Acted {
     let (Trigger { dag, params, until, date }, sent) = body(&headers, sent)?;
-    done(&app, &headers, Command::Trigger { dag, params, until, date }, &sent).await
+    done(&control, &headers, Command::Trigger { dag, params, until, date }, &sent).await
 }
 
 /// The run of a path that is acted on.
-async fn there(app: &App, id: Result<Path<String>, PathRejection>) -> Result<RunId, Refusal> {
+async fn there(control: &Control, id: Result<Path<String>, PathRejection>) -> Result<RunId, Refusal> {
     let id: RunId = path(id)?.parse()?;
-    held(app, &id).await?;
+    held(&control.handle, &id).await?;
     Ok(id)
 }
 
@@ -274,15 +265,10 @@ async fn there(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Run
         Missing, Refused, Broken, NoAnswer,
     ),
 )]
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
+pub(crate) async fn cancel(control: Control, headers: HeaderMap, id: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
     let (Nothing {}, sent) = body(&headers, sent)?;
-    let id = there(&app, id).await?;
-    done(&app, &headers, Command::Cancel(id), &sent).await
+    let id = there(&control, id).await?;
+    done(&control, &headers, Command::Cancel(id), &sent).await
 }
 
 /// Which steps are cleared.
@@ -305,20 +291,15 @@ struct Clear {
         Missing, Refused, Broken, NoAnswer,
     ),
 )]
-pub(crate) async fn clear(
-    State(app): State<App>,
-    headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
+pub(crate) async fn clear(control: Control, headers: HeaderMap, id: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
     let (Clear { steps }, sent) = body(&headers, sent)?;
     if steps.is_empty() {
         return Err(Refusal::bad(said!("no step is named"), said!("name at least one under \"steps\""))
             .kind(Kind::BadBody)
             .into());
     }
-    let id = there(&app, id).await?;
-    done(&app, &headers, Command::Clear(id, steps), &sent).await
+    let id = there(&control, id).await?;
+    done(&control, &headers, Command::Clear(id, steps), &sent).await
 }
 
 /// How a step is to have ended.
@@ -342,13 +323,8 @@ struct Mark {
         Missing, Refused, Broken, NoAnswer,
     ),
 )]
-pub(crate) async fn mark(
-    State(app): State<App>,
-    headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
-    sent: Body,
-) -> Acted {
+pub(crate) async fn mark(control: Control, headers: HeaderMap, id: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
     let (Mark { step, success }, sent) = body(&headers, sent)?;
-    let id = there(&app, id).await?;
-    done(&app, &headers, Command::Mark(id, step, success), &sent).await
+    let id = there(&control, id).await?;
+    done(&control, &headers, Command::Mark(id, step, success), &sent).await
 }

@@ -12,10 +12,10 @@ use accounts::{Accounts, Role, secret};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
-use super::caller::{Caller, Who};
 use super::sessions::{Opening, Sessions};
 use super::throttle::{Key, Throttle};
 use super::trail::{Tell, Trail};
+use crate::http::caller::{Caller, Who};
 use clock::Clock;
 use daemon::handle::Note;
 

@@ -2,7 +2,7 @@
 
 use axum::http::header::{COOKIE, HeaderMap};
 
-use crate::locale::{BasePath, Reader};
+use config::BasePath;
 
 /// Which cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,20 +28,19 @@ impl Cookie {
     }
 
     /// Its value in a request.
-    pub(crate) fn read(self, headers: &HeaderMap, secure: bool) -> Option<&str> {
+    pub(crate) fn read<'a>(self, headers: &'a HeaderMap, secure: bool, base: &BasePath) -> Option<&'a str> {
         let all = headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-        let own = self.name(secure, &Reader::current().base);
+        let own = self.name(secure, base);
         let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == own);
         found.next().map(|(_, value)| value)
     }
 
     /// Sets it. The session's is `Lax`, so that a link in a mail opens the page it names; what acts is never a link. The login's
     /// is `Strict`: no other site's page may send that form.
-    pub(crate) fn set(self, value: &str, secure: bool, seconds: i64) -> String {
+    pub(crate) fn set(self, value: &str, secure: bool, base: &BasePath, seconds: i64) -> String {
         let site = if self == Self::Session { "Lax" } else { "Strict" };
         let only = if secure { "; Secure" } else { "" };
-        let base = Reader::current().base;
-        let (name, path) = (self.name(secure, &base), if base.is_root() { "/" } else { base.as_str() });
+        let (name, path) = (self.name(secure, base), if base.is_root() { "/" } else { base.as_str() });
         format!("{name}={value}; Path={path}; HttpOnly; SameSite={site}; Max-Age={seconds}{only}")
     }
 }
@@ -52,21 +51,25 @@ mod tests {
 
     #[test]
     fn cookies_are_read_by_their_whole_name() {
-        let mut headers = HeaderMap::new();
+        let (mut headers, root) = (HeaderMap::new(), BasePath::default());
         headers.append(COOKIE, "xopenbell=1; openbell-login=2; openbell=3; openbell=4".parse().expect("a header"));
         headers.append(COOKIE, "__Host-openbell=5".parse().expect("a header"));
-        assert_eq!(Cookie::Session.read(&headers, false), Some("3"));
-        assert_eq!(Cookie::Session.read(&headers, true), Some("5"));
-        assert_eq!(Cookie::Login.read(&headers, false), Some("2"));
-        assert_eq!(Cookie::Login.read(&headers, true), None);
+        assert_eq!(Cookie::Session.read(&headers, false, &root), Some("3"));
+        assert_eq!(Cookie::Session.read(&headers, true, &root), Some("5"));
+        assert_eq!(Cookie::Login.read(&headers, false, &root), Some("2"));
+        assert_eq!(Cookie::Login.read(&headers, true, &root), None);
     }
 
     #[test]
     fn flags_keep_scripts_and_other_sites_out() {
-        assert_eq!(Cookie::Session.set("v", false, 60), "openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
-        assert_eq!(Cookie::Session.set("v", true, 60), "__Host-openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
+        let root = BasePath::default();
+        assert_eq!(Cookie::Session.set("v", false, &root, 60), "openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
         assert_eq!(
-            Cookie::Login.set("v", true, 60),
+            Cookie::Session.set("v", true, &root, 60),
+            "__Host-openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"
+        );
+        assert_eq!(
+            Cookie::Login.set("v", true, &root, 60),
             "__Host-openbell-login=v; Path=/; HttpOnly; SameSite=Strict; Max-Age=60; Secure"
         );
     }

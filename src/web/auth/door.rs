@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use accounts::{Role, secret};
@@ -14,14 +15,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::access::{Access, NotIn};
-use super::caller::{Caller, Who};
 use super::cookie::Cookie;
 use super::need::{Need, need};
 use super::throttle::Key;
 use super::visitor::Visitor;
+use crate::http::caller::{Caller, Who};
+use crate::http::guard::check_token;
 use crate::http::problem::Kind;
-use crate::http::reply::{self, Refusal};
-use crate::server::{Shared, Site};
+use crate::http::reader::Address;
+use crate::http::reply::Refusal;
+use config::{BasePath, Network};
+use daemon::Handle;
 use domain::message::Message;
 use domain::said;
 
@@ -68,23 +72,41 @@ pub(crate) fn retry_after(wait: Duration) -> HeaderValue {
     HeaderValue::from(seconds(wait))
 }
 
-/// Lets in who may, with what they may do known to the handler.
-pub(crate) async fn door(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
+/// What the door decides by.
+#[derive(Clone)]
+pub(crate) struct Door {
+    /// Who may come in; `None`: nobody ever has to log in.
+    pub(crate) access: Option<Arc<Access>>,
+    /// Hidden in every form while nobody has to log in; new with every start of the site.
+    pub(crate) form_token: Arc<str>,
+    /// Proxies whose word about a request is believed.
+    pub(crate) trusted_proxies: Arc<[Network]>,
+    /// Where people reach the site.
+    pub(crate) address: Address,
+    /// Hears of failures, for the audit.
+    pub(crate) handle: Handle,
+}
+
+/// Lets in who may, and leaves with request and answer who it is.
+pub(crate) async fn door(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let mut visitor = Visitor::of(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), request.headers(), &site.trusted_proxies);
-    visitor.encrypted |= site.public_https;
+    let mut visitor = Visitor::of(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), request.headers(), &door.trusted_proxies);
+    visitor.encrypted |= door.address.https;
     request.extensions_mut().insert(visitor);
     let programs = for_programs(request.uri().path());
     let public = request.uri().path().starts_with("/assets/");
-    let (caller, answer) = match enter(&site, request, visitor).await {
-        Ok((caller, request)) => (caller.clone(), caller.asks(next.run(request)).await),
-        Err(stopped) => (stopped.caller.clone(), stopped.caller.clone().asks(async { stop(*stopped, programs) }).await),
+    let (caller, mut answer) = match enter(&door, request, visitor).await {
+        Ok((caller, mut request)) => {
+            request.extensions_mut().insert(caller.clone());
+            (caller, next.run(request).await)
+        }
+        Err(stopped) => (stopped.caller.clone(), stop(*stopped, programs)),
     };
-    let mut answer = answer;
     // What one reader may see, no cache keeps for another.
     if caller.who != Who::Anyone && !public && !answer.headers().contains_key(CACHE_CONTROL) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    answer.extensions_mut().insert(caller);
     answer
 }
 
@@ -99,7 +121,7 @@ fn stop(stopped: Stopped, programs: bool) -> Response {
         return Redirect::to(&format!("/login{query}")).into_response();
     }
     let unknown = refusal.status == StatusCode::UNAUTHORIZED;
-    let mut answer = if programs { reply::json(refusal).into_response() } else { reply::page(refusal).into_response() };
+    let mut answer = refusal.answer(programs);
     if unknown {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"openbell\""));
     }
@@ -109,10 +131,10 @@ fn stop(stopped: Stopped, programs: bool) -> Response {
     answer
 }
 
-async fn enter(site: &Site, request: Request, visitor: Visitor) -> Result<(Caller, Request), Box<Stopped>> {
+async fn enter(door: &Door, request: Request, visitor: Visitor) -> Result<(Caller, Request), Box<Stopped>> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let needed = need(&method, uri.path(), site.access.as_ref().is_some_and(|a| a.metrics_open));
-    let caller = identify(site, request.headers(), visitor, needed)?;
+    let needed = need(&method, uri.path(), door.access.as_ref().is_some_and(|a| a.metrics_open));
+    let caller = identify(door, request.headers(), visitor, needed)?;
     admit(&caller, needed, &method, uri.path_and_query().map_or("/", |p| p.as_str()))?;
     if matches!(method, Method::GET | Method::HEAD) {
         return Ok((caller, request));
@@ -133,9 +155,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Who asks.
-fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) -> Result<Caller, Box<Stopped>> {
-    let anyone = || Caller { who: Who::Anyone, role: Some(Role::Operator), csrf: site.form_token.clone() };
-    let Some(access) = &site.access else { return Ok(anyone()) };
+fn identify(door: &Door, headers: &HeaderMap, visitor: Visitor, needed: Need) -> Result<Caller, Box<Stopped>> {
+    let anyone = || Caller { who: Who::Anyone, role: Some(Role::Operator), csrf: door.form_token.to_string() };
+    let Some(access) = &door.access else { return Ok(anyone()) };
     let Some(accounts) = access.accounts() else { return Ok(anyone()) };
     if let Some(token) = bearer(headers)
         && needed != Need::Nothing
@@ -144,11 +166,11 @@ fn identify(site: &Site, headers: &HeaderMap, visitor: Visitor, needed: Need) ->
         if found == Err(NotIn::Wrong)
             && let Some(note) = access.tell("wrong token", "", visitor.address)
         {
-            site.handle.note(note);
+            door.handle.note(note);
         }
         return found.map_err(refused_token);
     }
-    let session = Cookie::Session.read(headers, visitor.encrypted);
+    let session = Cookie::Session.read(headers, visitor.encrypted, &door.address.base);
     Ok(session.and_then(|id| access.by_session(&accounts, id)).unwrap_or_else(Caller::stranger))
 }
 
@@ -237,7 +259,7 @@ async fn check_form(caller: &Caller, headers: &HeaderMap, body: Bytes) -> Result
             )));
         }
     };
-    crate::http::guard::check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)
+    check_token(fields.get("csrf"), &caller.csrf).map_err(refuse)
 }
 
 /// A form of a `GET` would be read from its address.
@@ -247,14 +269,14 @@ fn with_method(mut form: Request) -> Request {
 }
 
 /// Whether the login form came from the page this browser was given: its hidden token is that of its cookie.
-pub(crate) fn is_own_login(headers: &HeaderMap, visitor: Visitor, given: Option<&String>) -> bool {
-    let cookie = Cookie::Login.read(headers, visitor.encrypted).filter(|value| value.len() == 64);
+pub(crate) fn is_own_login(headers: &HeaderMap, visitor: Visitor, base: &BasePath, given: Option<&String>) -> bool {
+    let cookie = Cookie::Login.read(headers, visitor.encrypted, base).filter(|value| value.len() == 64);
     given.zip(cookie).is_some_and(|(given, cookie)| secret::equal(given, cookie))
 }
 
 /// The logins of a site that has them switched on.
-pub(crate) fn in_force(site: &Site) -> Option<&Access> {
-    site.access.as_ref().filter(|access| access.accounts().is_some())
+pub(crate) fn in_force(access: Option<&Arc<Access>>) -> Option<&Arc<Access>> {
+    access.filter(|access| access.accounts().is_some())
 }
 
 #[cfg(test)]

@@ -4,17 +4,18 @@
 //! the API asks for a header it cannot set; a host name it made point here is refused.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use accounts::secret::equal;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
+use super::body::is_json;
 use super::problem::Kind;
-use super::reply::{self, Refusal};
-use crate::server::{Shared, Site};
+use super::reply::Refusal;
 use domain::said;
 
 /// Headers of every answer.
@@ -79,7 +80,7 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>)
         .kind(Kind::ForeignRequest));
     }
     if path.starts_with("/api/") {
-        let json = text(headers, &CONTENT_TYPE).is_some_and(crate::http::body::is_json);
+        let json = text(headers, &CONTENT_TYPE).is_some_and(is_json);
         if !json && !headers.contains_key("x-openbell") {
             let error = said!("the request could have been sent by a page of another site");
             return Err(Refusal::new(
@@ -93,25 +94,22 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>)
     Ok(())
 }
 
-/// Checks every request and puts the headers on every answer.
-pub(crate) async fn guard(State(site): State<Shared>, request: Request, next: Next) -> Response {
-    let api = request.uri().path().starts_with("/api/");
-    let mut response = match check(request.method(), request.uri().path(), request.headers(), site.public_authority.as_deref()) {
+/// Checks every request. What it is told is host and port of the site's public address.
+pub(crate) async fn guard(State(public): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
+    let programs = request.uri().path().starts_with("/api/");
+    match check(request.method(), request.uri().path(), request.headers(), public.as_deref()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) if api => reply::json(refusal).into_response(),
-        Err(refusal) => reply::page(refusal).into_response(),
-    };
-    dress(&site, &mut response);
-    response
+        Err(refusal) => refusal.answer(programs),
+    }
 }
 
 /// Puts the headers of every answer on one.
-pub(crate) fn dress(site: &Site, response: &mut Response) {
+pub(crate) fn dress(https: bool, response: &mut Response) {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    if site.public_https {
+    if https {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
 }

@@ -3,9 +3,8 @@
 use axum::http::StatusCode;
 
 use super::reply::Refusal;
-use crate::server::App;
-use daemon::Snapshot;
 use daemon::snapshot::{DagView, RunView};
+use daemon::{Handle, Snapshot};
 use domain::dag::AlertKind;
 use domain::ids::{DagName, RunId};
 use domain::message::Message;
@@ -22,8 +21,8 @@ pub(crate) fn dag_of<'a>(snapshot: &'a Snapshot, name: &DagName) -> Result<&'a D
 }
 
 /// A run as the daemon holds it, or as the journal keeps it.
-pub(crate) async fn held(app: &App, id: &RunId) -> Result<RunView, Refusal> {
-    match app.handle.run(id).await {
+pub(crate) async fn held(handle: &Handle, id: &RunId) -> Result<RunView, Refusal> {
+    match handle.run(id).await {
         Ok(Some(view)) => Ok(view),
         Ok(None) => {
             Err(Refusal::missing(said!("there is no run {}", id), said!("the pages of the DAGs list the runs that are kept")))

@@ -1,40 +1,57 @@
 //! Stands before everything else: takes the base path off a request, finds out the language, and puts the base path before redirects.
 
-use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, LOCATION, VARY};
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use std::convert::Infallible;
 
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, LOCATION, VARY};
+use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::caller::Caller;
 use super::guard;
-use super::reply::{self, Refusal};
+use super::page::Frame;
+use super::reply::Refusal;
 use crate::locale::{BasePath, Language, Reader, choice};
-use crate::server::Shared;
 use domain::said;
 
-/// A request that is being answered.
+/// Where the site is.
 #[derive(Debug, Clone)]
-struct Asked {
-    reader: Reader,
+pub(crate) struct Address {
+    /// What every path of it begins with.
+    pub(crate) base: BasePath,
+    /// People reach it encrypted.
+    pub(crate) https: bool,
+}
+
+/// Who reads the answer to a request, and where they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) reader: Reader,
     /// Path and query of the page, to come back to.
-    place: String,
+    pub(crate) place: String,
 }
 
-tokio::task_local! {
-    /// Set around everything that answers a request.
-    static ASKED: Asked;
-}
-
-impl Reader {
-    /// Whoever sent the request that is being answered; outside of a request English, at the root.
-    pub(crate) fn current() -> Self {
-        ASKED.try_with(|asked| asked.reader.clone()).unwrap_or_default()
+impl Default for Asked {
+    fn default() -> Self {
+        Self { reader: Reader::default(), place: "/".to_owned() }
     }
+}
 
-    /// Path and query of the page that is being answered, below the base path.
-    pub(crate) fn place() -> String {
-        ASKED.try_with(|asked| asked.place.clone()).unwrap_or_else(|_| "/".to_owned())
+impl Asked {
+    /// What was left with a request; where nothing was, English, at the root.
+    pub(crate) fn of(left: &Extensions) -> Self {
+        left.get::<Self>().cloned().unwrap_or_default()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Asked::of(&parts.extensions).reader)
     }
 }
 
@@ -54,9 +71,9 @@ fn inside(base: &BasePath, uri: &Uri) -> Option<PathAndQuery> {
     format!("{path}{query}").parse().ok()
 }
 
-/// Answers for a reader, below the base path.
-pub(crate) async fn reader(State(site): State<Shared>, mut request: Request, next: Next) -> Response {
-    let reader = Reader { language: language(request.headers()), base: site.base.clone() };
+/// Answers for a reader, below the base path, and draws the refusals of pages.
+pub(crate) async fn reader(State(address): State<Address>, mut request: Request, next: Next) -> Response {
+    let reader = Reader { language: language(request.headers()), base: address.base };
     let asks = matches!(*request.method(), Method::GET | Method::HEAD);
     let found = inside(&reader.base, request.uri());
     let place = found.as_ref().filter(|_| asks).map_or("/", PathAndQuery::as_str).to_owned();
@@ -69,14 +86,16 @@ pub(crate) async fn reader(State(site): State<Shared>, mut request: Request, nex
             if let Ok(uri) = Uri::from_parts(parts) {
                 *request.uri_mut() = uri;
             }
-            ASKED.scope(asked, next.run(request)).await
+            request.extensions_mut().insert(asked.clone());
+            next.run(request).await
         }
-        None => {
-            let mut response = ASKED.sync_scope(asked, || outside(&reader.base, request.uri()));
-            guard::dress(&site, &mut response);
-            response
-        }
+        None => outside(&reader.base, request.uri()),
     };
+    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+        let caller = Caller::of(response.extensions());
+        Frame::new(asked, caller).draw(&refusal, &mut response);
+    }
+    guard::dress(address.https, &mut response);
     dress(&reader, &mut response);
     response
 }
@@ -85,8 +104,7 @@ fn outside(base: &BasePath, uri: &Uri) -> Response {
     let error = said!("there is nothing at {}: this site is below {}", uri.path(), format!("{base}/"));
     let wanted = format!("{base}{}", uri.path());
     let remedy = said!("ask for {}; a proxy has to pass the path on whole, or base_path has to be left out", wanted);
-    let refusal = Refusal::missing(error, remedy);
-    if uri.path().starts_with("/api/") { reply::json(refusal).into_response() } else { reply::page(refusal).into_response() }
+    Refusal::missing(error, remedy).answer(uri.path().starts_with("/api/"))
 }
 
 /// Redirects lead below the base path; pages say in which language they are, and that another reader would get another page.

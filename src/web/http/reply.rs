@@ -1,15 +1,11 @@
-//! Answers: pages, JSON, and refusals that say what to do instead.
+//! Answers of handlers: JSON, and refusals that say what to do instead.
 
-use askama::Template;
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::problem::{self, Kind};
-use crate::auth::{Caller, Who};
-use crate::locale::{Language, Reader, Text, ToText, choice, filters, words};
-use crate::view::{Fragment, Html};
 use daemon::Refused;
 use domain::message::Message;
 
@@ -47,6 +43,11 @@ impl Refusal {
     pub(crate) fn unread(words: &str, remedy: Message) -> Self {
         Self::bad(Message::foreign(words.to_lowercase()), remedy)
     }
+
+    /// The answer where no handler says which kind it gives: a problem for programs, else a page.
+    pub(crate) fn answer(self, programs: bool) -> Response {
+        if programs { ApiRefusal(self).into_response() } else { PageRefusal(self).into_response() }
+    }
 }
 
 impl From<Refused> for Refusal {
@@ -62,93 +63,8 @@ impl From<domain::ids::NameError> for Refusal {
     }
 }
 
-/// Any handler's refusal for programs.
-pub(crate) fn json(refusal: Refusal) -> impl IntoResponse {
-    problem::answer(&refusal)
-}
-
-/// Any handler's refusal as a page.
-pub(crate) fn page(refusal: Refusal) -> impl IntoResponse {
-    let title = words::status(refusal.status);
-    let [text, remedy] = [&refusal.error, &refusal.remedy].map(|said| said.to_text().sentence());
-    let message = Notice { title: title.clone(), text, remedy, back: "/" };
-    (refusal.status, Page::new("message", title, None, vec![Fragment::new("message", &message, &Reader::current())]))
-}
-
-#[derive(Template)]
-#[template(path = "http/message.html")]
-struct Notice<'a> {
-    title: Text,
-    text: Text,
-    remedy: Text,
-    back: &'a str,
-}
-
-/// A whole page.
-#[derive(Template)]
-#[template(path = "http/page.html")]
-pub(crate) struct Page<'a> {
-    place: &'a str,
-    title: Text,
-    /// Where its changes come from; `None` for a page that never changes.
-    events: Option<String>,
-    fragments: Vec<Fragment>,
-    /// It is asked for again every few seconds.
-    refreshes: bool,
-    version: &'static str,
-    /// Who is logged in, and the way out.
-    who: Html,
-    /// What the forms of live parts must carry; they are drawn for all who see the same, and without it.
-    csrf: String,
-    /// The language of the page, and the other one it can be read in.
-    language: Language,
-    other: Language,
-    other_address: String,
-}
-
-/// Who is logged in, in the frame of every page.
-#[derive(Template)]
-#[template(path = "http/who.html")]
-struct Badge<'a> {
-    session: bool,
-    name: &'a str,
-    role: Text,
-    csrf: &'a str,
-    place: &'a str,
-}
-
-fn badge(caller: &Caller, place: &str, reader: &Reader) -> Html {
-    let session = matches!(caller.who, Who::User { .. });
-    let (name, role) = (caller.name().unwrap_or_default(), caller.role.map_or_else(Text::default, words::role));
-    Html::of(&Badge { session, name, role, csrf: &caller.csrf, place }, reader)
-}
-
-impl<'a> Page<'a> {
-    pub(crate) fn new(place: &'a str, title: impl ToText, events: Option<String>, fragments: Vec<Fragment>) -> Self {
-        let reader = Reader::current();
-        let caller = Caller::current();
-        let who = badge(&caller, place, &reader);
-        let csrf = if caller.acts() { caller.csrf } else { String::new() };
-        let (language, other) = (reader.language, reader.language.other());
-        let other_address = choice::address(other, &Reader::place());
-        let (title, version) = (title.to_text(), env!("CARGO_PKG_VERSION"));
-        Self { place, title, events, fragments, refreshes: false, version, who, csrf, language, other, other_address }
-    }
-
-    /// A page of the stores' figures: the browser asks for it again every few seconds.
-    pub(crate) fn refreshing(self) -> Self {
-        Self { refreshes: true, ..self }
-    }
-}
-
-impl IntoResponse for Page<'_> {
-    fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-        (headers, Html::of(&self, &Reader::current()).to_string()).into_response()
-    }
-}
-
-/// A refusal of a page's handler.
+/// A refusal of a page's handler. It travels with the answer, and [`reader`](super::reader) draws it: only there is
+/// it known who reads.
 pub(crate) struct PageRefusal(pub(crate) Refusal);
 
 impl<R: Into<Refusal>> From<R> for PageRefusal {
@@ -159,7 +75,9 @@ impl<R: Into<Refusal>> From<R> for PageRefusal {
 
 impl IntoResponse for PageRefusal {
     fn into_response(self) -> Response {
-        page(self.0).into_response()
+        let mut answer = self.0.status.into_response();
+        answer.extensions_mut().insert(self.0);
+        answer
     }
 }
 
@@ -179,13 +97,14 @@ impl<R: Into<Refusal>> From<R> for ApiRefusal {
 
 impl IntoResponse for ApiRefusal {
     fn into_response(self) -> Response {
-        json(self.0).into_response()
+        problem::answer(&self.0).into_response()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locale::ToText;
 
     #[test]
     fn a_refused_command_tells_reason_and_remedy_apart() {

@@ -15,7 +15,7 @@ use super::changes::changes;
 use super::channel::life;
 use super::places::Place;
 use super::stream::{BEAT, BEAT_EVERY};
-use crate::server::App;
+use super::subscriber::Subscriber;
 use daemon::{Handle, Snapshot};
 
 /// Changes that are remembered for those who come back.
@@ -109,7 +109,7 @@ impl Feed {
 
 /// A program that listens.
 pub(crate) struct Reader {
-    app: App,
+    subscriber: Subscriber,
     feed: Arc<Feed>,
     newest: watch::Receiver<u64>,
     /// Number of the event that was sent last; `None`: nothing was sent.
@@ -121,14 +121,14 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Listens, from the event on that was seen last.
-    pub(crate) fn new(app: App, feed: &Arc<Feed>, last: Option<&str>, place: Place) -> Self {
+    pub(crate) fn new(subscriber: Subscriber, feed: &Arc<Feed>, last: Option<&str>, place: Place) -> Self {
         let newest = feed.listen();
-        Self { app, feed: feed.clone(), newest, at: None, back: last.map(str::to_owned), _place: place }
+        Self { subscriber, feed: feed.clone(), newest, at: None, back: last.map(str::to_owned), _place: place }
     }
 
     /// The next events; `None` when there will be none any more.
     pub(crate) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        let stop = self.app.stop.clone();
+        let stop = self.subscriber.stop.clone();
         let events = tokio::select! {
             () = stop.cancelled() => return None,
             events = self.events() => events?,
@@ -139,7 +139,7 @@ impl Reader {
     async fn events(&mut self) -> Option<Bytes> {
         let silence = Instant::now() + BEAT_EVERY;
         loop {
-            if !self.app.may_go_on() {
+            if !self.subscriber.may_go_on() {
                 return None;
             }
             self.newest.borrow_and_update();
@@ -149,7 +149,7 @@ impl Reader {
             match tokio::time::timeout_at(silence, self.newest.changed()).await {
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
-                Err(_) if !self.app.may_go_on() => return None,
+                Err(_) if !self.subscriber.may_go_on() => return None,
                 // The feed ends with the daemon.
                 Err(_) if self.feed.handle.subscribe().has_changed().is_err() => return None,
                 Err(_) => return Some(Bytes::from_static(BEAT)),

@@ -12,6 +12,7 @@ mod key;
 mod places;
 mod state;
 mod stream;
+mod subscriber;
 
 #[cfg(test)]
 mod tests;
@@ -19,5 +20,6 @@ mod tests;
 pub(crate) use channel::Channels;
 pub(crate) use feed::{Feed, Reader};
 pub(crate) use key::{Key, Watched};
-pub(crate) use places::{Full, Place, Places};
-pub(crate) use stream::{BEAT, Viewer, answer, last_id, place};
+pub(crate) use places::{Place, Places};
+pub(crate) use stream::{BEAT, Viewer, answer, last_id};
+pub(crate) use subscriber::Subscriber;

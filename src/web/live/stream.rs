@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use tokio::sync::watch;
@@ -13,10 +13,8 @@ use tokio::time::Instant;
 
 use super::channel::{Channels, Seen};
 use super::key::Key;
-use super::places::{Full, Place};
-use crate::http::reply::Refusal;
-use crate::server::App;
-use domain::said;
+use super::places::Place;
+use super::subscriber::Subscriber;
 
 /// Longest real silence.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -41,7 +39,7 @@ pub(crate) fn answer(events: impl Stream<Item = Result<Bytes, Infallible>> + Sen
 
 /// Somebody who watches a page.
 pub(crate) struct Viewer {
-    app: App,
+    subscriber: Subscriber,
     seen: watch::Receiver<Seen>,
     /// The version that was sent last.
     at: u64,
@@ -50,15 +48,15 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     /// Watches a page, from the event on that was seen last.
-    pub(crate) fn new(app: App, channels: &Arc<Channels>, key: Key, last: Option<&str>, place: Place) -> Self {
+    pub(crate) fn new(subscriber: Subscriber, channels: &Arc<Channels>, key: Key, last: Option<&str>, place: Place) -> Self {
         let seen = channels.watch(key);
         let at = seen.borrow().state.as_ref().zip(last).map_or(0, |(state, id)| state.place(id));
-        Self { app, seen, at, _place: place }
+        Self { subscriber, seen, at, _place: place }
     }
 
     /// The next event; `None` when there will be none any more.
     pub(crate) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        let stop = self.app.stop.clone();
+        let stop = self.subscriber.stop.clone();
         let event = tokio::select! {
             () = stop.cancelled() => return None,
             event = self.event() => event?,
@@ -69,7 +67,7 @@ impl Viewer {
     async fn event(&mut self) -> Option<Bytes> {
         let silence = Instant::now() + BEAT_EVERY;
         loop {
-            if !self.app.may_go_on() {
+            if !self.subscriber.may_go_on() {
                 return None;
             }
             // The newest only: what came in between while this connection was busy, nobody has to see.
@@ -82,26 +80,8 @@ impl Viewer {
                 // The daemon is gone; the page says so and asks again.
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
-                Err(_) => return self.app.may_go_on().then(|| Bytes::from_static(BEAT)),
+                Err(_) => return self.subscriber.may_go_on().then(|| Bytes::from_static(BEAT)),
             }
         }
     }
-}
-
-/// A place for a connection that stays open.
-pub(crate) fn place(app: &App) -> Result<Place, Refusal> {
-    let (status, error, remedy) = match app.take_place() {
-        Ok(place) => return Ok(place),
-        Err(Full::All(most)) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            said!("{} live pages are open, and there is no room for another", most.to_string()),
-            said!("close some; the page itself can be reloaded by hand"),
-        ),
-        Err(Full::Each(most)) => (
-            StatusCode::TOO_MANY_REQUESTS,
-            said!("{} live pages of this user or token are open, and there is room for no more of them", most.to_string()),
-            said!("close some; the page itself can be reloaded by hand"),
-        ),
-    };
-    Err(Refusal::new(status, error, remedy))
 }

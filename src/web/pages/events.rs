@@ -3,6 +3,8 @@
 //! `/events` sends `{"fragments": {id: html}}`, the parts of a page that changed; `/api/v1/events` tells programs what happened. Each event
 //! has an id. Whoever comes back with the last one it saw (`Last-Event-ID`, which browsers send by themselves) gets what it missed.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -11,12 +13,13 @@ use futures_util::stream::unfold;
 use serde::Deserialize;
 
 use super::{alerts, audit, dag, dags, run, today};
+use crate::http::caller::Caller;
 use crate::http::lookup::{dag_of, find, wanted};
 use crate::http::reply::{PageRefusal, Refusal};
-use crate::live::{self, Key, Watched};
-use crate::server::App;
+use crate::live::{self, Channels, Key, Subscriber, Watched};
+use crate::locale::Reader;
 use crate::view::Fragment;
-use daemon::Snapshot;
+use daemon::{Handle, Snapshot};
 use domain::message::Message;
 use domain::said;
 
@@ -35,7 +38,11 @@ pub(crate) struct Asked {
 
 /// Streams the changes of a page.
 pub(crate) async fn events(
-    State(app): State<App>,
+    State(handle): State<Handle>,
+    State(channels): State<Arc<Channels>>,
+    subscriber: Subscriber,
+    caller: Caller,
+    reader: Reader,
     headers: HeaderMap,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
@@ -52,15 +59,14 @@ pub(crate) async fn events(
         _ => return Err(Refusal::bad(said!("there is no such live page"), CHOICES).into()),
     };
     if let Watched::Run(id) = &watched {
-        find(&app.handle.snapshot(), id)?;
+        find(&handle.snapshot(), id)?;
     }
     if let Watched::Dag(name) = &watched {
-        dag_of(&app.handle.snapshot(), name)?;
+        dag_of(&handle.snapshot(), name)?;
     }
-    let place = live::place(&app)?;
-    let key = Key { watched, acts: !app.csrf.is_empty(), reader: app.reader.clone() };
-    let channels = app.channels.clone();
-    let viewer = live::Viewer::new(app, &channels, key, live::last_id(&headers).as_deref(), place);
+    let place = subscriber.place()?;
+    let key = Key { watched, acts: !caller.form_token().is_empty(), reader };
+    let viewer = live::Viewer::new(subscriber, &channels, key, live::last_id(&headers).as_deref(), place);
     Ok(live::answer(unfold(viewer, live::Viewer::next)))
 }
 

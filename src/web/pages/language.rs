@@ -21,13 +21,14 @@ const SECONDS: u32 = 365 * 24 * 60 * 60;
 /// Remembers a choice and goes back.
 pub(crate) async fn choose(
     Extension(visitor): Extension<Visitor>,
+    reader: Reader,
     asked: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
     const REMEDY: Message = said!("ask for /language?to=en or /language?to=ko, with back=/PATH");
     let Query(asked) = asked.map_err(|error| Refusal::unread(&error.body_text(), REMEDY))?;
     let to = asked.get("to").map_or("", String::as_str);
     let language = Language::of(to).ok_or_else(|| Refusal::bad(said!("there are no pages in this language"), REMEDY))?;
-    let base = Reader::current().base;
+    let base = reader.base;
     let path = if base.is_root() { "/" } else { base.as_str() };
     let only = if visitor.is_encrypted() { "; Secure" } else { "" };
     let cookie = format!("{NAME}={}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={SECONDS}{only}", language.code());

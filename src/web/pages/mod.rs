@@ -12,6 +12,5 @@ pub(crate) mod language;
 pub(crate) mod market;
 pub(crate) mod output;
 pub(crate) mod run;
-pub(crate) mod stores;
 pub(crate) mod today;
 pub(crate) mod topics;

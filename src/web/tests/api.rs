@@ -193,7 +193,7 @@ async fn output_is_read_line_by_line_in_parts() {
 #[tokio::test]
 async fn the_limit_of_every_list_is_checked() {
     let site = Site::up(testing::snapshot()).await;
-    let document: Value = serde_json::from_str(&crate::api::document::OPENAPI).expect("JSON");
+    let document: Value = serde_json::from_str(&crate::routes::OPENAPI).expect("JSON");
     let mut lists = 0;
     for (path, methods) in document["paths"].as_object().expect("paths") {
         let parameters = methods["get"]["parameters"].as_array().cloned().unwrap_or_default();

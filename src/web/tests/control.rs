@@ -94,7 +94,7 @@ async fn the_control_pages_show_what_they_are_for() {
         ("/events?page=dag&dag=nothing", 404, "there is no DAG"),
         ("/api/v1/dags/nothing/calendar", 404, "there is no DAG nothing"),
         ("/api/v1/runs?limit=0", 400, "ask for 1 to 500"),
-        ("/api/v1/runs?after=x", 404, "none of these runs"),
+        ("/api/v1/runs?after=x", 404, "names nothing of the list"),
         ("/api/v1/runs?state=odd", 400, "openapi.json"),
         ("/api/v1/audit?before=x", 400, "openapi.json"),
     ] {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::api::document::{OPENAPI, operations};
 use crate::http::problem::{Kind, NAMESPACE};
+use crate::routes::{OPENAPI, operations};
 use crate::tests::Site;
 use crate::tests::stores::{filled, market};
 use daemon::testing;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::dates;
 use crate::locale::{Text, say};
 
-/// The zone a page shows its times in; what is the same in all languages it says as [`format::Zone`](domain::format::Zone) does.
+/// The zone a page shows its times in. What is the same in all languages it says as
+/// [`format::Zone`](domain::format::Zone) does.
 #[derive(Debug, Clone)]
 pub(crate) struct Zone(domain::format::Zone);
 

@@ -1,7 +1,7 @@
 //! Every route that acts, by table: what no stranger, no viewer and no page of another site may do.
 
 use super::*;
-use crate::api::document::operations;
+use crate::routes::operations;
 
 /// The paths of forms, as the router's own text has them: a new one is tested without anybody thinking of it.
 fn forms() -> Vec<String> {

@@ -24,7 +24,7 @@ async fn forms_of_other_pages_and_other_sessions_do_nothing() {
     let cancel = format!("{RUN}/cancel");
     let (mine, theirs) = (ann.csrf(&house).await, other.csrf(&house).await);
     assert_ne!(mine, theirs);
-    let site_wide = house.site.form_token.clone();
+    let site_wide = house.site.door.form_token.to_string();
     for token in ["", "0000", theirs.as_str(), site_wide.as_str()] {
         assert_eq!(status(ann.on(house.form(&cancel, &[("csrf", token)]))).await, 403, "{token}");
     }

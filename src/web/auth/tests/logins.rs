@@ -41,7 +41,7 @@ async fn without_a_login_nothing_is_shown_and_nothing_done() {
 async fn every_route_of_the_api_is_closed_to_strangers_and_acts_for_operators_only() {
     let mut house = House::up().await;
     let viewer = house.token("look", Role::Viewer, None);
-    for (method, path) in crate::api::document::operations() {
+    for (method, path) in crate::routes::operations() {
         let path = path.replace("{name}", "x").replace("{id}", "a@1").replace("{step}", "s");
         let method: Method = method.to_uppercase().parse().expect("a method");
         let ask = || house.request(method.clone(), &format!("/api/v1{path}")).header("x-openbell", "1");

@@ -7,19 +7,21 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use crate::http::command::give;
-use crate::http::form::{Done, Fields, checked};
+use crate::http::command::Control;
+use crate::http::form::{Checked, Done};
 use crate::http::lookup::wanted;
-use crate::http::reply::{Page, PageRefusal, Refusal};
+use crate::http::page::Frame;
+use crate::http::reply::{PageRefusal, Refusal};
 use crate::locale::say;
-use crate::server::App;
+use daemon::Handle;
 use daemon::handle::Command;
 use domain::ids::DagName;
 use domain::said;
 
 /// Alerts and the outbox.
 pub(crate) async fn page(
-    State(app): State<App>,
+    State(handle): State<Handle>,
+    frame: Frame,
     asked: Result<Query<AskedAlerts>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
     let Query(asked) = asked.map_err(|e| Refusal::unread(&e.body_text(), said!("use kind=KIND and dag=NAME")))?;
@@ -28,9 +30,9 @@ pub(crate) async fn page(
     let dag = wanted.dag.parse::<DagName>().map(|d| d.to_string()).unwrap_or_default();
     let live = dag == wanted.dag;
     let kind = wanted.kind.map(|k| k.as_str()).unwrap_or_default();
-    let fragments = view::page(&app.handle.snapshot(), &wanted, &app.csrf, &app.reader);
+    let fragments = view::page(&handle.snapshot(), &wanted, frame.csrf(), &frame.reader);
     let events = live.then(|| format!("/events?page=alerts&kind={kind}&dag={dag}"));
-    Ok(Page::new("alerts", say!("Alerts"), events, fragments).into_response())
+    Ok(frame.page("alerts", say!("Alerts"), events, fragments).into_response())
 }
 
 /// Which alerts a page is asked for.
@@ -43,8 +45,7 @@ pub(crate) struct AskedAlerts {
 }
 
 /// Queues a test mail.
-pub(crate) async fn test_mail(State(app): State<App>, fields: Fields) -> Done {
-    checked(&app, fields)?;
-    give(&app, "web", Command::TestMail(None)).await?;
+pub(crate) async fn test_mail(control: Control, _: Checked) -> Done {
+    control.give("web", Command::TestMail(None)).await?;
     Ok(Redirect::to("/alerts"))
 }

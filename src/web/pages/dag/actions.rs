@@ -2,46 +2,42 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
 use axum::response::Redirect;
 use jiff::tz::TimeZone;
 
-use crate::http::command::give;
-use crate::http::form::{Done, Fields, checked};
+use crate::http::command::Control;
+use crate::http::form::{Checked, Done};
 use crate::http::query::path;
 use crate::http::reply::Refusal;
-use crate::server::App;
 use daemon::handle::Command;
 use domain::ids::DagName;
 use domain::said;
 
 /// Gives a command about a DAG and goes back to where the form stands.
-async fn to_dag(app: &App, name: &DagName, command: Command, fields: &BTreeMap<String, String>) -> Done {
-    give(app, "web", command).await?;
+async fn to_dag(control: &Control, name: &DagName, command: Command, fields: &BTreeMap<String, String>) -> Done {
+    control.give("web", command).await?;
     let list = fields.get("back").is_some_and(|back| back == "dags");
     Ok(if list { Redirect::to("/dags") } else { Redirect::to(&format!("/dags/{name}")) })
 }
 
 /// Blocks scheduled starts of a DAG.
-pub(crate) async fn pause(State(app): State<App>, name: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
-    let fields = checked(&app, fields)?;
+pub(crate) async fn pause(control: Control, name: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    to_dag(&app, &name, Command::Pause(name.clone(), true), &fields).await
+    to_dag(&control, &name, Command::Pause(name.clone(), true), &fields).await
 }
 
 /// Allows them again.
-pub(crate) async fn resume(State(app): State<App>, name: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
-    let fields = checked(&app, fields)?;
+pub(crate) async fn resume(control: Control, name: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    to_dag(&app, &name, Command::Pause(name.clone(), false), &fields).await
+    to_dag(&control, &name, Command::Pause(name.clone(), false), &fields).await
 }
 
 /// Starts a run by hand.
-pub(crate) async fn trigger(State(app): State<App>, name: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
-    let fields = checked(&app, fields)?;
+pub(crate) async fn trigger(control: Control, name: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
-    let snapshot = app.handle.snapshot();
+    let snapshot = control.handle.snapshot();
     let zone = snapshot.dag(dag.as_str()).and_then(|d| d.dag.as_ref()?.schedule.as_ref().map(|s| s.timezone.clone()));
     let zone = TimeZone::get(zone.as_deref().unwrap_or(&snapshot.timezone)).unwrap_or(TimeZone::UTC);
     let command = Command::Trigger {
@@ -55,10 +51,10 @@ pub(crate) async fn trigger(State(app): State<App>, name: Result<Path<String>, P
         date: time(&fields, "date", |text| text.parse().ok())?,
     };
     if fields.get("back").is_some_and(|back| back == "run") {
-        let run = give(&app, "web", command).await?;
+        let run = control.give("web", command).await?;
         return Ok(Redirect::to(&format!("/runs/{run}")));
     }
-    to_dag(&app, &dag, command, &fields).await
+    to_dag(&control, &dag, command, &fields).await
 }
 
 /// Parameters of a run: fields of their own, and lines `name=value`, which come last and win.

@@ -11,23 +11,25 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 
 use crate::http::lookup::dag_of;
+use crate::http::page::Frame;
 use crate::http::query::{Parted, path, skip};
-use crate::http::reply::{Page, PageRefusal, Refusal};
-use crate::server::App;
+use crate::http::reply::{PageRefusal, Refusal};
+use daemon::Handle;
 use domain::ids::DagName;
 
 pub(crate) use actions::{pause, resume, trigger};
 
 /// A DAG.
 pub(crate) async fn page(
-    State(app): State<App>,
+    State(handle): State<Handle>,
+    frame: Frame,
     name: Result<Path<String>, PathRejection>,
     part: Parted,
 ) -> Result<Response, PageRefusal> {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
     let skip = skip(part)?;
-    let snapshot = app.handle.snapshot();
-    let fragments = view::page(&snapshot, dag_of(&snapshot, &name)?, skip, &app.csrf, &app.reader);
+    let snapshot = handle.snapshot();
+    let fragments = view::page(&snapshot, dag_of(&snapshot, &name)?, skip, frame.csrf(), &frame.reader);
     let events = (skip == 0).then(|| format!("/events?page=dag&dag={name}"));
-    Ok(Page::new("dag", name.as_str(), events, fragments).into_response())
+    Ok(frame.page("dag", name.as_str(), events, fragments).into_response())
 }

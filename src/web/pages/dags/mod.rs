@@ -5,12 +5,12 @@ pub(crate) mod view;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::reply::Page;
+use crate::http::page::Frame;
 use crate::locale::say;
-use crate::server::App;
+use daemon::Handle;
 
 /// DAGs.
-pub(crate) async fn page(State(app): State<App>) -> Response {
-    let fragments = view::page(&app.handle.snapshot(), &app.csrf, &app.reader);
-    Page::new("dags", say!("DAGs"), Some("/events?page=dags".into()), fragments).into_response()
+pub(crate) async fn page(State(handle): State<Handle>, frame: Frame) -> Response {
+    let fragments = view::page(&handle.snapshot(), frame.csrf(), &frame.reader);
+    frame.page("dags", say!("DAGs"), Some("/events?page=dags".into()), fragments).into_response()
 }

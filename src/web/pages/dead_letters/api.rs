@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ASK, Place, TOPICS, Wanted, chosen, find, letters_of, place, send, topics};
+use super::data::Sent;
+use super::{ASK, Place, Reads, TOPICS, TopicState, Wanted, chosen, find, letters_of, place, send, topics};
 use crate::api::answers::{Broken, Missing, Unavailable};
 use crate::api::parameters::Key;
 use crate::api::schemas;
 use crate::http::body::{Body, body, whole};
+use crate::http::caller::Caller;
 use crate::http::command::by;
 use crate::http::idempotency;
 use crate::http::parts::{Asked, part_of};
@@ -20,9 +22,8 @@ use crate::http::problem::Kind;
 use crate::http::query::{path, query};
 use crate::http::reading::{Stamp, known, stamp};
 use crate::http::reply::{Acted, Refusal, Reply};
-use crate::pages::stores::Sent;
 use crate::pages::topics::records::Seen;
-use crate::server::App;
+use daemon::Handle;
 use domain::said;
 use steps::dead_letters::{CauseGroup, Summary, by_cause};
 use steps::replay::Which;
@@ -112,7 +113,12 @@ pub(crate) struct AskedTopics {
         Missing, Unavailable,
     ),
 )]
-pub(crate) async fn dead_letters(State(app): State<App>, asked: Result<Query<AskedTopics>, QueryRejection>) -> Reply {
+pub(crate) async fn dead_letters(
+    State(reads): Reads,
+    State(log): TopicState,
+    State(handle): State<Handle>,
+    asked: Result<Query<AskedTopics>, QueryRejection>,
+) -> Reply {
     let asked = query(asked, said!("ask for limit=N and after=TOPIC"))?;
     // Each topic is read by itself.
     let limit = asked.limit.unwrap_or(TOPICS);
@@ -122,11 +128,11 @@ pub(crate) async fn dead_letters(State(app): State<App>, asked: Result<Query<Ask
         );
     }
     let asked = Asked { limit: Some(limit), after: asked.after };
-    let (reading, names) = topics(&app).await;
+    let (reading, names) = topics(&log).await;
     known(&reading)?;
     let (part, next) = part_of(&names, &asked, Clone::clone)?;
     let mut topics = Vec::new();
-    for (topic, letters) in letters_of(&app, part.to_vec()).await {
+    for (topic, letters) in letters_of(&reads, part.to_vec()).await {
         let found = known(&letters)?;
         let replayed = found.lines.iter().filter(|l| l.replayed).count();
         topics.push(DeadLetterTopic {
@@ -138,7 +144,7 @@ pub(crate) async fn dead_letters(State(app): State<App>, asked: Result<Query<Ask
             stamp: stamp(&letters),
         });
     }
-    let timezone = &app.handle.snapshot().timezone;
+    let timezone = &handle.snapshot().timezone;
     Ok(Json(json!(DeadLetterTopics { topics, next, timezone, stamp: stamp(&reading) })))
 }
 
@@ -162,15 +168,16 @@ pub(crate) async fn dead_letters(State(app): State<App>, asked: Result<Query<Ask
     ),
 )]
 pub(crate) async fn dead_letters_of(
-    State(app): State<App>,
+    State(reads): Reads,
+    State(handle): State<Handle>,
     topic: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Reply {
     let (topic, wanted) = (path(topic)?, query(wanted, ASK)?);
-    let reading = app.stores.letters(&topic).await;
+    let reading = reads.letters(&topic).await;
     let all = chosen(known(&reading)?, wanted.cause.as_deref());
     let (lines, next) = part_of(&all, &Asked { limit: wanted.limit, after: wanted.after }, place)?;
-    let timezone = &app.handle.snapshot().timezone;
+    let timezone = &handle.snapshot().timezone;
     Ok(Json(json!(DeadLetterList { topic: &topic, letters: lines, next, timezone, stamp: stamp(&reading) })))
 }
 
@@ -200,11 +207,11 @@ pub(crate) async fn dead_letters_of(
         Missing, Unavailable,
     ),
 )]
-pub(crate) async fn dead_letter(State(app): State<App>, place: Place) -> Reply {
-    let (topic, reading, replayed) = find(&app, place).await?;
+pub(crate) async fn dead_letter(State(reads): Reads, State(handle): State<Handle>, place: Place) -> Reply {
+    let (topic, reading, replayed) = find(&reads, place).await?;
     let facts = known(&reading)?;
     let letter = Summary { replayed, ..facts.line.clone() };
-    let timezone = &app.handle.snapshot().timezone;
+    let timezone = &handle.snapshot().timezone;
     Ok(Json(json!(DeadLetterDetail { topic: &topic, letter, record: &facts.seen, timezone, stamp: stamp(&reading) })))
 }
 
@@ -235,7 +242,7 @@ struct Again {
         Missing, Broken, Unavailable,
     ),
 )]
-pub(crate) async fn replay(State(app): State<App>, headers: HeaderMap, sent: Body) -> Acted {
+pub(crate) async fn replay(State(reads): Reads, caller: Caller, headers: HeaderMap, sent: Body) -> Acted {
     let (Again { topic, all, cause, partition, offset, value }, sent) = body(&headers, sent)?;
     let which = match (all, cause, partition, offset, value) {
         (true, None, None, None, None) => Which::All,
@@ -252,9 +259,9 @@ pub(crate) async fn replay(State(app): State<App>, headers: HeaderMap, sent: Bod
             .into());
         }
     };
-    let by = app.by(by(&headers));
+    let by = caller.by(by(&headers));
     let once = idempotency::once(&headers, &by, "replay", &topic, &sent)?;
-    match send(&app, &by, &topic, which, once).await? {
+    match send(&reads, &by, &topic, which, once).await? {
         Sent::Now(done) => Ok(idempotency::answer(json!(done), false)),
         Sent::Again(answer) => Ok(idempotency::answer(serde_json::from_str(&answer).unwrap_or_default(), true)),
         Sent::KeyTaken => Err(idempotency::taken().into()),

@@ -1,7 +1,10 @@
 //! Dead letters: pages and forms.
 
 pub(crate) mod api;
+pub(crate) mod data;
 pub(crate) mod view;
+
+use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -10,23 +13,28 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::stores::{LetterFacts, Letters, Sent};
 use crate::cache::Reading;
-use crate::http::form::{Fields, checked};
+use crate::http::form::Checked;
 use crate::http::idempotency;
+use crate::http::page::Frame;
 use crate::http::parts::{Asked, part_of};
 use crate::http::query::{path, query};
 use crate::http::reading::not_missing;
-use crate::http::reply::{Page, PageRefusal, Refusal};
+use crate::http::reply::{PageRefusal, Refusal};
 use crate::locale::say;
-use crate::server::App;
+use crate::pages::topics::data::{TopicReads, Topics};
 use backends::{BackendError, ErrorKind};
+use daemon::Handle;
 use daemon::idempotency::Idempotency;
+use data::{LetterFacts, LetterReads, Letters, Sent};
 use domain::message::Message;
 use domain::said;
 use steps::dead_letters::{Summary, topic_of};
 use steps::replay::Which;
 use view::Part;
+
+type Reads = State<Arc<LetterReads>>;
+type TopicState = State<Arc<TopicReads>>;
 
 /// Messages on a page.
 const ON_A_PAGE: usize = 50;
@@ -54,29 +62,29 @@ fn place(line: &Summary) -> String {
 }
 
 /// Topics that have a topic of dead letters, by name.
-async fn topics(app: &App) -> (Reading<crate::pages::topics::data::Topics>, Vec<String>) {
-    let reading = app.stores.topics().await;
+async fn topics(reads: &TopicReads) -> (Reading<Topics>, Vec<String>) {
+    let reading = reads.topics().await;
     let suffix = topic_of("");
     let names = reading.value.iter().flat_map(|(_, topics)| &topics.topics);
     let names = names.filter_map(|t| t.topic.name.strip_suffix(&suffix)).map(str::to_owned).collect();
     (reading, names)
 }
 
-async fn letters_of(app: &App, names: Vec<String>) -> Vec<(String, Reading<Letters>)> {
+async fn letters_of(reads: &LetterReads, names: Vec<String>) -> Vec<(String, Reading<Letters>)> {
     let read = names.into_iter().map(|name| async move {
-        let reading = app.stores.letters(&name).await;
+        let reading = reads.letters(&name).await;
         (name, reading)
     });
     futures_util::future::join_all(read).await
 }
 
 /// Dead letters of all topics, by cause.
-pub(crate) async fn list(State(app): State<App>) -> Response {
-    let (reading, mut names) = topics(&app).await;
+pub(crate) async fn list(State(reads): Reads, State(log): TopicState, State(handle): State<Handle>, frame: Frame) -> Response {
+    let (reading, mut names) = topics(&log).await;
     names.truncate(TOPICS);
-    let letters = letters_of(&app, names).await;
-    let fragments = view::list(&app.handle.snapshot(), &reading, &letters, &app.csrf, &app.reader);
-    Page::new("dead-letters", say!("Dead letters"), None, fragments).refreshing().into_response()
+    let letters = letters_of(&reads, names).await;
+    let fragments = view::list(&handle.snapshot(), &reading, &letters, frame.csrf(), &frame.reader);
+    frame.page("dead-letters", say!("Dead letters"), None, fragments).refreshing().into_response()
 }
 
 fn chosen(letters: &Letters, cause: Option<&str>) -> Vec<Summary> {
@@ -85,28 +93,30 @@ fn chosen(letters: &Letters, cause: Option<&str>) -> Vec<Summary> {
 
 /// Messages of a topic, or of a cause.
 pub(crate) async fn messages(
-    State(app): State<App>,
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    frame: Frame,
     topic: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
     let (topic, wanted) = (path(topic)?, query(wanted, ASK)?);
-    let reading = app.stores.letters(&topic).await;
+    let reading = reads.letters(&topic).await;
     not_missing(&reading)?;
     let cause = wanted.cause.as_deref().filter(|c| !c.is_empty());
     let all = reading.value.as_ref().map_or_else(Vec::new, |(_, letters)| chosen(letters, cause));
     let asked = Asked { limit: wanted.limit.or(Some(ON_A_PAGE)), after: wanted.after };
     let (lines, next) = part_of(&all, &asked, place)?;
     let part = Part { topic: &topic, cause, total: all.len(), lines, next };
-    let fragments = view::messages(&app.handle.snapshot(), &reading, &part, &app.csrf, &app.reader);
-    Ok(Page::new("dead-letters", &topic, None, fragments).refreshing().into_response())
+    let fragments = view::messages(&handle.snapshot(), &reading, &part, frame.csrf(), &frame.reader);
+    Ok(frame.page("dead-letters", &topic, None, fragments).refreshing().into_response())
 }
 
 type Place = Result<Path<(String, u32, u64)>, PathRejection>;
 
 /// A letter, and whether it was sent again.
-async fn find(app: &App, place: Place) -> Result<(String, Reading<LetterFacts>, bool), Refusal> {
+async fn find(reads: &LetterReads, place: Place) -> Result<(String, Reading<LetterFacts>, bool), Refusal> {
     let (topic, partition, offset) = path(place)?;
-    let (reading, all) = tokio::join!(app.stores.letter(&topic, partition, offset), app.stores.letters(&topic));
+    let (reading, all) = tokio::join!(reads.letter(&topic, partition, offset), reads.letters(&topic));
     not_missing(&reading)?;
     let lines = all.value.iter().flat_map(|(_, l)| &l.lines);
     let mut same = lines.filter(|l| l.partition == partition && l.offset == offset);
@@ -115,10 +125,15 @@ async fn find(app: &App, place: Place) -> Result<(String, Reading<LetterFacts>, 
 }
 
 /// One message.
-pub(crate) async fn message(State(app): State<App>, place: Place) -> Result<Response, PageRefusal> {
-    let (topic, reading, replayed) = find(&app, place).await?;
-    let fragments = view::message(&app.handle.snapshot(), &topic, &reading, replayed, &app.csrf, &app.reader);
-    Ok(Page::new("dead-letters", say!("Dead letter"), None, fragments).into_response())
+pub(crate) async fn message(
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    frame: Frame,
+    place: Place,
+) -> Result<Response, PageRefusal> {
+    let (topic, reading, replayed) = find(&reads, place).await?;
+    let fragments = view::message(&handle.snapshot(), &topic, &reading, replayed, frame.csrf(), &frame.reader);
+    Ok(frame.page("dead-letters", say!("Dead letter"), None, fragments).into_response())
 }
 
 /// A failed replay, for people.
@@ -135,13 +150,12 @@ fn failed(error: &BackendError) -> Refusal {
     Refusal::new(status, Message::foreign(format!("{}: {}", error.place, error.message)), remedy)
 }
 
-async fn send(app: &App, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent, Refusal> {
-    app.stores.replay(by, topic, which, once).await.map_err(|error| failed(&error))
+async fn send(reads: &LetterReads, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent, Refusal> {
+    reads.replay(by, topic, which, once).await.map_err(|error| failed(&error))
 }
 
 /// Sends dead letters again, as a form says.
-pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Response, PageRefusal> {
-    let fields = checked(&app, fields)?;
+pub(crate) async fn replay(State(reads): Reads, frame: Frame, Checked(fields): Checked) -> Result<Response, PageRefusal> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let topic = field("topic")
         .filter(|t| !t.is_empty())
@@ -171,8 +185,8 @@ pub(crate) async fn replay(State(app): State<App>, fields: Fields) -> Result<Res
             );
         }
     };
-    let Sent::Now(done) = send(&app, &app.by("web"), topic, which, None).await? else {
+    let Sent::Now(done) = send(&reads, &frame.caller.by("web"), topic, which, None).await? else {
         return Err(idempotency::taken().into());
     };
-    Ok(Page::new("dead-letters", say!("Sent again"), None, view::replayed(topic, &done, &app.reader)).into_response())
+    Ok(frame.page("dead-letters", say!("Sent again"), None, view::replayed(topic, &done, &frame.reader)).into_response())
 }

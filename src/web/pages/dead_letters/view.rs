@@ -2,9 +2,9 @@
 
 use askama::Template;
 
+use super::data::{EDIT_BYTES, LetterFacts, Letters};
 use crate::cache::Reading;
 use crate::locale::{Reader, Text, filters, say};
-use crate::pages::stores::{EDIT_BYTES, LetterFacts, Letters};
 use crate::pages::topics::data::Topics;
 use crate::pages::topics::records::VALUE_BYTES;
 use crate::pages::topics::view::{RecordRow, one_line, record};

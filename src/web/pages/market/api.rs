@@ -10,13 +10,13 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::data::{Anomaly, Session, Sources, SymbolFacts, Window};
-use super::{ASK, Wanted};
+use super::{ASK, Reads, Wanted};
 use crate::api::answers::{Missing, Unavailable};
 use crate::http::parts::{Asked, part_of};
 use crate::http::query::{path, query};
 use crate::http::reading::{Stamp, known, stamp};
 use crate::http::reply::Reply;
-use crate::server::App;
+use daemon::Handle;
 
 /// A symbol's session. Prices and values in KRW.
 #[derive(Debug, Serialize, ToSchema)]
@@ -109,10 +109,14 @@ fn line(facts: &SymbolFacts) -> SymbolLine<'_> {
         Missing, Unavailable,
     ),
 )]
-pub(crate) async fn symbols(State(app): State<App>, wanted: Result<Query<Wanted>, QueryRejection>) -> Reply {
+pub(crate) async fn symbols(
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Reply {
     let wanted = query(wanted, ASK)?;
-    let snapshot = app.handle.snapshot();
-    let reading = app.stores.market(Sources::of(&snapshot), wanted.date()?).await;
+    let snapshot = handle.snapshot();
+    let reading = reads.market(Sources::of(&snapshot), wanted.date()?).await;
     let market = known(&reading)?;
     let (part, next) = part_of(&market.symbols, &Asked { limit: wanted.limit, after: wanted.after }, |s| s.name.clone())?;
     Ok(Json(json!(SymbolList {
@@ -145,13 +149,14 @@ pub(crate) async fn symbols(State(app): State<App>, wanted: Result<Query<Wanted>
     ),
 )]
 pub(crate) async fn symbol(
-    State(app): State<App>,
+    State(reads): Reads,
+    State(handle): State<Handle>,
     symbol: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Reply {
     let (symbol, wanted) = (path(symbol)?, query(wanted, ASK)?);
-    let snapshot = app.handle.snapshot();
-    let reading = app.stores.chart(Sources::of(&snapshot), wanted.date()?, &symbol).await;
+    let snapshot = handle.snapshot();
+    let reading = reads.chart(Sources::of(&snapshot), wanted.date()?, &symbol).await;
     let chart = known(&reading)?;
     let asked = Asked { limit: wanted.limit, after: wanted.after };
     let (windows, next) = part_of(&chart.windows, &asked, |w| w.window_start.to_string())?;

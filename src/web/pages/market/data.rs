@@ -2,6 +2,7 @@
 //! newest trade from the raw store. Nothing is computed from trades here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -11,18 +12,22 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::api::schemas;
+use crate::cache::{Kept, Reading, Shared, Trouble};
 use crate::pages::topics::records::{Shown, VALUE_BYTES};
 use crate::view::findings;
 use backends::index::Index;
 use backends::{BackendError, Backends, ErrorKind, Result};
-use daemon::Snapshot;
 use daemon::snapshot::RunView;
+use daemon::{Handle, Snapshot};
 use domain::hop::{self, Kind};
+use domain::message::Refused;
 use domain::program::Store;
+use domain::said;
 use domain::trade::{EventId, Trade, quantity};
 
 /// Documents asked for at a time.
@@ -437,4 +442,65 @@ async fn anomalies(backends: &Backends, sources: &Sources, date: Date, symbol: &
         told.push(Anomaly { rule: document.rule, window: document.window, event_ids: document.event_ids, messages });
     }
     Ok(told)
+}
+
+type Day = (Sources, Option<Date>);
+
+/// The market's figures as they were read last.
+pub(crate) struct MarketReads {
+    backends: Backends,
+    handle: Handle,
+    quotes: Shared<Day, Quotes>,
+    market: Kept<Day, Market>,
+    windows: Shared<(Sources, Date, String), Windows>,
+    charts: Kept<(Sources, Date, String), Chart>,
+}
+
+impl MarketReads {
+    /// Reads the index, where there is room, by the daemon's clock.
+    pub(crate) fn new(backends: Backends, handle: Handle, room: &Arc<Semaphore>) -> Self {
+        Self {
+            backends,
+            handle,
+            quotes: Shared::default(),
+            market: Kept::new("the index", 8, room),
+            windows: Shared::default(),
+            charts: Kept::new("the index", 8, room),
+        }
+    }
+
+    fn now(&self) -> impl Fn() -> Timestamp + Send + use<> {
+        let handle = self.handle.clone();
+        move || handle.snapshot().now
+    }
+
+    /// A day of the market; without a date the newest.
+    pub(crate) async fn market(&self, sources: Sources, date: Option<Date>) -> Reading<Market> {
+        let backends = self.backends.clone();
+        let key = (sources.clone(), date);
+        let quotes = self.quotes.of(&key, Quotes::default);
+        let work = async move { quotes.lock().await.look(&backends, &sources, date).await };
+        self.market.get(self.now(), &key, work).await
+    }
+
+    /// A symbol's day.
+    pub(crate) async fn chart(&self, sources: Sources, date: Option<Date>, symbol: &str) -> Reading<Chart> {
+        let market = self.market(sources.clone(), date).await;
+        let gone = |said: Refused| Reading {
+            value: None,
+            trouble: Some(Trouble { since: self.handle.snapshot().now, said, missing: true }),
+        };
+        let Some((_, found)) = &market.value else { return Reading { value: None, trouble: market.trouble } };
+        let Some(day) = found.date else { return gone(Refused::bare(said!("there are no figures of any day yet"))) };
+        let Some(facts) = found.symbols.iter().find(|s| s.name == symbol).cloned() else {
+            let why = said!("there is no symbol \"{}\" on {}", symbol, day);
+            return gone(Refused::new(why, said!("the market page lists those there are")));
+        };
+        let key = (sources.clone(), day, symbol.to_owned());
+        let windows = self.windows.of(&key, Windows::default);
+        let backends = self.backends.clone();
+        let work = async move { windows.lock().await.look(&backends, &sources, day, facts).await };
+        let reading = self.charts.get(self.now(), &key, work).await;
+        Reading { trouble: reading.trouble.or(market.trouble), ..reading }
+    }
 }

@@ -5,6 +5,8 @@ mod chart;
 pub(crate) mod data;
 pub(crate) mod view;
 
+use std::sync::Arc;
+
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -13,14 +15,17 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::api::schemas;
+use crate::http::page::Frame;
 use crate::http::query::{path, query};
 use crate::http::reading::not_missing;
-use crate::http::reply::{Page, PageRefusal, Refusal};
+use crate::http::reply::{PageRefusal, Refusal};
 use crate::locale::say;
-use crate::server::App;
-use data::Sources;
+use daemon::Handle;
+use data::{MarketReads, Sources};
 use domain::message::Message;
 use domain::said;
+
+type Reads = State<Arc<MarketReads>>;
 
 /// Which day is asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -47,23 +52,30 @@ impl Wanted {
 }
 
 /// All symbols.
-pub(crate) async fn list(State(app): State<App>, wanted: Result<Query<Wanted>, QueryRejection>) -> Result<Response, PageRefusal> {
+pub(crate) async fn list(
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    frame: Frame,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, PageRefusal> {
     let date = query(wanted, ASK)?.date()?;
-    let snapshot = app.handle.snapshot();
-    let reading = app.stores.market(Sources::of(&snapshot), date).await;
+    let snapshot = handle.snapshot();
+    let reading = reads.market(Sources::of(&snapshot), date).await;
     not_missing(&reading)?;
-    Ok(Page::new("market", say!("Market"), None, view::list(&snapshot, &reading, &app.reader)).refreshing().into_response())
+    Ok(frame.page("market", say!("Market"), None, view::list(&snapshot, &reading, &frame.reader)).refreshing().into_response())
 }
 
 /// One symbol.
 pub(crate) async fn one(
-    State(app): State<App>,
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    frame: Frame,
     symbol: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
     let (symbol, date) = (path(symbol)?, query(wanted, ASK)?.date()?);
-    let snapshot = app.handle.snapshot();
-    let reading = app.stores.chart(Sources::of(&snapshot), date, &symbol).await;
+    let snapshot = handle.snapshot();
+    let reading = reads.chart(Sources::of(&snapshot), date, &symbol).await;
     not_missing(&reading)?;
-    Ok(Page::new("market", &symbol, None, view::one(&snapshot, &symbol, &reading, &app.reader)).refreshing().into_response())
+    Ok(frame.page("market", &symbol, None, view::one(&snapshot, &symbol, &reading, &frame.reader)).refreshing().into_response())
 }

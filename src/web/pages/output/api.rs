@@ -15,7 +15,8 @@ use crate::api::answers::{Broken, Missing};
 use crate::api::{parameters, schemas};
 use crate::http::query::query;
 use crate::http::reply::{ApiRefusal, Refusal, Reply};
-use crate::server::App;
+use crate::live::Subscriber;
+use daemon::Handle;
 use domain::ids::{RunId, StepName};
 use domain::said;
 
@@ -35,8 +36,13 @@ use domain::said;
         Missing, Broken,
     ),
 )]
-pub(crate) async fn output(State(app): State<App>, ids: Ids, asked: text::Wish) -> Result<Response, ApiRefusal> {
-    Ok(text::output(app, ids, asked).await?)
+pub(crate) async fn output(
+    State(handle): State<Handle>,
+    subscriber: Subscriber,
+    ids: Ids,
+    asked: text::Wish,
+) -> Result<Response, ApiRefusal> {
+    Ok(text::output(handle, subscriber, ids, asked).await?)
 }
 
 /// Lines of a part unless more or fewer are asked for.
@@ -98,7 +104,7 @@ struct Line {
         Missing, Broken,
     ),
 )]
-pub(crate) async fn lines(State(app): State<App>, ids: Ids, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
+pub(crate) async fn lines(State(handle): State<Handle>, ids: Ids, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
     let (run, step) = text::named(ids)?;
     let asked = query(asked, said!("ask for attempt=N, limit=N, after=LINE"))?;
     let limit = asked.limit.unwrap_or(PART);
@@ -109,17 +115,17 @@ pub(crate) async fn lines(State(app): State<App>, ids: Ids, asked: Result<Query<
     }
     let attempt = match asked.attempt {
         Some(attempt) => attempt,
-        None => text::newest(&app, &run, &step).await?,
+        None => text::newest(&handle, &run, &step).await?,
     };
     let after = asked.after.unwrap_or(0);
-    let file = app.handle.output_file(&run, &step, attempt);
+    let file = handle.output_file(&run, &step, attempt);
     let read = tokio::task::spawn_blocking(move || lines::read(&file, &Wish::From(after.saturating_add(1)))).await;
     let read = read.map_err(|error| {
         tracing::error!(%error, "reading an output failed");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the output could not be read"), said!("the daemon's log says why"))
     })?;
     let mut found = read.map_err(|error| {
-        let ended = text::how_it_ended(&app, &run, &step, attempt);
+        let ended = text::how_it_ended(&handle, &run, &step, attempt);
         text::unreadable(&error, &run, &step, attempt, ended)
     })?;
     // Beyond the end, the last line would be given once more.

@@ -17,10 +17,11 @@ use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
-use crate::http::reply::{Page, PageRefusal, Refusal};
-use crate::live::{self as live_pages, Place as Room};
+use crate::http::page::Frame;
+use crate::http::reply::{PageRefusal, Refusal};
+use crate::live::{self as live_pages, Place as Room, Subscriber};
 use crate::locale::{Reader, Text, say};
-use crate::server::App;
+use daemon::Handle;
 use domain::ids::{RunId, StepName};
 use domain::message::Message;
 use domain::said;
@@ -49,17 +50,23 @@ pub(crate) struct Asked {
 type Query1 = Result<Query<Asked>, QueryRejection>;
 
 /// The page.
-pub(crate) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Result<Response, PageRefusal> {
+pub(crate) async fn page(
+    State(handle): State<Handle>,
+    subscriber: Subscriber,
+    frame: Frame,
+    ids: Ids,
+    asked: Query1,
+) -> Result<Response, PageRefusal> {
     let (run, step) = output::named(ids)?;
     let Query(asked) = asked.map_err(|e| {
         Refusal::unread(&e.body_text(), said!("use attempt=N, line=N, find=TEXT, download=1; the API has tail and follow"))
     })?;
     if asked.download.as_deref().is_some_and(|d| d != "0") {
-        return Ok(output::download(app, run, step, asked.attempt).await?);
+        return Ok(output::download(handle, subscriber, run, step, asked.attempt).await?);
     }
     let attempt = match asked.attempt {
         Some(attempt) => attempt,
-        None => output::newest(&app, &run, &step).await?,
+        None => output::newest(&handle, &run, &step).await?,
     };
     let find = asked.find.trim().chars().take(LONGEST_SEARCH).collect::<String>();
     let wish = match asked.line {
@@ -68,7 +75,7 @@ pub(crate) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Res
         None => Wish::Newest,
     };
     let newest = wish == Wish::Newest;
-    let file = app.handle.output_file(&run, &step, attempt);
+    let file = handle.output_file(&run, &step, attempt);
     let read = tokio::task::spawn_blocking(move || lines::read(&file, &wish)).await;
     let read = read.map_err(|error| {
         tracing::error!(%error, "reading an output failed");
@@ -79,27 +86,27 @@ pub(crate) async fn page(State(app): State<App>, ids: Ids, asked: Query1) -> Res
         )
     })?;
     let found = read.map_err(|error| {
-        let ended = output::how_it_ended(&app, &run, &step, attempt);
+        let ended = output::how_it_ended(&handle, &run, &step, attempt);
         output::unreadable(&error, &run, &step, attempt, ended)
     })?;
-    let held = app.handle.run(&run).await.map_err(|error| {
+    let held = handle.run(&run).await.map_err(|error| {
         tracing::error!(%error, "a run cannot be read");
         Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, Message::foreign(error.to_string()), Message::none())
     })?;
-    let followed = Followed { app: app.clone(), run: run.clone(), step: step.clone(), attempt };
+    let followed = Followed { handle: handle.clone(), subscriber, run: run.clone(), step: step.clone(), attempt };
     // An older part, and an attempt that has ended, do not change.
     let live = newest && !followed.ended();
     let (whole, next) = (found.whole, found.whole_lines + 1);
     let shown = if live { found.lines.into_iter().filter(|l| l.number < next).collect() } else { found.lines };
     let lines = shown.into_iter().map(|l| view::row(l.number, &l.text, l.cut, &find)).collect();
-    let snapshot = app.handle.snapshot();
+    let snapshot = handle.snapshot();
     let about = view::About { run: &run, step: &step, attempt, held: held.as_ref(), live };
     let counts = view::Counts { total: found.total, matches: found.matches, bytes: found.bytes };
-    let fragments = view::page(&snapshot, &about, lines, &counts, &find, &app.reader);
+    let fragments = view::page(&snapshot, &about, lines, &counts, &find, &frame.reader);
     // '+' of a manual run's key reads as itself in a path.
     let events = live.then(|| format!("/runs/{run}/steps/{step}/output/live?attempt={attempt}&from={whole}&line={next}"));
     let title = format!("{step} · {run}");
-    Ok(Page::new("output", &title, events, fragments).into_response())
+    Ok(frame.page("output", &title, events, fragments).into_response())
 }
 
 /// Where a live page stands.
@@ -119,6 +126,7 @@ fn over(reader: &Reader, why: &Text) -> Bytes {
 
 struct Tail {
     followed: Followed,
+    reader: Reader,
     file: File,
     from: u64,
     line: u64,
@@ -137,11 +145,11 @@ impl Tail {
             return None;
         }
         let mut silent = 0;
-        let reader = self.followed.app.reader.clone();
+        let reader = self.reader.clone();
         loop {
             // Asked before reading: what was written before the end is then still read.
             let ended = self.followed.ended();
-            if !self.followed.app.may_go_on() {
+            if !self.followed.subscriber.may_go_on() {
                 return None;
             }
             let mut bytes = vec![0; output::CHUNK_BYTES];
@@ -191,7 +199,7 @@ impl Tail {
         self.from += used as u64;
         self.line += lines.len() as u64;
         let rows: Vec<_> = lines.into_iter().map(|l| view::row(l.number, &l.text, l.cut, "")).collect();
-        let data = serde_json::json!({ "html": view::rows(rows, &self.followed.app.reader).as_str() }).to_string();
+        let data = serde_json::json!({ "html": view::rows(rows, &self.reader).as_str() }).to_string();
         // Whoever comes back after a lost connection says where it stood.
         Some(Bytes::from(format!("id: {}-{}\nevent: append\ndata: {data}\n\n", self.from, self.line)))
     }
@@ -199,7 +207,9 @@ impl Tail {
 
 /// Streams the lines that come after a place.
 pub(crate) async fn live(
-    State(app): State<App>,
+    State(handle): State<Handle>,
+    subscriber: Subscriber,
+    reader: Reader,
     ids: Ids,
     headers: HeaderMap,
     place: Result<Query<Place>, QueryRejection>,
@@ -212,13 +222,13 @@ pub(crate) async fn live(
     if let Some((Ok(byte), Ok(number))) = last.map(|(byte, number)| (byte.parse(), number.parse())) {
         (from, line) = (byte, number);
     }
-    let path = app.handle.output_file(&run, &step, attempt);
-    let ended = output::how_it_ended(&app, &run, &step, attempt);
+    let path = handle.output_file(&run, &step, attempt);
+    let ended = output::how_it_ended(&handle, &run, &step, attempt);
     let unreadable = |error: std::io::Error| output::unreadable(&error, &run, &step, attempt, ended.clone());
     let mut file = File::open(&path).await.map_err(unreadable)?;
     file.seek(SeekFrom::Start(from)).await.map_err(unreadable)?;
-    let room = crate::live::place(&app)?;
-    let followed = Followed { app, run: run.clone(), step: step.clone(), attempt };
-    let tail = Tail { followed, file, from, line, held: Vec::new(), over: false, _room: room };
+    let room = subscriber.place()?;
+    let followed = Followed { handle, subscriber, run: run.clone(), step: step.clone(), attempt };
+    let tail = Tail { followed, reader, file, from, line, held: Vec::new(), over: false, _room: room };
     Ok(live_pages::answer(unfold(tail, Tail::next)))
 }

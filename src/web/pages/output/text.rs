@@ -18,7 +18,8 @@ use utoipa::IntoParams;
 use crate::api::schemas;
 use crate::http::query::path;
 use crate::http::reply::Refusal;
-use crate::server::App;
+use crate::live::Subscriber;
+use daemon::Handle;
 use domain::ids::{RunId, StepName};
 use domain::run::Exit;
 use domain::said;
@@ -59,15 +60,21 @@ pub(crate) fn named(ids: Ids) -> Result<(RunId, StepName), Refusal> {
 }
 
 /// All of an attempt's output as a file.
-pub(crate) async fn download(app: App, run: RunId, step: StepName, attempt: Option<u32>) -> Result<Response, Refusal> {
-    plain(app, run, step, Asked { attempt, download: Some("1".to_owned()), ..Asked::default() }).await
+pub(crate) async fn download(
+    handle: Handle,
+    subscriber: Subscriber,
+    run: RunId,
+    step: StepName,
+    attempt: Option<u32>,
+) -> Result<Response, Refusal> {
+    plain(handle, subscriber, run, step, Asked { attempt, download: Some("1".to_owned()), ..Asked::default() }).await
 }
 
-pub(crate) async fn output(app: App, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
+pub(crate) async fn output(handle: Handle, subscriber: Subscriber, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
     let (run, step) = named(ids)?;
     let Query(asked) = asked
         .map_err(|e| Refusal::unread(&e.body_text(), said!("use attempt=N, tail=BYTES or tail=all, follow=1, download=1")))?;
-    plain(app, run, step, asked).await
+    plain(handle, subscriber, run, step, asked).await
 }
 
 /// `1` or `0`; nothing is `0`.
@@ -81,7 +88,7 @@ fn switch(name: &str, text: Option<&str>) -> Result<bool, Refusal> {
     }
 }
 
-async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Response, Refusal> {
+async fn plain(handle: Handle, subscriber: Subscriber, run: RunId, step: StepName, asked: Asked) -> Result<Response, Refusal> {
     let (keeps, follows) = (switch("download", asked.download.as_deref())?, switch("follow", asked.follow.as_deref())?);
     let tail = match asked.tail.as_deref() {
         _ if keeps => u64::MAX,
@@ -93,18 +100,19 @@ async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Res
     };
     let attempt = match asked.attempt {
         Some(attempt) => attempt,
-        None => newest(&app, &run, &step).await?,
+        None => newest(&handle, &run, &step).await?,
     };
-    let file = app.handle.output_file(&run, &step, attempt);
+    let file = handle.output_file(&run, &step, attempt);
     let opened = File::open(&file).await;
-    let unreadable = |error: std::io::Error| unreadable(&error, &run, &step, attempt, how_it_ended(&app, &run, &step, attempt));
+    let unreadable =
+        |error: std::io::Error| unreadable(&error, &run, &step, attempt, how_it_ended(&handle, &run, &step, attempt));
     let mut opened = opened.map_err(unreadable)?;
     let length = opened.metadata().await.map_err(unreadable)?.len();
     let from = length.saturating_sub(tail);
     opened.seek(SeekFrom::Start(from)).await.map_err(unreadable)?;
     // Names hold letters, digits and a few marks that headers and file systems take.
     let keep = keeps.then(|| format!("attachment; filename=\"{run}.{step}.{attempt}.log\""));
-    let follow = follows.then(|| Followed { app, run, step, attempt });
+    let follow = follows.then(|| Followed { handle: handle.clone(), subscriber, run, step, attempt });
     let reader = Reader { file: opened, cut: from > 0, left: if follow.is_some() { u64::MAX } else { length - from }, follow };
     let body = Body::from_stream(unfold(Some(reader), move |reader| async move { reader?.next(from).await }));
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
@@ -116,8 +124,8 @@ async fn plain(app: App, run: RunId, step: StepName, asked: Asked) -> Result<Res
 }
 
 /// The end of an attempt, if it is among those that are kept.
-pub(crate) fn how_it_ended(app: &App, run: &RunId, step: &StepName, attempt: u32) -> Option<Exit> {
-    let snapshot = app.handle.snapshot();
+pub(crate) fn how_it_ended(handle: &Handle, run: &RunId, step: &StepName, attempt: u32) -> Option<Exit> {
+    let snapshot = handle.snapshot();
     let step = snapshot.runs.iter().find(|v| v.run.id == *run)?.run.steps.get(step)?;
     step.history.iter().find(|a| a.attempt == attempt).map(|a| a.exit.clone())
 }
@@ -141,8 +149,8 @@ pub(crate) fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, a
 }
 
 /// The newest attempt: the run's own word if it is among the newest, else the highest folder.
-pub(crate) async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u32, Refusal> {
-    let snapshot = app.handle.snapshot();
+pub(crate) async fn newest(handle: &Handle, run: &RunId, step: &StepName) -> Result<u32, Refusal> {
+    let snapshot = handle.snapshot();
     if let Some(step_run) =
         snapshot.runs.iter().find(|v| v.run.id == *run).and_then(|v| v.run.steps.get(step)).filter(|s| s.attempt > 0)
     {
@@ -154,7 +162,7 @@ pub(crate) async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u3
             said!("it has not started, there is no such step, or its output was removed"),
         )
     };
-    let attempt_folder = app.handle.output_file(run, step, 1).parent().map(PathBuf::from);
+    let attempt_folder = handle.output_file(run, step, 1).parent().map(PathBuf::from);
     let folder = attempt_folder.as_deref().and_then(std::path::Path::parent).ok_or_else(none)?;
     let mut entries = tokio::fs::read_dir(folder).await.map_err(|_| none())?;
     let mut highest = None;
@@ -166,7 +174,8 @@ pub(crate) async fn newest(app: &App, run: &RunId, step: &StepName) -> Result<u3
 
 /// An attempt whose output is followed.
 pub(crate) struct Followed {
-    pub(crate) app: App,
+    pub(crate) handle: Handle,
+    pub(crate) subscriber: Subscriber,
     pub(crate) run: RunId,
     pub(crate) step: StepName,
     pub(crate) attempt: u32,
@@ -175,10 +184,10 @@ pub(crate) struct Followed {
 impl Followed {
     /// Whether nothing will be written any more.
     pub(crate) fn ended(&self) -> bool {
-        let snapshot = self.app.handle.snapshot();
+        let snapshot = self.handle.snapshot();
         let step = snapshot.runs.iter().find(|v| v.run.id == self.run).and_then(|v| v.run.steps.get(&self.step));
-        self.app.stop.is_cancelled()
-            || !self.app.may_go_on()
+        self.subscriber.stop.is_cancelled()
+            || !self.subscriber.may_go_on()
             || step.is_none_or(|s| s.attempt != self.attempt || !s.state.is_alive())
     }
 }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
 use axum::response::Redirect;
 
-use crate::http::command::give;
-use crate::http::form::{Done, Fields, checked};
+use crate::http::command::Control;
+use crate::http::form::{Checked, Done};
 use crate::http::query::path;
 use crate::http::reply::Refusal;
-use crate::server::App;
 use daemon::handle::Command;
 use domain::ids::{RunId, StepName};
 use domain::message::Message;
@@ -21,28 +20,25 @@ fn step(fields: &BTreeMap<String, String>) -> Result<StepName, Refusal> {
     Ok(name.parse::<StepName>()?)
 }
 
-async fn to_run(app: &App, id: RunId, command: Command) -> Done {
-    give(app, "web", command).await?;
+async fn to_run(control: &Control, id: RunId, command: Command) -> Done {
+    control.give("web", command).await?;
     Ok(Redirect::to(&format!("/runs/{id}")))
 }
 
 /// Cancels a run.
-pub(crate) async fn cancel(State(app): State<App>, id: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
-    checked(&app, fields)?;
+pub(crate) async fn cancel(control: Control, id: Result<Path<String>, PathRejection>, _: Checked) -> Done {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
-    to_run(&app, id.clone(), Command::Cancel(id)).await
+    to_run(&control, id.clone(), Command::Cancel(id)).await
 }
 
 /// Clears a step.
-pub(crate) async fn clear(State(app): State<App>, id: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
-    let fields = checked(&app, fields)?;
+pub(crate) async fn clear(control: Control, id: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
-    to_run(&app, id.clone(), Command::Clear(id, vec![step(&fields)?])).await
+    to_run(&control, id.clone(), Command::Clear(id, vec![step(&fields)?])).await
 }
 
 /// Marks a step succeeded or failed.
-pub(crate) async fn mark(State(app): State<App>, id: Result<Path<String>, PathRejection>, fields: Fields) -> Done {
-    let fields = checked(&app, fields)?;
+pub(crate) async fn mark(control: Control, id: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
     let success = match fields.get("as").map(String::as_str) {
         Some("succeeded") => true,
@@ -55,5 +51,5 @@ pub(crate) async fn mark(State(app): State<App>, id: Result<Path<String>, PathRe
             .into());
         }
     };
-    to_run(&app, id.clone(), Command::Mark(id, step(&fields)?, success)).await
+    to_run(&control, id.clone(), Command::Mark(id, step(&fields)?, success)).await
 }

@@ -10,12 +10,12 @@ pub(crate) mod view;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::reply::Page;
+use crate::http::page::Frame;
 use crate::locale::say;
-use crate::server::App;
+use daemon::Handle;
 
 /// Today.
-pub(crate) async fn page(State(app): State<App>) -> Response {
-    let snapshot = app.handle.snapshot();
-    Page::new("today", say!("Today"), Some("/events?page=today".into()), view::page(&snapshot, &app.reader)).into_response()
+pub(crate) async fn page(State(handle): State<Handle>, frame: Frame) -> Response {
+    let snapshot = handle.snapshot();
+    frame.page("today", say!("Today"), Some("/events?page=today".into()), view::page(&snapshot, &frame.reader)).into_response()
 }

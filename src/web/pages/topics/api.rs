@@ -10,14 +10,13 @@ use utoipa::ToSchema;
 
 use super::data::{TopicFacts, Topics};
 use super::records::Seen;
-use super::{RECORDS, Wanted, missing};
+use super::{RECORDS, Reads, Wanted, missing};
 use crate::api::answers::{Missing, Unavailable};
 use crate::http::parts::{Asked, part_of};
 use crate::http::query::{path, query};
 use crate::http::reading::{Stamp, known, stamp};
 use crate::http::reply::{Refusal, Reply};
-use crate::server::App;
-use daemon::Snapshot;
+use daemon::{Handle, Snapshot};
 use domain::said;
 
 /// A topic in a list.
@@ -167,10 +166,14 @@ fn brief<'a>(snapshot: &Snapshot, topics: &Topics, facts: &'a TopicFacts) -> Top
         Missing, Unavailable,
     ),
 )]
-pub(crate) async fn topics(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
+pub(crate) async fn topics(
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Reply {
     let asked = query(asked, said!("ask for limit=N and after=NAME"))?;
-    let reading = app.stores.topics().await;
-    let (known, snapshot) = (known(&reading)?, app.handle.snapshot());
+    let reading = reads.topics().await;
+    let (known, snapshot) = (known(&reading)?, handle.snapshot());
     let (part, next) = part_of(&known.topics, &asked, |t| t.topic.name.clone())?;
     let topics = part.iter().map(|facts| brief(&snapshot, known, facts)).collect();
     Ok(Json(json!(TopicList { topics, next, timezone: &snapshot.timezone, stamp: stamp(&reading) })))
@@ -192,10 +195,10 @@ pub(crate) async fn topics(State(app): State<App>, asked: Result<Query<Asked>, Q
         Missing, Unavailable,
     ),
 )]
-pub(crate) async fn topic(State(app): State<App>, name: Result<Path<String>, PathRejection>) -> Reply {
+pub(crate) async fn topic(State(reads): Reads, State(handle): State<Handle>, name: Result<Path<String>, PathRejection>) -> Reply {
     let name = path(name)?;
-    let reading = app.stores.topics().await;
-    let (topics, snapshot) = (known(&reading)?, app.handle.snapshot());
+    let reading = reads.topics().await;
+    let (topics, snapshot) = (known(&reading)?, handle.snapshot());
     let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
     let TopicLine { name, records, rate_per_second, newest, dead_letters, .. } = brief(&snapshot, topics, facts);
     let ranges = facts.topic.partitions.iter().zip(&facts.newest).enumerate();
@@ -241,7 +244,8 @@ pub(crate) async fn topic(State(app): State<App>, name: Result<Path<String>, Pat
     ),
 )]
 pub(crate) async fn records(
-    State(app): State<App>,
+    State(reads): Reads,
+    State(handle): State<Handle>,
     name: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Reply {
@@ -252,7 +256,7 @@ pub(crate) async fn records(
         return Err(Refusal::bad(said!("a parameter has no value"), RECORDS).into());
     }
     let look = wanted.look(name)?;
-    let reading = app.stores.peek(look.clone()).await;
+    let reading = reads.peek(look.clone()).await;
     let peek = known(&reading)?;
     Ok(Json(json!(RecordList {
         topic: &look.topic,
@@ -261,7 +265,7 @@ pub(crate) async fn records(
         end: peek.range.end,
         records: &peek.records,
         next: peek.next().map(|next| next - 1),
-        timezone: &app.handle.snapshot().timezone,
+        timezone: &handle.snapshot().timezone,
         stamp: stamp(&reading),
     })))
 }

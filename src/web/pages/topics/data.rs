@@ -1,10 +1,16 @@
-//! Topics with their partitions, newest records and groups.
+//! Topics with their partitions, newest records and groups, and records of a partition.
+
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
+use super::records::{self, Look, Peek};
+use crate::cache::{Kept, Reading};
 use backends::Result;
 use backends::log::{Log, Partition, Topic};
+use daemon::Handle;
 
 /// Reads of newest records at a time.
 const AT_ONCE: usize = 4;
@@ -70,10 +76,7 @@ async fn time_of(log: &dyn Log, topic: &str, number: u32, offset: Option<u64>) -
 }
 
 /// Reads them.
-///
-/// # Errors
-/// What the log fails with.
-pub async fn read(log: &dyn Log) -> Result<Topics> {
+async fn read(log: &dyn Log) -> Result<Topics> {
     let known = log.topics().await?;
     let groups = log.groups().await?;
     let mut topics = Vec::new();
@@ -98,4 +101,40 @@ pub async fn read(log: &dyn Log) -> Result<Topics> {
         topics.push(TopicFacts { groups: groups.collect(), newest, topic });
     }
     Ok(Topics { topics })
+}
+
+/// Topics and records as they were read last.
+pub(crate) struct TopicReads {
+    log: Arc<dyn Log>,
+    handle: Handle,
+    topics: Kept<(), Topics>,
+    peeks: Kept<Look, Peek>,
+}
+
+impl TopicReads {
+    /// Reads the log, where there is room, by the daemon's clock.
+    pub(crate) fn new(log: Arc<dyn Log>, handle: Handle, room: &Arc<Semaphore>) -> Self {
+        Self { log, handle, topics: Kept::new("the log", 1, room), peeks: Kept::new("the log", 8, room) }
+    }
+
+    /// All topics.
+    pub(crate) async fn topics(&self) -> Reading<Topics> {
+        let (log, handle) = (Arc::clone(&self.log), self.handle.clone());
+        self.topics.get(move || handle.snapshot().now, &(), async move { read(log.as_ref()).await }).await
+    }
+
+    /// Makes the next look read anew.
+    pub(crate) fn spoil(&self) {
+        self.topics.spoil();
+    }
+
+    /// Records of a partition.
+    pub(crate) async fn peek(&self, look: Look) -> Reading<Peek> {
+        let (log, handle) = (Arc::clone(&self.log), self.handle.clone());
+        let work = {
+            let look = look.clone();
+            async move { records::peek(log.as_ref(), &look).await }
+        };
+        self.peeks.get(move || handle.snapshot().now, &look, work).await
+    }
 }

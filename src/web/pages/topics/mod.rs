@@ -5,20 +5,26 @@ pub(crate) mod data;
 pub(crate) mod records;
 pub(crate) mod view;
 
+use std::sync::Arc;
+
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::http::page::Frame;
 use crate::http::query::{path, query};
 use crate::http::reading::not_missing;
-use crate::http::reply::{Page, PageRefusal, Refusal};
+use crate::http::reply::{PageRefusal, Refusal};
 use crate::locale::say;
-use crate::server::App;
+use daemon::Handle;
+use data::TopicReads;
 use domain::message::Message;
 use domain::said;
 use records::{Look, MOST};
+
+type Reads = State<Arc<TopicReads>>;
 
 /// Records shown without a wish.
 const SHOWN: usize = 20;
@@ -28,9 +34,10 @@ fn missing(name: &str) -> Refusal {
 }
 
 /// All topics.
-pub(crate) async fn list(State(app): State<App>) -> Response {
-    let reading = app.stores.topics().await;
-    Page::new("topics", say!("Topics"), None, view::list(&app.handle.snapshot(), &reading, &app.reader))
+pub(crate) async fn list(State(reads): Reads, State(handle): State<Handle>, frame: Frame) -> Response {
+    let reading = reads.topics().await;
+    frame
+        .page("topics", say!("Topics"), None, view::list(&handle.snapshot(), &reading, &frame.reader))
         .refreshing()
         .into_response()
 }
@@ -82,24 +89,26 @@ const RECORDS: Message = said!("ask for partition=N, from=OFFSET, limit=N");
 
 /// One topic, with records of a partition.
 pub(crate) async fn one(
-    State(app): State<App>,
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    frame: Frame,
     name: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
     let name = path(name)?;
     let look = query(wanted, RECORDS)?.look(name.clone())?;
-    let reading = app.stores.topics().await;
-    let snapshot = app.handle.snapshot();
+    let reading = reads.topics().await;
+    let snapshot = handle.snapshot();
     let fragments = match &reading.value {
-        None => view::list(&snapshot, &reading, &app.reader),
+        None => view::list(&snapshot, &reading, &frame.reader),
         Some((_, topics)) => {
             let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
-            let peek = app.stores.peek(look.clone()).await;
+            let peek = reads.peek(look.clone()).await;
             not_missing(&peek)?;
-            view::one(&snapshot, &reading, topics, facts, &look, &peek, &app.reader)
+            view::one(&snapshot, &reading, topics, facts, &look, &peek, &frame.reader)
         }
     };
-    Ok(Page::new("topics", &name, None, fragments).refreshing().into_response())
+    Ok(frame.page("topics", &name, None, fragments).refreshing().into_response())
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
-//! Whoever asks: known to handlers through [`App`](crate::server::App), and to the frame of a page.
+//! Whoever asks. The door finds out who it is and leaves it with the request, where handlers take it.
+
+use std::convert::Infallible;
 
 use accounts::Role;
+use axum::extract::FromRequestParts;
+use axum::http::Extensions;
+use axum::http::request::Parts;
 
 /// By what somebody is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,30 +40,25 @@ pub(crate) struct Caller {
     pub(crate) csrf: String,
 }
 
-tokio::task_local! {
-    /// Set by the door around the handler of each request.
-    static CALLER: Caller;
-}
-
 impl Caller {
     /// Somebody who is not known.
     pub(crate) fn stranger() -> Self {
         Self { who: Who::Stranger, role: None, csrf: String::new() }
     }
 
-    /// Whoever sent the request that is being answered; outside of a request a stranger.
-    pub(crate) fn current() -> Self {
-        CALLER.try_with(Self::clone).unwrap_or_else(|_| Self::stranger())
-    }
-
-    /// Runs a handler for this caller.
-    pub(crate) async fn asks<T>(self, handler: impl Future<Output = T>) -> T {
-        CALLER.scope(self, handler).await
+    /// Whoever the door left with a request or an answer; nobody known, where it left nobody.
+    pub(crate) fn of(left: &Extensions) -> Self {
+        left.get::<Self>().cloned().unwrap_or_else(Self::stranger)
     }
 
     /// Whether they may act.
     pub(crate) fn acts(&self) -> bool {
         self.role == Some(Role::Operator)
+    }
+
+    /// What the pages' forms carry. Empty for those who may only read: their pages have no forms.
+    pub(crate) fn form_token(&self) -> &str {
+        if self.acts() { &self.csrf } else { "" }
     }
 
     /// Their name, if they have one.
@@ -79,17 +79,26 @@ impl Caller {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_caller_is_known_while_their_request_is_answered() {
+    #[test]
+    fn a_caller_acts_and_is_named_as_they_came() {
         let who = Who::User { name: "ann".into(), session: "s".into() };
         let ann = Caller { who, role: Some(Role::Viewer), csrf: "form".into() };
-        assert_eq!(ann.clone().asks(async { Caller::current() }).await, ann);
-        assert_eq!(Caller::current(), Caller::stranger());
+        assert_eq!(Caller::of(&Extensions::new()), Caller::stranger());
         assert!(!ann.acts() && !Caller::stranger().acts());
+        let acting = Caller { role: Some(Role::Operator), ..ann.clone() };
+        assert_eq!((ann.form_token(), acting.form_token()), ("", "form"));
         assert_eq!(ann.by("web"), "ann");
         let token = Caller { who: Who::Token { name: "deploy".into() }, ..ann };
         assert_eq!((token.by("api"), Caller::stranger().by("api")), ("token deploy".into(), "api".into()));
