@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as Turn, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -100,7 +101,7 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<K, Entry<T>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 
     /// Makes the next look read anew.
@@ -171,7 +172,7 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
                 let text = format!("did not answer within {} s", give_up.as_secs());
                 Err(BackendError::new(ErrorKind::Unavailable, store, text))
             });
-            if let Some(entry) = entries.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&key) {
+            if let Some(entry) = entries.lock().get_mut(&key) {
                 entry.flight = None;
                 entry.read = Some(Instant::now());
                 match result {
@@ -206,7 +207,7 @@ pub(crate) struct Shared<K, T>(Mutex<BTreeMap<K, Arc<Turn<T>>>>);
 impl<K: Ord + Clone, T> Shared<K, T> {
     /// What is shared about `key`; made, if nothing is.
     pub(crate) fn of(&self, key: &K, new: impl FnOnce() -> T) -> Arc<Turn<T>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if all.len() >= REMEMBERED && !all.contains_key(key) {
             all.clear();
         }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Once};
 
 use axum::body::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -66,7 +67,7 @@ impl Feed {
     }
 
     fn lately(&self) -> MutexGuard<'_, Lately> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lately.lock()
     }
 
     fn listen(self: &Arc<Self>) -> watch::Receiver<u64> {

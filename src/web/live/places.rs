@@ -1,8 +1,9 @@
 //! Room for connections that stay open, for all and for each.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 /// Most live pages and followed outputs at a time. Each holds a connection; what they show is drawn once for all who see the same.
 pub(crate) const PLACES: usize = 1024;
 /// Most of them of one user or token, so that nobody takes the room of all others.
@@ -38,7 +39,7 @@ impl Default for Places {
 }
 
 fn locked(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
+    taken.lock()
 }
 
 impl Places {

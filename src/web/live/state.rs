@@ -1,8 +1,9 @@
 //! A page as it stands, and what is new in it since a version. Pure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Map, json};
 
 use crate::view::{Fragment, Html};
@@ -63,7 +64,7 @@ impl State {
     /// The event with every part that changed after `version`; `None` when none did.
     pub(crate) fn since(&self, version: u64) -> Option<Bytes> {
         let oldest = self.parts.iter().map(|p| p.since).filter(|since| *since > version).min()?;
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock();
         if let Some((_, event)) = made.iter().find(|(of, _)| *of == oldest) {
             return Some(event.clone());
         }
