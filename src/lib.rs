@@ -2,7 +2,8 @@
 //!
 //! Two paths to follow with a finger:
 //!
-//! * control: [`dagfile`] → [`engine::planner`] → [`engine::machine`] → [`daemon`] → [`executor`] → [`state`] → [`web`]
+//! * control: [`dagfile`] → [`engine::planner`] → [`engine::machine`] → [`daemon`] → [`executor`] → [`state`]
+//!   → [`web`]
 //! * data: socket → [`feed`] codec → spool → log and raw → sink core → index and objects → reconcile
 //!
 //! Floors (imports run down, or sideways inside a folder, never up; `tests/architecture.rs` enforces it):
@@ -16,5 +17,6 @@
 //! | 4 | [`web`], [`cli`] |
 
 pub use {
-    accounts, backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate, state, steps, web,
+    accounts, backends, cli, clock, config, daemon, dagfile, domain, engine, executor, feed, files, simulate,
+    state, steps, web,
 };

@@ -1,10 +1,11 @@
-//! The rules of the house that a compiler does not know: which floor may use which, purity, length of functions, names, places of tests.
-//! Every breach names file and line.
+//! The rules of the house that a compiler does not know: which floor may use which, purity, length of
+//! functions, names, places of tests. Every breach names file and line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Crates of `src/` and their floors. A crate depends on those of lower floors only, never on a neighbour; the compiler holds the code to it.
+/// Crates of `src/` and their floors. A crate depends on those of lower floors only, never on a neighbour;
+/// the compiler holds the code to it.
 const FLOORS: [(&str, u8); 16] = [
     ("domain", 0),
     ("clock", 1),
@@ -27,8 +28,10 @@ const FLOORS: [(&str, u8); 16] = [
 /// The top floor: its crates are doors and may use everything, each other too.
 const DOORS: u8 = 4;
 
-/// Rooms of the site, the lowest last. Code in one uses what stands below it or in it, never what stands above.
-const SITE: [&str; 10] = ["routes", "server", "pages", "api", "live", "auth", "http", "view", "locale", "cache"];
+/// Rooms of the site, the lowest last. Code in one uses what stands below it or in it, never what stands
+/// above.
+const SITE: [&str; 10] =
+    ["routes", "server", "pages", "api", "live", "auth", "http", "view", "locale", "cache"];
 /// Rooms that use each other: what serves, and the paths it serves.
 const SERVING: [&str; 2] = ["routes", "server"];
 
@@ -91,7 +94,11 @@ fn without_comments(line: &str, in_block: &mut usize) -> String {
             }
         } else if in_string {
             in_string = c != '"';
-            if c == '\\' { c.len_utf8() + rest[1..].chars().next().map_or(0, char::len_utf8) } else { c.len_utf8() }
+            if c == '\\' {
+                c.len_utf8() + rest[1..].chars().next().map_or(0, char::len_utf8)
+            } else {
+                c.len_utf8()
+            }
         } else if rest.starts_with("//") {
             break;
         } else if rest.starts_with("/*") {
@@ -114,7 +121,8 @@ fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of sources").map(|e| e.expect("an entry").path()) {
+        for entry in fs::read_dir(&folder).expect("a folder of sources").map(|e| e.expect("an entry").path())
+        {
             if entry.is_dir() {
                 folders.push(entry);
             } else if entry.extension().is_some_and(|e| e == "rs") {
@@ -156,7 +164,9 @@ fn check_floors(module: &str, text: &str) -> Vec<String> {
     let Some(own) = floor(module) else {
         return vec![breach(
             0,
-            &format!("crate \"{module}\" has no floor; give it one in tests/architecture.rs and in src/lib.rs"),
+            &format!(
+                "crate \"{module}\" has no floor; give it one in tests/architecture.rs and in src/lib.rs"
+            ),
         )];
     };
     let wrong = |(at, line): (usize, &str)| {
@@ -197,7 +207,8 @@ fn check_purity(source: &Source) -> Vec<String> {
     for (at, line) in source.lines.iter().enumerate() {
         for (what, why) in IMPURE {
             if occurrences(line, what).next().is_some() {
-                found.push(source.breach(at, &format!("{module} is pure and must not mention {what}: {why}")));
+                found
+                    .push(source.breach(at, &format!("{module} is pure and must not mention {what}: {why}")));
             }
         }
     }
@@ -224,26 +235,36 @@ fn check_rooms(source: &Source) -> Vec<String> {
     let parts: Vec<_> = source.path.iter().map(|part| part.to_string_lossy()).collect();
     let place = |room: &str| SITE.iter().position(|known| *known == room);
     let tests = parts.iter().any(|part| part.trim_end_matches(".rs") == "tests");
-    let ["web", room, ..] = parts.iter().map(|part| part.trim_end_matches(".rs")).collect::<Vec<_>>()[..] else {
+    let ["web", room, ..] = parts.iter().map(|part| part.trim_end_matches(".rs")).collect::<Vec<_>>()[..]
+    else {
         return Vec::new();
     };
     if tests || room == "mod" {
         return Vec::new();
     }
     let Some(own) = place(room) else {
-        return vec![source.breach(0, &format!("\"{room}\" is no room of the site; give it a place in tests/architecture.rs"))];
+        return vec![source.breach(
+            0,
+            &format!("\"{room}\" is no room of the site; give it a place in tests/architecture.rs"),
+        )];
     };
     let own = if SERVING.contains(&room) { 0 } else { own };
     let mut found = Vec::new();
     for (at, line) in source.lines.iter().enumerate() {
         // The tests of a file stand at its end.
-        if line.starts_with("#[cfg(test)]") && source.lines.get(at + 1).is_some_and(|next| next.trim_end().ends_with('{')) {
+        if line.starts_with("#[cfg(test)]")
+            && source.lines.get(at + 1).is_some_and(|next| next.trim_end().ends_with('{'))
+        {
             break;
         }
-        let starts = occurrences(line, "crate").chain(occurrences(line, "super")).filter(|at| !line[..*at].ends_with("::"));
+        let starts = occurrences(line, "crate")
+            .chain(occurrences(line, "super"))
+            .filter(|at| !line[..*at].ends_with("::"));
         for other in starts.filter_map(|start| room_of(&source.path, line, start)) {
             if place(other).is_some_and(|theirs| theirs < own) {
-                found.push(source.breach(at, &format!("{room} uses {other}, which stands above it in the site")));
+                found.push(
+                    source.breach(at, &format!("{room} uses {other}, which stands above it in the site")),
+                );
             }
         }
     }
@@ -254,21 +275,24 @@ fn check_names(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for part in source.path.iter().map(|p| p.to_string_lossy().trim_end_matches(".rs").to_owned()) {
         if EMPTY_NAMES.contains(&part.as_str()) {
-            found.push(
-                source.breach(0, &format!("\"{part}\" says nothing about what is inside; name the module after what it is for")),
-            );
+            found.push(source.breach(
+                0,
+                &format!(
+                    "\"{part}\" says nothing about what is inside; name the module after what it is for"
+                ),
+            ));
         }
     }
     for (at, line) in source.lines.iter().enumerate() {
         for at_mod in occurrences(line, "mod") {
             let name = word(line[at_mod + 3..].trim_start());
             if EMPTY_NAMES.contains(&name) {
-                found.push(
-                    source.breach(
-                        at,
-                        &format!("module \"{name}\" says nothing about what is inside; name it after what it is for"),
+                found.push(source.breach(
+                    at,
+                    &format!(
+                        "module \"{name}\" says nothing about what is inside; name it after what it is for"
                     ),
-                );
+                ));
             }
         }
     }
@@ -283,7 +307,8 @@ fn check_functions(source: &Source) -> Vec<String> {
     let mut announced: Option<(String, usize)> = None;
     let mut depth = 0;
     for (at, line) in source.lines.iter().enumerate() {
-        let starts: Vec<usize> = occurrences(line, "fn").filter(|at| line[at + 2..].starts_with(' ')).collect();
+        let starts: Vec<usize> =
+            occurrences(line, "fn").filter(|at| line[at + 2..].starts_with(' ')).collect();
         for (place, c) in line.char_indices() {
             if starts.contains(&place) {
                 let name = word(&line[place + 3..]);
@@ -299,12 +324,18 @@ fn check_functions(source: &Source) -> Vec<String> {
                     if let Some((name, first, _)) = open.pop_if(|(_, _, outside)| *outside == depth)
                         && at + 1 - first > LONGEST_FUNCTION
                     {
-                        let why = format!("{name} has {} lines; a function has at most {LONGEST_FUNCTION}", at + 1 - first);
+                        let why = format!(
+                            "{name} has {} lines; a function has at most {LONGEST_FUNCTION}",
+                            at + 1 - first
+                        );
                         found.push(source.breach(first, &why));
                     }
                 }
                 // A function of a trait without a body.
-                ';' if announced.as_ref().is_some_and(|_| !line[..place].ends_with(|c: char| c.is_ascii_digit())) => {
+                ';' if announced
+                    .as_ref()
+                    .is_some_and(|_| !line[..place].ends_with(|c: char| c.is_ascii_digit())) =>
+                {
                     announced = None;
                 }
                 _ => {}
@@ -322,7 +353,8 @@ fn assert_none(check: impl Fn(&Source) -> Vec<String>) {
 
 #[test]
 fn dependencies_run_down() {
-    let breaches: Vec<String> = manifests().iter().flat_map(|(module, text)| check_floors(module, text)).collect();
+    let breaches: Vec<String> =
+        manifests().iter().flat_map(|(module, text)| check_floors(module, text)).collect();
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
 
@@ -349,9 +381,15 @@ fn functions_stay_readable() {
 /// The checks themselves must be able to fail.
 #[test]
 fn breaches_are_found() {
-    let manifest = |path: &str| format!("[dependencies]\nx = {{ path = \"../{path}\", package = \"openbell-{path}\" }}\n");
+    let manifest = |path: &str| {
+        format!("[dependencies]\nx = {{ path = \"../{path}\", package = \"openbell-{path}\" }}\n")
+    };
     for (module, uses, expected) in [
-        ("domain", "dagfile", "src/domain/Cargo.toml:2: domain (floor 0) uses dagfile (floor 1), which is above it"),
+        (
+            "domain",
+            "dagfile",
+            "src/domain/Cargo.toml:2: domain (floor 0) uses dagfile (floor 1), which is above it",
+        ),
         ("steps", "daemon", "steps (floor 3) uses daemon (floor 3), which is a neighbour"),
         ("misplaced", "domain", "has no floor"),
     ] {
@@ -365,23 +403,35 @@ fn breaches_are_found() {
         let source = Source::new(path.into(), text);
         [check_purity(&source), check_rooms(&source), check_names(&source), check_functions(&source)].concat()
     };
-    let long = format!("fn f(a: [u8; 4]) {{\n    let c = '}}';\n{}}}", "    let s = \"}\"; // }\n".repeat(69));
+    let long =
+        format!("fn f(a: [u8; 4]) {{\n    let c = '}}';\n{}}}", "    let s = \"}\"; // }\n".repeat(69));
     for (path, text, expected) in [
         ("domain/a.rs", "use std::fs;", "must not mention std::fs"),
         ("domain/a.rs", "let t = std::time::Instant::now();", "must not mention Instant"),
         ("dagfile/a.rs", "tokio::spawn(x);", "must not mention tokio"),
-        ("web/http/a.rs", "use crate::auth::Access;", "src/web/http/a.rs:1: http uses auth, which stands above it"),
+        (
+            "web/http/a.rs",
+            "use crate::auth::Access;",
+            "src/web/http/a.rs:1: http uses auth, which stands above it",
+        ),
         ("web/view/mod.rs", "let x = super::http::reply::sentence(y);", "view uses http"),
         ("web/attic/a.rs", "", "\"attic\" is no room of the site"),
         ("steps/utils.rs", "", "\"utils\" says nothing"),
         ("steps/a.rs", "pub mod helpers;", "module \"helpers\" says nothing"),
-        ("steps/a.rs", &format!("trait T {{ fn a(&self); }}\nmod m {{\n{long}\n}}"), "src/steps/a.rs:3: f has 72 lines"),
+        (
+            "steps/a.rs",
+            &format!("trait T {{ fn a(&self); }}\nmod m {{\n{long}\n}}"),
+            "src/steps/a.rs:3: f has 72 lines",
+        ),
     ] {
         let found = breaches(path, text);
         assert!(found.len() == 1 && found[0].contains(expected), "{path} {text:?}: {found:?}");
     }
     for (path, text) in [
-        ("domain/a.rs", "// like tokio\n/* std::fs\n tokio */ let text = \"tokio // std::fs\"; let instantly = 1;"),
+        (
+            "domain/a.rs",
+            "// like tokio\n/* std::fs\n tokio */ let text = \"tokio // std::fs\"; let instantly = 1;",
+        ),
         ("web/auth/a.rs", "use crate::http::reply; use super::live; use self::server;"),
         ("web/http/tests.rs", "use crate::routes::router;"),
         ("web/http/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::routes;\n}"),

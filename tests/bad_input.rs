@@ -1,4 +1,5 @@
-//! Bad input and taken places, on the real binary: each gets an error that names the input, the place and the remedy.
+//! Bad input and taken places, on the real binary: each gets an error that names the input, the place and the
+//! remedy.
 
 mod support;
 
@@ -62,7 +63,8 @@ fn a_configuration_with_an_unknown_key_is_refused_with_its_place() {
     let (data, dags) = (folder(), dags(&[]));
     let config = data.path().join("openbell.yaml");
     std::fs::write(&config, "listen: 127.0.0.1:0\nlogg: embedded:log\n").expect("written");
-    let output = run(&["up", "--config", path(&config), "--data", path(data.path()), "--dags", path(dags.path())]);
+    let output =
+        run(&["up", "--config", path(&config), "--data", path(data.path()), "--dags", path(dags.path())]);
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("openbell.yaml") && error.contains("logg"), "{error}");
@@ -115,7 +117,8 @@ fn a_missing_secret_is_named_in_the_steps_output() {
     let daemon = Daemon::start(data.path(), dags.path(), &[]);
     let id = trigger(&daemon, "needs-key");
     wait_for_state(&daemon, &id, "failed");
-    let output = std::fs::read_to_string(data.path().join("runs").join(&id).join("collector/1/output.log")).expect("an output");
+    let output = std::fs::read_to_string(data.path().join("runs").join(&id).join("collector/1/output.log"))
+        .expect("an output");
     assert!(output.contains("OPENBELL_TEST_NO_SUCH_KEY") && output.contains("app_key"), "{output}");
 }
 
@@ -156,7 +159,9 @@ fn a_daemon_that_goes_down_leaves_processes_alive_and_adopts_them() {
     let mut daemon = Daemon::start(data.path(), dags.path(), &[]);
     let id = trigger(&daemon, "long");
     let output = data.path().join("runs").join(&id).join("wait/1/output.log");
-    wait_for("the step's first line", || std::fs::read_to_string(&output).ok().filter(|t| t.contains("begun")));
+    wait_for("the step's first line", || {
+        std::fs::read_to_string(&output).ok().filter(|t| t.contains("begun"))
+    });
     daemon.kill();
     drop(daemon);
     let daemon = Daemon::start(data.path(), dags.path(), &[]);

@@ -1,4 +1,5 @@
-//! The collector against the exchange simulator: a stretch of a day with a disconnect and malformed frames, on a fast clock.
+//! The collector against the exchange simulator: a stretch of a day with a disconnect and malformed frames,
+//! on a fast clock.
 
 mod support;
 
@@ -105,8 +106,9 @@ impl Objects for Nothing {
     }
 }
 
-/// Keeps a fast clock slow while the collector comes up, which takes real time: however busy the machine is, it is there for most of the
-/// day. With its first word it has read how fast the day will be, and for how long it waits for answers.
+/// Keeps a fast clock slow while the collector comes up, which takes real time: however busy the machine is,
+/// it is there for most of the day. With its first word it has read how fast the day will be, and for how
+/// long it waits for answers.
 async fn slow_start(clock: Clock, told: Arc<Told>, speed: f64) {
     told.until("a word", |_| true).await;
     clock.set_speed(speed.min(10.0));
@@ -144,18 +146,22 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     let log = Arc::new(EmbeddedLog::open(&folder.path().join("log")).expect("a log"));
     log.create_topic("kis.trades", 3).await.expect("a topic");
     let raw = Arc::new(Memory::default());
-    let backends = Backends { log: log.clone(), raw: raw.clone(), index: Arc::new(Nothing), objects: Arc::new(Nothing) };
+    let backends =
+        Backends { log: log.clone(), raw: raw.clone(), index: Arc::new(Nothing), objects: Arc::new(Nothing) };
     let told = Arc::new(Told::default());
     let context = context(&clock, &simulator, backends, folder.path(), at(to), told.clone());
     let starting = tokio::spawn(slow_start(clock.clone(), told.clone(), speed));
-    let result = tokio::time::timeout(Duration::from_secs(900), openbell::steps::run("collect/kis", context)).await;
+    let result =
+        tokio::time::timeout(Duration::from_secs(900), openbell::steps::run("collect/kis", context)).await;
     starting.abort();
     let result = result.expect("it ends at its deadline").unwrap_or_else(|e| panic!("{e}\n{}", told.text()));
 
-    // What the spool holds; and of each session since when it was up, by its own account, and the last of the exchange's trades it brought.
+    // What the spool holds; and of each session since when it was up, by its own account, and the last of the
+    // exchange's trades it brought.
     let place: BTreeMap<String, usize> =
         simulator.ledger().iter().enumerate().map(|(index, trade)| (trade.id().to_string(), index)).collect();
-    let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Option<usize>)>) = Default::default();
+    let (mut spooled, mut up): (BTreeMap<String, Trade>, Vec<(Timestamp, Option<usize>)>) =
+        Default::default();
     let (mut since, mut last, mut malformed, mut records) = (None, None, 0, 0);
     let mut gaps = VolumeGaps::new();
     for entry in spool(folder.path(), "day") {
@@ -182,7 +188,8 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     assert!(spooled.len() > 100, "{result}\n{}", told.text());
 
     // The exchange's own ledger against it.
-    let (mut not_received, mut last_received): (BTreeMap<String, Vec<i64>>, BTreeMap<String, i64>) = Default::default();
+    let (mut not_received, mut last_received): (BTreeMap<String, Vec<i64>>, BTreeMap<String, i64>) =
+        Default::default();
     for (index, trade) in simulator.ledger().iter().enumerate() {
         let symbol = trade.symbol.to_string();
         match spooled.get(trade.id().as_str()) {
@@ -197,8 +204,10 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
             }
             None => {
                 let released = simulator.script().release(trade.at);
-                // The exchange sends in its ledger's order. A reset throws away what the receiver had not read yet, which is the end of it.
-                let lost = up.iter().any(|(since, last)| released > *since && last.is_some_and(|last| index < last));
+                // The exchange sends in its ledger's order. A reset throws away what the receiver had not
+                // read yet, which is the end of it.
+                let lost =
+                    up.iter().any(|(since, last)| released > *since && last.is_some_and(|last| index < last));
                 assert!(!lost, "{} released {released} was lost, up {up:?}\n{}", trade.id(), told.text());
                 not_received.entry(symbol).or_default().push(trade.accumulated_volume);
             }
@@ -208,10 +217,15 @@ async fn play(script: Script, seed: u64, from: &str, to: &str, speed: f64) {
     for (symbol, last) in &last_received {
         let missing: i64 = ledger
             .iter()
-            .filter(|t| *t.symbol == **symbol && t.accumulated_volume < *last && !spooled.contains_key(t.id().as_str()))
+            .filter(|t| {
+                *t.symbol == **symbol
+                    && t.accumulated_volume < *last
+                    && !spooled.contains_key(t.id().as_str())
+            })
             .map(|t| t.quantity)
             .sum();
-        let explained = gaps.gaps().into_iter().filter(|g| g.symbol == *symbol).map(|g| g.quantity).reduce(|a, b| a + b);
+        let explained =
+            gaps.gaps().into_iter().filter(|g| g.symbol == *symbol).map(|g| g.quantity).reduce(|a, b| a + b);
         assert_eq!(explained.unwrap_or_default(), missing.into(), "gaps of {symbol}");
     }
 

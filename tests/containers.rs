@@ -1,5 +1,5 @@
-//! Steps that go wrong in a container, each in its own way, on the real binary and a real engine: the command line, the page and the mail
-//! call each what it is, and say what to do.
+//! Steps that go wrong in a container, each in its own way, on the real binary and a real engine: the command
+//! line, the page and the mail call each what it is, and say what to do.
 //!
 //! The image is `OPENBELL_TEST_IMAGE` (`scripts/engine test-image`: a shell and the usual small tools).
 
@@ -12,7 +12,8 @@ use std::process::Command;
 use serde_json::Value;
 use support::{Daemon, run, wait_for};
 
-/// The deaf one has time to start and to set its trap, whatever else starts: its timeout is of the real clock.
+/// The deaf one has time to start and to set its trap, whatever else starts: its timeout is of the real
+/// clock.
 const DAG: &str = r#"
 name: bad-steps
 alerts:
@@ -61,8 +62,15 @@ impl Containers {
     }
 
     fn left(&self) -> Vec<String> {
-        let listed = Command::new("docker").args(["ps", "-a", "--format", "{{.Names}}"]).output().expect("a docker client");
-        String::from_utf8_lossy(&listed.stdout).lines().filter(|name| name.starts_with(&self.0)).map(str::to_owned).collect()
+        let listed = Command::new("docker")
+            .args(["ps", "-a", "--format", "{{.Names}}"])
+            .output()
+            .expect("a docker client");
+        String::from_utf8_lossy(&listed.stdout)
+            .lines()
+            .filter(|name| name.starts_with(&self.0))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -113,7 +121,11 @@ fn says(data: &Path, arguments: &[&str]) -> String {
 }
 
 /// The pieces of a text that begin with a step's name, by step.
-fn by_step<'a>(text: &'a str, separator: &str, mark: impl Fn(&str) -> String) -> BTreeMap<&'static str, &'a str> {
+fn by_step<'a>(
+    text: &'a str,
+    separator: &str,
+    mark: impl Fn(&str) -> String,
+) -> BTreeMap<&'static str, &'a str> {
     let piece = |name: &str| text.split(separator).find(|piece| piece.contains(&mark(name)));
     CALLED.iter().filter_map(|(name, ..)| Some((*name, piece(name)?))).collect()
 }
@@ -125,18 +137,22 @@ fn what_goes_wrong_in_a_container_is_told_as_what_it_is() {
     let (data, dags) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     std::fs::write(dags.path().join("bad-steps.yaml"), DAG.replace("IMAGE", &image)).expect("written");
     let config = data.path().join("openbell.yaml");
-    std::fs::write(&config, "executor: docker\ndocker: { memory_bytes: 33554432, network: none }\n").expect("written");
+    std::fs::write(&config, "executor: docker\ndocker: { memory_bytes: 33554432, network: none }\n")
+        .expect("written");
     let containers = Containers::of(data.path());
-    let daemon = Daemon::start(data.path(), dags.path(), &["--config", config.to_str().expect("a plain path")]);
+    let daemon =
+        Daemon::start(data.path(), dags.path(), &["--config", config.to_str().expect("a plain path")]);
     let id = says(data.path(), &["run", "trigger", "bad-steps"]).trim().to_owned();
     wait_for("the run's end", || (daemon.run_view(&id)?["state"] == "failed").then_some(()));
 
     // The command line, for people and for programs.
     let table = says(data.path(), &["run", "show", &id]);
-    let view: Value = serde_json::from_str(&says(data.path(), &["run", "show", &id, "--json"])).expect("JSON");
+    let view: Value =
+        serde_json::from_str(&says(data.path(), &["run", "show", &id, "--json"])).expect("JSON");
     for (step, called, to_do) in CALLED {
         let begin = format!("\n{step}: ");
-        let (_, said) = table.split_once(&begin).unwrap_or_else(|| panic!("{step} is not explained in\n{table}"));
+        let (_, said) =
+            table.split_once(&begin).unwrap_or_else(|| panic!("{step} is not explained in\n{table}"));
         let said = said
             .split("\n")
             .take_while(|line| !line.is_empty())
@@ -154,13 +170,19 @@ fn what_goes_wrong_in_a_container_is_told_as_what_it_is() {
     assert_eq!((exit("greedy").as_str(), exit("own")["code"].as_i64()), (Some("out_of_memory"), Some(137)));
     assert!(exit("missing")["not_started"].is_string(), "{:#}", steps["missing"]);
     assert!(steps["flood"]["notice"].as_str().is_some_and(|n| n.contains(FLOODED)), "{:#}", steps["flood"]);
-    assert_eq!((steps["fine"]["state"].as_str(), steps["fine"]["reason"].as_str()), (Some("succeeded"), None));
+    assert_eq!(
+        (steps["fine"]["state"].as_str(), steps["fine"]["reason"].as_str()),
+        (Some("succeeded"), None)
+    );
     assert!(table.contains(FLOODED) && !table.contains("\nfine: "), "{table}");
     // Every line of the table fits: a long reason stands below it.
     assert!(table.lines().take(9).all(|line| line.chars().count() < 120), "{table}");
     let output = says(data.path(), &["run", "output", &id, "flood"]);
     assert!((64 << 20..65 << 20).contains(&output.len()), "{} bytes", output.len());
-    assert!(output.contains("cut here, after 64 MiB") && output.ends_with("\nno such table\n"), "its end is there");
+    assert!(
+        output.contains("cut here, after 64 MiB") && output.ends_with("\nno such table\n"),
+        "its end is there"
+    );
 
     // The page of the run, and the first page.
     let page = daemon.page(&format!("/runs/{id}"));
@@ -173,20 +195,33 @@ fn what_goes_wrong_in_a_container_is_told_as_what_it_is() {
     }
     assert!(rows["flood"].contains(FLOODED) && today.contains(&format!("step flood: {FLOODED}")));
     let shown = daemon.page(&format!("/runs/{id}/steps/flood/output"));
-    assert!(shown.len() < 1 << 20 && shown.contains("no such table"), "a browser gets the end of it: {} bytes", shown.len());
+    assert!(
+        shown.len() < 1 << 20 && shown.contains("no such table"),
+        "a browser gets the end of it: {} bytes",
+        shown.len()
+    );
     assert!(daemon.page(&format!("/runs/{id}/steps/missing/output")).contains("could not be started"));
 
     // One mail for each that failed, one for the flood, one for the run.
     let outbox = data.path().join("outbox");
     let mails = wait_for("the mails", || Some(mails(&outbox)).filter(|mails| mails.len() >= 7));
-    let about = |kind: &str| mails.iter().filter(|(subject, _)| subject.contains(&format!("[openbell] {kind}:"))).count();
-    assert_eq!(["step_failed", "output_cut", "run_failed", "deadline_missed"].map(about), [5, 1, 1, 0], "{mails:#?}");
+    let about = |kind: &str| {
+        mails.iter().filter(|(subject, _)| subject.contains(&format!("[openbell] {kind}:"))).count()
+    };
+    assert_eq!(
+        ["step_failed", "output_cut", "run_failed", "deadline_missed"].map(about),
+        [5, 1, 1, 0],
+        "{mails:#?}"
+    );
     for (step, called, to_do) in CALLED {
         let mail = mails.iter().find(|(subject, _)| subject.contains(&format!("step_failed: task {step}: ")));
         let (subject, text) = mail.unwrap_or_else(|| panic!("no mail about {step}: {mails:#?}"));
         assert!(text.contains(called) && text.contains(to_do), "{step}: {text}");
         assert!(subject.chars().count() < 150, "{subject}");
     }
-    assert!(mails.iter().any(|(subject, _)| subject.contains(&format!("output_cut: flood: {FLOODED}"))), "{mails:#?}");
+    assert!(
+        mails.iter().any(|(subject, _)| subject.contains(&format!("output_cut: flood: {FLOODED}"))),
+        "{mails:#?}"
+    );
     wait_for("the containers to be removed", || containers.left().is_empty().then_some(()));
 }

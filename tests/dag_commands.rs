@@ -7,7 +7,12 @@ use std::process::Command;
 /// Runs `openbell dag …`; gives back exit code, output and errors.
 fn dag(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_openbell"));
-    let output = command.arg("dag").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("the binary runs");
+    let output = command
+        .arg("dag")
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
 }
@@ -36,7 +41,10 @@ fn lint_names_file_line_and_column_and_fails() {
         let (code, out, _) = dag(&arguments);
         assert_eq!(code, 1, "{out}");
         assert!(out.contains(&format!("{path}:3:22: error: unknown key \"tiemout\"")), "{out}");
-        assert!(out.contains("help: did you mean \"timeout\"?") && out.contains(&format!("{path}:3:43: error:")), "{out}");
+        assert!(
+            out.contains("help: did you mean \"timeout\"?") && out.contains(&format!("{path}:3:43: error:")),
+            "{out}"
+        );
     }
     let (code, out, err) = dag(&["show", "bad", "--dags", dir.path().to_str().expect("UTF-8")]);
     assert!(code == 1 && out.is_empty() && err.contains("bad.yaml:3:22"), "{err}");
@@ -53,10 +61,17 @@ fn show_tells_what_containers_are_given() {
     assert_eq!((code, err.as_str()), (0, ""));
     let (_, containers) = out.split_once("CONTAINER\n").expect("a table of containers");
     let words = "memory 256MiB, cpus 0.5, network none, user 1000, mount /srv/models:/models:ro";
-    assert_eq!(containers.split_once("there").map(|(before, line)| (before, line.trim())), Some(("", words)), "{out}");
+    assert_eq!(
+        containers.split_once("there").map(|(before, line)| (before, line.trim())),
+        Some(("", words)),
+        "{out}"
+    );
     let (_, out, _) = dag(&["show", "day", "--dags", folder, "--json"]);
     let steps = &json(&out)["dag"]["steps"];
-    assert_eq!((&steps[1]["container"]["memory_bytes"], &steps[0].get("container")), (&serde_json::json!(268435456), &None));
+    assert_eq!(
+        (&steps[1]["container"]["memory_bytes"], &steps[0].get("container")),
+        (&serde_json::json!(268435456), &None)
+    );
 }
 
 #[test]
@@ -86,11 +101,9 @@ fn graph_and_schema_are_machine_readable() {
     let (_, out, _) = dag(&["graph", "kis-trading-day", "--json"]);
     let graph = json(&out);
     assert_eq!(graph["steps"].as_array().map(Vec::len), Some(7));
-    assert!(
-        graph["needs"]
-            .as_array()
-            .is_some_and(|n| n.iter().any(|n| n["step"] == "vwap" && n["needs"] == "collector" && n["until"] == "ready"))
-    );
+    assert!(graph["needs"].as_array().is_some_and(|n| {
+        n.iter().any(|n| n["step"] == "vwap" && n["needs"] == "collector" && n["until"] == "ready")
+    }));
     let (code, out, _) = dag(&["schema"]);
     assert!(code == 0 && json(&out)["properties"]["steps"].is_object());
 }
@@ -103,7 +116,8 @@ fn the_shipped_folder_is_fine() {
     for file in &shipped.files {
         assert!(file.dag.is_ok() && file.warnings.is_empty(), "{file:?}");
     }
-    let enabled: Vec<_> = shipped.files.iter().filter(|f| f.enabled).filter_map(|f| f.name.as_deref()).collect();
+    let enabled: Vec<_> =
+        shipped.files.iter().filter(|f| f.enabled).filter_map(|f| f.name.as_deref()).collect();
     assert_eq!(enabled, ["kis-trading-day"]);
     assert!(shipped.calendars.contains_key("krx"));
 }

@@ -72,8 +72,11 @@ impl Day {
     }
 
     fn command(&self) -> Command {
-        let log =
-            std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("demo.out")).expect("an output file");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder().join("demo.out"))
+            .expect("an output file");
         // A day that is held waits until the test lets go of the other end of its standard input.
         let held = self.arguments.iter().any(|argument| argument == "--hold-at");
         let mut command = Command::new(env!("CARGO_BIN_EXE_openbell"));
@@ -112,7 +115,8 @@ impl Day {
     fn finish(&self, mut day: Playing) -> Value {
         drop(day.0.stdin.take());
         let ended = wait(&mut day.0, A_DAY);
-        let status = ended.unwrap_or_else(|| panic!("the day did not end within {A_DAY:?}:\n{}", self.output()));
+        let status =
+            ended.unwrap_or_else(|| panic!("the day did not end within {A_DAY:?}:\n{}", self.output()));
         let text = std::fs::read_to_string(self.report_file())
             .unwrap_or_else(|e| panic!("no report ({e}), exit {status}:\n{}", self.output()));
         let report: Value = serde_json::from_str(&text).expect("the report is JSON");
@@ -148,10 +152,15 @@ fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> 
 fn check_hops(report: &Value) {
     for hop in ["spool", "log", "raw", "index", "objects"] {
         let figures = &report["hops"][hop];
-        assert_eq!((figures["missing"].as_u64(), figures["duplicates"].as_u64()), (Some(0), Some(0)), "{hop}: {figures}");
+        assert_eq!(
+            (figures["missing"].as_u64(), figures["duplicates"].as_u64()),
+            (Some(0), Some(0)),
+            "{hop}: {figures}"
+        );
         assert_eq!(
             figures["unique"].as_u64().expect("a count"),
-            report["exchange_records"].as_u64().expect("a count") - report["undelivered"].as_u64().expect("a count"),
+            report["exchange_records"].as_u64().expect("a count")
+                - report["undelivered"].as_u64().expect("a count"),
             "{hop}"
         );
     }
@@ -197,8 +206,13 @@ fn the_same_day_reconciles_on_real_servers() {
 fn the_same_day_reconciles_in_containers() {
     if std::env::var("OPENBELL_IMAGE").is_err() {
         let required = std::env::var("OPENBELL_ENGINE").is_ok();
-        assert!(!required, "OPENBELL_IMAGE is not set; scripts/engine up, scripts/engine image, and eval its env");
-        println!("skipped: the_same_day_reconciles_in_containers (OPENBELL_IMAGE is not set; scripts/engine up)");
+        assert!(
+            !required,
+            "OPENBELL_IMAGE is not set; scripts/engine up, scripts/engine image, and eval its env"
+        );
+        println!(
+            "skipped: the_same_day_reconciles_in_containers (OPENBELL_IMAGE is not set; scripts/engine up)"
+        );
         return;
     }
     let day = Day::new(&["--speed", "300", "--seed", "14", "--executor", "docker"]);
@@ -207,12 +221,20 @@ fn the_same_day_reconciles_in_containers() {
         "openbell-{:08x}-",
         crc32fast::hash(day.folder().canonicalize().expect("a folder").as_os_str().as_encoded_bytes())
     );
-    let listed = Command::new("docker").args(["ps", "-a", "--format", "{{.Names}}"]).output().expect("a docker client");
-    let left: Vec<_> = std::str::from_utf8(&listed.stdout).expect("names").lines().filter(|n| n.starts_with(&named)).collect();
+    let listed = Command::new("docker")
+        .args(["ps", "-a", "--format", "{{.Names}}"])
+        .output()
+        .expect("a docker client");
+    let left: Vec<_> = std::str::from_utf8(&listed.stdout)
+        .expect("names")
+        .lines()
+        .filter(|n| n.starts_with(&named))
+        .collect();
     assert!(left.is_empty(), "containers are left: {left:?}");
 }
 
-const SERVERS: [&str; 5] = ["OPENBELL_KAFKA", "OPENBELL_MONGO", "OPENBELL_ELASTICSEARCH", "OPENBELL_S3", "OPENBELL_SMTP"];
+const SERVERS: [&str; 5] =
+    ["OPENBELL_KAFKA", "OPENBELL_MONGO", "OPENBELL_ELASTICSEARCH", "OPENBELL_S3", "OPENBELL_SMTP"];
 
 #[test]
 fn a_day_on_two_engines_survives_the_loss_of_one() {
@@ -222,20 +244,39 @@ fn a_day_on_two_engines_survives_the_loss_of_one() {
     }
     let Ok(manager) = std::env::var("OPENBELL_SWARM") else {
         let required = std::env::var("OPENBELL_ENGINE").is_ok();
-        assert!(!required, "OPENBELL_SWARM is not set; scripts/swarm up, scripts/swarm image, and eval its env");
+        assert!(
+            !required,
+            "OPENBELL_SWARM is not set; scripts/swarm up, scripts/swarm image, and eval its env"
+        );
         println!("skipped: {name} (OPENBELL_SWARM is not set; scripts/swarm up)");
         return;
     };
     // However long it takes until a step has moved, the day is still there.
-    let day = Day::new(&["--speed", "120", "--seed", "15", "--backends", "real", "--executor", "swarm", "--hold-at", "15:00"]);
+    let day = Day::new(&[
+        "--speed",
+        "120",
+        "--seed",
+        "15",
+        "--backends",
+        "real",
+        "--executor",
+        "swarm",
+        "--hold-at",
+        "15:00",
+    ]);
     let playing = Playing(day.command().env("DOCKER_HOST", manager).spawn().expect("the binary starts"));
     let steps = ["collector", "sink-index", "sink-objects", "vwap"];
     wait_within(A_DAY, "some checks", || (attempts(day.folder(), "freshness").len() >= 5).then_some(()));
     // Which of them the worker has is the swarm's choice.
     let worker = swarm(&["at", "b", "ps", "--format", "{{.Names}}"]);
-    assert!(steps.iter().any(|step| worker.contains(&format!("-{step}-"))), "the worker has nothing to lose: {worker}");
+    assert!(
+        steps.iter().any(|step| worker.contains(&format!("-{step}-"))),
+        "the worker has nothing to lose: {worker}"
+    );
     swarm(&["kill", "b"]);
-    wait_within(A_DAY, "a step that moves", || steps.iter().any(|step| moved(day.folder(), step)).then_some(()));
+    wait_within(A_DAY, "a step that moves", || {
+        steps.iter().any(|step| moved(day.folder(), step)).then_some(())
+    });
     swarm(&["start", "b"]);
     check_day(&day.finish(playing));
     let left = swarm(&["at", "a", "service", "ls", "--quiet"]);
@@ -270,7 +311,10 @@ fn moved(data: &Path, step: &str) -> bool {
         let (Some(_), Some(gone)) = (named("fence."), named("gone.")) else { return false };
         let time = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
         let (ended, started) = (time(&gone), time(&pair[1].join("service")));
-        assert!(ended.is_some() && (started.is_none() || ended <= started), "{step} ran twice at once: {ended:?}, {started:?}");
+        assert!(
+            ended.is_some() && (started.is_none() || ended <= started),
+            "{step} ran twice at once: {ended:?}, {started:?}"
+        );
         started.is_some()
     })
 }
@@ -283,8 +327,12 @@ fn check_day(report: &Value) {
     assert_eq!(gap_shares(report), report["undelivered_shares"].as_i64().expect("shares"));
     assert!(report["dead_letters"]["expected"].as_u64().expect("a count") > 0);
     assert_eq!(report["dead_letters"]["expected"], report["dead_letters"]["actual"]);
-    let states: Vec<_> =
-        report["alerts"].as_array().expect("alerts").iter().map(|a| a["state"].as_str().expect("a state")).collect();
+    let states: Vec<_> = report["alerts"]
+        .as_array()
+        .expect("alerts")
+        .iter()
+        .map(|a| a["state"].as_str().expect("a state"))
+        .collect();
     assert_eq!(states, ["stalled", "recovered"]);
     for step in report["steps"].as_array().expect("steps") {
         let stopped = step["stopped_at"].as_str().unwrap_or_else(|| panic!("{step} never stopped"));
@@ -317,21 +365,26 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-/// Where the day is held until all kills are done: every symbol has a print after that, so no loss stays invisible.
+/// Where the day is held until all kills are done: every symbol has a print after that, so no loss stays
+/// invisible.
 const LAST_KILL: &str = "15:48";
 
 /// Moments of the day's own clock, sorted: from a minute after the open to the last.
 fn moments(count: u64, random: &mut impl FnMut(u64) -> u64) -> Vec<Timestamp> {
     let open: Timestamp = "2026-11-20T08:50:00+09:00".parse().expect("a time");
-    let mut all: Vec<_> = (0..count).map(|_| open + SignedDuration::from_secs(60 + random(417 * 60) as i64)).collect();
+    let mut all: Vec<_> =
+        (0..count).map(|_| open + SignedDuration::from_secs(60 + random(417 * 60) as i64)).collect();
     all.sort_unstable();
     all
 }
 
 #[test]
 fn the_daemon_killed_at_random_moments_loses_nothing_it_accepted() {
-    let (kills, speed, seed) =
-        (setting("OPENBELL_KILLS", 3), setting("OPENBELL_KILL_SPEED", 300), setting("OPENBELL_KILL_SEED", 20261120));
+    let (kills, speed, seed) = (
+        setting("OPENBELL_KILLS", 3),
+        setting("OPENBELL_KILL_SPEED", 300),
+        setting("OPENBELL_KILL_SEED", 20261120),
+    );
     println!("seed {seed}");
     let day = Day::new(&["--speed", &speed.to_string(), "--seed", "12", "--hold-at", LAST_KILL]);
     let mut playing = day.start();
@@ -348,10 +401,22 @@ fn the_daemon_killed_at_random_moments_loses_nothing_it_accepted() {
 
 #[test]
 fn the_collector_killed_as_a_process_loses_nothing_it_accepted() {
-    let (kills, speed, seed) =
-        (setting("OPENBELL_KILLS", 3), setting("OPENBELL_KILL_SPEED", 300), setting("OPENBELL_KILL_SEED", 20261120));
+    let (kills, speed, seed) = (
+        setting("OPENBELL_KILLS", 3),
+        setting("OPENBELL_KILL_SPEED", 300),
+        setting("OPENBELL_KILL_SEED", 20261120),
+    );
     println!("seed {seed}");
-    let day = Day::new(&["--speed", &speed.to_string(), "--seed", "13", "--executor", "process", "--hold-at", LAST_KILL]);
+    let day = Day::new(&[
+        "--speed",
+        &speed.to_string(),
+        "--seed",
+        "13",
+        "--executor",
+        "process",
+        "--hold-at",
+        LAST_KILL,
+    ]);
     let mut playing = day.start();
     let mut killed = BTreeMap::new();
     for moment in moments(kills, &mut random(seed ^ 1)) {
@@ -362,8 +427,16 @@ fn the_collector_killed_as_a_process_loses_nothing_it_accepted() {
     }
     let report = day.finish(playing);
     check_hops(&report);
-    let collector = report["steps"].as_array().expect("steps").iter().find(|s| s["name"] == "collector").expect("the collector");
-    assert!(collector["attempts"].as_u64().expect("a count") > killed.len() as u64, "{collector} after killing {killed:?}");
+    let collector = report["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .find(|s| s["name"] == "collector")
+        .expect("the collector");
+    assert!(
+        collector["attempts"].as_u64().expect("a count") > killed.len() as u64,
+        "{collector} after killing {killed:?}"
+    );
 }
 
 /// Process id of the newest attempt at the collector, from its attempt folder.
@@ -373,7 +446,8 @@ fn newest_collector(data: &Path) -> Option<u32> {
         .ok()?
         .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .max()?;
-    let note = std::fs::read_to_string(run.path().join("collector").join(newest.to_string()).join("pid")).ok()?;
+    let note =
+        std::fs::read_to_string(run.path().join("collector").join(newest.to_string()).join("pid")).ok()?;
     let note: Value = serde_json::from_str(&note).ok()?;
     u32::try_from(note["child"]["pid"].as_u64()?).ok()
 }

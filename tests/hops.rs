@@ -1,5 +1,5 @@
-//! The hops of a run follow from its own steps, on the real binary: parts of demo days whose steps are called otherwise, and that have none,
-//! one and two sinks of a kind.
+//! The hops of a run follow from its own steps, on the real binary: parts of demo days whose steps are called
+//! otherwise, and that have none, one and two sinks of a kind.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,7 +36,9 @@ impl Part {
         Clock::virtual_owner(from, f64::MIN_POSITIVE, Some(data.path().join("clock"))).expect("a clock file");
         let report = data.path().join("report.json");
         let done = Command::new(env!("CARGO_BIN_EXE_openbell"))
-            .args(["demo", "--quiet", "--port", "0", "--speed", "120", "--seed", "21", "--dag", "part", "--dags"])
+            .args([
+                "demo", "--quiet", "--port", "0", "--speed", "120", "--seed", "21", "--dag", "part", "--dags",
+            ])
             .arg(dags.path())
             .arg("--data")
             .arg(data.path())
@@ -45,7 +47,8 @@ impl Part {
             .stdin(Stdio::null())
             .output()
             .expect("the binary starts");
-        let output = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        let output =
+            String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
         let text = std::fs::read_to_string(&report).unwrap_or_else(|e| panic!("no report ({e}):\n{output}"));
         let outbox = std::fs::read_dir(data.path().join("outbox")).into_iter().flatten().flatten();
         let mails = outbox.filter_map(|mail| std::fs::read_to_string(mail.path()).ok()).collect();
@@ -91,7 +94,9 @@ impl Played {
     }
 
     fn missing(&self, hop: &str) -> u64 {
-        self.report["hops"][hop]["missing"].as_u64().unwrap_or_else(|| panic!("no hop {hop}: {:#}\n{}", self.report, self.output))
+        self.report["hops"][hop]["missing"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no hop {hop}: {:#}\n{}", self.report, self.output))
     }
 
     fn outcome(&self, step: &str) -> &str {
@@ -107,14 +112,16 @@ impl Played {
     }
 }
 
-/// A VWAP step whose name mentions the index made freshness call a dead index sink fresh. The demo kills the first sink at 11:30.
+/// A VWAP step whose name mentions the index made freshness call a dead index sink fresh. The demo kills the
+/// first sink at 11:30.
 #[test]
 fn a_dead_sink_is_stale_whatever_other_steps_are_called() {
     let part = Part { from: "11:28:00", close: "41 11" };
     let dead = ", restart: { policy: never }";
 
     let c = "collector";
-    let played = part.play(c, &[service("vwap-index", "vwap", c, ""), service("sink-objects", "sink/objects", c, "")]);
+    let played =
+        part.play(c, &[service("vwap-index", "vwap", c, ""), service("sink-objects", "sink/objects", c, "")]);
     assert_eq!(played.hops(), ["log", "objects", "raw", "spool"]);
     assert_eq!(
         (played.alerts(), played.missing("objects")),
@@ -124,16 +131,28 @@ fn a_dead_sink_is_stale_whatever_other_steps_are_called() {
     );
 
     let c = "krx";
-    let played = part.play(c, &[service("search", "sink/index", c, dead), service("vwap-index", "vwap", c, "")]);
+    let played =
+        part.play(c, &[service("search", "sink/index", c, dead), service("vwap-index", "vwap", c, "")]);
     assert_eq!((played.alerts(), played.outcome("search")), (vec!["stalled"], "failed"), "{}", played.output);
-    assert!(played.mail("stalled").contains("\nindex: a record has been waiting for "), "{}", played.mail("stalled"));
+    assert!(
+        played.mail("stalled").contains("\nindex: a record has been waiting for "),
+        "{}",
+        played.mail("stalled")
+    );
     assert!(played.missing("index") > 0 && played.missing("log") == 0, "{:#}", played.report);
 
-    let sinks = [service("index", "sink/index", c, dead), service("objects", "sink/index", c, ", with: { index: other }")];
+    let sinks = [
+        service("index", "sink/index", c, dead),
+        service("objects", "sink/index", c, ", with: { index: other }"),
+    ];
     let played = part.play(c, &[sinks.concat(), service("sink-index", "vwap", c, "")]);
     assert_eq!(played.hops(), ["index.index", "log", "objects.index", "raw", "spool"]);
     assert_eq!(played.alerts(), ["stalled"], "{}", played.output);
-    assert!(played.mail("stalled").contains("\nindex.index: a record has been waiting for "), "{}", played.mail("stalled"));
+    assert!(
+        played.mail("stalled").contains("\nindex.index: a record has been waiting for "),
+        "{}",
+        played.mail("stalled")
+    );
     assert!(played.missing("index.index") > 0 && played.missing("objects.index") == 0, "{:#}", played.report);
 }
 
@@ -147,7 +166,10 @@ fn a_day_is_whole_with_the_sinks_that_it_has() {
     whole(&played);
 
     // Called after each other's store.
-    let played = part.play("raw", &[service("objects", "sink/index", "raw", ""), service("index", "sink/objects", "raw", "")]);
+    let played = part.play(
+        "raw",
+        &[service("objects", "sink/index", "raw", ""), service("index", "sink/objects", "raw", "")],
+    );
     assert_eq!(played.hops(), ["index", "log", "objects", "raw", "spool"]);
     whole(&played);
 
@@ -165,10 +187,15 @@ fn whole(played: &Played) {
     assert_eq!(played.outcome("compare"), "succeeded", "{}", played.output);
     let unique = |hop: &str| played.report["hops"][hop]["unique"].as_u64().expect("a count");
     assert!(unique("spool") > 100, "{:#}", played.report["hops"]);
-    assert!(!played.report["faults"].to_string().contains("the run ended as"), "{:#}", played.report["faults"]);
+    assert!(
+        !played.report["faults"].to_string().contains("the run ended as"),
+        "{:#}",
+        played.report["faults"]
+    );
 }
 
-/// A late join mailed `stalled` at once and `recovered` "after 0 min". The feed stalls from 13:02 on for twelve minutes.
+/// A late join mailed `stalled` at once and `recovered` "after 0 min". The feed stalls from 13:02 on for
+/// twelve minutes.
 #[test]
 fn a_late_join_is_no_stall_and_a_recovery_tells_its_length() {
     let part = Part { from: "12:55:00", close: "25 13" };
@@ -183,7 +210,10 @@ fn a_late_join_is_no_stall_and_a_recovery_tells_its_length() {
         let at = played.report["alerts"][0]["at"].as_str().expect("a time");
         assert!(("2026-11-20T13:07"..="2026-11-20T13:12").contains(&&at[..16]), "stalled at {at}");
         let told = played.mail("recovered");
-        let minutes = told.split("data arrives again after ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+        let minutes = told
+            .split("data arrives again after ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
         assert!(minutes.is_some_and(|minutes| (12..=16).contains(&minutes)), "{told}");
     }
 }

@@ -1,5 +1,5 @@
-//! Recorded KIS frames, served over a real WebSocket, reach every hop with the right fields. Real clock, real sockets, the
-//! real binary at both ends.
+//! Recorded KIS frames, served over a real WebSocket, reach every hop with the right fields. Real clock, real
+//! sockets, the real binary at both ends.
 
 mod support;
 
@@ -50,7 +50,12 @@ const EXPECTED: &[Expected] = &[
         2,
         [("STCK_CNTG_HOUR", "094751"), ("ACML_TR_PBMN", "595404143150"), ("LWPR_HOUR", "090030")],
     ),
-    ("kis:2025-07-30:005930:8305293", "72000", 75, [("STCK_CNTG_HOUR", "094751"), ("CCLD_DVSN", "1"), ("VI_STND_PRC", "71000")]),
+    (
+        "kis:2025-07-30:005930:8305293",
+        "72000",
+        75,
+        [("STCK_CNTG_HOUR", "094751"), ("CCLD_DVSN", "1"), ("VI_STND_PRC", "71000")],
+    ),
     (
         "kis:2023-06-12:005930:3052507",
         "71900",
@@ -94,9 +99,11 @@ fn recorded_frames_reach_every_hop_with_the_right_fields() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("dags/calendars/krx.csv");
     std::fs::copy(shipped, dags.path().join("calendars/krx.csv")).expect("copied");
     let config = data.path().join("openbell.yaml");
-    let feeds = json!({ "feeds": { "kis": { "rest": addresses["rest"], "websocket": addresses["websocket"] } } });
+    let feeds =
+        json!({ "feeds": { "kis": { "rest": addresses["rest"], "websocket": addresses["websocket"] } } });
     std::fs::write(&config, feeds.to_string()).expect("written");
-    let daemon = Daemon::start(data.path(), dags.path(), &["--config", config.to_str().expect("a plain path")]);
+    let daemon =
+        Daemon::start(data.path(), dags.path(), &["--config", config.to_str().expect("a plain path")]);
 
     let answer = daemon.post("/api/v1/runs", &json!({ "dag": "replay", "until": "2099-01-01T00:00:00Z" }));
     let id = answer["run"].as_str().unwrap_or_else(|| panic!("{answer}\n{}", daemon.output())).to_owned();
@@ -141,7 +148,10 @@ fn recorded_frames_reach_every_hop_with_the_right_fields() {
             for name in stores.index.indices("kis-trades-").await.ok()? {
                 for id in stores.index.ids(&name, "", None, 100).await.ok()? {
                     // The index of a trade is that of its own date, whenever it arrives.
-                    assert!(id.contains(&name.trim_start_matches("kis-trades-").replace('.', "-")), "{id} in {name}");
+                    assert!(
+                        id.contains(&name.trim_start_matches("kis-trades-").replace('.', "-")),
+                        "{id} in {name}"
+                    );
                     all.push(serde_json::from_slice(&stores.index.get(&name, &id).await.ok()??).ok()?);
                 }
             }
@@ -167,7 +177,8 @@ fn recorded_frames_reach_every_hop_with_the_right_fields() {
 
 fn check(hop: &str, all: &[Value]) {
     for (id, price, quantity, fields) in EXPECTED {
-        let trade = all.iter().find(|t| t["id"] == *id).unwrap_or_else(|| panic!("{hop}: {id} is not in {all:#?}"));
+        let trade =
+            all.iter().find(|t| t["id"] == *id).unwrap_or_else(|| panic!("{hop}: {id} is not in {all:#?}"));
         assert_eq!(trade["symbol"], "005930", "{hop} {id}");
         assert_eq!(
             trade["price"].as_str().map(str::to_owned).unwrap_or_else(|| trade["price"].to_string()),

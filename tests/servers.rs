@@ -1,5 +1,5 @@
-//! Sinks and dead letters on real servers, with the real binary; what is there is asked of Elasticsearch by its own API.
-//! Skipped where `OPENBELL_KAFKA` and so on are not set; see `scripts/services`.
+//! Sinks and dead letters on real servers, with the real binary; what is there is asked of Elasticsearch by
+//! its own API. Skipped where `OPENBELL_KAFKA` and so on are not set; see `scripts/services`.
 
 mod support;
 
@@ -42,7 +42,8 @@ impl Place {
         let variable = |name: &str| server(name, test);
         let search = variable("OPENBELL_ELASTICSEARCH")?;
         let prefix = format!("t{:016x}", fastrand::u64(..));
-        let (s3, query) = variable("OPENBELL_S3").map(|a| a.split_once('?').map(|(a, q)| (a.to_owned(), q.to_owned())))??;
+        let (s3, query) = variable("OPENBELL_S3")
+            .map(|a| a.split_once('?').map(|(a, q)| (a.to_owned(), q.to_owned())))??;
         let mongo = variable("OPENBELL_MONGO")?;
         let config = Config {
             log: format!("{}?prefix={prefix}.", variable("OPENBELL_KAFKA")?),
@@ -54,9 +55,11 @@ impl Place {
         let (data, dags) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         std::fs::write(dags.path().join("sinks.yaml"), DAG).expect("written");
         let file = data.path().join("openbell.yaml");
-        let addresses = json!({ "log": config.log, "raw": config.raw, "index": config.index, "objects": config.objects });
+        let addresses =
+            json!({ "log": config.log, "raw": config.raw, "index": config.index, "objects": config.objects });
         std::fs::write(&file, addresses.to_string()).expect("written");
-        let daemon = Daemon::start(data.path(), dags.path(), &["--config", file.to_str().expect("a plain path")]);
+        let daemon =
+            Daemon::start(data.path(), dags.path(), &["--config", file.to_str().expect("a plain path")]);
         let answer = daemon.post("/api/v1/runs", &json!({ "dag": "sinks", "until": "2099-01-01T00:00:00Z" }));
         assert!(answer["run"].is_string(), "{answer}\n{}", daemon.output());
         let runtime = Runtime::new().expect("a runtime");
@@ -103,14 +106,19 @@ impl Place {
 
     fn found(&self, query: &Value) -> Option<BTreeSet<String>> {
         self.ask("_refresh", json!({}));
-        let found = self.ask("_search?size=1000&ignore_unavailable=true", json!({ "query": query, "_source": false }));
+        let found = self
+            .ask("_search?size=1000&ignore_unavailable=true", json!({ "query": query, "_source": false }));
         assert!(found["error"].is_null() || found["status"] == 503, "{found}");
         let hits = found["hits"]["hits"].as_array()?;
         Some(hits.iter().map(|h| h["_id"].as_str().expect("an id").to_owned()).collect())
     }
 
     fn raw(&self) -> BTreeSet<String> {
-        self.runtime.block_on(self.stores.raw.ids("kis.trades", "", None, 1_000)).expect("listed").into_iter().collect()
+        self.runtime
+            .block_on(self.stores.raw.ids("kis.trades", "", None, 1_000))
+            .expect("listed")
+            .into_iter()
+            .collect()
     }
 
     /// Ids of all lines in objects, with repeats.
@@ -121,7 +129,9 @@ impl Place {
                 let body = self.stores.objects.get(&key).await.expect("read").expect("there");
                 let mut text = String::new();
                 flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_string(&mut text).expect("gzip");
-                ids.extend(text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["id"].to_string()));
+                ids.extend(
+                    text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")["id"].to_string()),
+                );
             }
             ids
         })
@@ -131,8 +141,8 @@ impl Place {
         let data = self.data.path().to_str().expect("a plain path");
         let done = run(&[&["dlq"], words, &["--json", "--data", data]].concat());
         let text = String::from_utf8_lossy(&done.stdout);
-        let answer =
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&done.stderr)));
+        let answer = serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&done.stderr)));
         (answer, done.status.code().expect("an exit code"))
     }
 
@@ -150,7 +160,9 @@ impl Place {
 }
 
 fn frames() -> Vec<Trade> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kis-frames.txt")).expect("frames");
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kis-frames.txt"))
+            .expect("frames");
     let received = "2026-11-20T00:00:00Z".parse().expect("a time");
     let wire = text.lines().next().expect("a frame").splitn(4, '|').collect::<Vec<_>>();
     vec![kis::trade(&format!("{}|{}", wire[1], wire[3]), received).expect("a recorded trade")]
@@ -203,8 +215,12 @@ fn a_range_of_local_time_gives_exactly_its_trades() {
         reqwest::get(url).await.expect("answers").json::<Value>().await.expect("JSON")
     });
     let fields = &mapping[format!("{}-kis-trades-2026.11.20", place.prefix)]["mappings"]["properties"];
-    for (field, kind) in [("trade_time", "date"), ("received_at", "date_nanos"), ("session_date", "date"), ("quantity", "double")]
-    {
+    for (field, kind) in [
+        ("trade_time", "date"),
+        ("received_at", "date_nanos"),
+        ("session_date", "date"),
+        ("quantity", "double"),
+    ] {
         assert_eq!(fields[field]["type"], kind, "{field}");
     }
     place.clear();
@@ -242,19 +258,26 @@ fn poison_becomes_dead_letters_and_a_replay_after_the_fix_doubles_nothing() {
         let letters = place.records("kis.trades.dlq");
         (letters.len() >= wanted).then_some(letters)
     });
-    wait_for("the good ones", || (place.indexed(&json!({ "match_all": {} })).len() == good.len()).then_some(()));
+    wait_for("the good ones", || {
+        (place.indexed(&json!({ "match_all": {} })).len() == good.len()).then_some(())
+    });
     assert_eq!(letters.len(), wanted);
     for poison in &unreadable {
         let of: Vec<_> = letters.iter().filter(|l| &l.record.value == poison).collect();
-        let programs: BTreeSet<_> = of.iter().filter_map(|l| dead_letters::error_header(&l.record, "class.name")).collect();
+        let programs: BTreeSet<_> =
+            of.iter().filter_map(|l| dead_letters::error_header(&l.record, "class.name")).collect();
         assert_eq!(
             (of.len(), programs),
             (3, BTreeSet::from(["sink/index", "sink/objects", "sink/raw"])),
             "original bytes, once a sink"
         );
         for letter in of {
-            let header = |name| dead_letters::error_header(&letter.record, name).unwrap_or_default().to_owned();
-            assert_eq!((header("topic").as_str(), header("exception.class.name").as_str()), ("kis.trades", "undecodable"));
+            let header =
+                |name| dead_letters::error_header(&letter.record, name).unwrap_or_default().to_owned();
+            assert_eq!(
+                (header("topic").as_str(), header("exception.class.name").as_str()),
+                ("kis.trades", "undecodable")
+            );
             assert_eq!(
                 (letter.record.header("origin"), letter.record.key.as_deref()),
                 (Some(&b"test"[..]), Some(&b"005930"[..]))
@@ -267,19 +290,27 @@ fn poison_becomes_dead_letters_and_a_replay_after_the_fix_doubles_nothing() {
         .expect("groups")
         .iter()
         .map(|g| {
-            ((g["cause"].as_str().expect("text"), g["connector"].as_str().expect("text")), g["count"].as_u64().expect("a count"))
+            (
+                (g["cause"].as_str().expect("text"), g["connector"].as_str().expect("text")),
+                g["count"].as_u64().expect("a count"),
+            )
         })
         .collect();
     let undecodable = unreadable.len() as u64;
     for sink in ["sinks/sink-index", "sinks/sink-objects", "sinks/sink-raw"] {
         assert_eq!(groups[&("undecodable", sink)], undecodable, "{list}");
     }
-    let refused: u64 =
-        groups.iter().filter(|((cause, sink), _)| *cause != "undecodable" && *sink == "sinks/sink-index").map(|(_, n)| n).sum();
+    let refused: u64 = groups
+        .iter()
+        .filter(|((cause, sink), _)| *cause != "undecodable" && *sink == "sinks/sink-index")
+        .map(|(_, n)| n)
+        .sum();
     assert_eq!(refused, mistyped.len() as u64, "{list}");
 
     // A frame that an older codec refused and this one reads.
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kis-frames.txt")).expect("frames");
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kis-frames.txt"))
+            .expect("frames");
     let header = |n: &str, v: &str| (format!("{}{n}", dead_letters::PREFIX), v.as_bytes().to_vec());
     let frame = Record {
         key: None,
@@ -301,10 +332,15 @@ fn poison_becomes_dead_letters_and_a_replay_after_the_fix_doubles_nothing() {
     // The mistyped ones are still wrong: sent again, they are refused again, and are in no store twice.
     let (third, _) = place.dlq(&["replay", "--cause", "rejected"]);
     assert_eq!(third["sent"], json!(mistyped.len()), "{third}");
-    wait_for("the replayed trades", || (place.indexed(&json!({ "match_all": {} })).len() == good.len() + 3).then_some(()));
+    wait_for("the replayed trades", || {
+        (place.indexed(&json!({ "match_all": {} })).len() == good.len() + 3).then_some(())
+    });
     wait_for("the replayed records in every partition's store", || {
-        let lag: u64 =
-            place.daemon.get("/api/v1/snapshot")["gauges"]["group_lag"].as_object()?.values().filter_map(Value::as_u64).sum();
+        let lag: u64 = place.daemon.get("/api/v1/snapshot")["gauges"]["group_lag"]
+            .as_object()?
+            .values()
+            .filter_map(Value::as_u64)
+            .sum();
         (lag == 0).then_some(())
     });
     let lines = wait_for("the lines", || {
@@ -312,7 +348,11 @@ fn poison_becomes_dead_letters_and_a_replay_after_the_fix_doubles_nothing() {
         (lines.len() >= good.len() + mistyped.len() + 3).then_some(lines)
     });
     let unique: BTreeSet<_> = lines.iter().collect();
-    assert_eq!((lines.len(), unique.len()), (good.len() + mistyped.len() + 3, good.len() + mistyped.len() + 3), "each line once");
+    assert_eq!(
+        (lines.len(), unique.len()),
+        (good.len() + mistyped.len() + 3, good.len() + mistyped.len() + 3),
+        "each line once"
+    );
     assert_eq!(place.raw().len(), good.len() + mistyped.len() + 3);
     place.clear();
 }

@@ -1,5 +1,5 @@
-//! Upbit's collector against its simulator: a cut at midnight, where one day's collector hands the spool to the next one's, and a stretch of
-//! a day with everything that goes wrong.
+//! Upbit's collector against its simulator: a cut at midnight, where one day's collector hands the spool to
+//! the next one's, and a stretch of a day with everything that goes wrong.
 
 mod support;
 
@@ -100,7 +100,9 @@ impl Collector {
 fn gaps(spool: &[Entry], date: Date) -> Vec<Gap> {
     let mut rule = Upbit.completeness();
     for entry in spool {
-        if let Some(trade) = spooled::trade(entry).map(|read| read.expect("a trade")).filter(|t| t.session_date == date) {
+        if let Some(trade) =
+            spooled::trade(entry).map(|read| read.expect("a trade")).filter(|t| t.session_date == date)
+        {
             rule.see(Received::Trade(&trade));
         }
         if let Some(total) = spooled::total(entry).filter(|total| total.session_date == date) {
@@ -117,8 +119,13 @@ fn ids(spool: &[Entry]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_day_is_handed_to_the_next_without_losing_or_repeating_a_trade() {
     let clock = Clock::virtual_owner(at("2026-11-20T23:57:00"), 5.0, None).expect("a clock");
-    let house = House::new(SimulatorOptions { target_trades: 150_000, ..SimulatorOptions::new(clock.clone(), 1, DAY) }).await;
-    let with = serde_json::json!({"symbols": openbell::simulate::upbit::markets::codes(), "take_over": "10m"});
+    let house = House::new(SimulatorOptions {
+        target_trades: 150_000,
+        ..SimulatorOptions::new(clock.clone(), 1, DAY)
+    })
+    .await;
+    let with =
+        serde_json::json!({"symbols": openbell::simulate::upbit::markets::codes(), "take_over": "10m"});
     let old = house.collect(DAY, &with);
     old.told.until("ready", |status| status.ready).await;
     let from = clock.now();
@@ -145,7 +152,8 @@ async fn a_day_is_handed_to_the_next_without_losing_or_repeating_a_trade() {
     let lost: Vec<&LedgerTrade> =
         ledger.iter().filter(|t| t.at > from && t.at < to && !unique.contains(t.id().as_str())).collect();
     assert!(lost.is_empty(), "{} lost, the first {:?}", lost.len(), lost.first());
-    let days: BTreeSet<Date> = ledger.iter().filter(|t| t.at > from && t.at < to).map(LedgerTrade::session_date).collect();
+    let days: BTreeSet<Date> =
+        ledger.iter().filter(|t| t.at > from && t.at < to).map(LedgerTrade::session_date).collect();
     assert_eq!(days.len(), 2, "there is a cut in what was looked at");
     let mut log = house.log().await;
     log.sort_unstable();
@@ -173,7 +181,8 @@ async fn what_a_disconnect_cost_is_named_exactly() {
         .with(day("00:20:00"), Fault::Error { name: "WRONG_FORMAT".into() });
     // The collector is there before the day begins, so that all of it is looked at.
     let clock = Clock::virtual_owner(at("2026-11-19T23:55:00"), 5.0, None).expect("a clock");
-    let options = SimulatorOptions { script, target_trades: 60_000, ..SimulatorOptions::new(clock.clone(), 2, DAY) };
+    let options =
+        SimulatorOptions { script, target_trades: 60_000, ..SimulatorOptions::new(clock.clone(), 2, DAY) };
     let house = House::new(options).await;
     let mut symbols = openbell::simulate::upbit::markets::codes();
     symbols.push("KRW-NOBODY".to_owned());

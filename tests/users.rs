@@ -1,4 +1,5 @@
-//! Users and tokens with the real binary: the daemon asks who it is, and the command line of its own machine goes on.
+//! Users and tokens with the real binary: the daemon asks who it is, and the command line of its own machine
+//! goes on.
 
 mod support;
 
@@ -57,42 +58,66 @@ fn a_daemon_with_users_asks_who_it_is_and_its_own_machine_goes_on() {
     assert!(error.contains("openbell user add"), "{error}");
 
     let short = typed(&[&["user", "add", "ann"], &at[..]].concat(), "short");
-    assert!(short.status.code() == Some(1) && text(&short.stderr).contains("at least 12"), "{}", text(&short.stderr));
+    assert!(
+        short.status.code() == Some(1) && text(&short.stderr).contains("at least 12"),
+        "{}",
+        text(&short.stderr)
+    );
     let added = typed(&[&["user", "add", "ann", "--role", "operator"], &at[..]].concat(), PASSWORD);
     assert!(added.status.success(), "{}", text(&added.stderr));
     let twice = typed(&[&["user", "add", "ann"], &at[..]].concat(), PASSWORD);
     assert!(text(&twice.stderr).contains("user passwd ann"), "{}", text(&twice.stderr));
     let wrong = run(&[&["user", "add", "bob", "--role", "admin"], &at[..]].concat());
-    assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains("operator"), "{}", text(&wrong.stderr));
+    assert!(
+        wrong.status.code() == Some(2) && text(&wrong.stderr).contains("operator"),
+        "{}",
+        text(&wrong.stderr)
+    );
     let made = run(&[&["token", "create", "look", "--expires", "1d"], &at[..]].concat());
     let token = text(&made.stdout).trim().to_owned();
     assert!(token.starts_with("openbell_") && !text(&made.stderr).contains(&token), "{}", text(&made.stderr));
     let users = data.path().join("users.json");
     let kept = std::fs::read_to_string(&users).expect("a file");
-    assert!(mode(&users) == 0o600 && kept.contains("$argon2id$") && !kept.contains(PASSWORD) && !kept.contains(&token));
+    assert!(
+        mode(&users) == 0o600
+            && kept.contains("$argon2id$")
+            && !kept.contains(PASSWORD)
+            && !kept.contains(&token)
+    );
 
     let mut daemon = Daemon::start(data.path(), dags.path(), &["--config", path(&config)]);
     assert!(daemon.url.starts_with("http://127.0.0.1:"), "{}", daemon.url);
     assert_eq!(mode(&data.path().join("daemon.token")), 0o600);
-    let list = |more: &[&str]| openbell().args(["run", "list", "--json"]).args(more).output().expect("it runs");
+    let list =
+        |more: &[&str]| openbell().args(["run", "list", "--json"]).args(more).output().expect("it runs");
     json(&list(&at));
     let url = ["--url", daemon.url.as_str()];
     let stranger = list(&url);
     let error = text(&stranger.stderr);
     assert_eq!(stranger.status.code(), Some(3), "{error}");
     assert!(error.contains("wants to know who asks") && error.contains("--token-file"), "{error}");
-    let by_variable = |more: &[&str]| openbell().args(more).args(url).env("OPENBELL_TOKEN", &token).output().expect("it runs");
+    let by_variable = |more: &[&str]| {
+        openbell().args(more).args(url).env("OPENBELL_TOKEN", &token).output().expect("it runs")
+    };
     json(&by_variable(&["run", "list", "--json"]));
     let viewer = by_variable(&["run", "pause", "x"]);
     let error = text(&viewer.stderr);
-    assert!(viewer.status.code() == Some(1) && error.contains("viewer look may look at everything, but not act"), "{error}");
+    assert!(
+        viewer.status.code() == Some(1) && error.contains("viewer look may look at everything, but not act"),
+        "{error}"
+    );
     let file = data.path().join("look.token");
     std::fs::write(&file, format!("{token}\n")).expect("written");
     json(&list(&[&url[..], &["--token-file", path(&file)]].concat()));
     let tokens = || json(&run(&[&["token", "list", "--json"], &at[..]].concat()));
-    support::wait_for("the token's last use", || tokens()["tokens"][0]["last_used_at"].as_str().map(str::to_owned));
+    support::wait_for("the token's last use", || {
+        tokens()["tokens"][0]["last_used_at"].as_str().map(str::to_owned)
+    });
     assert!(run(&[&["token", "revoke", "look"], &at[..]].concat()).status.success());
-    assert!(text(&list(&[&url[..], &["--token-file", path(&file)]].concat()).stderr).contains("does not take this token"));
+    assert!(
+        text(&list(&[&url[..], &["--token-file", path(&file)]].concat()).stderr)
+            .contains("does not take this token")
+    );
     let people = json(&run(&[&["user", "list", "--json"], &at[..]].concat()));
     assert!(people["users"][0]["name"] == "ann" && people["users"][0].get("password").is_none(), "{people}");
 

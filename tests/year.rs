@@ -1,6 +1,6 @@
-//! One calendar year, planned and run as the daemon does it: tick at each edge, start what is due, feed the machine what steps
-//! report, carry out its actions. What opens and closes when is compared with an expectation that shares nothing with the
-//! calendar file but the exchange's own announcements.
+//! One calendar year, planned and run as the daemon does it: tick at each edge, start what is due, feed the
+//! machine what steps report, carry out its actions. What opens and closes when is compared with an
+//! expectation that shares nothing with the calendar file but the exchange's own announcements.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -140,7 +140,10 @@ impl Played {
                 Action::Stop { attempt, .. } => {
                     let (step, number) = (attempt.step.clone(), attempt.attempt);
                     self.stops.push((now, attempt));
-                    self.report(now + STOPPING, RunEvent::Exited { step, attempt: number, exit: Exit::Code(0), result: None });
+                    self.report(
+                        now + STOPPING,
+                        RunEvent::Exited { step, attempt: number, exit: Exit::Code(0), result: None },
+                    );
                 }
                 Action::Kill { attempt } => panic!("{attempt} had ended in time"),
                 Action::Alert { kind, .. } => self.alerts.push(kind),
@@ -153,40 +156,60 @@ impl Played {
     fn check(&self) {
         let (run, dag) = (&self.run, &self.run.dag);
         let (open, close) = (run.window.open_at, run.window.close_at.expect("a window with an end"));
-        assert_eq!((run.state, &self.alerts), (RunState::Succeeded, &vec![AlertKind::RunFinished]), "{}", run.id);
+        assert_eq!(
+            (run.state, &self.alerts),
+            (RunState::Succeeded, &vec![AlertKind::RunFinished]),
+            "{}",
+            run.id
+        );
         for step in dag.steps() {
-            let starts: Vec<Timestamp> = self.starts.iter().filter(|(_, a)| a.step == step.name).map(|(at, _)| *at).collect();
-            let stops: Vec<Timestamp> = self.stops.iter().filter(|(_, a)| a.step == step.name).map(|(at, _)| *at).collect();
+            let starts: Vec<Timestamp> =
+                self.starts.iter().filter(|(_, a)| a.step == step.name).map(|(at, _)| *at).collect();
+            let stops: Vec<Timestamp> =
+                self.stops.iter().filter(|(_, a)| a.step == step.name).map(|(at, _)| *at).collect();
             match step.kind {
                 StepKind::Task => assert_eq!((starts, stops), (vec![open], vec![]), "{}", step.name),
                 StepKind::Service => {
                     assert_eq!(starts, [open], "{} of {}", step.name, run.id);
-                    // Whoever reads from the collector is asked once the collector is gone, so that it drains to the end.
+                    // Whoever reads from the collector is asked once the collector is gone, so that it drains
+                    // to the end.
                     let asked = if step.name.as_str() == "collector" { close } else { close + STOPPING };
                     assert_eq!(stops, [asked], "{} of {}", step.name, run.id);
                 }
                 StepKind::Check => {
                     let minutes = close.duration_since(open).as_mins();
-                    assert!(starts.iter().all(|at| (open..close).contains(at)), "{} outside of {}", step.name, run.id);
+                    assert!(
+                        starts.iter().all(|at| (open..close).contains(at)),
+                        "{} outside of {}",
+                        step.name,
+                        run.id
+                    );
                     let rounds = starts.len() as i64;
-                    assert!(rounds == minutes / 5 || rounds == minutes / 5 - 1, "{rounds} rounds in {minutes} minutes");
+                    assert!(
+                        rounds == minutes / 5 || rounds == minutes / 5 - 1,
+                        "{rounds} rounds in {minutes} minutes"
+                    );
                 }
-                StepKind::Teardown => assert_eq!((starts, stops), (vec![close + STOPPING * 2], vec![]), "{}", step.name),
+                StepKind::Teardown => {
+                    assert_eq!((starts, stops), (vec![close + STOPPING * 2], vec![]), "{}", step.name)
+                }
             }
         }
     }
 }
 
-/// Plays 2026 for the DAG of this name through planner and machine; gives back date, first start and first order to stop of
-/// every run, in order.
+/// Plays 2026 for the DAG of this name through planner and machine; gives back date, first start and first
+/// order to stop of every run, in order.
 fn play(name: &str) -> Vec<(Date, Timestamp, Timestamp)> {
-    let folder = folder::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dags")), openbell::steps::programs())
-        .expect("the shipped folder");
+    let folder =
+        folder::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dags")), openbell::steps::programs())
+            .expect("the shipped folder");
     let dags = folder.dags();
     let dag = dags[&name.parse().expect("a name")];
     let up_since = kst(date(2025, 12, 31), 23, 0);
     let end = kst(date(2026, 12, 31), 23, 59);
-    let mut planned = PlannedDag { dag, calendar: folder.calendar_of(dag), paused: false, planned_until: Some(up_since) };
+    let mut planned =
+        PlannedDag { dag, calendar: folder.calendar_of(dag), paused: false, planned_until: Some(up_since) };
     let (mut runs, mut ids) = (Vec::new(), BTreeSet::<RunId>::new());
     let mut open: Option<Played> = None;
     let mut now = up_since;
@@ -204,7 +227,9 @@ fn play(name: &str) -> Vec<(Date, Timestamp, Timestamp)> {
         // Twice, because a tick may be doubled.
         for _ in 0..2 {
             for decision in plan(now, up_since, &[planned], |id| ids.contains(id)) {
-                let Decision::Start(start) = decision else { panic!("a daemon that is always up misses nothing: {decision:?}") };
+                let Decision::Start(start) = decision else {
+                    panic!("a daemon that is always up misses nothing: {decision:?}")
+                };
                 assert!(open.is_none(), "{} opens after the last one ended", start.id);
                 assert_eq!(start.window.open_at, now, "{} opens at its edge", start.id);
                 assert_eq!(start.late_by, SignedDuration::ZERO);
@@ -218,7 +243,8 @@ fn play(name: &str) -> Vec<(Date, Timestamp, Timestamp)> {
 
 #[test]
 fn the_shipped_day_opens_and_closes_on_every_trading_day_of_2026() {
-    let expected: Vec<_> = trading_days().into_iter().map(|day| (day, kst(day, 8, 50), kst(day, 16, 0))).collect();
+    let expected: Vec<_> =
+        trading_days().into_iter().map(|day| (day, kst(day, 8, 50), kst(day, 16, 0))).collect();
     assert_eq!(expected.len(), 244);
     assert_eq!(play("kis-trading-day"), expected);
 }

@@ -11,7 +11,8 @@ const SHORTEST: usize = 12;
 const LONGEST_BYTES: usize = 1024;
 
 /// What the password of a name that does not exist is compared with: no password is known that has this hash.
-pub const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$b3BlbmJlbGwtbm9ib2R5IQ$bm9ib2R5LWtub3dzLWEtcGFzc3dvcmQtZm9yLXRoaXM";
+pub const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$b3BlbmJlbGwtbm9ib2R5IQ$bm9ib2R5LWtub3dzLWEtcGFzc3dvcmQtZm9yLXRoaXM";
 
 /// Why a password is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,9 @@ pub fn hash(password: &str) -> Result<String, PasswordError> {
         )));
     }
     if password.len() > LONGEST_BYTES {
-        return Err(PasswordError::Unfit(format!("the password is too long; use at most {LONGEST_BYTES} bytes")));
+        return Err(PasswordError::Unfit(format!(
+            "the password is too long; use at most {LONGEST_BYTES} bytes"
+        )));
     }
     let salt = random::<16>().map_err(|e| PasswordError::Machine(e.to_string()))?;
     let hashed: PasswordHash = Argon2::default()
@@ -46,13 +49,15 @@ pub fn hash(password: &str) -> Result<String, PasswordError> {
 
 /// Whether a text is a hash that [`matches`] understands.
 pub(crate) fn is_hash(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm.as_str().starts_with("argon2") && hash.hash.is_some())
+    PasswordHash::new(text)
+        .is_ok_and(|hash| hash.algorithm.as_str().starts_with("argon2") && hash.hash.is_some())
 }
 
 /// Whether a password has this hash. Takes tens of milliseconds and 19 MiB.
 pub fn matches(password: &str, hash: &str) -> bool {
     password.len() <= LONGEST_BYTES
-        && PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        && PasswordHash::new(hash)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
 #[cfg(test)]
@@ -63,10 +68,16 @@ mod tests {
     fn a_hash_fits_its_password_only() {
         let kept = hash("correct horse battery").expect("hashed");
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert!(matches("correct horse battery", &kept) && !matches("correct horse batterz", &kept) && !matches("", &kept));
+        assert!(
+            matches("correct horse battery", &kept)
+                && !matches("correct horse batterz", &kept)
+                && !matches("", &kept)
+        );
         assert_ne!(hash("correct horse battery").expect("hashed"), kept, "each has its own salt");
         assert!(is_hash(&kept) && is_hash(NOBODY));
-        for bad in ["", "plain text password", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=19456,t=2,p=1$"] {
+        for bad in
+            ["", "plain text password", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=19456,t=2,p=1$"]
+        {
             assert!(!is_hash(bad) && !matches("plain text password", bad), "{bad}");
         }
     }

@@ -42,8 +42,8 @@ pub(crate) fn id_of(whole: &str) -> Option<&str> {
     (id.len() == 16 && secret.len() == 64).then_some(id)
 }
 
-/// What is kept of an API token: it cannot be turned round. A token has 256 random bits, so it takes one pass of Argon2's compression function
-/// over the least memory (microseconds), not the many that a password needs.
+/// What is kept of an API token: it cannot be turned round. A token has 256 random bits, so it takes one pass
+/// of Argon2's compression function over the least memory (microseconds), not the many that a password needs.
 pub fn digest(whole: &str) -> Option<String> {
     let cheapest = Params::new(Params::MIN_M_COST, Params::MIN_T_COST, Params::MIN_P_COST, Some(32)).ok()?;
     let mut bytes = [0u8; 32];

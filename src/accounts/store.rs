@@ -27,12 +27,14 @@ pub fn read(path: &Path) -> Result<Option<Accounts>, String> {
     }
 }
 
-/// Changes the users, or makes the file. Only its owner may read it, and whoever reads it meanwhile finds the old users or the new ones.
+/// Changes the users, or makes the file. Only its owner may read it, and whoever reads it meanwhile finds the
+/// old users or the new ones.
 ///
 /// # Errors
 /// A file that cannot be read, locked or written, or what the change was refused with.
 pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Accounts) -> Result<T, String>) -> Result<T, String> {
-    let failed = |error: io::Error| format!("{}: {error}; give this user the right to write there", path.display());
+    let failed =
+        |error: io::Error| format!("{}: {error}; give this user the right to write there", path.display());
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::create_folders(folder).map_err(failed)?;
     }
@@ -82,8 +84,8 @@ impl Source {
         &self.path
     }
 
-    /// The users now; `None` while there never was a file. Once there was one, somebody has to log in until the daemon ends: a file that is gone
-    /// or broken leaves the last good users in force.
+    /// The users now; `None` while there never was a file. Once there was one, somebody has to log in until
+    /// the daemon ends: a file that is gone or broken leaves the last good users in force.
     pub fn now(&self) -> Option<Arc<Accounts>> {
         let at = stamp(&self.path);
         let mut known = self.known.lock();
@@ -100,7 +102,9 @@ impl Source {
                     tracing::error!(%error, "the file of users cannot be used; nobody can log in");
                     known.1 = Some(Arc::default());
                 }
-                Err(error) => tracing::error!(%error, "the file of users cannot be used; those it had before still count"),
+                Err(error) => {
+                    tracing::error!(%error, "the file of users cannot be used; those it had before still count")
+                }
             }
         }
         known.1.clone()
@@ -154,7 +158,10 @@ impl Used {
         // Held while writing: the file has one writer at a time.
         let mut times = self.times.lock();
         times.retain(|id, _| accounts.tokens.iter().any(|t| t.id == *id));
-        files::replace_private(&self.path, &serde_json::to_vec_pretty(&Written { version: 1, used: times.clone() })?)
+        files::replace_private(
+            &self.path,
+            &serde_json::to_vec_pretty(&Written { version: 1, used: times.clone() })?,
+        )
     }
 }
 
@@ -166,7 +173,10 @@ mod tests {
     use crate::{Role, password};
 
     fn add(path: &Path, name: &str) {
-        edit(path, |all| all.add_user(name, Role::Viewer, password::NOBODY.to_owned(), Timestamp::UNIX_EPOCH)).expect("added");
+        edit(path, |all| {
+            all.add_user(name, Role::Viewer, password::NOBODY.to_owned(), Timestamp::UNIX_EPOCH)
+        })
+        .expect("added");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Users and API tokens, as they are kept in the users file. Pure: text in, text out; time and secrets are arguments.
+//! Users and API tokens, as they are kept in the users file. Pure: text in, text out; time and secrets are
+//! arguments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,7 +48,9 @@ impl FromStr for Role {
         match text {
             "viewer" => Ok(Self::Viewer),
             "operator" => Ok(Self::Operator),
-            _ => Err(format!("\"{text}\" is not a role; write viewer (reads everything) or operator (also acts)")),
+            _ => Err(format!(
+                "\"{text}\" is not a role; write viewer (reads everything) or operator (also acts)"
+            )),
         }
     }
 }
@@ -107,7 +110,11 @@ impl Default for Accounts {
 
 fn check_name(name: &str, what: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
-    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    if name.is_empty()
+        || name.len() > 63
+        || !name.chars().all(fits)
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
         return Err(format!(
             "\"{name}\" is not a usable name for a {what}; use 1 to 63 of a-z, A-Z, 0-9, '-', '_', '.', '@' and '+', starting with a letter or digit"
         ));
@@ -125,11 +132,15 @@ impl Accounts {
         struct Versioned {
             version: u32,
         }
-        let Versioned { version } = serde_json::from_str(text).map_err(|e| format!("it is not a file of users: {e}"))?;
+        let Versioned { version } =
+            serde_json::from_str(text).map_err(|e| format!("it is not a file of users: {e}"))?;
         if version > VERSION {
-            return Err(format!("it was written by a newer openbell (layout {version}, this one knows {VERSION}); use that one"));
+            return Err(format!(
+                "it was written by a newer openbell (layout {version}, this one knows {VERSION}); use that one"
+            ));
         }
-        let accounts: Self = serde_json::from_str(text).map_err(|e| format!("it is not a file of users: {e}"))?;
+        let accounts: Self =
+            serde_json::from_str(text).map_err(|e| format!("it is not a file of users: {e}"))?;
         for user in &accounts.users {
             check_name(&user.name, "user")?;
             if !password::is_hash(&user.password) {
@@ -164,17 +175,27 @@ impl Accounts {
     fn user_mut(&mut self, name: &str) -> Result<&mut User, String> {
         let all = self.users.iter().map(|u| u.name.clone()).collect::<Vec<_>>().join(", ");
         let found = self.users.iter_mut().find(|u| u.name == name);
-        found.ok_or_else(|| format!("there is no user {name}; there are: {}", if all.is_empty() { "none" } else { &all }))
+        found.ok_or_else(|| {
+            format!("there is no user {name}; there are: {}", if all.is_empty() { "none" } else { &all })
+        })
     }
 
     /// Adds a user with the hash of their password.
     ///
     /// # Errors
     /// A name that is not usable or taken.
-    pub fn add_user(&mut self, name: &str, role: Role, password: String, now: Timestamp) -> Result<(), String> {
+    pub fn add_user(
+        &mut self,
+        name: &str,
+        role: Role,
+        password: String,
+        now: Timestamp,
+    ) -> Result<(), String> {
         check_name(name, "user")?;
         if self.user(name).is_some() {
-            return Err(format!("there is a user {name} already; `openbell user passwd {name}` sets their password"));
+            return Err(format!(
+                "there is a user {name} already; `openbell user passwd {name}` sets their password"
+            ));
         }
         self.users.push(User { name: name.to_owned(), role, password, created_at: now, changed_at: now });
         self.users.sort_by(|a, b| a.name.cmp(&b.name));
@@ -265,7 +286,9 @@ mod tests {
         let mut accounts = Accounts::default();
         accounts.add_user("kim@example.com", Role::Viewer, kept(), at(1)).expect("added");
         accounts.add_user("ann", Role::Operator, kept(), at(1)).expect("added");
-        assert!(accounts.add_user("ann", Role::Viewer, kept(), at(1)).expect_err("taken").contains("passwd ann"));
+        assert!(
+            accounts.add_user("ann", Role::Viewer, kept(), at(1)).expect_err("taken").contains("passwd ann")
+        );
         for bad in ["", "-x", "a b", "a/b", "<script>", &"x".repeat(64)] {
             assert!(accounts.add_user(bad, Role::Viewer, kept(), at(1)).is_err(), "{bad}");
         }
@@ -293,7 +316,10 @@ mod tests {
         };
         accounts.add_token(token.clone()).expect("added");
         assert!(accounts.add_token(token).is_err(), "the name is taken");
-        assert!(!accounts.text().contains(&whole) && !accounts.text().contains(&whole[30..]), "the token itself is not kept");
+        assert!(
+            !accounts.text().contains(&whole) && !accounts.text().contains(&whole[30..]),
+            "the token itself is not kept"
+        );
         assert!(accounts.token(&whole, at(99)).is_some_and(|t| t.name == "grafana"));
         assert!(accounts.token(&whole, at(100)).is_none(), "expired");
         let guessed = format!("openbell_{id}_{}", secret::token().expect("random"));

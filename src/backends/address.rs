@@ -130,7 +130,9 @@ impl fmt::Display for Part {
 pub fn parse(part: Part, text: &str, data_dir: &Path) -> Result<Address, AddressError> {
     let works = part.works();
     let unknown = |why| Err(AddressError::Unknown { part, address: without_secrets(text), why, works });
-    let Some((scheme, rest)) = text.trim().split_once(':') else { return unknown("the scheme before ':' is missing") };
+    let Some((scheme, rest)) = text.trim().split_once(':') else {
+        return unknown("the scheme before ':' is missing");
+    };
     let all = [Part::Log, Part::Raw, Part::Index, Part::Objects, Part::Mail];
     match scheme {
         "embedded" | "file" if rest.is_empty() => unknown("the path after ':' is missing"),
@@ -138,12 +140,18 @@ pub fn parse(part: Part, text: &str, data_dir: &Path) -> Result<Address, Address
         "embedded" | "file" if rest.starts_with("//") && !rest.starts_with("///") => {
             unknown("a path follows ':' directly, without '//'")
         }
-        "embedded" if matches!(part, Part::Log | Part::Raw | Part::Index) => Ok(Address::Embedded(data_dir.join(path(rest)))),
-        "file" if matches!(part, Part::Objects | Part::Mail) => Ok(Address::Folder(data_dir.join(path(rest)))),
+        "embedded" if matches!(part, Part::Log | Part::Raw | Part::Index) => {
+            Ok(Address::Embedded(data_dir.join(path(rest))))
+        }
+        "file" if matches!(part, Part::Objects | Part::Mail) => {
+            Ok(Address::Folder(data_dir.join(path(rest))))
+        }
         own if part.servers().contains(&own) => Endpoint::parse(text)
             .map(Address::Server)
             .map_err(|error| AddressError::Server { part, address: without_secrets(text), error }),
-        other if other == "embedded" || other == "file" || all.iter().any(|p| p.servers().contains(&other)) => {
+        other
+            if other == "embedded" || other == "file" || all.iter().any(|p| p.servers().contains(&other)) =>
+        {
             Err(AddressError::WrongPart { part, address: without_secrets(text), works })
         }
         _ => unknown("its scheme is not known"),
@@ -173,8 +181,8 @@ impl From<AddressError> for BackendError {
     }
 }
 
-/// Opens the stores that the configuration names, repairing what a crash left in embedded ones. Blocks; servers are not asked
-/// yet. For the daemon alone.
+/// Opens the stores that the configuration names, repairing what a crash left in embedded ones. Blocks;
+/// servers are not asked yet. For the daemon alone.
 ///
 /// # Errors
 /// `Rejected` for an address that cannot be used, otherwise what opening the first failing store fails with.
@@ -199,7 +207,8 @@ pub fn open(config: &Config, data_dir: &Path) -> Result<Backends> {
     })
 }
 
-/// The stores as a step outside of the daemon reaches them: servers by themselves, embedded ones through the daemon's socket.
+/// The stores as a step outside of the daemon reaches them: servers by themselves, embedded ones through the
+/// daemon's socket.
 ///
 /// # Errors
 /// `Rejected` for an address that cannot be used.
@@ -275,7 +284,10 @@ mod tests {
             (Part::Mail, "smtp://host:25"),
         ] {
             let server = parse(part, address, Path::new("/data")).expect("fine");
-            assert!(matches!(&server, Address::Server(endpoint) if endpoint.to_string() == address), "{server:?}");
+            assert!(
+                matches!(&server, Address::Server(endpoint) if endpoint.to_string() == address),
+                "{server:?}"
+            );
         }
         assert!(text(Part::Log, "kafka://").contains("a host is missing"));
     }
@@ -300,8 +312,11 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        for address in ["mongodb://user:p@ss/w?rd@host/db?authSource=hunter2", "smtp://u:hunter2@host", "weird://u:hunter2@host"]
-        {
+        for address in [
+            "mongodb://user:p@ss/w?rd@host/db?authSource=hunter2",
+            "smtp://u:hunter2@host",
+            "weird://u:hunter2@host",
+        ] {
             for part in [Part::Log, Part::Index] {
                 let error = text(part, address);
                 assert!(!error.contains("hunter2") && !error.contains("p@ss"), "{error}");

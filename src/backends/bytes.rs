@@ -1,5 +1,5 @@
-//! Byte fields as one run of bytes instead of a list of numbers: `#[serde(with = "bytes")]`. Formats without bytes (JSON) show
-//! and read them as a list all the same.
+//! Byte fields as one run of bytes instead of a list of numbers: `#[serde(with = "bytes")]`. Formats without
+//! bytes (JSON) show and read them as a list all the same.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! A sled database in a folder of its own, as the raw store and the index use it.
 //!
-//! One tree a collection. Keys are `d` + id for documents and `m` + name for what is kept beside them, so that one atomic
-//! batch covers both. Values begin with a version byte. Everything here blocks; callers go through [`super::blocking`].
+//! One tree a collection. Keys are `d` + id for documents and `m` + name for what is kept beside them, so
+//! that one atomic batch covers both. Values begin with a version byte. Everything here blocks; callers go
+//! through [`super::blocking`].
 
 use std::fs::File;
 use std::panic::AssertUnwindSafe;
@@ -56,7 +57,11 @@ impl Database {
 
     /// The tree of this name; `None` if nothing was ever written to it.
     pub(crate) fn existing_tree(&self, name: &str) -> Result<Option<sled::Tree>> {
-        if self.db.tree_names().iter().any(|n| n == name.as_bytes()) { self.tree(name).map(Some) } else { Ok(None) }
+        if self.db.tree_names().iter().any(|n| n == name.as_bytes()) {
+            self.tree(name).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The tree of this name, made now if there is none.
@@ -101,7 +106,13 @@ impl Database {
     }
 
     /// Documents' ids with a prefix, in order, after `after`.
-    pub(crate) fn ids(&self, tree: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    pub(crate) fn ids(
+        &self,
+        tree: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
         let Some(tree) = self.existing_tree(tree)? else { return Ok(Vec::new()) };
         let mut from = document_key(prefix);
         if let Some(after) = after.filter(|a| *a >= prefix) {
@@ -112,7 +123,9 @@ impl Database {
         let mut ids = Vec::new();
         for entry in tree.range(from..) {
             let (key, _) = entry.map_err(|e| self.fail(e))?;
-            let Some(id) = document_id(&key).filter(|id| ids.len() < limit && id.starts_with(prefix)) else { break };
+            let Some(id) = document_id(&key).filter(|id| ids.len() < limit && id.starts_with(prefix)) else {
+                break;
+            };
             ids.push(id.to_owned());
         }
         Ok(ids)

@@ -1,8 +1,9 @@
 //! Addresses of servers: `scheme://[user[:password]@]host[:port][,host[:port]…][/path][?name=value&…]`.
 //!
-//! Every server takes the parameters `user`, `password` and `ca`, the rest belongs to its kind. A password is a reference,
-//! `env:NAME` or `file:PATH`, so that a configuration file holds none; one in clear is accepted where a test needs it.
-//! Values are percent-decoded. What is read here is never shown again but for scheme, hosts and path.
+//! Every server takes the parameters `user`, `password` and `ca`, the rest belongs to its kind. A password is
+//! a reference, `env:NAME` or `file:PATH`, so that a configuration file holds none; one in clear is accepted
+//! where a test needs it. Values are percent-decoded. What is read here is never shown again but for scheme,
+//! hosts and path.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ use percent_encoding::percent_decode_str;
 /// Where a server is, and how it is talked to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// In lower case, as written: `kafka`, `mongodb`, `mongodb+srv`, `http`, `https`, `s3`, `smtp`, `smtps`, …
+    /// In lower case, as written: `kafka`, `mongodb`, `mongodb+srv`, `http`, `https`, `s3`, `smtp`, `smtps`,
+    /// …
     pub scheme: String,
     /// `host` or `host:port`, in the order written; never empty.
     pub hosts: Vec<String>,
@@ -70,14 +72,18 @@ impl Endpoint {
     /// What is wrong with its shape. Which parameters there are is checked by [`only`](Self::only).
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let shape = |why: &str| EndpointError::Shape(why.to_owned());
-        let (scheme, rest) = text.trim().split_once("://").ok_or_else(|| shape("\"://\" after the scheme is missing"))?;
+        let (scheme, rest) =
+            text.trim().split_once("://").ok_or_else(|| shape("\"://\" after the scheme is missing"))?;
         let rest = rest.split('#').next().unwrap_or_default();
-        // A password in clear may hold '/' and '?': the hosts begin behind the last '@' that is not part of a parameter.
+        // A password in clear may hold '/' and '?': the hosts begin behind the last '@' that is not part of a
+        // parameter.
         let (before, query) = match rest.rsplit_once('@') {
-            Some((user, behind)) if !user.contains("?") || behind.contains('?') => match behind.split_once('?') {
-                Some((hosts, query)) => (format!("{user}@{hosts}"), query),
-                None => (rest.to_owned(), ""),
-            },
+            Some((user, behind)) if !user.contains("?") || behind.contains('?') => {
+                match behind.split_once('?') {
+                    Some((hosts, query)) => (format!("{user}@{hosts}"), query),
+                    None => (rest.to_owned(), ""),
+                }
+            }
             _ => match rest.split_once('?') {
                 Some((before, query)) => (before.to_owned(), query),
                 None => (rest.to_owned(), ""),
@@ -94,20 +100,30 @@ impl Endpoint {
         }
         let mut parameters = BTreeMap::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| shape("a parameter is written name=value"))?;
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| shape("a parameter is written name=value"))?;
             let (name, value) = (decoded(name)?, decoded(value)?);
             if parameters.insert(name.clone(), value).is_some() {
                 return Err(EndpointError::Value { name, why: "it is there twice".into() });
             }
         }
-        let (mut user, mut password) = match credentials.map(|c| c.split_once(':').map_or((c, None), |(u, p)| (u, Some(p)))) {
-            Some((user, password)) => (Some(decoded(user)?), password.map(decoded).transpose()?),
-            None => (None, None),
-        };
+        let (mut user, mut password) =
+            match credentials.map(|c| c.split_once(':').map_or((c, None), |(u, p)| (u, Some(p)))) {
+                Some((user, password)) => (Some(decoded(user)?), password.map(decoded).transpose()?),
+                None => (None, None),
+            };
         user = parameters.remove("user").or(user);
         password = parameters.remove("password").or(password);
         let ca = parameters.remove("ca").map(PathBuf::from);
-        Ok(Self { scheme: scheme.to_ascii_lowercase(), hosts, path: decoded(path)?, user, password, ca, parameters })
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            hosts,
+            path: decoded(path)?,
+            user,
+            password,
+            ca,
+            parameters,
+        })
     }
 
     /// Checks that no other parameters than these were written.
@@ -161,7 +177,10 @@ impl Endpoint {
         match self.text(name).map(str::parse) {
             None => Ok(default),
             Some(Ok(number)) if number > 0 => Ok(number),
-            Some(_) => Err(EndpointError::Value { name: name.to_owned(), why: "write a whole number from 1 on".into() }),
+            Some(_) => Err(EndpointError::Value {
+                name: name.to_owned(),
+                why: "write a whole number from 1 on".into(),
+            }),
         }
     }
 
@@ -173,10 +192,13 @@ impl Endpoint {
         let Some(written) = &self.password else { return Ok(None) };
         let broken = |why: String| EndpointError::Secret { reference: written.clone(), why };
         if let Some(name) = written.strip_prefix("env:") {
-            return config::variable(name).map(Some).ok_or_else(|| broken("is not set in the daemon's environment".into()));
+            return config::variable(name)
+                .map(Some)
+                .ok_or_else(|| broken("is not set in the daemon's environment".into()));
         }
         if let Some(path) = written.strip_prefix("file:") {
-            let text = std::fs::read_to_string(path).map_err(|error| broken(format!("cannot be read: {error}")))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| broken(format!("cannot be read: {error}")))?;
             return Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()));
         }
         Ok(Some(written.clone()))
@@ -193,7 +215,8 @@ impl Endpoint {
     /// When what is written is not a port.
     pub fn port(&self) -> Result<Option<u16>, EndpointError> {
         let port = split_port(&self.hosts[0]).1;
-        port.map(|p| p.parse().map_err(|_| EndpointError::Shape(format!("\"{p}\" is not a port")))).transpose()
+        port.map(|p| p.parse().map_err(|_| EndpointError::Shape(format!("\"{p}\" is not a port"))))
+            .transpose()
     }
 }
 
@@ -232,8 +255,13 @@ mod tests {
 
     #[test]
     fn every_part_is_read() {
-        let all = Endpoint::parse("kafka://a:1,b:2/x/y?user=me&password=file:/run/secret&ca=/ca.pem&acks=all%20").expect("fine");
-        assert_eq!((all.scheme.as_str(), all.path.as_str(), all.user.as_deref()), ("kafka", "x/y", Some("me")));
+        let all =
+            Endpoint::parse("kafka://a:1,b:2/x/y?user=me&password=file:/run/secret&ca=/ca.pem&acks=all%20")
+                .expect("fine");
+        assert_eq!(
+            (all.scheme.as_str(), all.path.as_str(), all.user.as_deref()),
+            ("kafka", "x/y", Some("me"))
+        );
         assert_eq!(all.hosts, ["a:1", "b:2"]);
         assert_eq!((all.host(), all.port()), ("a", Ok(Some(1))));
         assert_eq!(all.text("acks"), Some("all "));
@@ -248,19 +276,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("secret");
         std::fs::write(&file, "hunter2\n").expect("written");
-        let kept = Endpoint::parse(&format!("smtp://h?user=u&password=file:{}", file.display())).expect("fine");
+        let kept =
+            Endpoint::parse(&format!("smtp://h?user=u&password=file:{}", file.display())).expect("fine");
         assert_eq!(kept.password(), Ok(Some("hunter2".into())));
         let clear = Endpoint::parse("mongodb://u:p%40ss?w/d@host/db?x=1").expect("fine");
         assert_eq!(clear.password(), Ok(Some("p@ss?w/d".into())));
         assert_eq!((clear.hosts.as_slice(), clear.path.as_str()), (["host".to_owned()].as_slice(), "db"));
         assert_eq!(format!("{clear} {clear:?}"), "mongodb://host/db Endpoint(mongodb://host/db)");
-        let gone = Endpoint::parse("smtp://h?password=env:OPENBELL_NO_SUCH_VARIABLE").expect("fine").password();
+        let gone =
+            Endpoint::parse("smtp://h?password=env:OPENBELL_NO_SUCH_VARIABLE").expect("fine").password();
         assert!(gone.expect_err("not set").to_string().contains("env:OPENBELL_NO_SUCH_VARIABLE"));
     }
 
     #[test]
     fn faults_are_named() {
-        for (bad, why) in [("host", "://"), ("smtp://", "host"), ("smtp://:25", "host"), ("smtp://h?x", "name=value")] {
+        for (bad, why) in
+            [("host", "://"), ("smtp://", "host"), ("smtp://:25", "host"), ("smtp://h?x", "name=value")]
+        {
             assert!(Endpoint::parse(bad).expect_err(bad).to_string().contains(why), "{bad}");
         }
         let endpoint = Endpoint::parse("smtp://h?tsl=none&n=0").expect("fine");

@@ -8,8 +8,8 @@
 //! | objects | [`objects::Objects`] | [`objects::folder`] | S3: [`objects::s3`] |
 //! | mail | [`mail::Mail`] | [`mail::folder`] | SMTP: [`mail::smtp`] |
 //!
-//! Embedded stores are opened by the daemon alone; a step that runs as another process reaches them through the
-//! daemon's local [`socket`], behind the same traits. Servers are reached by each process itself.
+//! Embedded stores are opened by the daemon alone; a step that runs as another process reaches them through
+//! the daemon's local [`socket`], behind the same traits. Servers are reached by each process itself.
 
 pub mod address;
 mod blocking;
@@ -51,7 +51,8 @@ pub enum ErrorKind {
     Fenced,
     /// Stored bytes are damaged.
     Corrupt,
-    /// Another member joined the group under this member's name and has its place; joining again would take it back.
+    /// Another member joined the group under this member's name and has its place; joining again would take
+    /// it back.
     Replaced,
 }
 
@@ -85,10 +86,15 @@ impl BackendError {
     /// An input/output error of a local file; a full disk is told apart.
     pub fn io(place: impl Into<String>, error: &std::io::Error) -> Self {
         let (kind, remedy) = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
-                (ErrorKind::Full, "free some space; writing goes on by itself, nothing accepted so far is lost")
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => (
+                ErrorKind::Full,
+                "free some space; writing goes on by itself, nothing accepted so far is lost",
+            ),
+            std::io::ErrorKind::PermissionDenied => {
+                (ErrorKind::Forbidden, "give this user the right to read and write it")
             }
-            std::io::ErrorKind::PermissionDenied => (ErrorKind::Forbidden, "give this user the right to read and write it"),
             std::io::ErrorKind::NotFound => (ErrorKind::NotFound, ""),
             std::io::ErrorKind::InvalidData => (ErrorKind::Corrupt, ""),
             _ => (ErrorKind::Unavailable, ""),

@@ -11,7 +11,11 @@ pub(super) mod fake;
 
 /// An address whose parameters or secrets cannot be used.
 pub(super) fn unusable(place: &str, error: &EndpointError) -> BackendError {
-    let kind = if matches!(error, EndpointError::Secret { .. }) { ErrorKind::Forbidden } else { ErrorKind::Rejected };
+    let kind = if matches!(error, EndpointError::Secret { .. }) {
+        ErrorKind::Forbidden
+    } else {
+        ErrorKind::Rejected
+    };
     BackendError::new(kind, place, error.to_string()).remedy("correct the address in the configuration")
 }
 
@@ -28,20 +32,31 @@ pub(super) struct Limits {
 
 impl Limits {
     /// 5 s, 10 s, 30 s.
-    pub const USUAL: Self =
-        Self { connect: Duration::from_secs(5), answer: Duration::from_secs(10), work: Duration::from_secs(30) };
+    pub const USUAL: Self = Self {
+        connect: Duration::from_secs(5),
+        answer: Duration::from_secs(10),
+        work: Duration::from_secs(30),
+    };
 
     /// Limits for tests that wait for them to pass.
     #[cfg(test)]
-    pub const SHORT: Self =
-        Self { connect: Duration::from_millis(100), answer: Duration::from_millis(200), work: Duration::from_millis(200) };
+    pub const SHORT: Self = Self {
+        connect: Duration::from_millis(100),
+        answer: Duration::from_millis(200),
+        work: Duration::from_millis(200),
+    };
 }
 
 /// Waits for a server at most this long: one that is frozen keeps its connections and never answers.
-pub(super) async fn within<T>(limit: Duration, place: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    place: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
         let message = format!("no answer within {limit:?}; the call may or may not have happened");
-        Err(BackendError::new(ErrorKind::Unavailable, place, message).remedy("look whether the server is up and reachable"))
+        Err(BackendError::new(ErrorKind::Unavailable, place, message)
+            .remedy("look whether the server is up and reachable"))
     })
 }
 
@@ -57,8 +72,11 @@ pub(super) fn authorities(place: &str, endpoint: &Endpoint) -> Result<Option<Vec
     if certificates.is_empty() {
         return Err(broken("it holds no certificate".into()));
     }
-    // Not every client says what is wrong with a certificate; some give up on it: this one says so, before them.
-    let all = certificates.into_iter().fold(reqwest::Client::builder(), reqwest::ClientBuilder::add_root_certificate);
+    // Not every client says what is wrong with a certificate; some give up on it: this one says so, before
+    // them.
+    let all = certificates
+        .into_iter()
+        .fold(reqwest::Client::builder(), reqwest::ClientBuilder::add_root_certificate);
     all.build().map_err(|e| broken(causes(&e)))?;
     Ok(Some(pem))
 }
@@ -108,14 +126,17 @@ mod tests {
         assert!(refused().contains("No such file"), "{}", refused());
         std::fs::write(&path, "nothing").expect("written");
         assert!(refused().contains("no certificate"), "{}", refused());
-        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+            .expect("written");
         assert!(refused().contains("ca.pem"), "{}", refused());
         assert_eq!(authorities("x", &Endpoint::parse("s3://b").expect("fine")), Ok(None));
     }
 
     #[tokio::test]
     async fn waiting_ends() {
-        let error = within(Duration::from_millis(9), "place", std::future::pending::<Result<()>>()).await.expect_err("late");
+        let error = within(Duration::from_millis(9), "place", std::future::pending::<Result<()>>())
+            .await
+            .expect_err("late");
         assert_eq!(error.kind, ErrorKind::Unavailable);
         assert!(error.to_string().contains("within 9ms"), "{error}");
     }

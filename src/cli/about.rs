@@ -1,4 +1,5 @@
-//! What every command's help says besides its options: examples, and what the exit codes mean. One place, so that no command lacks it.
+//! What every command's help says besides its options: examples, and what the exit codes mean. One place, so
+//! that no command lacks it.
 
 use clap::Command;
 
@@ -138,11 +139,20 @@ mod tests {
             assert!(examples.iter().any(|e| e.starts_with(path.as_str())), "{path} has no example: {help}");
             for example in examples {
                 // Up to what a shell does with it, and to what is said about it.
-                let end =
-                    example.find(['|', '>', '<', '(']).into_iter().chain(example.find("   ")).min().unwrap_or(example.len());
+                let end = example
+                    .find(['|', '>', '<', '('])
+                    .into_iter()
+                    .chain(example.find("   "))
+                    .min()
+                    .unwrap_or(example.len());
                 let words = ["openbell"].into_iter().chain(example[..end].split_whitespace());
                 let tried = crate::command().try_get_matches_from(words);
-                assert!(tried.is_ok(), "{path}: openbell {}: {}", &example[..end], tried.expect_err("an error"));
+                assert!(
+                    tried.is_ok(),
+                    "{path}: openbell {}: {}",
+                    &example[..end],
+                    tried.expect_err("an error")
+                );
             }
         }
         for (path, _) in EXAMPLES {

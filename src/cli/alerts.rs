@@ -81,12 +81,16 @@ fn kinds(json: bool) -> Result<(), Failure> {
 
 async fn list(kind: Option<String>, dag: Option<String>, limit: u32, at: &Target) -> super::exit::Result {
     let client = at.client()?;
-    let part = |name: &str, value: Option<String>| value.map(|v| format!("&{name}={}", encoded(&v))).unwrap_or_default();
+    let part = |name: &str, value: Option<String>| {
+        value.map(|v| format!("&{name}={}", encoded(&v))).unwrap_or_default()
+    };
     let path = format!("/api/v1/alerts?limit={limit}{}{}", part("kind", kind), part("dag", dag));
     let alerts = client.get_json(&path).await?;
     let outbox = client.get_json("/api/v1/outbox").await?;
     if at.json {
-        print_json(&json!({ "alerts": alerts["alerts"], "total": alerts["total"], "outbox": outbox["mails"] }))?;
+        print_json(
+            &json!({ "alerts": alerts["alerts"], "total": alerts["total"], "outbox": outbox["mails"] }),
+        )?;
         return Ok(Exit::Fine);
     }
     print(text(&alerts, &outbox))?;
@@ -95,8 +99,13 @@ async fn list(kind: Option<String>, dag: Option<String>, limit: u32, at: &Target
 
 /// A query's value with everything but plain letters, digits and marks covered.
 fn encoded(text: &str) -> String {
-    let covered =
-        |b: u8| if b.is_ascii_alphanumeric() || b"-_.".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") };
+    let covered = |b: u8| {
+        if b.is_ascii_alphanumeric() || b"-_.".contains(&b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
     text.bytes().map(covered).collect()
 }
 
@@ -106,8 +115,9 @@ fn word<'a>(value: &'a Value, key: &str) -> &'a str {
 
 fn text(alerts: &Value, outbox: &Value) -> String {
     let zone = Zone::new(word(alerts, "timezone"));
-    let time =
-        |value: &Value, key: &str| word(value, key).parse().map_or_else(|_| word(value, key).to_owned(), |at| zone.full(at));
+    let time = |value: &Value, key: &str| {
+        word(value, key).parse().map_or_else(|_| word(value, key).to_owned(), |at| zone.full(at))
+    };
     let none = Vec::new();
     let rows = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).unwrap_or(&none).clone();
     let found = rows(alerts, "alerts");

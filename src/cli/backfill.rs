@@ -1,8 +1,8 @@
 //! `openbell run backfill`: runs of days that passed without one, one after the other.
 //!
-//! The daemon creates a few runs at a time when it is asked, and this command asks until none is left. A backfilled run is the run of its
-//! session, so that asking again creates nothing twice: if this command is killed, what it started goes on, and the same command takes up
-//! the rest.
+//! The daemon creates a few runs at a time when it is asked, and this command asks until none is left. A
+//! backfilled run is the run of its session, so that asking again creates nothing twice: if this command is
+//! killed, what it started goes on, and the same command takes up the rest.
 
 use std::time::Duration;
 
@@ -105,9 +105,14 @@ pub async fn main(arguments: &Arguments) -> super::exit::Result {
     }
     let bad = ended.iter().filter(|run| run["state"] != "succeeded").count();
     if json {
-        print_json(&json!({ "dag": arguments.dag, "sessions": ask(&client, arguments, 0).await?, "ended": ended }))?;
+        print_json(
+            &json!({ "dag": arguments.dag, "sessions": ask(&client, arguments, 0).await?, "ended": ended }),
+        )?;
     } else if ended.is_empty() {
-        print(format!("no session of {} from {} to {} is without a run\n", arguments.dag, arguments.from, arguments.to))?;
+        print(format!(
+            "no session of {} from {} to {} is without a run\n",
+            arguments.dag, arguments.from, arguments.to
+        ))?;
     } else {
         print(format!("{} runs ended, {bad} of them did not succeed\n", ended.len()))?;
     }
@@ -115,12 +120,19 @@ pub async fn main(arguments: &Arguments) -> super::exit::Result {
 }
 
 /// The sessions, after at most so many runs were created.
-async fn ask(client: &Client, arguments: &Arguments, at_most: usize) -> Result<Vec<BackfillSession>, Failure> {
-    let params: serde_json::Map<_, _> = arguments.params.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
+async fn ask(
+    client: &Client,
+    arguments: &Arguments,
+    at_most: usize,
+) -> Result<Vec<BackfillSession>, Failure> {
+    let params: serde_json::Map<_, _> =
+        arguments.params.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
     let body = json!({ "from": arguments.from, "to": arguments.to, "params": params, "at_most": at_most });
-    let mut answer = client.post_json(&format!("/api/v1/dags/{}/backfill", part(&arguments.dag)), &body).await?;
-    serde_json::from_value(answer["sessions"].take())
-        .map_err(|error| Failure::unusable(format!("the daemon's answer cannot be read: {error}; is it of the same version?")))
+    let mut answer =
+        client.post_json(&format!("/api/v1/dags/{}/backfill", part(&arguments.dag)), &body).await?;
+    serde_json::from_value(answer["sessions"].take()).map_err(|error| {
+        Failure::unusable(format!("the daemon's answer cannot be read: {error}; is it of the same version?"))
+    })
 }
 
 fn due(sessions: &[BackfillSession]) -> usize {
@@ -129,7 +141,10 @@ fn due(sessions: &[BackfillSession]) -> usize {
 
 fn cut_short(failure: Failure) -> Failure {
     Failure {
-        message: format!("{}; what was started goes on, and the same command goes on from there", failure.message),
+        message: format!(
+            "{}; what was started goes on, and the same command goes on from there",
+            failure.message
+        ),
         ..failure
     }
 }
@@ -142,8 +157,10 @@ async fn end_of(client: &Client, run: &str) -> Result<Option<(String, String)>, 
         return Ok(None);
     }
     let time = |key: &str| word(key).parse::<Timestamp>().ok();
-    let took = time("created_at").zip(time("finished_at")).map(|(from, to)| to.duration_since(from).as_secs());
-    let took = took.map_or_else(|| "–".to_owned(), |seconds| format!("{:#}", SignedDuration::from_secs(seconds)));
+    let took =
+        time("created_at").zip(time("finished_at")).map(|(from, to)| to.duration_since(from).as_secs());
+    let took =
+        took.map_or_else(|| "–".to_owned(), |seconds| format!("{:#}", SignedDuration::from_secs(seconds)));
     Ok(Some((word("state").to_owned(), took)))
 }
 
@@ -153,7 +170,9 @@ fn words(state: BackfillState) -> &'static str {
         BackfillState::Created => "started",
         BackfillState::Running => "has an open run, which is waited for",
         BackfillState::Ended => "has its run, passed over",
-        BackfillState::Window => "its window is open, passed over: the schedule or `openbell run trigger` is for that",
+        BackfillState::Window => {
+            "its window is open, passed over: the schedule or `openbell run trigger` is for that"
+        }
         BackfillState::Ahead => "has not opened yet, passed over",
         BackfillState::Due => "without a run",
     }

@@ -29,11 +29,17 @@ pub fn read_note(data: &Path) -> Result<Option<Note>, Failure> {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(Failure::unusable(format!("{}: {error}; give this user the right to read it", path.display())));
+            return Err(Failure::unusable(format!(
+                "{}: {error}; give this user the right to read it",
+                path.display()
+            )));
         }
     };
     let unreadable = |error| {
-        Failure::unusable(format!("{} is not the note of a daemon: {error}; give its address with --url", path.display()))
+        Failure::unusable(format!(
+            "{} is not the note of a daemon: {error}; give its address with --url",
+            path.display()
+        ))
     };
     serde_json::from_str(&text).map(Some).map_err(unreadable)
 }
@@ -58,11 +64,14 @@ fn token_in(text: &str) -> Option<String> {
 
 fn nobody(data: &Path) -> Failure {
     let data = data.display();
-    Failure::unusable(format!("no daemon runs on data folder {data}; start one with `openbell up --data {data}`"))
+    Failure::unusable(format!(
+        "no daemon runs on data folder {data}; start one with `openbell up --data {data}`"
+    ))
 }
 
 impl Client {
-    /// The daemon that runs on a data folder, by the note it left there. Whether it still lives shows at the first request.
+    /// The daemon that runs on a data folder, by the note it left there. Whether it still lives shows at the
+    /// first request.
     ///
     /// # Errors
     /// When there is no note, or it cannot be read.
@@ -95,7 +104,10 @@ impl Client {
     /// # Errors
     /// When the address is not an `http://` or `https://` URL.
     pub fn at(url: &str) -> Result<Self, Failure> {
-        let right = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty());
+        let right = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
+            .is_some_and(|rest| !rest.is_empty());
         if !right {
             return Err(Failure::usage(format!(
                 "\"{url}\" is not the address of a daemon; write for example --url http://127.0.0.1:8650"
@@ -103,7 +115,8 @@ impl Client {
         }
         let mut headers = HeaderMap::new();
         headers.insert("x-openbell", HeaderValue::from_static("1"));
-        // The daemon is on this machine or behind the operator's own proxy: the environment's proxies are for elsewhere.
+        // The daemon is on this machine or behind the operator's own proxy: the environment's proxies are for
+        // elsewhere.
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT)
@@ -200,8 +213,8 @@ impl Client {
         self.json(self.send(self.request(Method::GET, path), path).await?).await
     }
 
-    /// Gives a command with a JSON body. Where the connection breaks before its answer is there, it is given once more; it has a key by which the
-    /// daemon knows it, so that it is carried out once.
+    /// Gives a command with a JSON body. Where the connection breaks before its answer is there, it is given
+    /// once more; it has a key by which the daemon knows it, so that it is carried out once.
     ///
     /// # Errors
     /// No daemon, or its refusal with the remedy.
@@ -216,7 +229,8 @@ impl Client {
         };
         match asked.await {
             Ok((status, bytes)) if status.is_success() => self.read_json(&bytes),
-            // One that could not be reached at all has nothing to give an answer to, and one that refused would do so again.
+            // One that could not be reached at all has nothing to give an answer to, and one that refused
+            // would do so again.
             Err(error) if !error.is_connect() => self.json(self.send(request(), path).await?).await,
             Err(error) => Err(self.unsent(&error)),
             Ok((status, bytes)) => Err(self.refused(status, &String::from_utf8_lossy(&bytes), path)),
@@ -227,7 +241,11 @@ impl Client {
     ///
     /// # Errors
     /// No daemon, or its refusal with the remedy; or what `each` fails with.
-    pub async fn get_pieces(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub async fn get_pieces(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut response = self.send(self.request(Method::GET, path), path).await?;
         while let Some(piece) = response.chunk().await.map_err(|error| self.broken(&error))? {
             each(&piece)?;
@@ -270,7 +288,10 @@ pub async fn wait_unlocked(lock: &Path) -> Result<(), Failure> {
         }
     };
     tokio::time::timeout(GOING_DOWN, wait).await.map_err(|_| {
-        Failure::fault(format!("the daemon still holds {} after 15 min; look at its page for what it waits for", lock.display()))
+        Failure::fault(format!(
+            "the daemon still holds {} after 15 min; look at its page for what it waits for",
+            lock.display()
+        ))
     })?
 }
 
@@ -280,7 +301,9 @@ pub async fn wait_unlocked(lock: &Path) -> Result<(), Failure> {
 /// What the part fails with, or a machine that cannot run it.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::unusable(format!("cannot start the async runtime: {error}")))?.block_on(work)
+    runtime
+        .map_err(|error| Failure::unusable(format!("cannot start the async runtime: {error}")))?
+        .block_on(work)
 }
 
 #[cfg(test)]
@@ -293,7 +316,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let failure = Client::find(folder.path()).expect_err("nobody is there");
         let data = folder.path().display();
-        assert_eq!(failure.message, format!("no daemon runs on data folder {data}; start one with `openbell up --data {data}`"));
+        assert_eq!(
+            failure.message,
+            format!("no daemon runs on data folder {data}; start one with `openbell up --data {data}`")
+        );
         assert_eq!(failure.exit, Exit::Unusable);
         std::fs::write(folder.path().join("daemon.json"), "{").expect("written");
         assert!(Client::find(folder.path()).expect_err("torn").message.contains("--url"));
@@ -303,7 +329,8 @@ mod tests {
     async fn a_note_that_outlived_its_daemon_is_not_believed() {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let note = format!("{{\"url\": \"http://{}\", \"pid\": 1}}", listener.local_addr().expect("an address"));
+        let note =
+            format!("{{\"url\": \"http://{}\", \"pid\": 1}}", listener.local_addr().expect("an address"));
         drop(listener);
         std::fs::write(folder.path().join("daemon.json"), note).expect("written");
         let client = Client::find(folder.path()).expect("a note");
@@ -326,18 +353,24 @@ mod tests {
                     assert!(stream.read_buf(&mut head).await.expect("read") > 0, "the request is whole");
                 }
                 let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-                let key = head.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).expect("a key").to_owned();
+                let key = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("idempotency-key: "))
+                    .expect("a key")
+                    .to_owned();
                 assert!(key.len() == 64, "{key}");
                 keys.push(key);
                 if answers {
-                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n\r\n{\"run\":\"x@1\"}";
+                    let answer =
+                        "HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n\r\n{\"run\":\"x@1\"}";
                     stream.write_all(answer.as_bytes()).await.expect("sent");
                 }
             }
             keys
         });
         let client = Client::at(&url).expect("a client");
-        let answer = client.post_json("/api/v1/runs", &serde_json::json!({ "dag": "x" })).await.expect("an answer");
+        let answer =
+            client.post_json("/api/v1/runs", &serde_json::json!({ "dag": "x" })).await.expect("an answer");
         assert_eq!(answer["run"], "x@1");
         let keys = server.await.expect("no panic");
         assert_eq!(keys[0], keys[1]);
@@ -378,6 +411,10 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiter.is_finished());
         drop(held);
-        tokio::time::timeout(Duration::from_secs(120), waiter).await.expect("in time").expect("no panic").expect("free");
+        tokio::time::timeout(Duration::from_secs(120), waiter)
+            .await
+            .expect("in time")
+            .expect("no panic")
+            .expect("free");
     }
 }

@@ -49,7 +49,10 @@ mod tests {
             let text = String::from_utf8(script(*shell)).expect("text");
             for word in ["reconcile", "dead letters", "drain"] {
                 // Bash completes words and shows no descriptions.
-                assert!(text.contains(word) || (*shell == Shell::Bash && word == "dead letters"), "{shell} lacks {word}");
+                assert!(
+                    text.contains(word) || (*shell == Shell::Bash && word == "dead letters"),
+                    "{shell} lacks {word}"
+                );
             }
             assert!(!text.contains("shim"), "{shell} offers what is internal");
         }

@@ -88,11 +88,15 @@ pub fn main(command: Command) -> super::exit::Result {
                 remote::carry_out(command, &command.which().daemon.client()?, &mut out).await
             }
             Command::List(which) => list(which, &open(which).await?, &zone(which).await, &mut out).await,
-            Command::Show(show) => show_some(show, &open(&show.which).await?, &zone(&show.which).await, &mut out).await,
+            Command::Show(show) => {
+                show_some(show, &open(&show.which).await?, &zone(&show.which).await, &mut out).await
+            }
             Command::Replay(which) => {
                 // A running daemon sends them itself, so that its audit tells by whom.
                 match which.daemon.client() {
-                    Ok(daemon) if is_up(&which.daemon.data).await => remote::carry_out(&command, &daemon, &mut out).await,
+                    Ok(daemon) if is_up(&which.daemon.data).await => {
+                        remote::carry_out(&command, &daemon, &mut out).await
+                    }
                     _ => {
                         let clock = clock_of(&which.daemon.data)?;
                         resend(which, &open(which).await?, &clock, &mut out).await
@@ -101,7 +105,9 @@ pub fn main(command: Command) -> super::exit::Result {
             }
         };
         match std::io::stdout().write_all(&out) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::unusable(format!("writing to stdout: {e}"))),
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::unusable(format!("writing to stdout: {e}")))
+            }
             // A reader that went away has what it wanted.
             _ => result,
         }
@@ -129,12 +135,22 @@ async fn zone(which: &Selection) -> Zone {
     told.or_else(of_folder).unwrap_or_else(|| Zone::new("UTC"))
 }
 
-async fn list(which: &Selection, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+async fn list(
+    which: &Selection,
+    backends: &Backends,
+    zone: &Zone,
+    out: &mut impl Write,
+) -> super::exit::Result {
     let lines: Vec<_> = wanted(which, backends).await?.iter().map(DeadLetter::summary).collect();
     tell_groups(which, &lines, zone, out)
 }
 
-fn tell_groups(which: &Selection, lines: &[Summary], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+fn tell_groups(
+    which: &Selection,
+    lines: &[Summary],
+    zone: &Zone,
+    out: &mut impl Write,
+) -> super::exit::Result {
     let groups = dead_letters::by_cause(lines);
     if which.json {
         return print(out, &json!({ "topic": which.topic, "total": lines.len(), "groups": groups }));
@@ -143,7 +159,8 @@ fn tell_groups(which: &Selection, lines: &[Summary], zone: &Zone, out: &mut impl
     if groups.is_empty() {
         text.push_str(&format!("no dead letters of {}\n", which.topic));
     } else {
-        let width = |of: fn(&CauseGroup) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
+        let width =
+            |of: fn(&CauseGroup) -> usize, least: usize| groups.iter().map(of).max().unwrap_or(0).max(least);
         let (cause, connector) = (width(|g| g.cause.len(), 5), width(|g| g.connector.len(), 7));
         text.push_str(&format!(
             "{:<cause$}  {:<connector$}  {:>7}  {:>8}  {:<24}  {:<24}  NEWEST MESSAGE\n",
@@ -165,13 +182,23 @@ fn tell_groups(which: &Selection, lines: &[Summary], zone: &Zone, out: &mut impl
     write(out, &text)
 }
 
-async fn show_some(show: &Show, backends: &Backends, zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+async fn show_some(
+    show: &Show,
+    backends: &Backends,
+    zone: &Zone,
+    out: &mut impl Write,
+) -> super::exit::Result {
     let letters = wanted(&show.which, backends).await?;
     let newest: Vec<_> = letters.into_iter().rev().take(show.count).collect();
     tell_letters(&show.which, &newest, zone, out)
 }
 
-fn tell_letters(which: &Selection, letters: &[DeadLetter], zone: &Zone, out: &mut impl Write) -> super::exit::Result {
+fn tell_letters(
+    which: &Selection,
+    letters: &[DeadLetter],
+    zone: &Zone,
+    out: &mut impl Write,
+) -> super::exit::Result {
     if which.json {
         let letters: Vec<_> = letters.iter().map(as_json).collect();
         return print(out, &json!(letters));
@@ -209,9 +236,16 @@ fn tell_letters(which: &Selection, letters: &[DeadLetter], zone: &Zone, out: &mu
     write(out, &text)
 }
 
-async fn resend(which: &Selection, backends: &Backends, clock: &Clock, out: &mut impl Write) -> super::exit::Result {
+async fn resend(
+    which: &Selection,
+    backends: &Backends,
+    clock: &Clock,
+    out: &mut impl Write,
+) -> super::exit::Result {
     let wanted = which.cause.clone().map_or(Which::All, Which::Cause);
-    let done = replay::replay(backends, &which.topic, &which.topic, &wanted, clock.now()).await.map_err(Failure::unusable)?;
+    let done = replay::replay(backends, &which.topic, &which.topic, &wanted, clock.now())
+        .await
+        .map_err(Failure::unusable)?;
     tell_replayed(which, &done, out)
 }
 
@@ -233,7 +267,8 @@ fn tell_replayed(which: &Selection, done: &Replayed, out: &mut impl Write) -> su
 }
 
 async fn wanted(which: &Selection, backends: &Backends) -> Result<Vec<DeadLetter>, Failure> {
-    let mut letters = dead_letters::read_all(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
+    let mut letters =
+        dead_letters::read_all(backends.log.as_ref(), &which.topic).await.map_err(Failure::unusable)?;
     if let Some(only) = &which.cause {
         letters.retain(|l| steps::dead_letters::cause(&l.record.record) == only);
     }
@@ -242,7 +277,8 @@ async fn wanted(which: &Selection, backends: &Backends) -> Result<Vec<DeadLetter
 
 fn as_json(letter: &DeadLetter) -> serde_json::Value {
     let record = &letter.record.record;
-    let headers: Vec<_> = dead_letters::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
+    let headers: Vec<_> =
+        dead_letters::headers(record).into_iter().map(|(name, value)| json!([name, value])).collect();
     json!({
         "partition": letter.record.partition.to_string(),
         "offset": letter.record.offset,
@@ -261,7 +297,8 @@ fn printable(text: &str) -> String {
 }
 
 fn print(out: &mut impl Write, value: &serde_json::Value) -> super::exit::Result {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::fault(format!("writing JSON: {e}")))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Failure::fault(format!("writing JSON: {e}")))?;
     write(out, &format!("{text}\n"))
 }
 
@@ -279,7 +316,10 @@ async fn is_up(data: &Path) -> bool {
 async fn open(which: &Selection) -> Result<Backends, Failure> {
     let data: &Path = &which.daemon.data;
     if !data.is_dir() {
-        return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
+        return Err(Failure::unusable(format!(
+            "there is no data folder {}; name the daemon's with --data",
+            data.display()
+        )));
     }
     if is_up(data).await {
         return Ok(backends::socket::connect(data.join("openbell.sock")));

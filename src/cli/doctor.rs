@@ -72,10 +72,18 @@ impl Finding {
     fn ok(check: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { check: check.into(), level: Level::Ok, message: message.into(), remedy: String::new() }
     }
-    fn warn(check: impl Into<Cow<'static, str>>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn warn(
+        check: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { check: check.into(), level: Level::Warn, message: message.into(), remedy: remedy.into() }
     }
-    fn fail(check: impl Into<Cow<'static, str>>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn fail(
+        check: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { check: check.into(), level: Level::Fail, message: message.into(), remedy: remedy.into() }
     }
 }
@@ -99,7 +107,11 @@ fn configuration(path: Option<&Path>) -> (Config, Option<Finding>) {
         Ok(config) => (config, Some(Finding::ok("configuration", format!("{} is fine", path.display())))),
         Err(error) => (
             Config::default(),
-            Some(Finding::fail("configuration", error, "correct the file; the other checks use the defaults")),
+            Some(Finding::fail(
+                "configuration",
+                error,
+                "correct the file; the other checks use the defaults",
+            )),
         ),
     }
 }
@@ -119,7 +131,9 @@ async fn examine(arguments: &Arguments, clock: &Clock) -> Vec<Finding> {
     let addresses: Vec<_> = feed::FEEDS
         .iter()
         .flat_map(|feed| {
-            feed::addresses(*feed, &config.feeds).into_iter().map(|(key, url)| (format!("{} {key}", feed.name()), url))
+            feed::addresses(*feed, &config.feeds)
+                .into_iter()
+                .map(|(key, url)| (format!("{} {key}", feed.name()), url))
         })
         .collect();
     let (servers, endpoints, docker) = tokio::join!(
@@ -149,7 +163,12 @@ fn report(findings: &[Finding], json: bool) -> Result<(), Failure> {
             text.push_str(&format!("{}→ {}\n", " ".repeat(width + 8), finding.remedy));
         }
     }
-    text.push_str(&format!("\n{} ok, {} to look at, {} to repair\n", count(Level::Ok), count(Level::Warn), count(Level::Fail)));
+    text.push_str(&format!(
+        "\n{} ok, {} to look at, {} to repair\n",
+        count(Level::Ok),
+        count(Level::Warn),
+        count(Level::Fail)
+    ));
     print(text)
 }
 

@@ -35,7 +35,9 @@ pub fn main(command: Command) -> super::exit::Result {
                 Ok(exit) => Ok(exit),
                 // The reader of our output went away; it has what it wanted.
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Fine),
-                Err(e) => Err(Failure::unusable(format!("reading frames from stdin or writing records: {e}"))),
+                Err(e) => {
+                    Err(Failure::unusable(format!("reading frames from stdin or writing records: {e}")))
+                }
             }
         }
     }
@@ -113,7 +115,8 @@ impl Decoder {
     fn control(&mut self, control: Control) -> serde_json::Value {
         match control {
             Control::PingPong { text } => {
-                let datetime = serde_json::from_str::<serde_json::Value>(&text).map(|v| v["header"]["datetime"].clone());
+                let datetime =
+                    serde_json::from_str::<serde_json::Value>(&text).map(|v| v["header"]["datetime"].clone());
                 json!({"control": {"type": "pingpong", "datetime": datetime.unwrap_or_default()}})
             }
             Control::Reply(reply) => {

@@ -134,12 +134,15 @@ mod tests {
     fn every_command_has_a_page_with_all_sections() {
         let folder = tempfile::tempdir().expect("a folder");
         let count = all(crate::command(), folder.path()).expect("written");
-        let mut names: Vec<_> =
-            std::fs::read_dir(folder.path()).expect("a folder").map(|e| e.expect("an entry").file_name()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|e| e.expect("an entry").file_name())
+            .collect();
         names.sort();
         assert_eq!(names.len(), count);
         for name in ["openbell.1", "openbell-dag-lint.1", "openbell-reconcile.1", "openbell-dlq-replay.1"] {
-            let text = std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let text =
+                std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
             for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "FILES", "ENVIRONMENT"] {
                 assert!(
                     text.contains(&format!(".SH {section}")) || text.contains(&format!(".SH \"{section}\"")),
@@ -150,7 +153,8 @@ mod tests {
         assert!(!names.iter().any(|n| n.to_string_lossy().contains("shim")), "{names:?}");
         let replay = std::fs::read_to_string(folder.path().join("openbell-dlq-replay.1")).expect("a page");
         assert!(
-            replay.contains("openbell dlq replay \\-\\-cause rejected") && replay.contains("some letters still cannot be read"),
+            replay.contains("openbell dlq replay \\-\\-cause rejected")
+                && replay.contains("some letters still cannot be read"),
             "{replay}"
         );
     }

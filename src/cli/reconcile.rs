@@ -1,6 +1,7 @@
 //! `openbell reconcile`: compares a day's trades in all stores once more, as its `reconcile` step did.
 //!
-//! It reads the spool in the data folder and the stores, through the daemon's socket while it runs, and changes nothing.
+//! It reads the spool in the data folder and the stores, through the daemon's socket while it runs, and
+//! changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,11 +80,15 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
     })
 }
 
-/// The run and the stores: from the daemon while it runs, else opened here, with the lock that keeps a daemon from starting meanwhile.
+/// The run and the stores: from the daemon while it runs, else opened here, with the lock that keeps a daemon
+/// from starting meanwhile.
 async fn find(arguments: &Arguments) -> Result<(Run, Backends, Option<Lock>), Failure> {
     let data = arguments.data.as_path();
     if !data.is_dir() {
-        return Err(Failure::unusable(format!("there is no data folder {}; name the daemon's with --data", data.display())));
+        return Err(Failure::unusable(format!(
+            "there is no data folder {}; name the daemon's with --data",
+            data.display()
+        )));
     }
     let wanted = match (&arguments.run, &arguments.dag, arguments.date) {
         (Some(run), ..) => Some(run.clone()),
@@ -105,7 +110,10 @@ async fn find(arguments: &Arguments) -> Result<(Run, Backends, Option<Lock>), Fa
 }
 
 fn none(data: &Path) -> Failure {
-    Failure::fault(format!("no run is known in {}; `openbell run list` shows those a running daemon keeps", data.display()))
+    Failure::fault(format!(
+        "no run is known in {}; `openbell run list` shows those a running daemon keeps",
+        data.display()
+    ))
 }
 
 async fn of_daemon(client: &Client, wanted: Option<RunId>) -> Result<Run, Failure> {
@@ -114,12 +122,16 @@ async fn of_daemon(client: &Client, wanted: Option<RunId>) -> Result<Run, Failur
         None => {
             let newest = client.get_json("/api/v1/runs?limit=1").await?;
             let id = newest["runs"][0]["id"].as_str().map(str::to_owned);
-            id.ok_or_else(|| Failure::fault("the daemon knows no run; start one with `openbell run trigger DAG`"))?
+            id.ok_or_else(|| {
+                Failure::fault("the daemon knows no run; start one with `openbell run trigger DAG`")
+            })?
         }
     };
     let answer = client.get_json(&format!("/api/v1/runs/{}", part(&id))).await?;
     serde_json::from_value(answer["run"].clone()).map_err(|error| {
-        Failure::unusable(format!("the daemon's answer about {id} is not understood: {error}; is it of another version?"))
+        Failure::unusable(format!(
+            "the daemon's answer about {id} is not understood: {error}; is it of another version?"
+        ))
     })
 }
 
@@ -127,7 +139,8 @@ async fn of_journal(data: &Path, wanted: Option<RunId>) -> Result<Run, Failure> 
     if !data.join("state").is_dir() {
         return Err(none(data));
     }
-    let (store, _) = Sled::open(&data.join("state"), &data.join("state-export")).await.map_err(Failure::unusable)?;
+    let (store, _) =
+        Sled::open(&data.join("state"), &data.join("state-export")).await.map_err(Failure::unusable)?;
     let found = match &wanted {
         Some(id) => match store.finished_run(id).await.map_err(Failure::unusable)? {
             Some(run) => Some(run),
@@ -136,9 +149,10 @@ async fn of_journal(data: &Path, wanted: Option<RunId>) -> Result<Run, Failure> 
         None => newest(&store).await?,
     };
     found.ok_or_else(|| match wanted {
-        Some(id) => {
-            Failure::fault(format!("there is no run {id} in the journal of {}; it may be older than keep_days", data.display()))
-        }
+        Some(id) => Failure::fault(format!(
+            "there is no run {id} in the journal of {}; it may be older than keep_days",
+            data.display()
+        )),
         None => none(data),
     })
 }
@@ -158,8 +172,9 @@ async fn folded(store: &Sled, id: &RunId) -> Result<Option<Run>, Failure> {
 }
 
 fn fold(id: &RunId, journaled: &Journaled) -> Result<Option<Run>, Failure> {
-    engine::machine::replay(&journaled.events)
-        .map_err(|(number, refused)| Failure::unusable(format!("event {number} of {id} cannot be replayed: {refused:?}")))
+    engine::machine::replay(&journaled.events).map_err(|(number, refused)| {
+        Failure::unusable(format!("event {number} of {id} cannot be replayed: {refused:?}"))
+    })
 }
 
 /// The step of a run that compares its stores, and its program.
@@ -182,7 +197,8 @@ async fn compare(run: &Run, backends: Backends, data: &Path) -> Result<Value, Fa
     let data = data.canonicalize().map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
     let file = data.join("clock");
     // A demo's data folder has its own time.
-    let clock = if file.exists() { Clock::follow(&file).map_err(Failure::unusable)? } else { Clock::system() };
+    let clock =
+        if file.exists() { Clock::follow(&file).map_err(Failure::unusable)? } else { Clock::system() };
     let attempt = AttemptId { run: run.id.clone(), step: step.name.clone(), attempt: 0 };
     let context = Context {
         spec: action_runner::spec(run, step, attempt, None, &data.join("runs"), steps::programs()),
@@ -214,28 +230,44 @@ impl Reporter for Silent {
 }
 
 fn text(run: &Run, found: &Reconciliation) -> String {
-    let open = if run.state.is_terminal() { "" } else { "; it has not ended: what is on its way counts as missing" };
+    let open =
+        if run.state.is_terminal() { "" } else { "; it has not ended: what is on its way counts as missing" };
     let mut text = format!("{}, session of {}{open}\n\n", run.id, run.session_date);
     let mut rows = vec![["HOP", "TRADES", "REPEATED", "MISSING", "OF OTHERS"].map(str::to_owned)];
     let hops = hop::in_order(found.hops.keys().map(String::as_str));
     for name in &hops {
         let counts = &found.hops[*name];
-        let [unique, repeated, missing, extra] = [counts.unique, counts.duplicates, counts.missing, counts.extra].map(thousands);
+        let [unique, repeated, missing, extra] =
+            [counts.unique, counts.duplicates, counts.missing, counts.extra].map(thousands);
         rows.push([(*name).to_owned(), unique, repeated, missing, extra]);
     }
     text.push_str(&columns(&rows));
     for name in hops {
         for (symbol, ids) in &found.hops[name].missing_ids {
-            let more = ids.len().checked_sub(5).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
-            text.push_str(&format!("{name} misses of {symbol}: {}{more}\n", ids[..ids.len().min(5)].join(", ")));
+            let more = ids
+                .len()
+                .checked_sub(5)
+                .filter(|n| *n > 0)
+                .map_or(String::new(), |n| format!(" and {n} more"));
+            text.push_str(&format!(
+                "{name} misses of {symbol}: {}{more}\n",
+                ids[..ids.len().min(5)].join(", ")
+            ));
         }
     }
-    let causes: Vec<_> = found.dead_letters.by_cause.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
+    let causes: Vec<_> =
+        found.dead_letters.by_cause.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
     let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
     text.push_str(&format!("\ndead letters {}{causes}\n", thousands(found.dead_letters.total)));
-    text.push_str(&format!("gaps         {} with {} shares\n", found.gaps.len(), quantity(&found.gap_quantity())));
+    text.push_str(&format!(
+        "gaps         {} with {} shares\n",
+        found.gaps.len(),
+        quantity(&found.gap_quantity())
+    ));
     let (equal, checked) = (thousands(found.vwap.equal), thousands(found.vwap.checked));
-    text.push_str(&format!("averages     {equal} of {checked} symbols without gaps equal the exchange's own\n"));
+    text.push_str(&format!(
+        "averages     {equal} of {checked} symbols without gaps equal the exchange's own\n"
+    ));
     text.push_str(match found.ok {
         true => "\nevery trade received is in every store, once\n",
         false => "\nthe day does NOT reconcile\n",

@@ -8,8 +8,8 @@ use super::exit::{Exit, Failure};
 use super::table::{columns, print, print_json};
 pub use super::target::Target;
 
-/// Subcommands. A run is named by its id (`trading-day@2026-11-20`), or by its DAG while one run of it is open; to be looked at, also when
-/// its newest has ended.
+/// Subcommands. A run is named by its id (`trading-day@2026-11-20`), or by its DAG while one run of it is
+/// open; to be looked at, also when its newest has ended.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Start a run by hand
@@ -122,7 +122,8 @@ pub fn main(command: Command) -> super::exit::Result {
 async fn carry_out(command: Command) -> super::exit::Result {
     match command {
         Command::Trigger { dag, params, date, until, at } => {
-            let params: serde_json::Map<_, _> = params.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+            let params: serde_json::Map<_, _> =
+                params.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
             let body = json!({ "dag": dag, "params": params, "date": date, "until": until });
             post(&at.client()?, "/api/v1/runs", body, at.json).await
         }
@@ -135,7 +136,11 @@ async fn carry_out(command: Command) -> super::exit::Result {
             let tail = tail.map_or_else(|| "all".to_owned(), |t| t.to_string());
             let attempt = attempt.map(|n| format!("&attempt={n}")).unwrap_or_default();
             let follow = if follow { "&follow=1" } else { "" };
-            let path = format!("/api/v1/runs/{}/steps/{}/output?tail={tail}{attempt}{follow}", part(&run), part(&step));
+            let path = format!(
+                "/api/v1/runs/{}/steps/{}/output?tail={tail}{attempt}{follow}",
+                part(&run),
+                part(&step)
+            );
             client.get_pieces(&path, |piece| print(piece)).await?;
             Ok(Exit::Fine)
         }
@@ -147,7 +152,8 @@ async fn carry_out(command: Command) -> super::exit::Result {
         Command::Clear { run, steps, at } => {
             let client = at.client()?;
             let run = resolve(&client, &run).await?;
-            post(&client, &format!("/api/v1/runs/{}/clear", part(&run)), json!({ "steps": steps }), at.json).await
+            post(&client, &format!("/api/v1/runs/{}/clear", part(&run)), json!({ "steps": steps }), at.json)
+                .await
         }
         Command::Mark { run, step, end, at } => {
             let client = at.client()?;
@@ -188,11 +194,14 @@ async fn resolve(client: &Client, named: &str) -> Result<String, Failure> {
     }
     match choose(&runs_of(client, named).await?, named)? {
         Chosen::Open(id) => Ok(id),
-        Chosen::Ended(newest) => Err(Failure::usage(format!("no run of {named} is open; its newest is {newest}"))),
+        Chosen::Ended(newest) => {
+            Err(Failure::usage(format!("no run of {named} is open; its newest is {newest}")))
+        }
     }
 }
 
-/// The id of the run that is looked at: of a DAG the open run, else its newest, and then people are told that it has ended.
+/// The id of the run that is looked at: of a DAG the open run, else its newest, and then people are told that
+/// it has ended.
 async fn look_up(client: &Client, named: &str) -> Result<String, Failure> {
     if named.contains('@') {
         return Ok(named.to_owned());
@@ -222,15 +231,22 @@ enum Chosen {
 
 fn choose(answer: &Value, named: &str) -> Result<Chosen, Failure> {
     let of_dag: Vec<_> = list_of(answer, "runs").iter().filter(|r| text(r, "dag") == named).collect();
-    let open: Vec<_> =
-        of_dag.iter().filter(|r| matches!(text(r, "state"), "running" | "closing")).map(|r| text(r, "id")).collect();
+    let open: Vec<_> = of_dag
+        .iter()
+        .filter(|r| matches!(text(r, "state"), "running" | "closing"))
+        .map(|r| text(r, "id"))
+        .collect();
     match (open.as_slice(), of_dag.first()) {
         ([one], _) => Ok(Chosen::Open((*one).to_owned())),
         ([], Some(newest)) => Ok(Chosen::Ended(text(newest, "id").to_owned())),
-        ([], None) => Err(Failure::usage(format!("there is no run of {named}; `openbell run list` shows the runs there are"))),
-        (several, _) => {
-            Err(Failure::usage(format!("{} runs of {named} are open: {}; name one", several.len(), several.join(", "))))
-        }
+        ([], None) => Err(Failure::usage(format!(
+            "there is no run of {named}; `openbell run list` shows the runs there are"
+        ))),
+        (several, _) => Err(Failure::usage(format!(
+            "{} runs of {named} are open: {}; name one",
+            several.len(),
+            several.join(", ")
+        ))),
     }
 }
 
@@ -280,9 +296,12 @@ async fn show(client: &Client, named: &str, json: bool) -> super::exit::Result {
 fn shown(view: &Value, zone: &Zone) -> String {
     let run = view.get("run").unwrap_or(&Value::Null);
     let window = run.get("window").unwrap_or(&Value::Null);
-    let (open, close) = (time(zone, window, "open_at", Zone::full), time(zone, window, "close_at", Zone::full));
+    let (open, close) =
+        (time(zone, window, "open_at", Zone::full), time(zone, window, "close_at", Zone::full));
     let mut out = format!("{}  {}  {open} to {close}\n\n", text(run, "id"), text(run, "state"));
-    let mut table = vec![["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit"].map(str::to_owned)];
+    let mut table = vec![
+        ["step", "kind", "state", "attempt", "started", "ready", "stopped", "last exit"].map(str::to_owned),
+    ];
     let mut words = String::new();
     let steps = run.pointer("/dag/steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for step in steps {

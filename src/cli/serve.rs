@@ -77,7 +77,8 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// A file that cannot be read, or what is wrong in it.
 pub fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
     let Some(path) = path else { return Ok(Config::default()) };
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::unusable(format!("--config {}: {e}", path.display())))?;
     parse(path, &text).map_err(Failure::usage)
 }
 
@@ -92,7 +93,10 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, String> {
 }
 
 fn no_dags(dags: &Path, error: &std::io::Error) -> Failure {
-    Failure::unusable(format!("DAG folder {}: {error}; give the folder your DAG files are in with --dags", dags.display()))
+    Failure::unusable(format!(
+        "DAG folder {}: {error}; give the folder your DAG files are in with --dags",
+        dags.display()
+    ))
 }
 
 /// Where steps run that do not say it.
@@ -108,8 +112,8 @@ fn default_executor(config: &Config) -> ExecutorKind {
 /// Starts everything.
 ///
 /// # Errors
-/// A data folder in use or not usable, a DAG folder that cannot be read, a port that is taken, an address this version
-/// does not know: each named, with the remedy.
+/// A data folder in use or not usable, a DAG folder that cannot be read, a port that is taken, an address
+/// this version does not know: each named, with the remedy.
 pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
     let Options { config, data, dags, clock, only, stand_ins } = options;
     config.check().map_err(Failure::usage)?;
@@ -119,7 +123,8 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
     let listener = listen(&config.listen).await?;
     let address = listener.local_addr().map_err(Failure::unusable)?;
     let url = format!("http://{}{}", reachable(address), config.base_path);
-    if !address.ip().is_loopback() && !config.public_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
+    let encrypted = config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
+    if !address.ip().is_loopback() && !encrypted {
         tracing::warn!(%address, "passwords and tokens come unencrypted; put a proxy with TLS in front, and name it with public_url");
     }
     let backends = backends::open(&config, &data).map_err(Failure::unusable)?;
@@ -138,7 +143,8 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
     };
     let runs = data.join("runs");
     let environment = step_environment(&config, &data, &dags, &clock, &stand_ins)?;
-    let owner = std::fs::metadata(&data).map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
+    let owner = std::fs::metadata(&data);
+    let owner = owner.map_err(|e| Failure::unusable(format!("{}: {e}", data.display())))?;
     let installation = Installation {
         data: data.clone(),
         dags: dags.clone(),
@@ -152,7 +158,8 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
         Arc::new(swarm::executor(clock.clone(), runs.clone(), &config, installation)),
     ];
     serve_socket(&data, &backends, &stop)?;
-    let public_url = config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();
+    let public_url =
+        config.public_url.clone().unwrap_or_else(|| url.clone()).trim_end_matches('/').to_owned();
     let (handle, daemon) = daemon::start(daemon::Options {
         clock,
         data: data.clone(),
@@ -162,7 +169,11 @@ pub async fn start(options: Options) -> Result<RunningDaemon, Failure> {
         executors: daemon::action_runner::Executors::new(executors, default_executor(&config)),
         backends: backends.clone(),
         mail,
-        letterhead: daemon::alerts::Letterhead { from: config.mail_from.clone(), public_url, programs: steps::programs() },
+        letterhead: daemon::alerts::Letterhead {
+            from: config.mail_from.clone(),
+            public_url,
+            programs: steps::programs(),
+        },
         keep_days: config.keep_days,
         stop: stop.clone(),
     })
@@ -234,8 +245,11 @@ fn site(config: &Config, data: &Path, local: &str) -> Result<web::Options, Failu
 /// The address by which this machine reaches a listener on all its addresses.
 pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let own: std::net::IpAddr =
-            if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let own: std::net::IpAddr = if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
         address.set_ip(own);
     }
     address
@@ -258,8 +272,8 @@ async fn listen(address: &str) -> Result<TcpListener, Failure> {
     })
 }
 
-/// The local socket for steps that run as processes. A socket left by a daemon that died is replaced: the lock on the
-/// folder says that nobody else serves it.
+/// The local socket for steps that run as processes. A socket left by a daemon that died is replaced: the
+/// lock on the folder says that nobody else serves it.
 fn serve_socket(data: &Path, backends: &Backends, stop: &CancellationToken) -> Result<(), Failure> {
     let path = data.join("openbell.sock");
     match std::fs::remove_file(&path) {

@@ -1,4 +1,5 @@
-//! `openbell shim`: the door to [`executor::process::shim`](executor::process::shim), for the process executor only.
+//! `openbell shim`: the door to [`executor::process::shim`](executor::process::shim), for the process
+//! executor only.
 
 use std::path::PathBuf;
 

@@ -23,7 +23,8 @@ pub struct Command {
 impl FromArgMatches for Command {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
         let chosen = matches.subcommand().and_then(|(name, line)| Some((simulate::find(name)?, line)));
-        let (exchange, line) = chosen.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
+        let (exchange, line) =
+            chosen.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
         Ok(Self { exchange, line: line.clone() })
     }
 
@@ -65,8 +66,8 @@ pub fn main(command: Command) -> Result {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .try_init()
         .unwrap_or_default();
-    let runtime =
-        tokio::runtime::Runtime::new().map_err(|error| Failure::unusable(format!("cannot start worker threads: {error}")))?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::unusable(format!("cannot start worker threads: {error}")))?;
     runtime.block_on(run(&command))
 }
 
@@ -78,18 +79,26 @@ async fn run(command: &Command) -> Result {
         signals.map_err(|error| Failure::unusable(format!("cannot listen for signals: {error}")))?;
     let simulator = planned.start.await.map_err(|error| unusable_address(planned.listen, &error))?;
     if let Some(file) = planned.ledger {
-        write_ledger(&file, simulator.as_ref())
-            .map_err(|error| Failure::unusable(format!("cannot write the ledger to {}: {error}", file.display())))?;
+        write_ledger(&file, simulator.as_ref()).map_err(|error| {
+            Failure::unusable(format!("cannot write the ledger to {}: {error}", file.display()))
+        })?;
     }
     let line = if planned.json {
         announced(simulator.as_ref(), planned.seed).to_string()
     } else {
-        let words = |key: &str| if key == "rest" { "REST".to_owned() } else { key.replace("websocket", "WebSocket") };
-        let places = simulator.addresses().iter().map(|(key, url)| format!("{} {url}", words(key))).collect::<Vec<_>>();
+        let words =
+            |key: &str| if key == "rest" { "REST".to_owned() } else { key.replace("websocket", "WebSocket") };
+        let places = simulator
+            .addresses()
+            .iter()
+            .map(|(key, url)| format!("{} {url}", words(key)))
+            .collect::<Vec<_>>();
         format!("{} simulator {}: {}", command.exchange.title(), simulator.plays(), places.join(" "))
     };
     let mut out = io::stdout();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::unusable(format!("cannot print: {error}")))?;
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::unusable(format!("cannot print: {error}")))?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -111,10 +120,16 @@ fn unusable_address(listen: SocketAddr, error: &io::Error) -> Failure {
     let (host, port) = (listen.ip(), listen.port());
     Failure::unusable(match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("port {port} on {host} is taken; stop what listens there, or pass --port 0 for a free one")
+            format!(
+                "port {port} on {host} is taken; stop what listens there, or pass --port 0 for a free one"
+            )
         }
-        io::ErrorKind::PermissionDenied => format!("port {port} on {host} is not allowed for this user; take one above 1023"),
-        io::ErrorKind::AddrNotAvailable => format!("{host} is not an address of this machine; pass another --host"),
+        io::ErrorKind::PermissionDenied => {
+            format!("port {port} on {host} is not allowed for this user; take one above 1023")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{host} is not an address of this machine; pass another --host")
+        }
         _ => format!("cannot listen on {listen}: {error}"),
     })
 }
@@ -131,7 +146,8 @@ mod tests {
 
     fn command(exchange: &'static dyn Exchange, arguments: &[&str]) -> Command {
         let words = ["simulate", exchange.feed()].into_iter().chain(arguments.iter().copied());
-        let matches = Command::augment_subcommands(clap::Command::new("simulate")).try_get_matches_from(words);
+        let matches =
+            Command::augment_subcommands(clap::Command::new("simulate")).try_get_matches_from(words);
         Command::from_arg_matches(&matches.expect("a good command line")).expect("an exchange")
     }
 
@@ -140,9 +156,14 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = taken.local_addr().expect("its address").port().to_string();
         for exchange in EXCHANGES {
-            let failure = run(&command(*exchange, &["--port", &port, "--trades", "100"])).await.expect_err("taken");
+            let failure =
+                run(&command(*exchange, &["--port", &port, "--trades", "100"])).await.expect_err("taken");
             assert_eq!(failure.exit, Exit::Unusable);
-            assert!(failure.message.contains(&port) && failure.message.contains("--port 0"), "{}", failure.message);
+            assert!(
+                failure.message.contains(&port) && failure.message.contains("--port 0"),
+                "{}",
+                failure.message
+            );
         }
     }
 
@@ -150,8 +171,12 @@ mod tests {
     async fn every_exchange_says_where_it_is_and_writes_its_ledger() {
         let dir = tempfile::tempdir().expect("a folder");
         for exchange in EXCHANGES {
-            let command = command(*exchange, &["--port", "0", "--date", "2026-11-20", "--trades", "200", "--seed", "3"]);
-            let simulator = command.exchange.planned(&command.line).expect("planned").start.await.expect("started");
+            let command = command(
+                *exchange,
+                &["--port", "0", "--date", "2026-11-20", "--trades", "200", "--seed", "3"],
+            );
+            let simulator =
+                command.exchange.planned(&command.line).expect("planned").start.await.expect("started");
             let said = announced(simulator.as_ref(), 3);
             assert_eq!((said["date"].as_str(), said["seed"].as_u64()), (Some("2026-11-20"), Some(3)));
             let feed = feed::find(exchange.feed()).expect("every exchange serves a feed");
@@ -161,7 +186,8 @@ mod tests {
             let file = dir.path().join(exchange.feed());
             write_ledger(&file, simulator.as_ref()).expect("written");
             let text = fs::read_to_string(&file).expect("read");
-            let first: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("json");
+            let first: serde_json::Value =
+                serde_json::from_str(text.lines().next().expect("a line")).expect("json");
             assert_eq!(Some(text.lines().count() as u64), said["trades"].as_u64());
             assert_eq!(first["id"].as_str(), Some(simulator.traded()[0].id.as_str()));
             simulator.stop().await;

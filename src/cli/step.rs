@@ -1,7 +1,8 @@
 //! `openbell step`: one attempt at a built-in program, as a process of its own.
 //!
-//! Its folder holds `spec.json`; it writes `status.json` while it runs and `result.json` at the end, and prints its output.
-//! What is around it comes by environment, so that the spec stays the same wherever the step runs.
+//! Its folder holds `spec.json`; it writes `status.json` while it runs and `result.json` at the end, and
+//! prints its output. What is around it comes by environment, so that the spec stays the same wherever the
+//! step runs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -54,11 +55,13 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 
 async fn run(folder: &Path) -> super::exit::Result {
     let replica = replica()?;
-    let spec = AttemptSpec { folder: folder.to_owned(), replica, ..read_spec(folder).map_err(Failure::unusable)? };
+    let spec =
+        AttemptSpec { folder: folder.to_owned(), replica, ..read_spec(folder).map_err(Failure::unusable)? };
     let step_runtime = step_runtime()?;
     let clock = step_runtime.clock.clone();
     let own = replica_folder(folder, replica);
-    let reporter = Arc::new(FileReporter { folder: own.clone(), clock: clock.clone(), replica, last: Mutex::new(None) });
+    let reporter =
+        Arc::new(FileReporter { folder: own.clone(), clock: clock.clone(), replica, last: Mutex::new(None) });
     if replica > 0 {
         // The status of a copy that was here before is not this one's.
         reporter.status(Status::default());
@@ -79,7 +82,8 @@ async fn run(folder: &Path) -> super::exit::Result {
             (error.result(), Exit::Fault)
         }
     };
-    write_result(&own, &value).map_err(|e| Failure::unusable(format!("{}: {e}", own.join(RESULT).display())))?;
+    write_result(&own, &value)
+        .map_err(|e| Failure::unusable(format!("{}: {e}", own.join(RESULT).display())))?;
     if let Some(task) = task {
         // Only missed if the task's node is lost just now; it then counts as lost.
         if let Err(error) = watchdog::write_end(folder, &task, &TaskEnd::Code(exit.code().into())) {
@@ -97,24 +101,27 @@ fn replica() -> Result<u32, Failure> {
 
 fn step_runtime() -> Result<StepRuntime, Failure> {
     let variable = |name: &str| {
-        std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set; the daemon starts step processes with it")))
+        std::env::var(name).map_err(|_| {
+            Failure::usage(format!("{name} is not set; the daemon starts step processes with it"))
+        })
     };
     let data = PathBuf::from(variable(environment::DATA)?);
     let config: Config = serde_json::from_str(&variable(environment::CONFIG)?)
         .map_err(|e| Failure::usage(format!("{}: {e}", environment::CONFIG)))?;
     let clock = match std::env::var_os(environment::CLOCK) {
-        Some(file) => {
-            Clock::follow(Path::new(&file)).map_err(|e| Failure::unusable(format!("{}: {e}", Path::new(&file).display())))?
-        }
+        Some(file) => Clock::follow(Path::new(&file))
+            .map_err(|e| Failure::unusable(format!("{}: {e}", Path::new(&file).display())))?,
         None => Clock::system(),
     };
     let stand_ins: std::collections::BTreeMap<String, String> = match std::env::var(environment::STAND_INS) {
-        Ok(text) => serde_json::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", environment::STAND_INS)))?,
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|e| Failure::usage(format!("{}: {e}", environment::STAND_INS)))?,
         Err(_) => Default::default(),
     };
     Ok(StepRuntime {
         clock,
-        backends: backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data).map_err(Failure::unusable)?,
+        backends: backends::open_beside_the_daemon(&config, &data.join("openbell.sock"), &data)
+            .map_err(Failure::unusable)?,
         feeds: config.feeds,
         dags: PathBuf::from(variable(environment::DAGS)?),
         data,
@@ -122,11 +129,13 @@ fn step_runtime() -> Result<StepRuntime, Failure> {
     })
 }
 
-/// The first SIGTERM or SIGINT asks the program to end in order; a second one is left to the executor's SIGKILL.
+/// The first SIGTERM or SIGINT asks the program to end in order; a second one is left to the executor's
+/// SIGKILL.
 fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()] {
-        let mut stream = signal(kind).map_err(|e| Failure::unusable(format!("cannot listen for signals: {e}")))?;
+        let mut stream =
+            signal(kind).map_err(|e| Failure::unusable(format!("cannot listen for signals: {e}")))?;
         let stop = stop.clone();
         tokio::spawn(async move {
             stream.recv().await;

@@ -35,7 +35,8 @@ pub struct Daemon {
     /// Address of the daemon, instead of the data folder's
     #[arg(long, value_name = "URL")]
     pub(super) url: Option<String>,
-    /// File with a token of `openbell token create` [default: that of OPENBELL_TOKEN, or the data folder's own]
+    /// File with a token of `openbell token create` [default: that of OPENBELL_TOKEN, or the data folder's
+    /// own]
     #[arg(long, value_name = "FILE", env = "OPENBELL_TOKEN_FILE")]
     pub(super) token_file: Option<PathBuf>,
 }
@@ -88,7 +89,8 @@ impl Target {
 mod tests {
     use clap::CommandFactory;
 
-    /// Every command that works on a daemon's data folder takes it from OPENBELL_DATA too, and every one that takes an address takes a token.
+    /// Every command that works on a daemon's data folder takes it from OPENBELL_DATA too, and every one that
+    /// takes an address takes a token.
     #[test]
     fn commands_find_their_daemon_by_the_same_words() {
         fn look(command: &clap::Command, path: &str, seen: &mut Vec<String>) {
@@ -96,22 +98,40 @@ mod tests {
                 look(inner, &format!("{path} {}", inner.get_name()), seen);
             }
             let argument = |long: &str| command.get_arguments().find(|a| a.get_long() == Some(long));
-            // These make folders of their own: they must not work on that of a daemon because a variable names it.
+            // These make folders of their own: they must not work on that of a daemon because a variable
+            // names it.
             let own = matches!(path, " demo" | " dag test" | " restore") || command.is_hide_set();
             if let Some(data) = argument("data").filter(|_| !own) {
-                assert_eq!(data.get_env().and_then(|name| name.to_str()), Some("OPENBELL_DATA"), "openbell{path}");
+                assert_eq!(
+                    data.get_env().and_then(|name| name.to_str()),
+                    Some("OPENBELL_DATA"),
+                    "openbell{path}"
+                );
                 seen.push(path.to_owned());
             }
             if argument("url").is_some() && !path.starts_with(" simulate") {
-                let token = argument("token-file").unwrap_or_else(|| panic!("openbell{path} takes no --token-file"));
-                assert_eq!(token.get_env().and_then(|name| name.to_str()), Some("OPENBELL_TOKEN_FILE"), "openbell{path}");
+                let token =
+                    argument("token-file").unwrap_or_else(|| panic!("openbell{path} takes no --token-file"));
+                assert_eq!(
+                    token.get_env().and_then(|name| name.to_str()),
+                    Some("OPENBELL_TOKEN_FILE"),
+                    "openbell{path}"
+                );
             }
         }
         let mut seen = Vec::new();
         look(&super::super::Arguments::command(), "", &mut seen);
-        for wanted in
-            [" up", " down", " doctor", " run list", " alerts list", " topics show", " dlq replay", " user add", " token list"]
-        {
+        for wanted in [
+            " up",
+            " down",
+            " doctor",
+            " run list",
+            " alerts list",
+            " topics show",
+            " dlq replay",
+            " user add",
+            " token list",
+        ] {
             assert!(seen.iter().any(|path| path == wanted), "openbell{wanted} has no --data: {seen:?}");
         }
     }

@@ -55,20 +55,25 @@ pub fn main(command: Command) -> super::exit::Result {
     match command {
         Command::Create { name, role, expires, place } => {
             let (id, whole) = secret::api_token().map_err(Failure::unusable)?;
-            let digest = secret::digest(&whole).ok_or_else(|| Failure::unusable("the machine has no memory for a digest"))?;
+            let digest = secret::digest(&whole)
+                .ok_or_else(|| Failure::unusable("the machine has no memory for a digest"))?;
             let expires_at = expires
                 .map(|time| {
-                    now.checked_add(time)
-                        .map_err(|_| Failure::usage("--expires: that is too long; leave it away for a token without end"))
+                    now.checked_add(time).map_err(|_| {
+                        Failure::usage("--expires: that is too long; leave it away for a token without end")
+                    })
                 })
                 .transpose()?;
-            let token = Token { id: id.clone(), name: name.clone(), role, digest, created_at: now, expires_at };
+            let token =
+                Token { id: id.clone(), name: name.clone(), role, digest, created_at: now, expires_at };
             store::edit(&place.users()?, |all| all.add_token(token)).map_err(Failure::fault)?;
-            let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
+            let until =
+                expires_at.map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
             if !place.json {
                 eprintln!("token {name}, {role}, {until}; it is shown this once:");
             }
-            let done = json!({ "id": id, "name": name, "role": role, "expires_at": expires_at, "token": whole });
+            let done =
+                json!({ "id": id, "name": name, "role": role, "expires_at": expires_at, "token": whole });
             place.tell(&done, format!("{whole}\n"))?;
         }
         Command::List { place } => list(&place.users()?, place.json)?,
@@ -92,10 +97,15 @@ fn list(path: &Path, as_json: bool) -> Result<(), Failure> {
         return print_json(&json!({ "tokens": all.tokens.iter().map(token).collect::<Vec<_>>() }));
     }
     if all.tokens.is_empty() {
-        return print(format!("there is no token in {}; `openbell token create NAME` makes one\n", path.display()));
+        return print(format!(
+            "there is no token in {}; `openbell token create NAME` makes one\n",
+            path.display()
+        ));
     }
     let mut rows = vec![["ID", "NAME", "ROLE", "CREATED", "EXPIRES", "LAST USED"].map(str::to_owned)];
-    let time = |at: Option<&jiff::Timestamp>, none: &str| at.map_or_else(|| none.to_owned(), jiff::Timestamp::to_string);
+    let time = |at: Option<&jiff::Timestamp>, none: &str| {
+        at.map_or_else(|| none.to_owned(), jiff::Timestamp::to_string)
+    };
     rows.extend(all.tokens.iter().map(|t| {
         let (created, expires) = (t.created_at.to_string(), time(t.expires_at.as_ref(), "never"));
         [t.id.clone(), t.name.clone(), t.role.to_string(), created, expires, time(used.get(&t.id), "never")]

@@ -64,7 +64,8 @@ async fn carry_out(command: Command) -> super::exit::Result {
         }
         Command::Peek { name, partition, from, limit, at } => {
             let from = from.map(|f| format!("&from={f}")).unwrap_or_default();
-            let path = format!("/api/v1/topics/{}/records?partition={partition}&limit={limit}{from}", part(&name));
+            let path =
+                format!("/api/v1/topics/{}/records?partition={partition}&limit={limit}{from}", part(&name));
             let answer = at.client()?.get_json(&path).await?;
             if at.json { print_json(&answer)? } else { print(peek(&answer))? }
         }
@@ -100,7 +101,10 @@ fn number(value: &Value) -> String {
 }
 
 fn time(value: &Value, zone: &Zone) -> String {
-    value.as_str().and_then(|t| t.parse::<Timestamp>().ok()).map_or_else(|| "-".to_owned(), |at| zone.full(at))
+    value
+        .as_str()
+        .and_then(|t| t.parse::<Timestamp>().ok())
+        .map_or_else(|| "-".to_owned(), |at| zone.full(at))
 }
 
 fn zone(answer: &Value) -> Zone {
@@ -126,7 +130,8 @@ fn list(answer: &Value) -> String {
     let head = ["TOPIC", "PARTITIONS", "RECORDS", "RATE", "NEWEST RECORD", "DEAD LETTERS", "LAG"];
     let mut rows = vec![head.map(str::to_owned)];
     for topic in topics {
-        let lags = list_of(topic, "groups").iter().map(|g| format!("{} {}", text(&g["group"]), number(&g["lag"])));
+        let lags =
+            list_of(topic, "groups").iter().map(|g| format!("{} {}", text(&g["group"]), number(&g["lag"])));
         rows.push([
             text(&topic["name"]),
             number(&topic["partitions"]),
@@ -151,7 +156,12 @@ fn show(answer: &Value) -> String {
     ));
     let mut rows = vec![["PARTITION", "FIRST OFFSET", "NEXT OFFSET", "NEWEST RECORD"].map(str::to_owned)];
     for p in list_of(answer, "partitions") {
-        rows.push([number(&p["partition"]), number(&p["start"]), number(&p["end"]), time(&p["newest"], &zone)]);
+        rows.push([
+            number(&p["partition"]),
+            number(&p["start"]),
+            number(&p["end"]),
+            time(&p["newest"], &zone),
+        ]);
     }
     out.push_str(&columns(&rows));
     let groups = list_of(answer, "groups");
@@ -173,7 +183,11 @@ fn show(answer: &Value) -> String {
 
 fn bytes(shown: &Value) -> String {
     let hex = if shown["format"] == "hex" { "hex " } else { "" };
-    let cut = if shown["cut"] == true { format!("… (of {} bytes)", number(&shown["size_bytes"])) } else { String::new() };
+    let cut = if shown["cut"] == true {
+        format!("… (of {} bytes)", number(&shown["size_bytes"]))
+    } else {
+        String::new()
+    };
     format!("{hex}{}{cut}", text(&shown["text"]))
 }
 
@@ -190,7 +204,11 @@ fn peek(answer: &Value) -> String {
         ));
     }
     for record in records {
-        let key = if record["key"].is_null() { "no key".to_owned() } else { format!("key {}", bytes(&record["key"])) };
+        let key = if record["key"].is_null() {
+            "no key".to_owned()
+        } else {
+            format!("key {}", bytes(&record["key"]))
+        };
         out.push_str(&format!("offset {}  {}  {key}\n", record["offset"], time(&record["time"], &zone)));
         for header in list_of(record, "headers") {
             out.push_str(&format!("  {}: {}\n", text(&header[0]), bytes(&header[1])));

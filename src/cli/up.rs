@@ -40,8 +40,10 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
         config.executor = executor;
     }
     if let Some(port) = arguments.port {
-        let mut address: std::net::SocketAddr =
-            config.listen.parse().map_err(|_| Failure::usage(format!("listen: {} is not an address", config.listen)))?;
+        let mut address: std::net::SocketAddr = config
+            .listen
+            .parse()
+            .map_err(|_| Failure::usage(format!("listen: {} is not an address", config.listen)))?;
         address.set_port(port);
         config.listen = address.to_string();
     }
@@ -55,13 +57,15 @@ pub fn main(arguments: Arguments) -> super::exit::Result {
 /// Most open files that are asked for: connections, and what stores and steps hold.
 const FILES: u64 = 8192;
 
-/// Takes as many open files as the system allows, up to [`FILES`]: many systems begin with 1,024, which a thousand live pages use up.
+/// Takes as many open files as the system allows, up to [`FILES`]: many systems begin with 1,024, which a
+/// thousand live pages use up.
 fn more_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     let wanted = now.maximum.unwrap_or(FILES).min(FILES);
     if now.current.is_some_and(|current| current < wanted)
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum })
+        && let Err(error) =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum })
     {
         tracing::warn!(%error, wanted, "cannot take more open files");
     }
@@ -72,7 +76,14 @@ async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Resul
     let cannot = |e| Failure::unusable(format!("cannot listen for signals: {e}"));
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).map_err(cannot)?, signal(SignalKind::interrupt()).map_err(cannot)?);
-    let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
+    let options = serve::Options {
+        config,
+        data,
+        dags,
+        clock: Clock::system(),
+        only: None,
+        stand_ins: Default::default(),
+    };
     let mut daemon = serve::start(options).await?;
     println!("openbell is up: {}", daemon.url);
     let snapshot = daemon.handle.snapshot();
@@ -80,7 +91,8 @@ async fn run(config: Config, data: PathBuf, dags: PathBuf) -> super::exit::Resul
         eprintln!("{}", problem.text);
     }
     for dag in &snapshot.dags {
-        let next = dag.next.first().map_or("not scheduled".to_owned(), |w| format!("next window {}", w.open_at));
+        let next =
+            dag.next.first().map_or("not scheduled".to_owned(), |w| format!("next window {}", w.open_at));
         println!("  {}: {}", dag.name, if dag.paused { "paused".to_owned() } else { next });
     }
     tokio::select! {
@@ -110,7 +122,8 @@ pub fn down(arguments: DownArguments) -> super::exit::Result {
     let runtime = serve::runtime()?;
     runtime.block_on(async {
         let client = super::client::Client::find(&arguments.data)?;
-        let answer = client.post_json("/api/v1/down", &serde_json::json!({ "drain": arguments.drain })).await?;
+        let answer =
+            client.post_json("/api/v1/down", &serde_json::json!({ "drain": arguments.drain })).await?;
         if !arguments.json {
             println!("{}", answer.get("message").and_then(serde_json::Value::as_str).unwrap_or("going down"));
         }

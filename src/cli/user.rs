@@ -130,7 +130,10 @@ pub fn main(command: Command) -> super::exit::Result {
         Command::List { place } => list(&place.users()?, place.json)?,
         Command::Remove { name, place } => {
             store::edit(&place.users()?, |all| all.remove_user(&name)).map_err(Failure::fault)?;
-            place.tell(&json!({ "user": name, "removed": true }), format!("{name} is removed; their sessions have ended\n"))?;
+            place.tell(
+                &json!({ "user": name, "removed": true }),
+                format!("{name} is removed; their sessions have ended\n"),
+            )?;
         }
         Command::Passwd { name, given, place } => {
             let path = place.users()?;
@@ -167,13 +170,16 @@ fn list(path: &Path, as_json: bool) -> Result<(), Failure> {
     }
     let mut rows = vec![["NAME", "ROLE", "CREATED", "PASSWORD SET"].map(str::to_owned)];
     rows.extend(
-        all.users.iter().map(|u| [u.name.clone(), u.role.to_string(), u.created_at.to_string(), u.changed_at.to_string()]),
+        all.users.iter().map(|u| {
+            [u.name.clone(), u.role.to_string(), u.created_at.to_string(), u.changed_at.to_string()]
+        }),
     );
     print(columns(&rows))
 }
 
 impl Given {
-    /// The hash of the password that was given; and the password itself, if it was made here and has to be told.
+    /// The hash of the password that was given; and the password itself, if it was made here and has to be
+    /// told.
     fn password(self, name: &str, as_json: bool) -> Result<(String, Option<String>), Failure> {
         let mut told = None;
         let password = if self.generate {
@@ -224,7 +230,10 @@ fn asked(name: &str) -> Result<String, Failure> {
 
 /// Whether the terminal shows what is typed; false if it cannot be told.
 fn echo(on: bool) -> bool {
-    let ended =
-        Program::new("stty").arg(if on { "echo" } else { "-echo" }).stdin(Stdio::inherit()).stderr(Stdio::null()).status();
+    let ended = Program::new("stty")
+        .arg(if on { "echo" } else { "-echo" })
+        .stdin(Stdio::inherit())
+        .stderr(Stdio::null())
+        .status();
     ended.is_ok_and(|status| status.success())
 }

@@ -1,8 +1,9 @@
 //! The only place where time is read.
 //!
-//! A [`Clock`] is cheap to clone. The system clock serves real days; a virtual clock plays a day at N times real speed, in one
-//! process or, through a small file, in several; a manual clock serves tests. Waits (`sleep`) are in the clock's time;
-//! limits on real work (a socket that must answer) use tokio's timers, because work does not get faster when the clock does.
+//! A [`Clock`] is cheap to clone. The system clock serves real days; a virtual clock plays a day at N times
+//! real speed, in one process or, through a small file, in several; a manual clock serves tests. Waits
+//! (`sleep`) are in the clock's time; limits on real work (a socket that must answer) use tokio's timers,
+//! because work does not get faster when the clock does.
 
 use std::fs;
 use std::io;
@@ -43,16 +44,18 @@ struct Reading {
     speed: f64,
 }
 
-/// The timeline never jumps further than this much real time between two looks of its owner: when the machine stalls, the
-/// day waits instead of skipping minutes that nobody could have worked in.
+/// The timeline never jumps further than this much real time between two looks of its owner: when the machine
+/// stalls, the day waits instead of skipping minutes that nobody could have worked in.
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
-/// A timeline that stands still and whose owner has not published it for this long, a few hundred times what it should take,
-/// has lost its owner. It goes on at this speed then, as others do without theirs, so that whoever follows it to a deadline ends.
+/// A timeline that stands still and whose owner has not published it for this long, a few hundred times what
+/// it should take, has lost its owner. It goes on at this speed then, as others do without theirs, so that
+/// whoever follows it to a deadline ends.
 const ABANDONED: Duration = Duration::from_secs(10);
 const ADRIFT: f64 = 60.0;
 
-/// Least speed that waits are reckoned with; what stands still or nearly so is looked at again before any such wait is over.
+/// Least speed that waits are reckoned with; what stands still or nearly so is looked at again before any
+/// such wait is over.
 const SLOWEST: f64 = 1e-3;
 
 fn monotonic_ns() -> i128 {
@@ -75,7 +78,8 @@ impl Reading {
         self.virtual_now.checked_add(gone).unwrap_or(Timestamp::MAX)
     }
 
-    /// 45 bytes: two fixed-width numbers, the speed, and a checksum over them, so that a torn read is noticed.
+    /// 45 bytes: two fixed-width numbers, the speed, and a checksum over them, so that a torn read is
+    /// noticed.
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(44);
         bytes.extend_from_slice(&self.monotonic.to_be_bytes());
@@ -104,7 +108,10 @@ impl Reading {
         }
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{} is not a clock file; remove the folder it is in and start the day again", path.display()),
+            format!(
+                "{} is not a clock file; remove the folder it is in and start the day again",
+                path.display()
+            ),
         ))
     }
 }
@@ -115,8 +122,9 @@ impl Clock {
         Self(Arc::new(Kind::System))
     }
 
-    /// A virtual timeline that starts at `start` and runs at `speed` times real time. With a file, other processes can
-    /// [follow](Self::follow) it, and an owner that died is continued where its timeline would be now.
+    /// A virtual timeline that starts at `start` and runs at `speed` times real time. With a file, other
+    /// processes can [follow](Self::follow) it, and an owner that died is continued where its timeline would
+    /// be now.
     ///
     /// # Errors
     /// When the file cannot be written, or holds something else.
@@ -128,7 +136,12 @@ impl Clock {
     ///
     /// # Errors
     /// When the file cannot be written, or holds something else.
-    pub fn virtual_until(start: Timestamp, speed: f64, file: Option<PathBuf>, hold: Timestamp) -> io::Result<Self> {
+    pub fn virtual_until(
+        start: Timestamp,
+        speed: f64,
+        file: Option<PathBuf>,
+        hold: Timestamp,
+    ) -> io::Result<Self> {
         let mut reading = Reading { monotonic: monotonic_ns(), virtual_now: start, speed };
         if let Some(path) = &file
             && path.exists()
@@ -165,7 +178,9 @@ impl Clock {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
             Kind::System => Timestamp::now(),
             Kind::Virtual(v) => v.look(),
-            Kind::Follower(path) => Reading::load(path).map_or(Timestamp::UNIX_EPOCH, |r| r.at(monotonic_ns())),
+            Kind::Follower(path) => {
+                Reading::load(path).map_or(Timestamp::UNIX_EPOCH, |r| r.at(monotonic_ns()))
+            }
             Kind::Manual { now } => *now.borrow(),
         }
     }
@@ -208,7 +223,8 @@ impl Clock {
         matches!(&*self.0, Kind::System)
     }
 
-    /// Writes the timeline for followers; the owner calls it a few hundred times a second ([`Clock::keep_published`]).
+    /// Writes the timeline for followers; the owner calls it a few hundred times a second
+    /// ([`Clock::keep_published`]).
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -256,8 +272,8 @@ impl Clock {
                 return;
             }
             let real = left.unsigned_abs().div_f64(self.speed().max(SLOWEST));
-            // Looked at again at least every 100 ms of real time: clocks are set, and speeds change. Long waits of the system
-            // clock look once a second.
+            // Looked at again at least every 100 ms of real time: clocks are set, and speeds change. Long
+            // waits of the system clock look once a second.
             let most = if self.is_system() { Duration::from_secs(1) } else { Duration::from_millis(100) };
             tokio::time::sleep(real.clamp(Duration::from_micros(200), most)).await;
         }
@@ -270,7 +286,8 @@ impl Virtual {
         let mut state = self.state.lock();
         let monotonic = monotonic_ns();
         let passed = (monotonic - state.monotonic).clamp(0, LONGEST_LOOK.as_nanos() as i128);
-        state.virtual_now = state.virtual_now.checked_add(scaled(passed, state.speed)).unwrap_or(Timestamp::MAX);
+        state.virtual_now =
+            state.virtual_now.checked_add(scaled(passed, state.speed)).unwrap_or(Timestamp::MAX);
         state.monotonic = monotonic;
         state.virtual_now
     }

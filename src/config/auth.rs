@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthSettings {
-    /// `file:PATH` of the users and tokens, kept by `openbell user` and `openbell token`; a relative path is below the data folder.
-    /// Without it `users.json` of the data folder counts, if it is there.
+    /// `file:PATH` of the users and tokens, kept by `openbell user` and `openbell token`; a relative path is
+    /// below the data folder. Without it `users.json` of the data folder counts, if it is there.
     pub users: Option<String>,
     /// Who may read `/metrics`.
     pub metrics: MetricsAccess,
@@ -54,13 +54,21 @@ impl AuthSettings {
         if let Some(users) = &self.users
             && users.strip_prefix("file:").is_none_or(str::is_empty)
         {
-            return Err(format!("auth.users: \"{users}\" is not the address of a file; write for example file:users.json"));
+            return Err(format!(
+                "auth.users: \"{users}\" is not the address of a file; write for example file:users.json"
+            ));
         }
         if !(1..=24 * 30).contains(&self.idle_hours) {
-            return Err(format!("auth.idle_hours: {} is not a time for a session; write 1 to 720 hours", self.idle_hours));
+            return Err(format!(
+                "auth.idle_hours: {} is not a time for a session; write 1 to 720 hours",
+                self.idle_hours
+            ));
         }
         if !(1..=90).contains(&self.session_days) {
-            return Err(format!("auth.session_days: {} is not a time for a session; write 1 to 90 days", self.session_days));
+            return Err(format!(
+                "auth.session_days: {} is not a time for a session; write 1 to 90 days",
+                self.session_days
+            ));
         }
         Ok(())
     }
@@ -95,8 +103,13 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("\"{text}\" is no address or range of addresses; write for example 10.0.0.7 or 10.0.0.0/8");
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let refuse = || {
+            format!(
+                "\"{text}\" is no address or range of addresses; write for example 10.0.0.7 or 10.0.0.0/8"
+            )
+        };
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| refuse())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(most), |bits| bits.parse().map_err(|_| refuse()))?;
@@ -128,7 +141,8 @@ mod tests {
     #[test]
     fn ranges_hold_what_they_say() {
         let range = |text: &str| text.parse::<Network>().expect("a range");
-        let holds = |network: &str, address: &str| range(network).contains(address.parse().expect("an address"));
+        let holds =
+            |network: &str, address: &str| range(network).contains(address.parse().expect("an address"));
         assert!(holds("10.0.0.0/8", "10.255.1.2") && !holds("10.0.0.0/8", "11.0.0.1"));
         assert!(holds("10.0.0.7", "10.0.0.7") && !holds("10.0.0.7", "10.0.0.8"));
         assert!(holds("0.0.0.0/0", "1.2.3.4") && !holds("0.0.0.0/0", "::1"));

@@ -25,7 +25,8 @@ impl BasePath {
         self.0.is_empty()
     }
 
-    /// A path of the site as the world sees it. What does not begin with a slash, such as a place on the same page, stays as it is.
+    /// A path of the site as the world sees it. What does not begin with a slash, such as a place on the same
+    /// page, stays as it is.
     pub fn join(&self, path: &str) -> String {
         if path.starts_with('/') { format!("{}{path}", self.0) } else { path.to_owned() }
     }
@@ -101,7 +102,10 @@ mod tests {
         assert_eq!((base.strip("/ops/openbell"), base.strip("/ops/openbell/")), (Some("/"), Some("/")));
         assert_eq!((base.strip("/ops/openbells"), base.strip("/dags"), base.strip("/")), (None, None, None));
         let root = BasePath::default();
-        assert_eq!((root.join("/dags").as_str(), root.strip("/dags"), root.strip("/")), ("/dags", Some("/dags"), Some("/")));
+        assert_eq!(
+            (root.join("/dags").as_str(), root.strip("/dags"), root.strip("/")),
+            ("/dags", Some("/dags"), Some("/"))
+        );
     }
 
     #[test]

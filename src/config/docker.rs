@@ -9,7 +9,8 @@ use domain::dag::{Pull, Step};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DockerSettings {
-    /// The engine's address, `unix:///var/run/docker.sock` or `tcp://HOST:PORT`; without one, that of `DOCKER_HOST`, or the usual socket.
+    /// The engine's address, `unix:///var/run/docker.sock` or `tcp://HOST:PORT`; without one, that of
+    /// `DOCKER_HOST`, or the usual socket.
     pub host: Option<String>,
     /// Image of built-in programs.
     pub image: String,
@@ -31,7 +32,8 @@ pub struct DockerSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SwarmSettings {
-    /// Nodes that may run steps which do not choose for themselves, in Docker's words: `node.labels.zone == a`.
+    /// Nodes that may run steps which do not choose for themselves, in Docker's words: `node.labels.zone ==
+    /// a`.
     pub placement: Vec<String>,
 }
 
@@ -46,7 +48,8 @@ impl SwarmSettings {
     /// # Errors
     /// The first rule broken and what to write instead.
     pub(super) fn check(&self) -> Result<(), String> {
-        let checked = |one: &String| container::check_placement(one).map_err(|why| format!("swarm.placement: {why}"));
+        let checked =
+            |one: &String| container::check_placement(one).map_err(|why| format!("swarm.placement: {why}"));
         self.placement.iter().try_for_each(checked)
     }
 }
@@ -67,8 +70,8 @@ impl Default for DockerSettings {
 }
 
 impl DockerSettings {
-    /// The settings that hold for one step: its own `container:`, and where that is silent, these. What only a step can say (mounts, health
-    /// and placement) stays in [`Step::container`].
+    /// The settings that hold for one step: its own `container:`, and where that is silent, these. What only
+    /// a step can say (mounts, health and placement) stays in [`Step::container`].
     pub fn of(&self, step: &Step) -> Self {
         let own = &step.container;
         Self {
@@ -89,7 +92,9 @@ impl DockerSettings {
     /// The first rule broken and what to write instead.
     pub(super) fn check(&self) -> Result<(), String> {
         let addresses = ["unix:///", "tcp://", "http://"];
-        if let Some(host) = self.host.as_deref().filter(|h| !addresses.iter().any(|start| h.starts_with(start))) {
+        if let Some(host) =
+            self.host.as_deref().filter(|h| !addresses.iter().any(|start| h.starts_with(start)))
+        {
             return Err(format!(
                 "docker.host: \"{host}\" is not an address; write unix:///var/run/docker.sock or tcp://HOST:2375"
             ));
@@ -122,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_step_overrides_what_it_names_and_nothing_else() {
-        let settings = DockerSettings { memory_bytes: Some(64 << 20), cpus: Some(2.0), ..DockerSettings::default() };
+        let settings =
+            DockerSettings { memory_bytes: Some(64 << 20), cpus: Some(2.0), ..DockerSettings::default() };
         let mut step = step("a", StepKind::Task, &[]);
         assert_eq!(settings.of(&step), settings, "a step that says nothing has the settings as they are");
         step.container.memory_bytes = Some(256 << 20);
@@ -131,12 +137,18 @@ mod tests {
         step.container.user = Some(User { uid: 7, gid: Some(8) });
         let held = settings.of(&step);
         assert_eq!((held.memory_bytes, held.cpus, held.pids), (Some(256 << 20), Some(2.0), settings.pids));
-        assert_eq!((held.network.as_str(), held.pull, held.user.as_deref()), ("none", Pull::Never, Some("7:8")));
+        assert_eq!(
+            (held.network.as_str(), held.pull, held.user.as_deref()),
+            ("none", Pull::Never, Some("7:8"))
+        );
     }
 
     #[test]
     fn faults_name_the_key_and_the_remedy() {
-        assert!(Config::parse("c", "docker: { network: host, memory_bytes: 268435456, cpus: 1.5, pull: never }").is_ok());
+        assert!(
+            Config::parse("c", "docker: { network: host, memory_bytes: 268435456, cpus: 1.5, pull: never }")
+                .is_ok()
+        );
         for (text, words) in [
             ("host: ftp://x", ["docker.host", "unix://"]),
             ("image: ' '", ["docker.image", "NAME:TAG"]),

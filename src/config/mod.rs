@@ -30,8 +30,8 @@ impl Config {
     /// Reads a configuration file's text.
     ///
     /// # Errors
-    /// Unknown keys, wrong types (with line and column), an unknown executor, or an address to listen on that is not
-    /// `HOST:PORT`, or that other machines reach while no users are named.
+    /// Unknown keys, wrong types (with line and column), an unknown executor, or an address to listen on that
+    /// is not `HOST:PORT`, or that other machines reach while no users are named.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let refuse = |message: String| ConfigError { file: file.to_owned(), message };
         let config: Self = if text.trim().is_empty() {
@@ -60,15 +60,18 @@ impl Config {
                     ));
                 }
             }
-            other => return Err(format!("executor: \"{other}\" is not an executor; write embedded, process, docker or swarm")),
+            other => {
+                return Err(format!(
+                    "executor: \"{other}\" is not an executor; write embedded, process, docker or swarm"
+                ));
+            }
         }
         self.docker.check()?;
         self.swarm.check()?;
         self.check_base()?;
-        let address: std::net::SocketAddr = self
-            .listen
-            .parse()
-            .map_err(|_| format!("listen: \"{}\" is not an address; write for example 127.0.0.1:8650", self.listen))?;
+        let address: std::net::SocketAddr = self.listen.parse().map_err(|_| {
+            format!("listen: \"{}\" is not an address; write for example 127.0.0.1:8650", self.listen)
+        })?;
         if !address.ip().is_loopback() && self.auth.users.is_none() {
             return Err(format!(
                 "listen: {address} can be reached from other machines, and nobody would have to log in; make a user with \
@@ -83,7 +86,8 @@ impl Config {
 impl Config {
     /// Links in mails begin with the public address, so it has to lead to where the site is.
     fn check_base(&self) -> Result<(), String> {
-        let (base, url) = (self.base_path.as_str(), self.public_url.as_deref().map(|url| url.trim_end_matches('/')));
+        let (base, url) =
+            (self.base_path.as_str(), self.public_url.as_deref().map(|url| url.trim_end_matches('/')));
         match url {
             Some(url) if !url.ends_with(base) => Err(format!(
                 "public_url: \"{url}\" is not where the site is, since base_path is {base}; write {url}{base}, or another base_path"
@@ -94,8 +98,11 @@ impl Config {
 
     /// The stores that only the daemon's own machine reaches, as they are written: `log: embedded:log`.
     pub fn local_stores(&self) -> Vec<String> {
-        let all = [("log", &self.log), ("raw", &self.raw), ("index", &self.index), ("objects", &self.objects)];
-        let local = all.into_iter().filter(|(_, address)| ["embedded:", "file:"].iter().any(|kind| address.starts_with(kind)));
+        let all =
+            [("log", &self.log), ("raw", &self.raw), ("index", &self.index), ("objects", &self.objects)];
+        let local = all
+            .into_iter()
+            .filter(|(_, address)| ["embedded:", "file:"].iter().any(|kind| address.starts_with(kind)));
         local.map(|(name, address)| format!("{name}: {address}")).collect()
     }
 }
@@ -126,7 +133,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<Network>,
-    /// Executor of steps that name none: `embedded`, `process`, `docker` or `swarm` (commands without an image always run as processes).
+    /// Executor of steps that name none: `embedded`, `process`, `docker` or `swarm` (commands without an
+    /// image always run as processes).
     pub executor: String,
     /// The engine that runs containers, and what they are given.
     pub docker: DockerSettings,
@@ -161,8 +169,8 @@ impl Default for Config {
     }
 }
 
-/// Where the feeds are: name of the feed → key of the address → URL. What is not given is the feed's own server. Which names and keys
-/// there are, the feeds know.
+/// Where the feeds are: name of the feed → key of the address → URL. What is not given is the feed's own
+/// server. Which names and keys there are, the feeds know.
 pub type Feeds = BTreeMap<String, BTreeMap<String, String>>;
 
 #[cfg(test)]
@@ -179,9 +187,13 @@ mod tests {
         let unknown = Config::parse("c.yaml", "lisen: 127.0.0.1:1\n").expect_err("unknown key").to_string();
         assert!(unknown.starts_with("c.yaml: ") && unknown.contains("lisen"), "{unknown}");
         let open = Config::parse("c.yaml", "listen: 0.0.0.0:8650\n").expect_err("not loopback").to_string();
-        assert!(open.contains("openbell user add") && open.contains("auth: { users: file:users.json }"), "{open}");
+        assert!(
+            open.contains("openbell user add") && open.contains("auth: { users: file:users.json }"),
+            "{open}"
+        );
         assert!(Config::parse("c.yaml", "listen: 0.0.0.0:8650\nauth: { users: file:users.json }\n").is_ok());
-        let proxy = Config::parse("c.yaml", "trusted_proxies: [nginx]\n").expect_err("no address").to_string();
+        let proxy =
+            Config::parse("c.yaml", "trusted_proxies: [nginx]\n").expect_err("no address").to_string();
         assert!(proxy.contains("10.0.0.0/8"), "{proxy}");
         let base = Config::parse("c.yaml", "base_path: openbell/\n").expect_err("no path").to_string();
         assert!(base.contains("base_path: \"openbell/\"") && base.contains("/openbell"), "{base}");
@@ -189,16 +201,21 @@ mod tests {
         let apart = Config::parse("c.yaml", apart).expect_err("mails would lead astray").to_string();
         assert!(apart.contains("write https://ops.example.com/openbell"), "{apart}");
         assert!(Config::parse("c.yaml", "base_path: /ob\npublic_url: https://ops.example.com/ob/\n").is_ok());
-        let executor = Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
+        let executor =
+            Config::parse("c.yaml", "executor: threads\n").expect_err("unknown executor").to_string();
         assert!(executor.contains("embedded, process, docker or swarm"), "{executor}");
         let local = "executor: swarm\nlog: kafka://k:9092\nraw: mongodb://m/d\nindex: https://s:9200\n";
         let objects = Config::parse("c.yaml", local).expect_err("a folder of this machine").to_string();
         assert!(
-            objects.contains("objects: file:objects") && objects.contains("s3://") && !objects.contains("mongodb://m"),
+            objects.contains("objects: file:objects")
+                && objects.contains("s3://")
+                && !objects.contains("mongodb://m"),
             "{objects}"
         );
         assert!(Config::parse("c.yaml", &format!("{local}objects: s3://b\n")).is_ok());
-        let nodes = Config::parse("c.yaml", "swarm: { placement: [zone == a] }\n").expect_err("no such attribute").to_string();
+        let nodes = Config::parse("c.yaml", "swarm: { placement: [zone == a] }\n")
+            .expect_err("no such attribute")
+            .to_string();
         assert!(nodes.contains("swarm.placement") && nodes.contains("node.labels"), "{nodes}");
     }
 }

@@ -7,7 +7,8 @@ use domain::said;
 /// Environment variable with the folder in which a container of a swarm finds what is a variable elsewhere.
 pub const SECRETS_FOLDER: &str = "OPENBELL_SECRETS";
 
-/// The value of an environment variable; in a container of a swarm, that of the secret `env.NAME`. `None`: it is not set, or not text.
+/// The value of an environment variable; in a container of a swarm, that of the secret `env.NAME`. `None`: it
+/// is not set, or not text.
 pub fn variable(name: &str) -> Option<String> {
     let of_swarm = || {
         let folder = std::env::var_os(SECRETS_FOLDER)?;
@@ -57,7 +58,8 @@ mod tests {
     #[test]
     fn a_missing_secret_names_the_place_and_the_remedy() {
         let env = resolve(&SecretRef::Env("OPENBELL_SURELY_NOT_SET".into())).expect_err("not set");
-        let expected = "the environment variable OPENBELL_SURELY_NOT_SET is not set; set it where openbell is started";
+        let expected =
+            "the environment variable OPENBELL_SURELY_NOT_SET is not set; set it where openbell is started";
         assert_eq!(env.to_string(), expected);
         let file = resolve(&SecretRef::File("/nonexistent/secret".into())).expect_err("no file");
         assert!(file.remedy.to_string().contains("/nonexistent/secret"), "{file}");

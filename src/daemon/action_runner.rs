@@ -1,4 +1,5 @@
-//! Carries out the actions of the machine, in order, away from the loop: starting a process may take longer than deciding to.
+//! Carries out the actions of the machine, in order, away from the loop: starting a process may take longer
+//! than deciding to.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +29,8 @@ impl Executors {
         Self { all: all.into_iter().map(|e| (e.kind().as_str(), e)).collect(), default }
     }
 
-    /// The kind that runs this step: its own choice, else the default; a command cannot run inside the daemon.
+    /// The kind that runs this step: its own choice, else the default; a command cannot run inside the
+    /// daemon.
     pub fn kind_of(&self, step: &Step) -> ExecutorKind {
         let wanted = step.executor.unwrap_or(self.default);
         match (&step.program, wanted) {
@@ -97,7 +99,10 @@ async fn start(executors: &Executors, spec: AttemptSpec, reports: &Reports) {
             let why = error.to_string();
             if error.infrastructure { Exit::Lost(why) } else { Exit::NotStarted(why) }
         }),
-        None => Err(Exit::NotStarted(format!("this daemon has no {} executor", executors.kind_of(&spec.step).as_str()))),
+        None => Err(Exit::NotStarted(format!(
+            "this daemon has no {} executor",
+            executors.kind_of(&spec.step).as_str()
+        ))),
     };
     let news = match outcome {
         Ok(()) => return,

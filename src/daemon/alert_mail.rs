@@ -49,7 +49,8 @@ pub fn mail(notice: &AlertMail<'_>, head: &Letterhead) -> Message {
     let AlertMail { kind, run, step, finding, detail, at, number } = notice;
     let summary = finding.to_string();
     let carries = |part: MailPart| kind.spec().mail.contains(&part);
-    let zone = run.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
+    let zone =
+        run.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let local = |t: Timestamp| t.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
     let mut text = format!("{summary}\n\n");
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<12} {value}\n"));
@@ -73,7 +74,9 @@ pub fn mail(notice: &AlertMail<'_>, head: &Letterhead) -> Message {
     if !run.dag.owner.is_empty() {
         line("owner", &run.dag.owner);
     }
-    if let Some((name, step, state)) = step.and_then(|name| Some((name, run.dag.step(name)?, run.steps.get(name)?))) {
+    if let Some((name, step, state)) =
+        step.and_then(|name| Some((name, run.dag.step(name)?, run.steps.get(name)?)))
+    {
         if carries(MailPart::Advice) {
             if let Some(notice) = &state.notice {
                 line("noticed", notice);
@@ -83,13 +86,21 @@ pub fn mail(notice: &AlertMail<'_>, head: &Letterhead) -> Message {
             }
         }
         if carries(MailPart::Output) && state.started_at.is_some() && step.kind != StepKind::Check {
-            line("output", &format!("{public_url}/runs/{}/steps/{name}/output?attempt={}", run.id, state.attempt));
+            line(
+                "output",
+                &format!("{public_url}/runs/{}/steps/{name}/output?attempt={}", run.id, state.attempt),
+            );
         }
     }
     line("page", &format!("{public_url}/runs/{}", run.id));
     text.push_str(&hops_table(detail.and_then(|d| d.get("hops"))));
     if carries(MailPart::Reconciliation) {
-        text.push_str(&results(run, programs).filter_map(reconciliation).map(|told| format!("\n{told}")).collect::<String>());
+        text.push_str(
+            &results(run, programs)
+                .filter_map(reconciliation)
+                .map(|told| format!("\n{told}"))
+                .collect::<String>(),
+        );
     }
     Message {
         key: format!("{}/{}/{}/{number}", run.id, step.map_or("run", StepName::as_str), kind.as_str()),
@@ -106,8 +117,9 @@ fn hops_table(hops: Option<&Value>) -> String {
     let Some(hops) = hops.and_then(Value::as_array) else { return String::new() };
     let mut text = "\nhops\n".to_owned();
     for hop in hops {
-        let word =
-            |name: &str| hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+        let word = |name: &str| {
+            hop.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default()
+        };
         let state = if hop.get("stale").and_then(Value::as_bool) == Some(true) { "STALE" } else { "ok" };
         let found = Finding::read(hop.get("finding"), hop.get("detail").and_then(Value::as_str));
         let found = found.map(|found| found.to_string()).unwrap_or_default();
@@ -118,15 +130,22 @@ fn hops_table(hops: Option<&Value>) -> String {
 
 /// What the reconciliations of a run found.
 fn results<'a>(run: &'a Run, programs: &[Program]) -> impl Iterator<Item = &'a Value> {
-    let reconciles = |step: &Step| program::of(programs, step).is_some_and(|program| program.role == Role::Reconcile);
-    run.dag.steps().iter().filter(move |step| reconciles(step)).filter_map(|step| run.steps.get(&step.name)?.result.as_ref())
+    let reconciles =
+        |step: &Step| program::of(programs, step).is_some_and(|program| program.role == Role::Reconcile);
+    run.dag
+        .steps()
+        .iter()
+        .filter(move |step| reconciles(step))
+        .filter_map(|step| run.steps.get(&step.name)?.result.as_ref())
 }
 
-/// A reconciliation for people; `None` for a result that counts nothing, as that of a step that failed before it could.
+/// A reconciliation for people; `None` for a result that counts nothing, as that of a step that failed before
+/// it could.
 fn reconciliation(result: &Value) -> Option<String> {
     let found = Reconciliation::of(result)?;
     let date = found.session_date.map_or_else(|| "?".to_owned(), |date| date.to_string());
-    let verdict = if found.ok { "every trade received is in every store, once" } else { "the day does NOT reconcile" };
+    let verdict =
+        if found.ok { "every trade received is in every store, once" } else { "the day does NOT reconcile" };
     let mut text = format!("reconciliation of {date}: {verdict}\n");
     text.push_str(&format!("  {:<8} {:>13} {:>9} {:>9}\n", "", "unique", "missing", "repeated"));
     for name in hop::in_order(found.hops.keys().map(String::as_str)) {
@@ -135,7 +154,8 @@ fn reconciliation(result: &Value) -> Option<String> {
         text.push_str(&format!("  {name:<8} {unique:>13} {missing:>9} {repeated:>9}\n"));
     }
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12} {value}\n"));
-    let causes: String = found.dead_letters.by_cause.iter().map(|(cause, n)| format!(" · {cause} {n}")).collect();
+    let causes: String =
+        found.dead_letters.by_cause.iter().map(|(cause, n)| format!(" · {cause} {n}")).collect();
     line("dead letters", format!("{}{causes}", thousands(found.dead_letters.total)));
     let gaps = &found.gaps;
     if gaps.is_empty() {
@@ -145,7 +165,15 @@ fn reconciliation(result: &Value) -> Option<String> {
         line("gaps", format!("{}, {shares} shares traded and never received", thousands(gaps.len() as u64)));
         for gap in gaps.iter().take(GAPS) {
             let from = gap.from.as_deref().map_or("the open".to_owned(), of_day);
-            line("", format!("{} from {from} to {}: {} shares", gap.symbol, of_day(&gap.to), quantity(&gap.quantity)));
+            line(
+                "",
+                format!(
+                    "{} from {from} to {}: {} shares",
+                    gap.symbol,
+                    of_day(&gap.to),
+                    quantity(&gap.quantity)
+                ),
+            );
         }
         if gaps.len() > GAPS {
             line("", format!("and {} more; the page lists them", thousands((gaps.len() - GAPS) as u64)));
@@ -154,7 +182,9 @@ fn reconciliation(result: &Value) -> Option<String> {
     let Averages { checked, equal, different } = found.vwap;
     let (equal, checked) = (thousands(equal), thousands(checked));
     line("averages", format!("{equal} of {checked} symbols without gaps equal the exchange's own"));
-    for Different { symbol, volume, exchange_volume, value, exchange_value } in different.iter().take(DIFFERENT) {
+    for Different { symbol, volume, exchange_volume, value, exchange_value } in
+        different.iter().take(DIFFERENT)
+    {
         let theirs = format!("{exchange_volume} for {exchange_value} at the exchange");
         line("", format!("{symbol} differs: {volume} shares for {value} here, {theirs}"));
     }
@@ -174,12 +204,15 @@ pub fn test_mail(to: Vec<String>, head: &Letterhead, by: &str, at: Timestamp) ->
         from: from.clone(),
         to,
         subject: "[openbell] test: mail arrives".to_owned(),
-        text: format!("This is a test: alerts of openbell reach you.\n\nasked for by {by}\npage         {public_url}/alerts\n"),
+        text: format!(
+            "This is a test: alerts of openbell reach you.\n\nasked for by {by}\npage         {public_url}/alerts\n"
+        ),
         at,
     }
 }
 
-/// The beginning of a long text, up to a whole word. Three dots in ASCII: a letter beyond would have the subject encoded.
+/// The beginning of a long text, up to a whole word. Three dots in ASCII: a letter beyond would have the
+/// subject encoded.
 fn clipped(text: &str) -> String {
     let Some((end, _)) = text.char_indices().nth(SUBJECT) else { return text.to_owned() };
     let begin = &text[..end];
@@ -204,8 +237,15 @@ mod tests {
         let at = Timestamp::UNIX_EPOCH;
         let dag = fixtures::dag("day", vec![fixtures::step("load", StepKind::Task, &[])]);
         let mut step = StepRun::new(at);
-        (step.state, step.attempt, step.started_at, step.reason) = (StepState::Failed, 2, Some(at), Some(exit.to_string()));
-        step.history.push(AttemptRecord { attempt: 2, started_at: at, ended_at: at, exit, ending: Ending::Itself });
+        (step.state, step.attempt, step.started_at, step.reason) =
+            (StepState::Failed, 2, Some(at), Some(exit.to_string()));
+        step.history.push(AttemptRecord {
+            attempt: 2,
+            started_at: at,
+            ended_at: at,
+            exit,
+            ending: Ending::Itself,
+        });
         Run {
             id: RunId::new(&dag.name, "1970-01-01"),
             dag,
@@ -224,7 +264,8 @@ mod tests {
     fn of(run: &Run, kind: AlertKind, summary: &str) -> Message {
         let step = "load".parse().expect("a name");
         let finding = &Finding::text(summary);
-        let notice = AlertMail { kind, run, step: Some(&step), finding, detail: None, at: run.created_at, number: 1 };
+        let notice =
+            AlertMail { kind, run, step: Some(&step), finding, detail: None, at: run.created_at, number: 1 };
         let (from, public_url) = ("openbell@localhost".into(), "http://127.0.0.1:8650".into());
         mail(&notice, &Letterhead { from, public_url, programs: PROGRAMS })
     }
@@ -252,7 +293,8 @@ mod tests {
         step.program = domain::dag::Program::Uses("reconcile".into());
         run.dag = fixtures::dag("day", vec![step]);
         let gap = |symbol: &str| json!({ "symbol": symbol, "from": null, "to": "2026-11-20T10:42:10+09:00", "shares": 1_200 });
-        let hop = |unique: u64, missing: u64| json!({ "unique": unique, "duplicates": 0, "missing": missing });
+        let hop =
+            |unique: u64, missing: u64| json!({ "unique": unique, "duplicates": 0, "missing": missing });
         let mut result = json!({
             "session_date": "2026-11-20", "ok": false,
             "hops": { "spool": hop(23_957, 0), "log": hop(23_957, 0), "raw": hop(23_955, 2), "index": hop(1_234_567, 0), "objects": hop(7, 0) },
@@ -266,7 +308,11 @@ mod tests {
         };
         let text = told(&mut run, AlertKind::RunFinished, &result);
         let page = text.find("page         http://127.0.0.1:8650/runs/day@1970-01-01\n").expect("a link");
-        assert!(text.find("reconciliation of 2026-11-20: the day does NOT reconcile\n").expect("a verdict") > page, "{text}");
+        assert!(
+            text.find("reconciliation of 2026-11-20: the day does NOT reconcile\n").expect("a verdict")
+                > page,
+            "{text}"
+        );
         for part in [
             "                  unique   missing  repeated\n",
             "  raw             23,955         2         0\n",
@@ -280,12 +326,19 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert_eq!(told(&mut run, AlertKind::RunFailed, &result), text.replace("run_finished", "run_failed"));
-        assert!(!told(&mut run, AlertKind::StepFailed, &result).contains("reconciliation"), "only when the run has ended");
+        assert!(
+            !told(&mut run, AlertKind::StepFailed, &result).contains("reconciliation"),
+            "only when the run has ended"
+        );
 
         (result["ok"], result["gaps"]) = (json!(true), json!(vec![gap("005930"); 25]));
         let text = told(&mut run, AlertKind::RunFinished, &result);
         assert!(text.contains(": every trade received is in every store, once\n"), "{text}");
-        assert!(text.contains("gaps         25, 30,000 shares") && text.contains("and 15 more; the page lists them\n"), "{text}");
+        assert!(
+            text.contains("gaps         25, 30,000 shares")
+                && text.contains("and 15 more; the page lists them\n"),
+            "{text}"
+        );
         result["gaps"] = json!([]);
         assert!(told(&mut run, AlertKind::RunFinished, &result).contains("gaps         none\n"));
         let text = told(&mut run, AlertKind::RunFinished, &json!({ "error": "raw: not reached" }));

@@ -1,7 +1,7 @@
 //! Which events people hear of: from what the machine says and what checks find to mails, once each.
 //!
-//! What was raised by events is not stored a second time: it follows from the journal, and is told again from it after a
-//! restart ([`Book::retell`]). Only the states of rules with a memory are kept (`domain::alert`).
+//! What was raised by events is not stored a second time: it follows from the journal, and is told again from
+//! it after a restart ([`Book::retell`]). Only the states of rules with a memory are kept (`domain::alert`).
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,8 @@ pub struct Book {
     pub raised: Vec<Raised>,
     /// Rules with a memory.
     pub states: AlertStates,
-    /// Alerts raised in each run; numbers its mails, so that each has its own key, and the same one when told again.
+    /// Alerts raised in each run; numbers its mails, so that each has its own key, and the same one when told
+    /// again.
     count: BTreeMap<RunId, u64>,
 }
 
@@ -101,12 +102,20 @@ impl Book {
     }
 
     /// Takes an event that the machine accepted: what it said, and what a check found.
-    pub fn event(&mut self, head: &Letterhead, run: &Run, event: &RunEvent, actions: &[Action], at: Timestamp) -> Vec<Message> {
+    pub fn event(
+        &mut self,
+        head: &Letterhead,
+        run: &Run,
+        event: &RunEvent,
+        actions: &[Action],
+        at: Timestamp,
+    ) -> Vec<Message> {
         let mut mails = Vec::new();
         let mut told = None;
         for action in actions {
             let Action::Alert { kind, step, summary } = action else { continue };
-            // A last try that took too long is a failure and a missed deadline: one alert, of the kind that the DAG asks for.
+            // A last try that took too long is a failure and a missed deadline: one alert, of the kind that
+            // the DAG asks for.
             if *kind == AlertKind::DeadlineMissed && told == Some((AlertKind::StepFailed, step.clone())) {
                 let wanted = |kind| run.dag.alerts.on.contains(&kind);
                 if wanted(AlertKind::StepFailed) || !wanted(*kind) {
@@ -127,8 +136,8 @@ impl Book {
         mails
     }
 
-    /// Takes what a check found. One alert opens per check, whatever number of hops is behind; people are reminded while
-    /// it stays open, and told once when it ends.
+    /// Takes what a check found. One alert opens per check, whatever number of hops is behind; people are
+    /// reminded while it stays open, and told once when it ends.
     pub fn check(
         &mut self,
         head: &Letterhead,
@@ -139,7 +148,8 @@ impl Book {
     ) -> Option<Message> {
         let finding = Freshness::of(result)?;
         if finding.stalled && run.state != RunState::Running {
-            // Past the close nothing flows, and no later round could tell that it is over; the reconciliation says what is missing.
+            // Past the close nothing flows, and no later round could tell that it is over; the reconciliation
+            // says what is missing.
             return None;
         }
         let key = Key { run: run.id.clone(), step: step.clone(), rule: Rule::Freshness };
@@ -154,11 +164,18 @@ impl Book {
     }
 
     /// Takes the number of dead letters held now; raises an alert when a run has more than its DAG allows.
-    pub fn dead_letters(&mut self, head: &Letterhead, run: &Run, held: u64, at: Timestamp) -> Option<Message> {
+    pub fn dead_letters(
+        &mut self,
+        head: &Letterhead,
+        run: &Run,
+        held: u64,
+        at: Timestamp,
+    ) -> Option<Message> {
         // The rule belongs to the whole run; its key names the run's first step, because a key has one.
         let step = run.dag.steps().first()?.name.clone();
         let key = Key { run: run.id.clone(), step, rule: Rule::DeadLetters };
-        let notice = self.states.dead_letters(&key, held, run.dag.alerts.dead_letters_over, at, DEFAULT_REMINDER)?;
+        let notice =
+            self.states.dead_letters(&key, held, run.dag.alerts.dead_letters_over, at, DEFAULT_REMINDER)?;
         self.raise(head, run, AlertKind::DeadLetters, None, &notice.finding, None, at)
     }
 
@@ -167,7 +184,8 @@ impl Book {
         Self { states, ..Self::default() }
     }
 
-    /// Tells the alerts of a run's journal again, without sending anything and without touching the rule states.
+    /// Tells the alerts of a run's journal again, without sending anything and without touching the rule
+    /// states.
     pub fn retell(&mut self, head: &Letterhead, events: &[Stamped]) {
         let mut telling = Self { raised: Vec::new(), ..Self::default() };
         let mut run = None;
@@ -220,14 +238,17 @@ mod tests {
     }
 
     fn head() -> Letterhead {
-        Letterhead { from: "openbell@localhost".into(), public_url: "http://127.0.0.1:8650".into(), programs: &[] }
+        Letterhead {
+            from: "openbell@localhost".into(),
+            public_url: "http://127.0.0.1:8650".into(),
+            programs: &[],
+        }
     }
 
     #[test]
     fn one_mail_when_it_stalls_reminders_and_one_when_it_recovers() {
         let (mut book, run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
-        let stale =
-            json!({"stalled": true, "hop": "feed", "since": "2026-11-20T13:02:00+09:00", "summary": "no frame since 13:02"});
+        let stale = json!({"stalled": true, "hop": "feed", "since": "2026-11-20T13:02:00+09:00", "summary": "no frame since 13:02"});
         let fresh = json!({"stalled": false});
         let mut mails = Vec::new();
         for minute in 0..130 {
@@ -243,13 +264,20 @@ mod tests {
     #[test]
     fn a_recovery_tells_how_long_nothing_came() {
         let (mut book, run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
-        let told =
-            |book: &mut Book, finding: Value, minute| book.check(&head(), &run, &step, &finding, at(minute)).map(|m| m.subject);
+        let told = |book: &mut Book, finding: Value, minute| {
+            book.check(&head(), &run, &step, &finding, at(minute)).map(|m| m.subject)
+        };
         let stale = json!({"stalled": true, "since": at(20).to_string(), "summary": "feed: no trade"});
         assert!(told(&mut book, stale.clone(), 30).is_some());
-        assert!(told(&mut book, json!({"stalled": false, "settling": true}), 31).is_none(), "whether it is over shows later");
+        assert!(
+            told(&mut book, json!({"stalled": false, "settling": true}), 31).is_none(),
+            "whether it is over shows later"
+        );
         assert!(told(&mut book, stale, 92).is_some_and(|s| s.contains("still, after 72 min")));
-        assert!(told(&mut book, json!({"stalled": false}), 100).is_some_and(|s| s.ends_with("data arrives again after 80 min")));
+        assert!(
+            told(&mut book, json!({"stalled": false}), 100)
+                .is_some_and(|s| s.ends_with("data arrives again after 80 min"))
+        );
         let short = json!({"stalled": true, "since": (at(110) - std::time::Duration::from_secs(7)).to_string(), "summary": "s"});
         assert!(told(&mut book, short, 110).is_some());
         assert!(told(&mut book, json!({"stalled": false}), 110).is_some_and(|s| s.ends_with("after 7 s")));
@@ -258,13 +286,16 @@ mod tests {
     #[test]
     fn a_stall_found_after_the_close_wakes_nobody_but_a_recovery_is_told() {
         let (mut book, mut run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
-        let (stale, fresh) = (json!({"stalled": true, "summary": "raw: unreachable"}), json!({"stalled": false}));
+        let (stale, fresh) =
+            (json!({"stalled": true, "summary": "raw: unreachable"}), json!({"stalled": false}));
         run.state = RunState::Closing;
         assert!(book.check(&head(), &run, &step, &stale, at(1)).is_none());
         run.state = RunState::Running;
         assert!(book.check(&head(), &run, &step, &stale, at(1)).is_some());
         run.state = RunState::Closing;
-        assert!(book.check(&head(), &run, &step, &fresh, at(2)).is_some_and(|m| m.subject.contains("recovered")));
+        assert!(
+            book.check(&head(), &run, &step, &fresh, at(2)).is_some_and(|m| m.subject.contains("recovered"))
+        );
     }
 
     #[test]
@@ -272,7 +303,8 @@ mod tests {
         let (mut book, run, step) = (Book::default(), run(), "freshness".parse().expect("a name"));
         let stale = json!({"stalled": true, "hop": "index", "since": "2026-11-20T13:02:00+09:00", "last": {"id": "kis:1"}, "summary": "s"});
         let mail = book.check(&head(), &run, &step, &stale, at(1)).expect("a mail");
-        for part in ["index", "2026-11-20 04:02:00 UTC", "kis:1", "http://127.0.0.1:8650/runs/day@2026-11-20"] {
+        for part in ["index", "2026-11-20 04:02:00 UTC", "kis:1", "http://127.0.0.1:8650/runs/day@2026-11-20"]
+        {
             assert!(mail.text.contains(part), "{part} in\n{}", mail.text);
         }
     }
@@ -280,7 +312,8 @@ mod tests {
     #[test]
     fn a_last_try_that_took_too_long_is_one_alert() {
         let step: StepName = "load".parse().expect("a name");
-        let alert = |kind| Action::Alert { kind, step: Some(step.clone()), summary: "task load: timed out".into() };
+        let alert =
+            |kind| Action::Alert { kind, step: Some(step.clone()), summary: "task load: timed out".into() };
         let actions = [alert(AlertKind::StepFailed), alert(AlertKind::DeadlineMissed)];
         for (on, raised, mailed) in [
             (vec![AlertKind::StepFailed, AlertKind::DeadlineMissed], vec!["step_failed"], 1),
@@ -299,7 +332,10 @@ mod tests {
     #[test]
     fn dead_letters_alert_once_per_run_and_only_over_the_limit() {
         let (mut book, run) = (Book::default(), run());
-        assert!(book.dead_letters(&head(), &run, 100, at(0)).is_none(), "what was there before the run does not count");
+        assert!(
+            book.dead_letters(&head(), &run, 100, at(0)).is_none(),
+            "what was there before the run does not count"
+        );
         assert!(book.dead_letters(&head(), &run, 110, at(1)).is_none());
         assert!(book.dead_letters(&head(), &run, 111, at(2)).is_some());
         assert!(book.dead_letters(&head(), &run, 500, at(3)).is_none());

@@ -19,10 +19,17 @@ use engine::machine;
 ///
 /// # Errors
 /// No such run or step, or one that cannot take the command now.
-pub fn event(runs: &BTreeMap<RunId, Run>, id: &RunId, command: &Command, by: &str, now: Timestamp) -> Result<RunEvent, Refused> {
+pub fn event(
+    runs: &BTreeMap<RunId, Run>,
+    id: &RunId,
+    command: &Command,
+    by: &str,
+    now: Timestamp,
+) -> Result<RunEvent, Refused> {
     let run = runs.get(id).ok_or_else(|| {
         let open: Vec<_> = runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.as_str()).collect();
-        let open = if open.is_empty() { said!("none is open") } else { said!("open are {}", open.join(", ")) };
+        let open =
+            if open.is_empty() { said!("none is open") } else { said!("open are {}", open.join(", ")) };
         Refused::new(said!("there is no run {}", id), open)
     })?;
     let by = by.to_owned();
@@ -62,9 +69,18 @@ pub fn manual(
     taken: impl Fn(&RunId) -> bool,
     now: Timestamp,
 ) -> Result<Created, Refused> {
-    let zone = dag.schedule.as_ref().and_then(|s| jiff::tz::TimeZone::get(&s.timezone).ok()).unwrap_or(jiff::tz::TimeZone::UTC);
+    let zone = dag
+        .schedule
+        .as_ref()
+        .and_then(|s| jiff::tz::TimeZone::get(&s.timezone).ok())
+        .unwrap_or(jiff::tz::TimeZone::UTC);
     let date = now.to_zoned(zone).date();
-    let todays = dag.schedule.as_ref().and_then(|s| s.window_on(date, calendar)).and_then(|w| w.close_at).filter(|c| *c > now);
+    let todays = dag
+        .schedule
+        .as_ref()
+        .and_then(|s| s.window_on(date, calendar))
+        .and_then(|w| w.close_at)
+        .filter(|c| *c > now);
     let close_at = until.or(todays);
     if close_at.is_some_and(|c| c <= now) {
         return Err(Refused::bare(said!("the end given with --until has passed")));

@@ -1,5 +1,6 @@
-//! What the daemon knows, and the one way it changes: an event goes through the machine, is journaled and flushed
-//! together with the mails it causes, and only then becomes true. What is left to do comes back as effects.
+//! What the daemon knows, and the one way it changes: an event goes through the machine, is journaled and
+//! flushed together with the mails it causes, and only then becomes true. What is left to do comes back as
+//! effects.
 
 use std::collections::BTreeMap;
 
@@ -74,11 +75,17 @@ impl DaemonState {
         self.event(&id, RunEvent::Created(Box::new(created)), at).await
     }
 
-    /// Puts one event through the machine. An event that changes nothing (late, doubled, fenced off) leaves no trace.
+    /// Puts one event through the machine. An event that changes nothing (late, doubled, fenced off) leaves
+    /// no trace.
     ///
     /// # Errors
     /// When the journal cannot be written: nothing has happened then, and the same event may come again.
-    pub async fn event(&mut self, id: &RunId, event: RunEvent, at: Timestamp) -> Result<Vec<Effect>, JournalError> {
+    pub async fn event(
+        &mut self,
+        id: &RunId,
+        event: RunEvent,
+        at: Timestamp,
+    ) -> Result<Vec<Effect>, JournalError> {
         let before = self.runs.get(id).cloned();
         let applied = match machine::apply(before, &event, at) {
             Ok(applied) if applied.changed => applied,
@@ -101,7 +108,8 @@ impl DaemonState {
         self.runs.insert(id.clone(), applied.run);
         if let Some(run) = self.runs.get(id) {
             // A step that is not alive has nothing to say.
-            self.statuses.retain(|(r, s), _| r != id || run.steps.get(s).is_some_and(|step| step.state.is_alive()));
+            self.statuses
+                .retain(|(r, s), _| r != id || run.steps.get(s).is_some_and(|step| step.state.is_alive()));
         }
         Ok(applied.actions.into_iter().map(|action| Effect { run: id.clone(), action }).collect())
     }
@@ -135,26 +143,40 @@ impl DaemonState {
         if now.attempt != attempt || !now.state.is_alive() {
             return Vec::new();
         }
-        let notice = status.notice.as_ref().filter(|notice| now.noticed_at.is_none_or(|last| last < notice.at)).map(|notice| {
-            let (noticed_at, kind, text) = (notice.at, notice.kind, notice.text.clone());
-            RunEvent::Noticed { step: step.clone(), attempt, noticed_at, kind, text }
-        });
+        let notice =
+            status.notice.as_ref().filter(|notice| now.noticed_at.is_none_or(|last| last < notice.at)).map(
+                |notice| {
+                    let (noticed_at, kind, text) = (notice.at, notice.kind, notice.text.clone());
+                    RunEvent::Noticed { step: step.clone(), attempt, noticed_at, kind, text }
+                },
+            );
         let event = match (&status.degraded, status.ready, now.state) {
             (_, false, StepState::Starting | StepState::Running) => status
                 .waits
                 .as_ref()
-                .filter(|wait| now.not_before != Some(wait.until) || now.reason.as_ref() != Some(&wait.reason))
-                .map(|wait| RunEvent::Waiting { step: step.clone(), attempt, until: wait.until, reason: wait.reason.clone() }),
+                .filter(|wait| {
+                    now.not_before != Some(wait.until) || now.reason.as_ref() != Some(&wait.reason)
+                })
+                .map(|wait| RunEvent::Waiting {
+                    step: step.clone(),
+                    attempt,
+                    until: wait.until,
+                    reason: wait.reason.clone(),
+                }),
             (None, true, StepState::Starting | StepState::Running | StepState::Degraded) => {
                 Some(RunEvent::Ready { step: step.clone(), attempt })
             }
             (Some(reason), _, StepState::Ready) => {
                 Some(RunEvent::Degraded { step: step.clone(), attempt, reason: reason.clone() })
             }
-            (None, false, StepState::Ready) => {
-                Some(RunEvent::Degraded { step: step.clone(), attempt, reason: "it is not ready any more".into() })
+            (None, false, StepState::Ready) => Some(RunEvent::Degraded {
+                step: step.clone(),
+                attempt,
+                reason: "it is not ready any more".into(),
+            }),
+            (Some(_), true, StepState::Starting | StepState::Running) => {
+                Some(RunEvent::Ready { step: step.clone(), attempt })
             }
-            (Some(_), true, StepState::Starting | StepState::Running) => Some(RunEvent::Ready { step: step.clone(), attempt }),
             _ => None,
         };
         self.statuses.insert((id.clone(), step.clone()), status);
@@ -172,7 +194,9 @@ impl DaemonState {
             mails.extend(book.dead_letters(&self.head, run, held, at));
         }
         if book.states != self.book.states {
-            self.journal.write(Write { event: None, ended: None, alerts: Some(&book.states), mails: &mails }).await?;
+            self.journal
+                .write(Write { event: None, ended: None, alerts: Some(&book.states), mails: &mails })
+                .await?;
         }
         self.book = book;
         Ok(())

@@ -1,5 +1,5 @@
-//! The loop: one task takes executor reports, commands, store figures and time, in turn, and changes the daemon's state. Nobody
-//! else changes it.
+//! The loop: one task takes executor reports, commands, store figures and time, in turn, and changes the
+//! daemon's state. Nobody else changes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -78,7 +78,8 @@ pub struct Dispatcher {
 
 /// A DAG with nothing to decide notes how far it was looked at this often; a decision notes it at once.
 const PLANNED_SAVED_EVERY: SignedDuration = SignedDuration::from_mins(10);
-/// Longest time between two looks, of real time: level-triggered means that looking often enough is all it takes.
+/// Longest time between two looks, of real time: level-triggered means that looking often enough is all it
+/// takes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Real time that embedded steps get when the process ends.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -86,8 +87,8 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 
 impl Dispatcher {
-    /// Runs until stopped, then gives up its embedded steps; a journal that cannot be written any more ends the loop too,
-    /// because acting without it would lose track of what is journaled.
+    /// Runs until stopped, then gives up its embedded steps; a journal that cannot be written any more ends
+    /// the loop too, because acting without it would lose track of what is journaled.
     ///
     /// # Errors
     /// The journal's error.
@@ -114,7 +115,8 @@ impl Dispatcher {
                 () = self.stop.cancelled() => break,
                 Some(report) = inputs.reports.recv() => {
                     self.report(report).await?;
-                    // Reports come in bursts (50 parallel steps); take what is there before looking at the clock again.
+                    // Reports come in bursts (50 parallel steps); take what is there before looking at the
+                    // clock again.
                     while let Ok(report) = inputs.reports.try_recv() {
                         self.report(report).await?;
                     }
@@ -156,11 +158,14 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Once an hour and after every run's end: the plain-text export, and the removal of what is older than it is kept.
+    /// Once an hour and after every run's end: the plain-text export, and the removal of what is older than
+    /// it is kept.
     async fn maintain(&mut self) {
         let now = self.clock.now();
         let ended = self.state.runs.values().filter(|r| r.state.is_terminal()).count();
-        let due = self.exported.is_none_or(|(at, n)| n != ended || now.duration_since(at) >= SignedDuration::from_hours(1));
+        let due = self
+            .exported
+            .is_none_or(|(at, n)| n != ended || now.duration_since(at) >= SignedDuration::from_hours(1));
         if !due {
             return;
         }
@@ -209,7 +214,11 @@ impl Dispatcher {
             .filter(|(_, dag)| self.only.as_ref().is_none_or(|only| only == &dag.name))
             .map(|(_, dag)| planner::PlannedDag {
                 dag,
-                calendar: dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| self.folder.calendars.get(c)),
+                calendar: dag
+                    .schedule
+                    .as_ref()
+                    .and_then(|s| s.calendar.as_ref())
+                    .and_then(|c| self.folder.calendars.get(c)),
                 paused: self.is_paused(&dag.name),
                 planned_until: self.state.journal().planned_until(&dag.name),
             })
@@ -226,7 +235,9 @@ impl Dispatcher {
             let exists = |id: &RunId| self.state.runs.contains_key(id) || self.state.journal().knows(id);
             let unsaved: Vec<DagName> = dags
                 .iter()
-                .filter(|d| d.planned_until.is_none_or(|until| now.duration_since(until) > PLANNED_SAVED_EVERY))
+                .filter(|d| {
+                    d.planned_until.is_none_or(|until| now.duration_since(until) > PLANNED_SAVED_EVERY)
+                })
                 .map(|d| d.dag.name.clone())
                 .collect();
             (planner::plan(now, self.up_since, &dags, exists), unsaved)
@@ -297,7 +308,9 @@ impl Dispatcher {
             News::Noticed(Notice { at, kind, text }) => {
                 vec![RunEvent::Noticed { step: step.clone(), attempt, noticed_at: at, kind, text }]
             }
-            News::Exited { exit, result } => vec![RunEvent::Exited { step: step.clone(), attempt, exit, result }],
+            News::Exited { exit, result } => {
+                vec![RunEvent::Exited { step: step.clone(), attempt, exit, result }]
+            }
         };
         let ended = matches!(events[..], [RunEvent::Exited { .. }]);
         for event in events {
@@ -345,7 +358,9 @@ impl Dispatcher {
 
     pub(super) fn send(&self, call: Call) {
         if self.action_runner.send(call).is_err() {
-            tracing::error!("the action runner is gone; nothing can be started or stopped until openbell is restarted");
+            tracing::error!(
+                "the action runner is gone; nothing can be started or stopped until openbell is restarted"
+            );
         }
     }
 
@@ -355,10 +370,18 @@ impl Dispatcher {
     /// When the journal cannot be written.
     pub(super) async fn pause_disabled(&mut self) -> Result<(), JournalError> {
         let now = self.clock.now();
-        let disabled: Vec<DagName> =
-            self.folder.files.iter().filter(|f| !f.enabled).filter_map(|f| f.dag.as_ref().ok()).map(|d| d.name.clone()).collect();
+        let disabled: Vec<DagName> = self
+            .folder
+            .files
+            .iter()
+            .filter(|f| !f.enabled)
+            .filter_map(|f| f.dag.as_ref().ok())
+            .map(|d| d.name.clone())
+            .collect();
         for name in disabled {
-            if self.state.journal().planned_until(&name).is_none() && !self.state.journal().pauses().contains_key(&name) {
+            if self.state.journal().planned_until(&name).is_none()
+                && !self.state.journal().pauses().contains_key(&name)
+            {
                 self.state.journal_mut().set_paused(&name, Some("its file (enabled: false)"), now).await?;
                 self.state.journal_mut().set_planned_until(&name, now).await?;
             }
@@ -371,7 +394,12 @@ impl Dispatcher {
         let (dags, problems) = super::reload::merge(&self.dags, &folder);
         for problem in &problems {
             if !self.problems.iter().any(|p| p.file == problem.file && p.text == problem.text) {
-                tracing::warn!(file = problem.file, kept = problem.previous_kept, "DAG file does not work:\n{}", problem.text);
+                tracing::warn!(
+                    file = problem.file,
+                    kept = problem.previous_kept,
+                    "DAG file does not work:\n{}",
+                    problem.text
+                );
             }
         }
         (self.dags, self.problems, self.folder) = (dags, problems, folder);
@@ -390,8 +418,12 @@ impl Dispatcher {
     pub(super) fn publish(&mut self, inputs: &Inputs) {
         let now = self.clock.now();
         if self.views_at.is_none_or(|at| now.duration_since(at).as_secs().abs() >= 60) {
-            let dags: Vec<_> =
-                self.dags.values().filter(|(_, d)| self.only.as_ref().is_none_or(|o| o == &d.name)).cloned().collect();
+            let dags: Vec<_> = self
+                .dags
+                .values()
+                .filter(|(_, d)| self.only.as_ref().is_none_or(|o| o == &d.name))
+                .cloned()
+                .collect();
             self.views = views::dags(&dags, &self.folder, self.state.journal().pauses(), now);
             self.views_at = Some(now);
         }
@@ -417,8 +449,9 @@ impl Dispatcher {
         self.snapshots.send_replace(Arc::new(views::snapshot(&self.state, &parts)));
     }
 
-    /// Going down: embedded steps cannot outlive the process, so they are asked to end; their exits are not journaled, because
-    /// the next start finds them lost and starts them again without spending a retry. Processes live on.
+    /// Going down: embedded steps cannot outlive the process, so they are asked to end; their exits are not
+    /// journaled, because the next start finds them lost and starts them again without spending a retry.
+    /// Processes live on.
     async fn leave(&mut self, inputs: &mut Inputs) {
         let patience = LEAVE_WITHIN.mul_f64(self.clock.speed().max(1.0));
         let mut waiting: Vec<AttemptId> = Vec::new();
@@ -426,7 +459,8 @@ impl Dispatcher {
             for (name, step) in run.steps.iter().filter(|(_, s)| s.state.is_alive()) {
                 let Some(found) = run.dag.step(name) else { continue };
                 if self.executors.kind_of(found) == ExecutorKind::Embedded {
-                    let attempt = AttemptId { run: run.id.clone(), step: name.clone(), attempt: step.attempt };
+                    let attempt =
+                        AttemptId { run: run.id.clone(), step: name.clone(), attempt: step.attempt };
                     self.send(Call::Stop(found.clone(), attempt.clone(), found.stop.signal, patience));
                     waiting.push(attempt);
                 }
@@ -441,7 +475,9 @@ impl Dispatcher {
             }
         };
         if tokio::time::timeout(LEAVE_WITHIN, all).await.is_err() {
-            tracing::warn!("some embedded steps did not end within {LEAVE_WITHIN:?}; they end with the process");
+            tracing::warn!(
+                "some embedded steps did not end within {LEAVE_WITHIN:?}; they end with the process"
+            );
         }
     }
 
@@ -453,8 +489,8 @@ impl Dispatcher {
         super::recover::recover(self).await
     }
 
-    /// Stops an attempt that was found alive. An orphan's step may be unknown, so every executor is asked; those that do not
-    /// know the attempt ignore it.
+    /// Stops an attempt that was found alive. An orphan's step may be unknown, so every executor is asked;
+    /// those that do not know the attempt ignore it.
     pub(super) async fn stop_found(&mut self, attempt: AttemptId, signal: StopSignal, kill_after: Duration) {
         for executor in self.executors.iter() {
             executor.stop(&attempt, signal, kill_after).await;

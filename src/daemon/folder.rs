@@ -1,6 +1,7 @@
 //! The folder of DAG files: `*.yaml` with one DAG each, and `calendars/*.csv`.
 //!
-//! Reading never fails half-way: a broken file is an entry with its diagnostics, and everything else is there.
+//! Reading never fails half-way: a broken file is an entry with its diagnostics, and everything else is
+//! there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,7 +111,8 @@ pub fn read(folder: &Path, programs: &[Program]) -> Result<Folder, FolderError> 
     paths.sort();
     let mut read = Folder::default();
     (read.calendars, read.problems) = calendars(folder);
-    let (files, names) = all(&paths, folder, &Known { programs, calendars: &read.calendars }).into_iter().unzip();
+    let (files, names) =
+        all(&paths, folder, &Known { programs, calendars: &read.calendars }).into_iter().unzip();
     read.files = files;
     refuse_shared_names(&mut read.files, names);
     Ok(read)
@@ -121,7 +123,8 @@ pub fn read_file(path: &Path, folder: &Path, known: &Known<'_>) -> DagFile {
     one(path, folder, known).0
 }
 
-/// Reads the calendars of a folder: the usable ones, and what is wrong with the others. No folder of calendars means none.
+/// Reads the calendars of a folder: the usable ones, and what is wrong with the others. No folder of
+/// calendars means none.
 pub fn calendars(folder: &Path) -> (BTreeMap<String, Calendar>, Vec<Problem>) {
     let (mut calendars, mut problems) = (BTreeMap::new(), Vec::new());
     let folder = folder.join("calendars");
@@ -129,7 +132,11 @@ pub fn calendars(folder: &Path) -> (BTreeMap<String, Calendar>, Vec<Problem>) {
         Ok(entries) => entries,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
-                problems.push(Problem { path: folder, line: None, message: format!("cannot be read: {error}") });
+                problems.push(Problem {
+                    path: folder,
+                    line: None,
+                    message: format!("cannot be read: {error}"),
+                });
             }
             return (calendars, problems);
         }
@@ -139,7 +146,9 @@ pub fn calendars(folder: &Path) -> (BTreeMap<String, Calendar>, Vec<Problem>) {
     for path in paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "csv")) {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         match fs::read_to_string(&path) {
-            Err(error) => problems.push(Problem { path, line: None, message: format!("cannot be read: {error}") }),
+            Err(error) => {
+                problems.push(Problem { path, line: None, message: format!("cannot be read: {error}") })
+            }
             Ok(text) => match Calendar::parse(&name, &text) {
                 Ok(calendar) => drop(calendars.insert(name, calendar)),
                 Err(faults) => {
@@ -163,14 +172,18 @@ fn is_dag_file(path: &Path) -> bool {
 /// Reads files, in order; thousands of them on all cores.
 fn all(paths: &[PathBuf], folder: &Path, known: &Known<'_>) -> Vec<(DagFile, Option<Diagnostic>)> {
     const WORTH_A_THREAD: usize = 200;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(paths.len() / WORTH_A_THREAD).max(1);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(paths.len() / WORTH_A_THREAD)
+        .max(1);
     let share = paths.len().div_ceil(threads).max(1);
     let read = |paths: &[PathBuf]| -> Vec<_> { paths.iter().map(|path| one(path, folder, known)).collect() };
     if threads == 1 {
         return read(paths);
     }
     std::thread::scope(|scope| {
-        let shares: Vec<_> = paths.chunks(share).map(|paths| (paths, scope.spawn(move || read(paths)))).collect();
+        let shares: Vec<_> =
+            paths.chunks(share).map(|paths| (paths, scope.spawn(move || read(paths)))).collect();
         // A thread that panicked is done again here, where the panic reaches the caller.
         shares.into_iter().flat_map(|(paths, thread)| thread.join().unwrap_or_else(|_| read(paths))).collect()
     })
@@ -190,16 +203,28 @@ fn one(path: &Path, folder: &Path, known: &Known<'_>) -> (DagFile, Option<Diagno
         Some(dag) if errors.is_empty() => Ok(dag),
         _ => Err(errors),
     };
-    (DagFile { path: path.to_owned(), name: parsed.name, dag, warnings, enabled: parsed.enabled }, parsed.if_taken)
+    (
+        DagFile { path: path.to_owned(), name: parsed.name, dag, warnings, enabled: parsed.enabled },
+        parsed.if_taken,
+    )
 }
 
 fn text(path: &Path) -> Result<String, Box<Diagnostic>> {
     let fault = |line: usize, message: String, help: &str| {
         let help = Some(help.to_owned());
-        Box::new(Diagnostic { severity: Severity::Error, line, column: 1, width: 1, message, help, source: String::new() })
+        Box::new(Diagnostic {
+            severity: Severity::Error,
+            line,
+            column: 1,
+            width: 1,
+            message,
+            help,
+            source: String::new(),
+        })
     };
-    let unreadable =
-        |error: io::Error| fault(1, format!("the file cannot be read: {error}"), "check that it exists and who may read it");
+    let unreadable = |error: io::Error| {
+        fault(1, format!("the file cannot be read: {error}"), "check that it exists and who may read it")
+    };
     let size = fs::metadata(path).map_err(unreadable)?.len();
     if size > LARGEST_FILE {
         return Err(fault(
@@ -225,10 +250,12 @@ fn refuse_shared_names(files: &mut [DagFile], if_taken: Vec<Option<Diagnostic>>)
     }
     for (name, sharing) in by_name.into_iter().filter(|(_, sharing)| sharing.len() > 1) {
         for at in &sharing {
-            let others: Vec<String> = sharing.iter().filter(|o| *o != at).map(|o| files[*o].path.display().to_string()).collect();
+            let others: Vec<String> =
+                sharing.iter().filter(|o| *o != at).map(|o| files[*o].path.display().to_string()).collect();
             let Some(mut finding) = if_taken[*at].clone() else { continue };
             finding.message = format!("the name \"{name}\" is also used by {}", others.join(" and "));
-            let mut errors = std::mem::replace(&mut files[*at].dag, Err(Vec::new())).err().unwrap_or_default();
+            let mut errors =
+                std::mem::replace(&mut files[*at].dag, Err(Vec::new())).err().unwrap_or_default();
             errors.push(finding);
             errors.sort_by_key(|d| (d.line, d.column));
             files[*at].dag = Err(errors);
@@ -267,10 +294,22 @@ mod tests {
         ]);
         fs::write(dir.path().join("latin.yaml"), b"name: a\nowner: caf\xe9\n").expect("a file");
         let read = read(dir.path(), PROGRAMS).expect("the folder");
-        let names: Vec<_> = read.files.iter().map(|f| (f.path.file_name().and_then(|n| n.to_str()), f.dag.is_ok())).collect();
-        assert_eq!(names, [(Some("broken.yml"), false), (Some("good.yaml"), true), (Some("latin.yaml"), false)]);
-        assert_eq!(read.files[2].diagnostics().next().map(|d| (d.line, d.message.contains("UTF-8"))), Some((2, true)));
-        assert_eq!(read.problems.iter().map(|p| p.line).collect::<Vec<_>>(), [Some(2), Some(2), Some(2)], "{:?}", read.problems);
+        let names: Vec<_> =
+            read.files.iter().map(|f| (f.path.file_name().and_then(|n| n.to_str()), f.dag.is_ok())).collect();
+        assert_eq!(
+            names,
+            [(Some("broken.yml"), false), (Some("good.yaml"), true), (Some("latin.yaml"), false)]
+        );
+        assert_eq!(
+            read.files[2].diagnostics().next().map(|d| (d.line, d.message.contains("UTF-8"))),
+            Some((2, true))
+        );
+        assert_eq!(
+            read.problems.iter().map(|p| p.line).collect::<Vec<_>>(),
+            [Some(2), Some(2), Some(2)],
+            "{:?}",
+            read.problems
+        );
         assert_eq!(read.dags().len(), 1);
     }
 
@@ -281,7 +320,10 @@ mod tests {
         assert_eq!(read.dags().into_keys().map(String::from).collect::<Vec<_>>(), ["other"]);
         for (at, other) in [(0, "b.yaml"), (1, "a.yaml")] {
             let finding = read.files[at].diagnostics().next().expect("a finding");
-            assert!((finding.line, finding.column) == (1, 7) && finding.message.contains(other), "{finding:?}");
+            assert!(
+                (finding.line, finding.column) == (1, 7) && finding.message.contains(other),
+                "{finding:?}"
+            );
         }
     }
 
@@ -291,7 +333,10 @@ mod tests {
         let dir = folder(&[("x.yaml", text)]);
         let file = &read(dir.path(), PROGRAMS).expect("the folder").files[0];
         let finding = file.diagnostics().next().expect("a finding");
-        assert!((finding.line, finding.column) == (3, 38) && finding.message.contains("topics.txt"), "{finding:?}");
+        assert!(
+            (finding.line, finding.column) == (3, 38) && finding.message.contains("topics.txt"),
+            "{finding:?}"
+        );
         fs::write(dir.path().join("topics.txt"), "a").expect("a file");
         assert!(read(dir.path(), PROGRAMS).expect("the folder").files[0].dag.is_ok());
     }

@@ -44,7 +44,8 @@ impl Meter {
             Ok(groups) => {
                 for (group, committed) in groups {
                     let behind = |c: &backends::log::Committed| {
-                        ends.get(&(c.partition.topic.clone(), c.partition.number)).map_or(0, |end| end.saturating_sub(c.next))
+                        ends.get(&(c.partition.topic.clone(), c.partition.number))
+                            .map_or(0, |end| end.saturating_sub(c.next))
                     };
                     gauges.group_lag.insert(group, committed.iter().map(behind).sum());
                 }
@@ -63,7 +64,9 @@ impl Meter {
             seen.pop_back();
         }
         seen.push_back((now, end));
-        while seen.len() > 2 && seen.front().is_some_and(|(at, _)| now.as_second() - at.as_second() > SPAN_SECONDS) {
+        while seen.len() > 2
+            && seen.front().is_some_and(|(at, _)| now.as_second() - at.as_second() > SPAN_SECONDS)
+        {
             seen.pop_front();
         }
         let (first_at, first) = seen[0];

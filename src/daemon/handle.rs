@@ -64,7 +64,12 @@ pub struct Note {
 
 impl Note {
     /// A note of something that was done, and that nobody waits for.
-    pub fn new(by: impl Into<String>, what: &'static str, subject: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn new(
+        by: impl Into<String>,
+        what: &'static str,
+        subject: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
         let (by, subject, detail) = (by.into(), subject.into(), detail.into());
         Self { by, what, subject, outcome: Outcome::Done, detail, answer: None, written: None }
     }
@@ -90,7 +95,8 @@ pub enum Command {
         /// Local date the run is about; default today.
         date: Option<jiff::civil::Date>,
     },
-    /// Create the runs of sessions that passed without one; the answer is a JSON list of [`BackfillSession`]s.
+    /// Create the runs of sessions that passed without one; the answer is a JSON list of
+    /// [`BackfillSession`]s.
     Backfill {
         /// The DAG.
         dag: DagName,
@@ -129,10 +135,13 @@ impl Command {
             Self::Trigger { dag, .. } => ("trigger", dag.to_string()),
             Self::Backfill { dag, first, last, .. } => ("backfill", format!("{dag} {first} to {last}")),
             Self::Cancel(run) => ("cancel", run.to_string()),
-            Self::Clear(run, steps) => {
-                ("clear", format!("{run} {}", steps.iter().map(StepName::as_str).collect::<Vec<_>>().join(",")))
+            Self::Clear(run, steps) => (
+                "clear",
+                format!("{run} {}", steps.iter().map(StepName::as_str).collect::<Vec<_>>().join(",")),
+            ),
+            Self::Mark(run, step, success) => {
+                (if *success { "mark succeeded" } else { "mark failed" }, format!("{run}/{step}"))
             }
-            Self::Mark(run, step, success) => (if *success { "mark succeeded" } else { "mark failed" }, format!("{run}/{step}")),
             Self::Kill(run, step) => ("kill", format!("{run}/{step}")),
             Self::Pause(dag, paused) => (if *paused { "pause" } else { "resume" }, dag.to_string()),
             Self::TestMail(dag) => ("test mail", dag.as_ref().map(DagName::to_string).unwrap_or_default()),
@@ -172,7 +181,8 @@ pub enum BackfillState {
 
 impl BackfillState {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Created, Self::Running, Self::Ended, Self::Window, Self::Ahead, Self::Due];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Running, Self::Ended, Self::Window, Self::Ahead, Self::Due];
 }
 
 /// A way to talk to the daemon; cheap to clone.
@@ -181,7 +191,8 @@ pub struct Handle {
     commands: mpsc::Sender<Request>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     runs_dir: PathBuf,
-    /// Ended runs that snapshots do not hold. Weak: whoever keeps a handle does not keep the journal of a daemon that has ended.
+    /// Ended runs that snapshots do not hold. Weak: whoever keeps a handle does not keep the journal of a
+    /// daemon that has ended.
     store: Option<Weak<dyn Store>>,
     /// What people did beside commands.
     notes: Option<mpsc::Sender<Note>>,
@@ -189,7 +200,11 @@ pub struct Handle {
 
 impl Handle {
     /// Ties the ends together; the daemon does this once.
-    pub fn new(commands: mpsc::Sender<Request>, snapshot: watch::Receiver<Arc<Snapshot>>, runs_dir: PathBuf) -> Self {
+    pub fn new(
+        commands: mpsc::Sender<Request>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        runs_dir: PathBuf,
+    ) -> Self {
         Self { commands, snapshot, runs_dir, store: None, notes: None }
     }
 
@@ -216,7 +231,8 @@ impl Handle {
         Ok(run.map(|run| RunView { run, statuses: BTreeMap::new() }))
     }
 
-    /// Writes the journal as plain text beside it; the new file. One that is made on purpose is kept as long as those made by time.
+    /// Writes the journal as plain text beside it; the new file. One that is made on purpose is kept as long
+    /// as those made by time.
     ///
     /// # Errors
     /// When it cannot be written, or the daemon is going down.
@@ -260,7 +276,10 @@ impl Handle {
     ) -> Result<Answer, Refused> {
         let (answer, reply) = oneshot::channel();
         let gone = || Refused::bare(said!("the daemon is going down"));
-        self.commands.send(Request { by: by.to_owned(), command, idempotency, answer }).await.map_err(|_| gone())?;
+        self.commands
+            .send(Request { by: by.to_owned(), command, idempotency, answer })
+            .await
+            .map_err(|_| gone())?;
         reply.await.map_err(|_| gone())?
     }
 
@@ -274,7 +293,8 @@ impl Handle {
         Ok(store.answer(&idempotency.key).await?.and_then(|answered| earlier(&answered, idempotency, now)))
     }
 
-    /// Notes what somebody did, without waiting. Where more comes than can be written down, some of it is only in the log.
+    /// Notes what somebody did, without waiting. Where more comes than can be written down, some of it is
+    /// only in the log.
     pub fn note(&self, note: Note) {
         if let Some(notes) = &self.notes
             && let Err(mpsc::error::TrySendError::Full(note)) = notes.try_send(note)

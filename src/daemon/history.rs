@@ -1,7 +1,7 @@
 //! Ended runs in brief: what lists and grids show of many runs, without holding them whole.
 //!
-//! A brief run of twenty steps takes about a kilobyte, so that the history of years fits into memory and is published with every
-//! snapshot by reference.
+//! A brief run of twenty steps takes about a kilobyte, so that the history of years fits into memory and is
+//! published with every snapshot by reference.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_run_that_ends_again_is_there_once_and_in_its_place() {
-        let mut history = History::of([run("2026-11-18", RunState::Failed), run("2026-11-19", RunState::Succeeded)].iter());
+        let mut history =
+            History::of([run("2026-11-18", RunState::Failed), run("2026-11-19", RunState::Succeeded)].iter());
         history.put(&run("2026-11-20", RunState::Succeeded));
         history.put(&run("2026-11-18", RunState::Succeeded));
         let told: Vec<_> = history.runs().iter().map(|r| (r.id.key(), r.state)).collect();

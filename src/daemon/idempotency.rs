@@ -1,6 +1,8 @@
-//! Answers that were given to requests with a key: whoever sends one again, because the answer got lost, is told the same.
+//! Answers that were given to requests with a key: whoever sends one again, because the answer got lost, is
+//! told the same.
 //!
-//! An answer is journaled in one piece with what it tells, so that it also holds after a crash. Their number and age are bounded.
+//! An answer is journaled in one piece with what it tells, so that it also holds after a crash. Their number
+//! and age are bounded.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,8 @@ const BYTES: usize = 4 << 20;
 /// How long one is kept, by the daemon's clock.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// A request that may be sent again, because its answer may get lost: it is carried out once, and answered alike.
+/// A request that may be sent again, because its answer may get lost: it is carried out once, and answered
+/// alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
     /// Who asks, and the key they chose.
@@ -38,7 +41,11 @@ pub fn earlier(answered: &Answered, idempotency: &Idempotency, now: Timestamp) -
     if now.duration_since(answered.at) >= KEPT {
         return None;
     }
-    Some(if answered.request == idempotency.request { Earlier::Same(answered.answer.clone()) } else { Earlier::Other })
+    Some(if answered.request == idempotency.request {
+        Earlier::Same(answered.answer.clone())
+    } else {
+        Earlier::Other
+    })
 }
 
 /// The answers that are kept.
@@ -52,7 +59,10 @@ pub struct Answers {
 impl Answers {
     /// Those a journal holds.
     pub fn of(kept: Vec<Answered>) -> Self {
-        Self { kept: kept.into_iter().map(|answered| (answered.key.clone(), answered)).collect(), unwritten: Vec::new() }
+        Self {
+            kept: kept.into_iter().map(|answered| (answered.key.clone(), answered)).collect(),
+            unwritten: Vec::new(),
+        }
     }
 
     /// What came before with this key.
@@ -65,16 +75,30 @@ impl Answers {
         if self.earlier(idempotency, at).is_some() {
             return;
         }
-        let old: Vec<String> =
-            self.kept.values().filter(|kept| at.duration_since(kept.at) >= KEPT).map(|kept| kept.key.clone()).collect();
+        let old: Vec<String> = self
+            .kept
+            .values()
+            .filter(|kept| at.duration_since(kept.at) >= KEPT)
+            .map(|kept| kept.key.clone())
+            .collect();
         old.into_iter().for_each(|key| self.forget(key));
-        let bytes = |kept: &BTreeMap<String, Answered>| kept.values().map(|kept| kept.answer.len()).sum::<usize>();
-        while self.kept.len() >= ANSWERS || (!self.kept.is_empty() && bytes(&self.kept) + answer.len() > BYTES) {
-            let Some(oldest) = self.kept.values().min_by_key(|kept| kept.at).map(|kept| kept.key.clone()) else { break };
+        let bytes =
+            |kept: &BTreeMap<String, Answered>| kept.values().map(|kept| kept.answer.len()).sum::<usize>();
+        while self.kept.len() >= ANSWERS
+            || (!self.kept.is_empty() && bytes(&self.kept) + answer.len() > BYTES)
+        {
+            let Some(oldest) = self.kept.values().min_by_key(|kept| kept.at).map(|kept| kept.key.clone())
+            else {
+                break;
+            };
             self.forget(oldest);
         }
-        let answered =
-            Answered { key: idempotency.key.clone(), request: idempotency.request.clone(), answer: answer.to_owned(), at };
+        let answered = Answered {
+            key: idempotency.key.clone(),
+            request: idempotency.request.clone(),
+            answer: answer.to_owned(),
+            at,
+        };
         self.unwritten.push(Put::Answered(answered.clone()));
         self.kept.insert(idempotency.key.clone(), answered);
     }
@@ -137,7 +161,11 @@ mod tests {
             answers.keep(&request(&format!("{n}"), "a"), "x", at(86_400 + n as i64));
         }
         assert_eq!(answers.kept.len(), ANSWERS);
-        assert!(!answers.kept.contains_key("old") && !answers.kept.contains_key("4") && answers.kept.contains_key("5"));
+        assert!(
+            !answers.kept.contains_key("old")
+                && !answers.kept.contains_key("4")
+                && answers.kept.contains_key("5")
+        );
         let gone = answers.take().iter().filter(|put| matches!(put, Put::AnswerGone(_))).count();
         assert_eq!(gone, 6, "what is forgotten leaves the journal too");
         answers.keep(&request("5", "b"), "anew", at(86_400 * 3));

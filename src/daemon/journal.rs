@@ -23,7 +23,9 @@ use state::{Audit, Opened, OutboxMail, Outcome, Paused, Put, Store, StoreError};
 
 /// The journal cannot be written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("journal: {0}; nothing is started or stopped until it works again: fix the cause and start openbell again")]
+#[error(
+    "journal: {0}; nothing is started or stopped until it works again: fix the cause and start openbell again"
+)]
 pub struct JournalError(#[from] StoreError);
 
 /// Ended runs read at start, for the page.
@@ -91,7 +93,11 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn load(store: Arc<dyn Store>, head: &Letterhead, mut notices: Vec<String>) -> Result<Loaded, JournalError> {
+    pub async fn load(
+        store: Arc<dyn Store>,
+        head: &Letterhead,
+        mut notices: Vec<String>,
+    ) -> Result<Loaded, JournalError> {
         let mut runs = BTreeMap::new();
         let mut book = Book::new(store.alerts().await?);
         let ended = store.finished(None, usize::MAX).await?;
@@ -125,7 +131,12 @@ impl Journal {
         let (pauses, planned) = (store.pauses().await?, store.high_water().await?);
         let audits = Arc::new(store.audit(AUDITS).await?);
         let answers = Answers::of(store.answers().await?);
-        Ok(Loaded { journal: Self { store, pauses, planned, known, history, audits, answers }, runs, book, notices })
+        Ok(Loaded {
+            journal: Self { store, pauses, planned, known, history, audits, answers },
+            runs,
+            book,
+            notices,
+        })
     }
 
     /// The store, for the outbox.
@@ -198,7 +209,12 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be made durable.
-    pub async fn set_paused(&mut self, dag: &DagName, by: Option<&str>, at: Timestamp) -> Result<(), JournalError> {
+    pub async fn set_paused(
+        &mut self,
+        dag: &DagName,
+        by: Option<&str>,
+        at: Timestamp,
+    ) -> Result<(), JournalError> {
         match by {
             Some(by) => {
                 let paused = Paused { by: by.to_owned(), at };
@@ -233,7 +249,8 @@ impl Journal {
         self.answers.earlier(idempotency, now)
     }
 
-    /// Keeps the answer to a request with a key. It is written with whatever is written next: what the answer tells, or its audit.
+    /// Keeps the answer to a request with a key. It is written with whatever is written next: what the answer
+    /// tells, or its audit.
     pub fn keep(&mut self, idempotency: &Idempotency, answer: &str, at: Timestamp) {
         self.answers.keep(idempotency, answer, at);
     }

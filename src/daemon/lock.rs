@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use files;
 
-/// Holds the data folder until it is dropped; the kernel lets go of it when the process dies, however it dies.
+/// Holds the data folder until it is dropped; the kernel lets go of it when the process dies, however it
+/// dies.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -28,7 +29,9 @@ pub enum LockError {
         pid: String,
     },
     /// It cannot be created or written.
-    #[error("data folder {folder} cannot be used: {error}; give this user the right to write it, or choose another with --data")]
+    #[error(
+        "data folder {folder} cannot be used: {error}; give this user the right to write it, or choose another with --data"
+    )]
     Unusable {
         /// The folder.
         folder: String,
@@ -51,7 +54,10 @@ impl Lock {
             let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
             return Err(LockError::Taken { folder: folder.display().to_string(), pid });
         };
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(unusable)?;
         Ok(Self { _file: file })
     }
 }

@@ -1,4 +1,5 @@
-//! What is told, and of which stand-in run, of a window that passed while the daemon was down. It is never replayed; people are told.
+//! What is told, and of which stand-in run, of a window that passed while the daemon was down. It is never
+//! replayed; people are told.
 
 use std::collections::BTreeMap;
 

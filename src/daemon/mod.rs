@@ -1,6 +1,6 @@
-//! Floor 3: the daemon. One task owns the state: it takes events (executor reports, commands, time, the DAG folder),
-//! puts each through the machine, journals it, and only then acts. Everyone else reads snapshots and sends commands
-//! through a [`Handle`].
+//! Floor 3: the daemon. One task owns the state: it takes events (executor reports, commands, time, the DAG
+//! folder), puts each through the machine, journals it, and only then acts. Everyone else reads snapshots and
+//! sends commands through a [`Handle`].
 //!
 //! | file | what it does |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Sends queued mails. A mail is queued in the same write as the event that caused it and removed after it was delivered,
-//! so a dead mail server delays an alert and never loses it.
+//! Sends queued mails. A mail is queued in the same write as the event that caused it and removed after it
+//! was delivered, so a dead mail server delays an alert and never loses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,12 @@ impl Outbox {
                     all_sent = false;
                     tracing::warn!(%error, mail.key = queued.key, "mail not sent; it stays queued and is tried again");
                     let next_at = self.clock.now().checked_add(pause(*failures)).unwrap_or(queued.next_at);
-                    let tried = OutboxMail { attempts: queued.attempts + 1, next_at, last_error: Some(error), ..queued };
+                    let tried = OutboxMail {
+                        attempts: queued.attempts + 1,
+                        next_at,
+                        last_error: Some(error),
+                        ..queued
+                    };
                     if let Err(error) = self.store.put(vec![Put::Mail(tried.clone())]).await {
                         tracing::error!(%error, mail.key = tried.key, "the tries of a mail cannot be noted");
                     }
@@ -107,8 +112,8 @@ impl Outbox {
     }
 
     async fn deliver(&self, queued: &OutboxMail) -> Result<(), String> {
-        let message =
-            serde_json::from_value(queued.message.clone()).map_err(|e| format!("the queued mail cannot be read: {e}"))?;
+        let message = serde_json::from_value(queued.message.clone())
+            .map_err(|e| format!("the queued mail cannot be read: {e}"))?;
         self.mail.send(&message).await.map_err(|e| e.to_string())
     }
 }
@@ -142,22 +147,40 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         for (key, to) in [("a", "nobody"), ("b", "somebody")] {
             let (from, subject) = ("x".to_owned(), format!("subject {key}"));
-            let message = Message { key: key.into(), from, to: vec![to.into()], subject, text: String::new(), at };
+            let message =
+                Message { key: key.into(), from, to: vec![to.into()], subject, text: String::new(), at };
             let message = serde_json::to_value(message).expect("JSON");
-            let mail = OutboxMail { key: key.into(), created_at: at, attempts: 0, next_at: at, last_error: None, message };
+            let mail = OutboxMail {
+                key: key.into(),
+                created_at: at,
+                attempts: 0,
+                next_at: at,
+                last_error: None,
+                message,
+            };
             store.put(vec![Put::Mail(mail)]).await.expect("queued");
         }
         let (queued, told) = watch::channel(Vec::new());
         let wake = Arc::new(Notify::new());
-        let outbox = Outbox { store: store.clone(), mail: Arc::new(Picky), clock: Clock::manual(at), wake, queued };
+        let outbox =
+            Outbox { store: store.clone(), mail: Arc::new(Picky), clock: Clock::manual(at), wake, queued };
         let mut failures = 0;
         assert!(!outbox.send_all(&mut failures).await);
-        assert_eq!(told.borrow().iter().map(|m| (m.key.as_str(), m.tries)).collect::<Vec<_>>(), [("a", 1), ("b", 0)]);
+        assert_eq!(
+            told.borrow().iter().map(|m| (m.key.as_str(), m.tries)).collect::<Vec<_>>(),
+            [("a", 1), ("b", 0)]
+        );
         assert!(!outbox.send_all(&mut failures).await);
         let left = told.borrow().clone();
         assert_eq!(left.iter().map(|m| (m.key.as_str(), m.tries)).collect::<Vec<_>>(), [("a", 2)]);
-        assert!(left[0].last_error.as_deref().is_some_and(|e| e.contains("550")) && left[0].next_at > at, "{left:?}");
-        assert_eq!((left[0].to.as_slice(), left[0].subject.as_str()), (&["nobody".to_owned()][..], "subject a"));
+        assert!(
+            left[0].last_error.as_deref().is_some_and(|e| e.contains("550")) && left[0].next_at > at,
+            "{left:?}"
+        );
+        assert_eq!(
+            (left[0].to.as_slice(), left[0].subject.as_str()),
+            (&["nobody".to_owned()][..], "subject a")
+        );
         // The next life of the daemon knows it too.
         assert_eq!(store.outbox().await.expect("readable")[0].attempts, 2);
     }

@@ -18,7 +18,8 @@ pub async fn recover(daemon: &mut Dispatcher) -> Result<(), JournalError> {
         found.extend(executor.find().await);
     }
     let now = daemon.clock.now();
-    let seen: Vec<_> = found.iter().map(|f| FoundAttempt { attempt: f.attempt.clone(), ended: f.ended.clone() }).collect();
+    let seen: Vec<_> =
+        found.iter().map(|f| FoundAttempt { attempt: f.attempt.clone(), ended: f.ended.clone() }).collect();
     let runs: Vec<_> = daemon.state.runs.values().cloned().collect();
     for decision in recovery::recover(&runs, &seen, now) {
         match decision {
@@ -33,8 +34,10 @@ pub async fn recover(daemon: &mut Dispatcher) -> Result<(), JournalError> {
                 daemon.act(effects);
             }
             Decision::Start { attempt, deadline } => {
-                let effect =
-                    super::daemon_state::Effect { run: attempt.run.clone(), action: Action::Start { attempt, deadline } };
+                let effect = super::daemon_state::Effect {
+                    run: attempt.run.clone(),
+                    action: Action::Start { attempt, deadline },
+                };
                 daemon.act(vec![effect]);
             }
             Decision::Stop { attempt, signal, kill_after, orphan } => {

@@ -32,7 +32,8 @@ impl Dispatcher {
         command: Command,
         idempotency: Option<&Idempotency>,
     ) -> Result<Result<Answer, Refused>, JournalError> {
-        match idempotency.and_then(|idempotency| self.state.journal().earlier(idempotency, self.clock.now())) {
+        match idempotency.and_then(|idempotency| self.state.journal().earlier(idempotency, self.clock.now()))
+        {
             Some(Earlier::Same(answer)) => Ok(Ok(Answer::Repeated(answer))),
             Some(Earlier::Other) => Ok(Ok(Answer::KeyTaken)),
             None => Ok(self.carry_out(by, command, idempotency).await?.map(Answer::Done)),
@@ -106,7 +107,10 @@ impl Dispatcher {
                 if self.dags.contains_key(dag) {
                     self.state.journal_mut().set_paused(dag, paused.then_some(by), now).await?;
                     self.views_at = None;
-                    Ok(format!("{dag} is {}", if *paused { "paused; open runs go on" } else { "scheduled again" }))
+                    Ok(format!(
+                        "{dag} is {}",
+                        if *paused { "paused; open runs go on" } else { "scheduled again" }
+                    ))
                 } else {
                     Err(self.no_dag(dag))
                 }
@@ -153,7 +157,8 @@ impl Dispatcher {
     /// Cancels every open run; the loop ends once they have ended.
     async fn drain(&mut self, by: &str, now: Timestamp) -> Result<String, JournalError> {
         self.draining = true;
-        let open: Vec<RunId> = self.state.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
+        let open: Vec<RunId> =
+            self.state.runs.values().filter(|r| !r.state.is_terminal()).map(|r| r.id.clone()).collect();
         for id in &open {
             let effects = self.state.event(id, RunEvent::CancelRequested { by: by.to_owned() }, now).await?;
             self.act(effects);
@@ -169,7 +174,11 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Result<Result<String, Refused>, JournalError> {
         let Some((_, dag)) = self.dags.get(name) else { return Ok(Err(self.no_dag(name))) };
-        let calendar = dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| self.folder.calendars.get(c));
+        let calendar = dag
+            .schedule
+            .as_ref()
+            .and_then(|s| s.calendar.as_ref())
+            .and_then(|c| self.folder.calendars.get(c));
         let taken = |id: &RunId| self.state.runs.contains_key(id) || self.state.journal().knows(id);
         match commands::manual(dag, calendar, params, until, taken, now) {
             Ok(mut created) => {
@@ -184,7 +193,8 @@ impl Dispatcher {
         }
     }
 
-    /// Creates the first runs of sessions that passed without one. Each is its session's own run, so that asking again creates nothing twice.
+    /// Creates the first runs of sessions that passed without one. Each is its session's own run, so that
+    /// asking again creates nothing twice.
     async fn backfill(
         &mut self,
         name: &DagName,
@@ -206,7 +216,14 @@ impl Dispatcher {
                 planner::BackfillStatus::Due(start) if created < at_most => {
                     tracing::info!(run.id = %id, "run created by a backfill");
                     let (window, params) = (start.window, params.clone());
-                    let run = Created { id: id.clone(), dag: dag.clone(), cause: Cause::Backfill, session_date, window, params };
+                    let run = Created {
+                        id: id.clone(),
+                        dag: dag.clone(),
+                        cause: Cause::Backfill,
+                        session_date,
+                        window,
+                        params,
+                    };
                     let effects = self.state.create(run, now).await?;
                     self.act(effects);
                     created += 1;
@@ -215,7 +232,9 @@ impl Dispatcher {
                 planner::BackfillStatus::Due(_) => BackfillState::Due,
                 planner::BackfillStatus::Open => BackfillState::Window,
                 planner::BackfillStatus::Ahead => BackfillState::Ahead,
-                planner::BackfillStatus::Exists if self.state.runs.get(&id).is_some_and(|run| !run.state.is_terminal()) => {
+                planner::BackfillStatus::Exists
+                    if self.state.runs.get(&id).is_some_and(|run| !run.state.is_terminal()) =>
+                {
                     BackfillState::Running
                 }
                 planner::BackfillStatus::Exists => BackfillState::Ended,
@@ -227,7 +246,13 @@ impl Dispatcher {
     }
 
     /// The sessions of a DAG on the dates of a backfill.
-    fn sessions(&self, dag: &Dag, first: Date, last: Date, now: Timestamp) -> Result<Vec<planner::Backfill>, Refused> {
+    fn sessions(
+        &self,
+        dag: &Dag,
+        first: Date,
+        last: Date,
+        now: Timestamp,
+    ) -> Result<Vec<planner::Backfill>, Refused> {
         let name = &dag.name;
         let most = Catchup::CAP;
         let Some(schedule) = &dag.schedule else {
@@ -238,7 +263,10 @@ impl Dispatcher {
         };
         let days = last.duration_since(first).as_hours() / 24 + 1;
         if days < 1 {
-            return Err(Refused::new(said!("{} comes after {}", first, last), said!("name the earlier date first")));
+            return Err(Refused::new(
+                said!("{} comes after {}", first, last),
+                said!("name the earlier date first"),
+            ));
         }
         if days > most as i64 {
             return Err(Refused::new(
@@ -283,7 +311,10 @@ impl Dispatcher {
                 Some(name) => said!("{} does not name anybody to mail", name),
                 None => said!("no DAG names anybody to mail"),
             };
-            return Ok(Err(Refused::new(why, said!("write alerts: {} in a DAG file", "{ email: [you@example.com] }"))));
+            return Ok(Err(Refused::new(
+                why,
+                said!("write alerts: {} in a DAG file", "{ email: [you@example.com] }"),
+            )));
         }
         let to: Vec<String> = to.into_iter().collect();
         let answer = format!("a test mail to {} is queued; the outbox shows whether it left", to.join(", "));
@@ -296,7 +327,8 @@ impl Dispatcher {
 
     fn no_dag(&self, name: &DagName) -> Refused {
         let names: Vec<_> = self.dags.keys().map(DagName::as_str).collect();
-        let remedy = if names.is_empty() { said!("there are none") } else { said!("there are {}", names.join(", ")) };
+        let remedy =
+            if names.is_empty() { said!("there are none") } else { said!("there are {}", names.join(", ")) };
         Refused::new(said!("there is no DAG {}", name), remedy)
     }
 }

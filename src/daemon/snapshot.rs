@@ -1,5 +1,5 @@
-//! What the page, the API and the terminal view show: a copy of the daemon's state, published after every change and at least
-//! a few times a second while something runs.
+//! What the page, the API and the terminal view show: a copy of the daemon's state, published after every
+//! change and at least a few times a second while something runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,7 +118,8 @@ pub struct DagView {
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// All that is wrong with it, for people: each fault as `file:line:column: error: …` with its lines and help.
+    /// All that is wrong with it, for people: each fault as `file:line:column: error: …` with its lines and
+    /// help.
     pub text: String,
     /// The same, one by one.
     pub faults: Vec<Fault>,
@@ -162,7 +163,8 @@ impl Fault {
     }
 
     fn render(&self, file: &str) -> String {
-        let (head, below) = (format!("{}: {}: {}", self.place(file), self.severity, self.message), self.below());
+        let (head, below) =
+            (format!("{}: {}: {}", self.place(file), self.severity, self.message), self.below());
         if below.is_empty() { head } else { format!("{head}\n{below}") }
     }
 }
@@ -281,14 +283,22 @@ mod tests {
             help: help.map(str::to_owned),
             source: source.into(),
         };
-        let found = [found(7, "    x: 1", Some("write \"y\"")), found(9, "    x: 1", None), found(1, "", Some("save it"))];
+        let found = [
+            found(7, "    x: 1", Some("write \"y\"")),
+            found(9, "    x: 1", None),
+            found(1, "", Some("save it")),
+        ];
         let problem = Problem::new("d/a.yaml".into(), found.iter().map(Fault::from).collect(), false);
         assert_eq!(problem.text, found.each_ref().map(|found| found.render("d/a.yaml")).join("\n"));
         assert_eq!(problem.faults[0].place(&problem.file), "d/a.yaml:7:5");
         assert_eq!(problem.faults[2].below(), "help: save it");
         for line in [None, Some(3)] {
-            let calendar = folder::Problem { path: "d/krx.csv".into(), line, message: "there is no zone row".into() };
-            assert_eq!(Problem::new("d/krx.csv".into(), vec![(&calendar).into()], false).text, calendar.to_string());
+            let calendar =
+                folder::Problem { path: "d/krx.csv".into(), line, message: "there is no zone row".into() };
+            assert_eq!(
+                Problem::new("d/krx.csv".into(), vec![(&calendar).into()], false).text,
+                calendar.to_string()
+            );
         }
     }
 }

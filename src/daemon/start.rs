@@ -74,7 +74,8 @@ const GAUGES_EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// When journal or DAG folder are not usable.
 pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Failed>>), Failed> {
-    let Options { clock, data, dags, programs, only, executors, backends, mail, letterhead, keep_days, stop } = options;
+    let Options { clock, data, dags, programs, only, executors, backends, mail, letterhead, keep_days, stop } =
+        options;
     let runs_dir = data.join("runs");
     let now = clock.now();
     let folder = folder::read(&dags, programs)?;
@@ -121,12 +122,14 @@ pub async fn start(options: Options) -> Result<(Handle, JoinHandle<Result<(), Fa
     dispatcher.recover().await?;
 
     let helpers = CancellationToken::new();
-    let outbox =
-        tokio::spawn(Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()));
+    let outbox = tokio::spawn(
+        Outbox { store, mail, clock: clock.clone(), wake: mail_wake, queued: queued_in }.run(helpers.clone()),
+    );
     let watching = tokio::spawn(watcher::watch(dags, programs, folder_in, helpers.clone()));
     let measuring = tokio::spawn(measure(backends, clock.clone(), gauges_in, helpers.clone()));
     let cron = if clock.is_system() { Some(CronTick::start(ticks_in.clone()).await?) } else { None };
-    let inputs = Inputs { reports, commands, notes, cron_ticks, folder: folder_changes, gauges: gauges_out, queued };
+    let inputs =
+        Inputs { reports, commands, notes, cron_ticks, folder: folder_changes, gauges: gauges_out, queued };
     dispatcher.publish(&inputs);
     let handle = Handle::new(commands_in, snapshot, runs_dir).with_store(&records).with_notes(notes_in);
     let tasks = [actions, outbox, watching, measuring];

@@ -240,7 +240,10 @@ fn problem() -> Problem {
 fn gauges() -> Gauges {
     Gauges {
         topics: BTreeMap::from([("kis.trades".into(), 14_212), ("kis.anomalies".into(), 4)]),
-        group_lag: BTreeMap::from([("kis-trading-day.sink-index".into(), 0), ("kis-trading-day.sink-objects".into(), 24)]),
+        group_lag: BTreeMap::from([
+            ("kis-trading-day.sink-index".into(), 0),
+            ("kis-trading-day.sink-objects".into(), 24),
+        ]),
         dead_letters: BTreeMap::from([("kis.trades.dlq".into(), 9)]),
         unreachable: BTreeMap::new(),
         rates: BTreeMap::from([("kis.trades".into(), 0.0)]),
@@ -375,13 +378,23 @@ pub fn ended() -> Snapshot {
             step.state = StepState::Stopped;
             step.stop_requested_at = Some(at("16:00:00"));
             step.stopped_at = Some(at("16:00:06"));
-            let started_at =
-                step.history.last().map_or(step.started_at.expect("it started"), |a| a.ended_at + Duration::from_secs(3));
+            let started_at = step
+                .history
+                .last()
+                .map_or(step.started_at.expect("it started"), |a| a.ended_at + Duration::from_secs(3));
             let (ended_at, ending) = (at("16:00:06"), Ending::Asked(StopCause::Closed));
-            step.history.push(AttemptRecord { attempt: step.attempt, started_at, ended_at, exit: Exit::Code(0), ending });
+            step.history.push(AttemptRecord {
+                attempt: step.attempt,
+                started_at,
+                ended_at,
+                exit: Exit::Code(0),
+                ending,
+            });
         }
         match name.as_str() {
-            "freshness" => (step.state, step.stopped_at, step.next_at) = (StepState::Stopped, Some(at("16:00:00")), None),
+            "freshness" => {
+                (step.state, step.stopped_at, step.next_at) = (StepState::Stopped, Some(at("16:00:00")), None)
+            }
             "reconcile" => {
                 (step.state, step.attempt) = (StepState::Succeeded, 1);
                 (step.started_at, step.stopped_at) = (Some(at("16:00:07")), Some(at("16:00:12")));
@@ -434,10 +447,22 @@ impl Daemon {
         tokio::spawn(async move {
             while let Some(note) = notes.recv().await {
                 let answered = note.answer.map(|(idempotency, answer)| {
-                    Put::Answered(Answered { key: idempotency.key, request: idempotency.request, answer, at: now })
+                    Put::Answered(Answered {
+                        key: idempotency.key,
+                        request: idempotency.request,
+                        answer,
+                        at: now,
+                    })
                 });
                 let (what, subject) = (note.what.into(), note.subject);
-                let audit = Audit { at: now, who: note.by, what, subject, outcome: note.outcome, detail: note.detail };
+                let audit = Audit {
+                    at: now,
+                    who: note.by,
+                    what,
+                    subject,
+                    outcome: note.outcome,
+                    detail: note.detail,
+                };
                 kept.put(answered.into_iter().chain([Put::Audit(audit)]).collect()).await.expect("written");
                 note.written.map(|written| written.send(())).unwrap_or(Ok(())).expect("somebody waits");
             }

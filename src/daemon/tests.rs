@@ -1,4 +1,5 @@
-//! Lives of a daemon over one data folder, with an executor that runs nothing: what is journaled, and what people hear of.
+//! Lives of a daemon over one data folder, with an executor that runs nothing: what is journaled, and what
+//! people hear of.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -96,14 +97,16 @@ impl Life {
     /// The daemon goes away; what it started lives on, and is heard again by the next one.
     async fn end(&mut self) {
         self.stop.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(120), &mut self.task).await.expect("it ends in time");
+        let ended =
+            tokio::time::timeout(Duration::from_secs(120), &mut self.task).await.expect("it ends in time");
         ended.expect("no panic").expect("a clean end");
         self.script.crash();
     }
 
     async fn again(&mut self) {
         self.stop = CancellationToken::new();
-        (self.handle, self.task) = Self::begin(self.folder.path(), &self.clock, &self.script, &self.stop).await;
+        (self.handle, self.task) =
+            Self::begin(self.folder.path(), &self.clock, &self.script, &self.stop).await;
         // What an attempt says before that goes to nobody.
         let adopted = ["collector", "sink"].map(|step| Call::Adopt(self.id(step)));
         let both = self.script.until(|calls| adopted.iter().all(|call| calls.contains(call)));
@@ -111,7 +114,11 @@ impl Life {
     }
 
     fn id(&self, step: &str) -> AttemptId {
-        AttemptId { run: "day@2026-11-20".parse().expect("an id"), step: step.parse().expect("a name"), attempt: 1 }
+        AttemptId {
+            run: "day@2026-11-20".parse().expect("an id"),
+            step: step.parse().expect("a name"),
+            attempt: 1,
+        }
     }
 
     fn says(&self, step: &str, status: Status) {
@@ -126,7 +133,8 @@ impl Life {
 
     async fn until_step(&self, step: &str, what: &str, mut done: impl FnMut(&StepRun) -> bool) {
         let name = step.parse().expect("a name");
-        self.until(what, |s| s.runs.first().and_then(|v| v.run.steps.get(&name)).is_some_and(&mut done)).await;
+        self.until(what, |s| s.runs.first().and_then(|v| v.run.steps.get(&name)).is_some_and(&mut done))
+            .await;
     }
 
     /// Returns once the loop has looked at the clock as it is now: a second report is taken after that look.
@@ -138,7 +146,8 @@ impl Life {
             status.facts.insert("beats".into(), beats.into());
             self.says(step, status);
             let name = step.parse().expect("a name");
-            let heard = |s: &super::Snapshot| s.runs.first()?.statuses.get(&name)?.facts.get("beats")?.as_u64();
+            let heard =
+                |s: &super::Snapshot| s.runs.first()?.statuses.get(&name)?.facts.get("beats")?.as_u64();
             self.until("the report is heard", |s| heard(s) == Some(beats)).await;
         }
     }
@@ -168,7 +177,16 @@ impl Life {
         self.end().await;
         let loaded = Journal::open(self.folder.path(), &letterhead()).await.expect("a journal");
         let run = self.id("collector").run;
-        loaded.journal.store().events(&run).await.expect("events").events.into_iter().map(|s| s.event).collect()
+        loaded
+            .journal
+            .store()
+            .events(&run)
+            .await
+            .expect("events")
+            .events
+            .into_iter()
+            .map(|s| s.event)
+            .collect()
     }
 }
 
@@ -232,7 +250,11 @@ async fn a_notice_is_told_once_whatever_repeats_it() {
         day.script.started(&day.id(step));
     }
     let noticed = |time: &str| {
-        let notice = Notice { at: at(time), kind: AlertKind::TopicRemade, text: "topic kis.trades was made anew".into() };
+        let notice = Notice {
+            at: at(time),
+            kind: AlertKind::TopicRemade,
+            text: "topic kis.trades was made anew".into(),
+        };
         Status { ready: true, notice: Some(notice), ..Status::default() }
     };
     day.beat("collector", &noticed("08:50:05")).await;
@@ -267,7 +289,8 @@ async fn commands_are_audited_and_a_test_mail_leaves() {
     })
     .await;
     day.end().await;
-    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    (day.handle, day.task) =
+        Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
     assert_eq!(day.handle.snapshot().audit.len(), 2, "it outlives the daemon");
 }
 
@@ -276,12 +299,19 @@ async fn a_request_with_a_key_is_carried_out_once_in_this_life_and_the_next() {
     use super::handle::{Answer, Command};
     use super::idempotency::Idempotency;
     let mut day = Life::new().await;
-    let trigger =
-        || Command::Trigger { dag: "day".parse().expect("a name"), params: Default::default(), until: None, date: None };
+    let trigger = || Command::Trigger {
+        dag: "day".parse().expect("a name"),
+        params: Default::default(),
+        until: None,
+        date: None,
+    };
     let once = |key: &str, request: &str| Some(Idempotency { key: key.into(), request: request.into() });
     let first = day.handle.command_idempotent("ann", trigger(), once("ann 1", "a")).await.expect("triggered");
     let Answer::Done(run) = first else { panic!("{first:?}") };
-    assert!(day.handle.snapshot().runs.iter().any(|v| v.run.id.as_str() == run), "whoever has the answer finds the run");
+    assert!(
+        day.handle.snapshot().runs.iter().any(|v| v.run.id.as_str() == run),
+        "whoever has the answer finds the run"
+    );
     let again = day.handle.command_idempotent("ann", trigger(), once("ann 1", "a")).await;
     assert_eq!(again, Ok(Answer::Repeated(run.clone())));
     let other = day.handle.command_idempotent("ann", trigger(), once("ann 1", "b")).await;
@@ -289,23 +319,40 @@ async fn a_request_with_a_key_is_carried_out_once_in_this_life_and_the_next() {
     let mail = || Command::TestMail(None);
     let sent = day.handle.command_idempotent("ann", mail(), once("ann 2", "m")).await.expect("queued");
     let Answer::Done(line) = sent else { panic!("{sent:?}") };
-    assert_eq!(day.handle.command_idempotent("ann", mail(), once("ann 2", "m")).await, Ok(Answer::Repeated(line)));
+    assert_eq!(
+        day.handle.command_idempotent("ann", mail(), once("ann 2", "m")).await,
+        Ok(Answer::Repeated(line))
+    );
     // What was refused did nothing: its key is free.
     let pause = |name: &str| Command::Pause(name.parse().expect("a name"), true);
     assert!(day.handle.command_idempotent("ann", pause("other"), once("ann 3", "p")).await.is_err());
-    assert!(matches!(day.handle.command_idempotent("ann", pause("day"), once("ann 3", "q")).await, Ok(Answer::Done(_))));
+    assert!(matches!(
+        day.handle.command_idempotent("ann", pause("day"), once("ann 3", "q")).await,
+        Ok(Answer::Done(_))
+    ));
     let note = super::handle::Note::new("ann", "replay", "kis.trades all", "done");
     day.handle.note_answer(note, once("ann 4", "r").zip(Some("{}".to_owned()))).await;
     day.end().await;
-    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
-    assert_eq!(day.handle.command_idempotent("ann", trigger(), once("ann 1", "a")).await, Ok(Answer::Repeated(run)));
-    assert_eq!(day.handle.command_idempotent("ann", mail(), once("ann 2", "other")).await, Ok(Answer::KeyTaken));
+    (day.handle, day.task) =
+        Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    assert_eq!(
+        day.handle.command_idempotent("ann", trigger(), once("ann 1", "a")).await,
+        Ok(Answer::Repeated(run))
+    );
+    assert_eq!(
+        day.handle.command_idempotent("ann", mail(), once("ann 2", "other")).await,
+        Ok(Answer::KeyTaken)
+    );
     let replay = once("ann 4", "r").expect("a request");
     assert_eq!(day.handle.earlier(&replay).await, Ok(Some(super::idempotency::Earlier::Same("{}".into()))));
     let snapshot = day.handle.snapshot();
-    let told: Vec<_> = snapshot.audit.iter().rev().map(|e| (e.what.as_str(), e.detail.split(':').next())).collect();
+    let told: Vec<_> =
+        snapshot.audit.iter().rev().map(|e| (e.what.as_str(), e.detail.split(':').next())).collect();
     let done = |what| (what, Some("done"));
-    assert_eq!(told, [done("trigger"), done("test mail"), ("pause", Some("refused")), done("pause"), done("replay")]);
+    assert_eq!(
+        told,
+        [done("trigger"), done("test mail"), ("pause", Some("refused")), done("pause"), done("replay")]
+    );
     assert_eq!(snapshot.runs.iter().filter(|v| v.run.id.key().contains("manual")).count(), 1);
     day.until_mails(1).await;
 }
@@ -322,16 +369,20 @@ async fn a_run_that_ended_is_in_the_history_of_this_life_and_the_next() {
     let run = day.id("collector").run;
     day.handle.command("ann", Command::Cancel(run.clone())).await.expect("cancelled");
     for step in ["collector", "sink"] {
-        let asked =
-            |calls: &[Call]| calls.iter().any(|c| matches!(c, Call::Stop { attempt, .. } if attempt.step.as_str() == step));
-        tokio::time::timeout(Duration::from_secs(120), day.script.until(asked)).await.expect("it is asked to stop");
+        let asked = |calls: &[Call]| {
+            calls.iter().any(|c| matches!(c, Call::Stop { attempt, .. } if attempt.step.as_str() == step))
+        };
+        tokio::time::timeout(Duration::from_secs(120), day.script.until(asked))
+            .await
+            .expect("it is asked to stop");
         day.script.send(&day.id(step), News::Exited { exit: domain::run::Exit::Code(0), result: None });
     }
     day.until("the run is in the history", |s| s.history.runs().iter().any(|b| b.id == run)).await;
     let brief = day.handle.snapshot().briefs(Some("day")).remove(0);
     assert_eq!((brief.state.as_str(), brief.step("sink").map(|s| s.attempt)), ("cancelled", Some(1)));
     day.end().await;
-    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    (day.handle, day.task) =
+        Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
     assert_eq!(day.handle.snapshot().history.runs().len(), 1);
     let held = day.handle.run(&run).await.expect("readable").expect("kept");
     assert_eq!(held.run.cancelled_by.as_deref(), Some("ann"));
@@ -350,13 +401,21 @@ async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
         at_most,
     };
     let ask = async |day: &Life, at_most| {
-        let answer = day.handle.command("ann", command("day", "2026-11-18", "2026-11-21", at_most)).await.expect("answered");
+        let answer = day
+            .handle
+            .command("ann", command("day", "2026-11-18", "2026-11-21", at_most))
+            .await
+            .expect("answered");
         let sessions: Vec<BackfillSession> = serde_json::from_str(&answer).expect("sessions");
         sessions.into_iter().map(|s| (s.run.key().to_owned(), s.state)).collect::<Vec<_>>()
     };
     use BackfillState::{Ahead, Created, Due, Running};
     let states = |states: [BackfillState; 4]| {
-        ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"].map(str::to_owned).into_iter().zip(states).collect::<Vec<_>>()
+        ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(states)
+            .collect::<Vec<_>>()
     };
     assert_eq!(ask(&day, 0).await, states([Due, Due, Running, Ahead]));
     assert_eq!(ask(&day, 1).await, states([Created, Due, Running, Ahead]));
@@ -366,13 +425,20 @@ async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
     assert_eq!(ask(&day, 5).await, states([Running, Running, Running, Ahead]), "nothing is created twice");
     day.until("the runs of the two days are there", |s| s.runs.len() == 3).await;
     let snapshot = day.handle.snapshot();
-    let view = snapshot.runs.iter().find(|v| v.run.id.as_str() == "day@2026-11-18").expect("the session's own run");
-    assert_eq!((view.run.cause, view.run.session_date), (domain::run::Cause::Backfill, jiff::civil::date(2026, 11, 18)));
+    let view =
+        snapshot.runs.iter().find(|v| v.run.id.as_str() == "day@2026-11-18").expect("the session's own run");
+    assert_eq!(
+        (view.run.cause, view.run.session_date),
+        (domain::run::Cause::Backfill, jiff::civil::date(2026, 11, 18))
+    );
     assert_eq!(view.run.params["venue"], "NXT");
     assert_eq!((view.run.window.open_at, view.run.window.close_at), (at("08:50:00"), Some(at("16:00:00"))));
     for (asked, why) in [
         (command("none", "2026-11-18", "2026-11-19", 1), "there is no DAG none"),
-        (command("day", "2026-11-19", "2026-11-18", 1), "2026-11-19 comes after 2026-11-18; name the earlier date first"),
+        (
+            command("day", "2026-11-19", "2026-11-18", 1),
+            "2026-11-19 comes after 2026-11-18; name the earlier date first",
+        ),
         (command("day", "2020-01-01", "2026-11-18", 1), "ask for at most 1,000 at a time"),
     ] {
         let refused = day.handle.command("ann", asked).await.expect_err("refused");
@@ -382,6 +448,11 @@ async fn a_backfill_creates_the_runs_of_passed_sessions_once() {
     day.until("the audit tells what was done", |s| s.audit.len() == 6).await;
     assert_eq!(day.handle.snapshot().audit[5].subject, "day 2026-11-18 to 2026-11-21");
     day.end().await;
-    (day.handle, day.task) = Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
-    assert_eq!(ask(&day, 5).await, states([Running, Running, Running, Ahead]), "nor in the next life of the daemon");
+    (day.handle, day.task) =
+        Life::begin(day.folder.path(), &day.clock, &day.script, &CancellationToken::new()).await;
+    assert_eq!(
+        ask(&day, 5).await,
+        states([Running, Running, Running, Ahead]),
+        "nor in the next life of the daemon"
+    );
 }

@@ -1,7 +1,7 @@
 //! Figures of the last hours, one sample a minute of the clock, for small charts.
 //!
-//! They are held in memory alone: after a restart of the daemon the charts begin anew, while every count they are made of is still
-//! in the stores.
+//! They are held in memory alone: after a restart of the daemon the charts begin anew, while every count they
+//! are made of is still in the stores.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,7 +48,9 @@ pub struct Trends {
 impl Trends {
     /// Whether it is time for a sample. A clock that was set back is time, too.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.times.back().is_none_or(|last| !(0..EVERY_SECONDS).contains(&(now.as_second() - last.as_second())))
+        self.times
+            .back()
+            .is_none_or(|last| !(0..EVERY_SECONDS).contains(&(now.as_second() - last.as_second())))
     }
 
     /// Takes a sample.
@@ -117,7 +119,10 @@ mod tests {
             assert!(!trends.is_due(at(minute * 60 + 59)));
         }
         let series = trends.series(&lag("a"));
-        assert_eq!((series.len(), series[0], series[719]), (KEPT, (at(280 * 60), 280.0), (at(999 * 60), 999.0)));
+        assert_eq!(
+            (series.len(), series[0], series[719]),
+            (KEPT, (at(280 * 60), 280.0), (at(999 * 60), 999.0))
+        );
     }
 
     #[test]

@@ -47,7 +47,11 @@ impl Special {
 
 /// The days in `[first, last]`.
 pub fn days(schedule: &Schedule, calendar: Option<&Calendar>, first: Date, last: Date) -> Vec<PlannedDay> {
-    first.series(jiff::Span::new().days(1)).take_while(|date| *date <= last).map(|date| day(schedule, calendar, date)).collect()
+    first
+        .series(jiff::Span::new().days(1))
+        .take_while(|date| *date <= last)
+        .map(|date| day(schedule, calendar, date))
+        .collect()
 }
 
 fn day(schedule: &Schedule, calendar: Option<&Calendar>, date: Date) -> PlannedDay {
@@ -60,7 +64,8 @@ fn day(schedule: &Schedule, calendar: Option<&Calendar>, date: Date) -> PlannedD
         None if calendar.is_some_and(|c| !c.covers(date)) => (Special::Unknown, String::new()),
         None => (Special::Plain, String::new()),
     };
-    let mut windows: Vec<Window> = schedule.sessions_on(date, calendar).into_iter().map(|s| s.window).collect();
+    let mut windows: Vec<Window> =
+        schedule.sessions_on(date, calendar).into_iter().map(|s| s.window).collect();
     let more = windows.len().saturating_sub(LISTED);
     windows.truncate(LISTED);
     PlannedDay { date, special, why, windows, more }

@@ -71,7 +71,14 @@ pub fn snapshot(state: &DaemonState, parts: &Parts<'_>) -> Snapshot {
         dags: parts.dags.to_vec(),
         problems: parts.problems.to_vec(),
         runs,
-        alerts: state.book.raised.iter().rev().take(Snapshot::KEPT_ALERTS).map(|raised| alert(raised, parts.queued)).collect(),
+        alerts: state
+            .book
+            .raised
+            .iter()
+            .rev()
+            .take(Snapshot::KEPT_ALERTS)
+            .map(|raised| alert(raised, parts.queued))
+            .collect(),
         gauges: parts.gauges.clone(),
         outbox: parts.queued.to_vec(),
         history: state.journal().history().clone(),
@@ -98,11 +105,17 @@ fn alert(raised: &Raised, queued: &[QueuedMail]) -> AlertView {
 }
 
 /// The DAGs of a folder as the page shows them.
-pub fn dags(dags: &[(String, Dag)], folder: &Folder, paused: &BTreeMap<DagName, Paused>, now: Timestamp) -> Vec<DagView> {
+pub fn dags(
+    dags: &[(String, Dag)],
+    folder: &Folder,
+    paused: &BTreeMap<DagName, Paused>,
+    now: Timestamp,
+) -> Vec<DagView> {
     let mut views: Vec<_> = dags
         .iter()
         .map(|(file, dag)| {
-            let calendar = dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| folder.calendars.get(c));
+            let calendar =
+                dag.schedule.as_ref().and_then(|s| s.calendar.as_ref()).and_then(|c| folder.calendars.get(c));
             DagView {
                 name: dag.name.to_string(),
                 description: dag.description.clone(),

@@ -1,4 +1,5 @@
-//! Watches the DAG folder: reads it anew when a file's name, size or time of change differs from the last look.
+//! Watches the DAG folder: reads it anew when a file's name, size or time of change differs from the last
+//! look.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Stamp = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// Sends the folder whenever it changed, until stopped.
-pub async fn watch(dags: PathBuf, programs: &'static [Program], changed: mpsc::Sender<Folder>, stop: CancellationToken) {
+pub async fn watch(
+    dags: PathBuf,
+    programs: &'static [Program],
+    changed: mpsc::Sender<Folder>,
+    stop: CancellationToken,
+) {
     let mut seen = stamp(&dags);
     loop {
         tokio::select! {
@@ -34,7 +40,8 @@ pub async fn watch(dags: PathBuf, programs: &'static [Program], changed: mpsc::S
                     return;
                 }
             }
-            // The folder itself is gone or unreadable: what runs stays in force, and the next look tries again.
+            // The folder itself is gone or unreadable: what runs stays in force, and the next look tries
+            // again.
             Err(error) => tracing::warn!(%error, "the DAG folder cannot be read; the versions in force stay"),
         }
     }

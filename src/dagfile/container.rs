@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Value};
-use domain::dag::container::{self, Container, ContainerError, Health, LEAST_MEMORY_BYTES, Mount, Source, User, is_below};
+use domain::dag::container::{
+    self, Container, ContainerError, Health, LEAST_MEMORY_BYTES, Mount, Source, User, is_below,
+};
 use domain::dag::{ExecutorKind, Program, StepKind};
 use domain::units;
 
@@ -35,12 +37,18 @@ impl StepScope<'_> {
         let bare = matches!(self.program, Some(Program::Command { image: None, .. }));
         match self.executor {
             Some(Docker | Swarm) => None,
-            Some(Embedded) => Some(("the executor embedded has no containers", "write executor: docker, or remove container")),
+            Some(Embedded) => Some((
+                "the executor embedded has no containers",
+                "write executor: docker, or remove container",
+            )),
             Some(Process) if bare => Some((
                 "the executor process has no containers",
                 "write executor: docker and image: NAME:TAG, or remove container",
             )),
-            Some(Process) => Some(("the executor process has no containers", "write executor: docker, or remove container")),
+            Some(Process) => Some((
+                "the executor process has no containers",
+                "write executor: docker, or remove container",
+            )),
             None if bare => Some((
                 "a command without an image runs as a process, not in a container",
                 "add image: NAME:TAG, or remove container",
@@ -82,7 +90,11 @@ impl Reader<'_> {
             user: table.user.or(base.user),
             mounts: base.mounts,
             health: table.health.or(base.health),
-            placement: if own.is_some_and(|e| e.value.get("placement").is_some()) { table.placement } else { base.placement },
+            placement: if own.is_some_and(|e| e.value.get("placement").is_some()) {
+                table.placement
+            } else {
+                base.placement
+            },
         }
     }
 
@@ -96,19 +108,28 @@ impl Reader<'_> {
         if let Some(placement) = own.value.entry("placement")
             && place.executor != Some(ExecutorKind::Swarm)
         {
-            let message = "\"placement\" chooses among the nodes of a swarm, and this step does not run on one";
+            let message =
+                "\"placement\" chooses among the nodes of a swarm, and this step does not run on one";
             self.diagnostics.error(placement.key_span, message, "add executor: swarm, or remove placement");
         }
         let Some(health) = own.value.entry("health") else { return };
         if place.kind != StepKind::Service {
             let message = format!("\"health\" does not go with a {}", place.kind.as_str());
-            self.diagnostics.error(health.key_span, message, "only a service gets ready; write kind: service, or remove health");
+            self.diagnostics.error(
+                health.key_span,
+                message,
+                "only a service gets ready; write kind: service, or remove health",
+            );
         } else if matches!(place.program, Some(Program::Uses(_))) {
             let message = "a built-in program says itself when it is ready";
             self.diagnostics.error(health.key_span, message, "remove health");
-        } else if let Some(interval) = table.health.as_ref().map(|h| h.interval).filter(|i| *i >= place.ready_within) {
+        } else if let Some(interval) =
+            table.health.as_ref().map(|h| h.interval).filter(|i| *i >= place.ready_within)
+        {
             let (interval, within) = (interval.as_secs_f64(), place.ready_within.as_secs_f64());
-            let message = format!("the first look comes after {interval} s, and the service has to be ready within {within} s");
+            let message = format!(
+                "the first look comes after {interval} s, and the service has to be ready within {within} s"
+            );
             let at = health.value.get("interval").map_or(health.key_span, |n| n.span);
             self.diagnostics.warning(at, message, "make interval shorter, or ready: { within: … } longer");
         }
@@ -130,7 +151,9 @@ impl Reader<'_> {
         let user = match node.get("user").map(|n| (n, &n.value)) {
             Some((at, Value::Text(text))) => self.told(at, text.parse()),
             // YAML takes one number as a number.
-            Some((at, Value::Number(_))) => at.count().and_then(|n| u32::try_from(n).ok()).map(|uid| User { uid, gid: None }),
+            Some((at, Value::Number(_))) => {
+                at.count().and_then(|n| u32::try_from(n).ok()).map(|uid| User { uid, gid: None })
+            }
             _ => None,
         };
         let mut placement = Vec::new();
@@ -165,8 +188,13 @@ impl Reader<'_> {
             if let Source::Path(source) = &mount.source
                 && ENGINE_SOCKETS.iter().any(|socket| is_below(socket, source))
             {
-                let message = format!("\"{source}\" leads to the engine's socket: who has that has the whole machine");
-                self.diagnostics.warning(at.span, message, "mount the folder that the step needs, and nothing above it");
+                let message =
+                    format!("\"{source}\" leads to the engine's socket: who has that has the whole machine");
+                self.diagnostics.warning(
+                    at.span,
+                    message,
+                    "mount the folder that the step needs, and nothing above it",
+                );
             }
             mounts.push(mount);
         }
@@ -180,7 +208,8 @@ impl Reader<'_> {
         }
         let (source, target) = (item.get("source")?, item.get("target")?);
         let read_only = item.get("read_only").and_then(Node::bool).unwrap_or(true);
-        let (from, to) = (self.told(source, source.text()?.parse()), self.told(target, Mount::target(target.text()?)));
+        let (from, to) =
+            (self.told(source, source.text()?.parse()), self.told(target, Mount::target(target.text()?)));
         Some((Mount { source: from?, target: to?, read_only }, target))
     }
 
@@ -195,11 +224,19 @@ impl Reader<'_> {
         };
         match command.first().map(String::as_str) {
             None | Some("") if matches!(line.value, Value::Text(_) | Value::List(_)) => {
-                self.diagnostics.error(line.span, "the health command is empty", "write [program, argument, …]");
+                self.diagnostics.error(
+                    line.span,
+                    "the health command is empty",
+                    "write [program, argument, …]",
+                );
             }
             Some(word @ ("CMD" | "CMD-SHELL" | "NONE")) => {
                 let message = format!("\"{word}\" is a word of compose, and would be run as a program");
-                self.diagnostics.error(line.span, message, "write the command alone; for a shell write [sh, -c, \"…\"]");
+                self.diagnostics.error(
+                    line.span,
+                    message,
+                    "write the command alone; for a shell write [sh, -c, \"…\"]",
+                );
             }
             _ => self.no_shell(line),
         }
@@ -208,7 +245,11 @@ impl Reader<'_> {
             interval: duration(node.get("interval")).unwrap_or(INTERVAL),
             timeout: duration(node.get("timeout")).unwrap_or(TIMEOUT),
             start_period: duration(node.get("start_period")).unwrap_or_default(),
-            retries: node.get("retries").and_then(Node::count).and_then(|n| u32::try_from(n).ok()).unwrap_or(RETRIES),
+            retries: node
+                .get("retries")
+                .and_then(Node::count)
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(RETRIES),
         })
     }
 

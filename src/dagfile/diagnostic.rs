@@ -43,8 +43,8 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// The finding for people, several lines, without a line end: `file:line:column: error: message`, the line with carets
-    /// below, and help.
+    /// The finding for people, several lines, without a line end: `file:line:column: error: message`, the
+    /// line with carets below, and help.
     pub fn render(&self, file: &str) -> String {
         let Self { severity, line, column, message, .. } = self;
         let mut text = format!("{file}:{line}:{column}: {severity}: {message}");
@@ -115,6 +115,10 @@ mod tests {
         assert_eq!(finding.render("dags/x.yaml"), expected);
         finding.source = "a: \"장전\" x".into();
         (finding.column, finding.width, finding.line, finding.help) = (9, 1, 3, None);
-        assert_eq!(finding.render("f").lines().last(), Some("   |           ^"), "wide characters take two columns");
+        assert_eq!(
+            finding.render("f").lines().last(),
+            Some("   |           ^"),
+            "wide characters take two columns"
+        );
     }
 }

@@ -35,7 +35,8 @@ impl<'a> Diagnostics<'a> {
     fn line(&self, number: usize) -> String {
         let Some(line) = self.text.lines().nth(number.saturating_sub(1)) else { return String::new() };
         let start = line.as_ptr() as usize - self.text.as_ptr() as usize;
-        let hidden = |at: usize| self.secrets.iter().any(|s| (s.start..s.start + s.bytes).contains(&(start + at)));
+        let hidden =
+            |at: usize| self.secrets.iter().any(|s| (s.start..s.start + s.bytes).contains(&(start + at)));
         line.char_indices().map(|(at, c)| if hidden(at) { '*' } else { c }).collect()
     }
 
@@ -54,7 +55,15 @@ impl<'a> Diagnostics<'a> {
         let source = self.line(span.line);
         let rest = source.chars().count().saturating_sub(span.column - 1).max(1);
         let help = (!help.is_empty()).then_some(help);
-        Diagnostic { severity, line: span.line, column: span.column, width: span.width.clamp(1, rest), message, help, source }
+        Diagnostic {
+            severity,
+            line: span.line,
+            column: span.column,
+            width: span.width.clamp(1, rest),
+            message,
+            help,
+            source,
+        }
     }
 
     pub fn has_errors(&self) -> bool {
@@ -71,7 +80,9 @@ impl<'a> Diagnostics<'a> {
 
 fn collect_secrets(node: &Node, secret: bool, spans: &mut Vec<Span>) {
     match &node.value {
-        Value::Map(entries) => entries.iter().for_each(|e| collect_secrets(&e.value, secret || is_secret(&e.key), spans)),
+        Value::Map(entries) => {
+            entries.iter().for_each(|e| collect_secrets(&e.value, secret || is_secret(&e.key), spans))
+        }
         Value::List(items) => items.iter().for_each(|item| collect_secrets(item, secret, spans)),
         Value::Text(text) if secret && !is_reference(text) => spans.push(node.span),
         Value::Number(_) if secret => spans.push(node.span),

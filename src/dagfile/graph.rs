@@ -54,13 +54,20 @@ pub(super) fn check(vertices: &[Vertex<'_>], diagnostics: &mut Diagnostics<'_>) 
     for vertex in vertices {
         for (at, need) in vertex.needs.iter().enumerate() {
             if vertex.needs[..at].iter().any(|n| n.step == need.step) {
-                diagnostics.error(need.span, format!("step \"{}\" needs \"{}\" twice", vertex.name, need.step), "remove one");
+                diagnostics.error(
+                    need.span,
+                    format!("step \"{}\" needs \"{}\" twice", vertex.name, need.step),
+                    "remove one",
+                );
             }
             match by_name.get(need.step) {
                 None => {
                     let others = vertices.iter().map(|v| v.name).filter(|name| *name != vertex.name);
                     let help = suggest::help(need.step, others, "steps");
-                    let message = format!("step \"{}\" needs \"{}\", which is not a step of this DAG", vertex.name, need.step);
+                    let message = format!(
+                        "step \"{}\" needs \"{}\", which is not a step of this DAG",
+                        vertex.name, need.step
+                    );
                     diagnostics.error(need.span, message, help);
                 }
                 Some(needed) => point(vertex, needed, need, diagnostics),
@@ -74,19 +81,34 @@ pub(super) fn check(vertices: &[Vertex<'_>], diagnostics: &mut Diagnostics<'_>) 
 fn point(vertex: &Vertex<'_>, needed: &Vertex<'_>, need: &NeedRef<'_>, diagnostics: &mut Diagnostics<'_>) {
     let (name, until) = (needed.name, need.until);
     if needed.kind == StepKind::Teardown && vertex.kind != StepKind::Teardown {
-        let message = format!("step \"{}\" would wait for \"{name}\", a teardown, which runs only at close", vertex.name);
+        let message = format!(
+            "step \"{}\" would wait for \"{name}\", a teardown, which runs only at close",
+            vertex.name
+        );
         diagnostics.error(need.span, message, "remove the need, or make this step a teardown too");
     } else if until == Some(Until::Ready) && needed.kind != StepKind::Service {
-        let message = format!("\"{name}\" is a {} and never gets ready; only services do", needed.kind.as_str());
+        let message =
+            format!("\"{name}\" is a {} and never gets ready; only services do", needed.kind.as_str());
         diagnostics.error(need.span, message, "write until: started, succeeded or done");
-    } else if until == Some(Until::Succeeded) && needed.kind == StepKind::Service && needed.restart == Restart::Always {
-        let message = format!("\"{name}\" is a service that always starts again; it never succeeds inside its window");
-        diagnostics.error(need.span, message, "write until: ready, or give it restart: { policy: on_failure }");
+    } else if until == Some(Until::Succeeded)
+        && needed.kind == StepKind::Service
+        && needed.restart == Restart::Always
+    {
+        let message =
+            format!("\"{name}\" is a service that always starts again; it never succeeds inside its window");
+        diagnostics.error(
+            need.span,
+            message,
+            "write until: ready, or give it restart: { policy: on_failure }",
+        );
     } else if matches!(until, Some(Until::Succeeded | Until::Done))
         && needed.kind == StepKind::Check
         && vertex.kind != StepKind::Teardown
     {
-        let message = format!("\"{name}\" is a check that repeats until close; step \"{}\" would never start", vertex.name);
+        let message = format!(
+            "\"{name}\" is a check that repeats until close; step \"{}\" would never start",
+            vertex.name
+        );
         diagnostics.error(need.span, message, "write until: started");
     }
 }
@@ -98,7 +120,11 @@ enum Mark {
 }
 
 /// Reports each cycle once, at the need that closes it.
-fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>, diagnostics: &mut Diagnostics<'_>) {
+fn cycles<'a>(
+    vertices: &[Vertex<'a>],
+    by_name: &BTreeMap<&'a str, &Vertex<'a>>,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     let mut marks: BTreeMap<&str, Mark> = BTreeMap::new();
     for start in vertices {
         if marks.contains_key(start.name) {
@@ -121,8 +147,12 @@ fn cycles<'a>(vertices: &[Vertex<'a>], by_name: &BTreeMap<&'a str, &Vertex<'a>>,
                 }
                 Some(Mark::Done) => {}
                 Some(Mark::OnPath) => {
-                    let names: Vec<&str> =
-                        path.iter().map(|(v, _)| v.name).skip_while(|n| *n != next.name).chain([next.name]).collect();
+                    let names: Vec<&str> = path
+                        .iter()
+                        .map(|(v, _)| v.name)
+                        .skip_while(|n| *n != next.name)
+                        .chain([next.name])
+                        .collect();
                     let message = match names.len() {
                         2 => format!("step \"{}\" needs itself", next.name),
                         _ => format!("steps wait for each other: {}", names.join(" → ")),

@@ -12,7 +12,8 @@ impl Reader<'_> {
     pub fn way(&mut self, root: &Node, dag: &Dag) {
         let hops = hop::of(dag, self.known.programs);
         let steps = root.get("steps");
-        let at = |name: &StepName| steps.and_then(|s| s.entry(name.as_str())).map_or(root.span, |e| e.key_span);
+        let at =
+            |name: &StepName| steps.and_then(|s| s.entry(name.as_str())).map_or(root.span, |e| e.key_span);
         self.unwatched(dag, &hops, at);
         self.unfed(&hops, self.has(dag, Role::Reconcile), at);
         self.without_sight(dag, &hops, at);
@@ -31,8 +32,7 @@ impl Reader<'_> {
     fn unwatched(&mut self, dag: &Dag, hops: &[Hop], at: impl Fn(&StepName) -> Span) {
         let Some(collector) = hops.iter().find(|hop| hop.is_spool()) else { return };
         if !self.has(dag, Role::Reconcile) {
-            let message =
-                "no step of this DAG reconciles: nothing says at the close whether every trade received is in every store";
+            let message = "no step of this DAG reconciles: nothing says at the close whether every trade received is in every store";
             let help = "add reconcile: { kind: teardown, uses: reconcile }";
             self.diagnostics.warning(at(&collector.step), message, help);
         }
@@ -45,7 +45,8 @@ impl Reader<'_> {
 
     /// Sinks of topics that no step of the DAG writes.
     fn unfed(&mut self, hops: &[Hop], reconciles: bool, at: impl Fn(&StepName) -> Span) {
-        let topics: Vec<&str> = hops.iter().filter(|hop| hop.is_spool()).map(|hop| hop.topic.as_str()).collect();
+        let topics: Vec<&str> =
+            hops.iter().filter(|hop| hop.is_spool()).map(|hop| hop.topic.as_str()).collect();
         for sink in hops.iter().filter(|hop| hop.group.is_some() && !topics.contains(&hop.topic.as_str())) {
             if topics.is_empty() && !reconciles {
                 continue;
@@ -56,7 +57,10 @@ impl Reader<'_> {
             );
             let help = match topics.first() {
                 Some(topic) => {
-                    format!("write with: {{ topic: {topic} }}, or move it to the DAG that collects \"{}\"", sink.topic)
+                    format!(
+                        "write with: {{ topic: {topic} }}, or move it to the DAG that collects \"{}\"",
+                        sink.topic
+                    )
                 }
                 None => format!("move it to the DAG that collects \"{}\"", sink.topic),
             };
@@ -71,8 +75,12 @@ impl Reader<'_> {
         }
         for step in dag.steps() {
             let (what, help) = match self.role(step) {
-                Some(Role::Check) if hops.is_empty() => ("has nothing to look at", "add a step that collects, or remove it"),
-                Some(Role::Check) => ("does not notice when a feed stops", "move it to the DAG that collects"),
+                Some(Role::Check) if hops.is_empty() => {
+                    ("has nothing to look at", "add a step that collects, or remove it")
+                }
+                Some(Role::Check) => {
+                    ("does not notice when a feed stops", "move it to the DAG that collects")
+                }
                 Some(Role::Reconcile) => {
                     ("has nothing to compare the stores with, and fails", "move it to the DAG that collects")
                 }
@@ -93,7 +101,11 @@ impl Reader<'_> {
                 "steps \"{}\" and \"{}\" read \"{}\" as one group, so each of their stores gets a part of it",
                 other.step, sink.step, sink.topic
             );
-            self.diagnostics.warning(at(&sink.step), message, "give one of them a group of its own, or leave group: away");
+            self.diagnostics.warning(
+                at(&sink.step),
+                message,
+                "give one of them a group of its own, or leave group: away",
+            );
         }
     }
 }

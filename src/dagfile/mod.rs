@@ -3,9 +3,11 @@
 //! A file goes through four looks, and none of them stops at its first finding:
 //!
 //! 1. `tree`: YAML to a tree whose nodes know their place. Only a fault of the YAML itself ends here.
-//! 2. `shape`: the tree against the tables of `tables` and the rows of the programs: unknown and missing keys, wrong types, values
+//! 2. `shape`: the tree against the tables of `tables` and the rows of the programs: unknown and missing
+//!    keys, wrong types, values
 //!    that are not durations, names or words of a list. The same tables give the JSON [`schema`].
-//! 3. `read`, `steps` and `container`: what the tables cannot say: cron, zones, calendars, kinds, needs and cycles. Builds the DAG.
+//! 3. `read`, `steps` and `container`: what the tables cannot say: cron, zones, calendars, kinds, needs and
+//!    cycles. Builds the DAG.
 //! 4. `hops`: what the steps of a DAG lack together, for example somebody who reconciles.
 //!
 //! Nothing here reads files or the clock; `daemon::folder` reads a folder of DAG files.
@@ -52,7 +54,8 @@ pub struct Parsed {
     pub dag: Option<Dag>,
     /// Whether the DAG may start by itself (`enabled:`); the daemon starts one that may not as paused.
     pub enabled: bool,
-    /// Files that parameters refer to (`file:PATH`, relative to the DAG folder), for a caller who can look whether they exist.
+    /// Files that parameters refer to (`file:PATH`, relative to the DAG folder), for a caller who can look
+    /// whether they exist.
     pub files: Vec<FileReference>,
     /// Everything wrong with the file, from top to bottom.
     pub diagnostics: Vec<Diagnostic>,

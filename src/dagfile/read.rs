@@ -1,4 +1,5 @@
-//! From a tree of the right shape to a DAG: the file's head, its schedule and its alerts. Steps are in [`super::steps`].
+//! From a tree of the right shape to a DAG: the file's head, its schedule and its alerts. Steps are in
+//! [`super::steps`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -51,7 +52,12 @@ pub(super) fn read(text: &str, root: &Node, known: &Known<'_>) -> Parsed {
     let dag = dag.filter(|_| !reader.diagnostics.has_errors());
     let if_taken = root.get("name").map(|node| {
         let help = "give one of them another name".to_owned();
-        reader.diagnostics.at(Severity::Error, node.span, "another file has a DAG of this name".to_owned(), help)
+        reader.diagnostics.at(
+            Severity::Error,
+            node.span,
+            "another file has a DAG of this name".to_owned(),
+            help,
+        )
     });
     Parsed {
         if_taken,
@@ -83,7 +89,14 @@ impl Reader<'_> {
             return None;
         }
         let text = |key| root.get(key).and_then(Node::text).unwrap_or_default().to_owned();
-        match Dag::new(text("name").parse().ok()?, text("description"), text("owner"), schedule, alerts, steps?) {
+        match Dag::new(
+            text("name").parse().ok()?,
+            text("description"),
+            text("owner"),
+            schedule,
+            alerts,
+            steps?,
+        ) {
             Ok(mut dag) => {
                 dag.params = params;
                 self.way(root, &dag);
@@ -106,7 +119,8 @@ impl Reader<'_> {
     fn schedule(&mut self, entry: &Entry) -> Option<Schedule> {
         let node = &entry.value;
         let calendars = self.known.calendars;
-        let calendar = node.get("calendar").and_then(|n| Some((n, n.text()?))).filter(|(_, name)| *name != NO_CALENDAR);
+        let calendar =
+            node.get("calendar").and_then(|n| Some((n, n.text()?))).filter(|(_, name)| *name != NO_CALENDAR);
         if let Some((at, name)) = calendar
             && !calendars.contains_key(name)
         {
@@ -178,12 +192,17 @@ impl Reader<'_> {
                     "both edges have to lie on the same date, the close after the open, on a day the calendar knows as open",
                 );
             }
-            None => self.diagnostics.error(place("open"), "this schedule never fires on a day the calendar knows as open", ""),
+            None => self.diagnostics.error(
+                place("open"),
+                "this schedule never fires on a day the calendar knows as open",
+                "",
+            ),
             Some(first) => {
                 if let (Edge::Cron(cron), Some(_)) = (&schedule.open, &schedule.close)
                     && cron.times_on(first.date).nth(1).is_some()
                 {
-                    let message = format!("the open \"{cron}\" fires several times a day, and a window opens once");
+                    let message =
+                        format!("the open \"{cron}\" fires several times a day, and a window opens once");
                     self.diagnostics.error(
                         place("open"),
                         message,
@@ -202,8 +221,12 @@ impl Reader<'_> {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         // People know the city and guess the continent.
         let city = name.rsplit('/').next().unwrap_or(name);
-        let same_city = names.iter().find(|n| n.rsplit('/').next().is_some_and(|c| c.eq_ignore_ascii_case(city)));
-        let help = match same_city.map(String::as_str).or_else(|| suggest::nearest(name, names.iter().map(String::as_str))) {
+        let same_city =
+            names.iter().find(|n| n.rsplit('/').next().is_some_and(|c| c.eq_ignore_ascii_case(city)));
+        let help = match same_city
+            .map(String::as_str)
+            .or_else(|| suggest::nearest(name, names.iter().map(String::as_str)))
+        {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "write an IANA name, for example Asia/Seoul or UTC".to_owned(),
         };
@@ -216,18 +239,28 @@ impl Reader<'_> {
         let result = if text.trim_start().starts_with("session") {
             session_edge(text).ok_or_else(|| {
                 let message = format!("\"{text}\" is not an end of a session");
-                (message, "write session.open or session.close, and how far from it: session.open - 10m".to_owned())
+                (
+                    message,
+                    "write session.open or session.close, and how far from it: session.open - 10m".to_owned(),
+                )
             })
         } else {
-            text.parse().map(Edge::Cron).map_err(|error: CronError| (error.to_string(), CronError::HELP.to_owned()))
+            text.parse()
+                .map(Edge::Cron)
+                .map_err(|error: CronError| (error.to_string(), CronError::HELP.to_owned()))
         };
         result.map_err(|(message, help)| self.diagnostics.error(node.span, message, help)).ok()
     }
 
     fn alerts(&mut self, entry: &Entry) -> AlertPolicy {
         let node = &entry.value;
-        let email: Vec<String> =
-            node.get("email").map(Node::items).unwrap_or_default().iter().filter_map(|n| n.text().map(str::to_owned)).collect();
+        let email: Vec<String> = node
+            .get("email")
+            .map(Node::items)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|n| n.text().map(str::to_owned))
+            .collect();
         let on: BTreeSet<AlertKind> = match node.get("on") {
             Some(list) => list.items().iter().filter_map(|item| word(Some(item))).collect(),
             None => AlertKind::ALL.iter().copied().filter(|kind| kind.spec().unasked).collect(),
@@ -261,8 +294,10 @@ fn session_edge(text: &str) -> Option<Edge> {
     let offset_seconds = if offset.is_empty() {
         0
     } else {
-        let (sign, length) = offset.strip_prefix('-').map(|l| (-1, l)).or(offset.strip_prefix('+').map(|l| (1, l)))?;
-        let length = units::duration(length.trim()).ok().filter(|l| l.subsec_nanos() == 0 && l.as_secs() <= 86_400)?;
+        let (sign, length) =
+            offset.strip_prefix('-').map(|l| (-1, l)).or(offset.strip_prefix('+').map(|l| (1, l)))?;
+        let length =
+            units::duration(length.trim()).ok().filter(|l| l.subsec_nanos() == 0 && l.as_secs() <= 86_400)?;
         sign * i64::try_from(length.as_secs()).ok()?
     };
     Some(Edge::Session { anchor, offset_seconds })

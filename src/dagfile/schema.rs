@@ -97,7 +97,9 @@ fn shape(shape_: &Shape) -> Value {
         Shape::Dict { named: true, values } => {
             json!({"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": shape(values)})
         }
-        Shape::Dict { named: false, values } => json!({"type": "object", "additionalProperties": shape(values)}),
+        Shape::Dict { named: false, values } => {
+            json!({"type": "object", "additionalProperties": shape(values)})
+        }
         Shape::Either(shapes) => json!({"anyOf": shapes.iter().map(shape).collect::<Vec<_>>()}),
         Shape::Any => json!({}),
     }

@@ -1,4 +1,5 @@
-//! The check of a tree against tables that say what may stand where. The JSON Schema comes from the same tables.
+//! The check of a tree against tables that say what may stand where. The JSON Schema comes from the same
+//! tables.
 
 use super::diagnostics::Diagnostics;
 use super::suggest;
@@ -73,17 +74,23 @@ fn example(shape: &Shape, node: &Node, text: &str) -> String {
         (Shape::Size, Some(n)) => format!("give it a unit: {n}MiB or {n}GiB"),
         (Shape::Size, None) => "write a number and a unit, for example 512KiB, 64MiB or 1GiB".into(),
         (Shape::Count(least), _) => format!("write a whole number of at least {least}"),
-        (Shape::Number { least, most }, _) => format!("write a number from {least} to {most}, for example 0.5"),
+        (Shape::Number { least, most }, _) => {
+            format!("write a number from {least} to {most}, for example 0.5")
+        }
         (Shape::Bool, _) => "write true or false".into(),
         (Shape::Text | Shape::Name | Shape::Email, Some(n)) => format!("put it in quotes: \"{n}\""),
-        (Shape::Secret, _) => "write env:NAME or file:/path; the value itself does not belong into a file".into(),
+        (Shape::Secret, _) => {
+            "write env:NAME or file:/path; the value itself does not belong into a file".into()
+        }
         (Shape::List(_), _) => "write [first, second]".into(),
         (Shape::Table(fields), _) => match fields.first() {
             Some(field) => format!("write {{ {}: … }}", field.name),
             None => "write {}".into(),
         },
         (Shape::Dict { .. }, _) => "write { key: value }".into(),
-        (Shape::Either(shapes), _) => shapes.iter().map(|s| example(s, node, text)).collect::<Vec<_>>().join(", or "),
+        (Shape::Either(shapes), _) => {
+            shapes.iter().map(|s| example(s, node, text)).collect::<Vec<_>>().join(", or ")
+        }
         (Shape::OneOf(words), _) => format!("write {}", words.join(", ")),
         _ => format!("write {}", what(shape)),
     }
@@ -92,7 +99,13 @@ fn example(shape: &Shape, node: &Node, text: &str) -> String {
 /// Whether a node has the type of the shape, whatever it holds.
 fn fits(shape: &Shape, node: &Node) -> bool {
     match shape {
-        Shape::Text | Shape::Name | Shape::Duration | Shape::Size | Shape::Secret | Shape::Email | Shape::OneOf(_) => {
+        Shape::Text
+        | Shape::Name
+        | Shape::Duration
+        | Shape::Size
+        | Shape::Secret
+        | Shape::Email
+        | Shape::OneOf(_) => {
             matches!(node.value, Value::Text(_))
         }
         Shape::Bool => matches!(node.value, Value::Bool(_)),
@@ -119,7 +132,10 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, diagnostics: &mut Di
                 check(node, shape, name, diagnostics);
             }
         }
-        Shape::List(items) => node.items().iter().for_each(|item| check(item, items, &format!("an item of {name}"), diagnostics)),
+        Shape::List(items) => node
+            .items()
+            .iter()
+            .for_each(|item| check(item, items, &format!("an item of {name}"), diagnostics)),
         Shape::Table(fields) => table(node, fields, name, node.span, diagnostics),
         Shape::Dict { named, values } => dict(node, *named, values, name, diagnostics),
         Shape::Count(least) if node.count().is_none_or(|n| n < *least || n > u64::from(u32::MAX)) => {
@@ -144,7 +160,11 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, diagnostics: &mut Di
 
 fn wrong_type(node: &Node, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
     if node.value == Value::Null {
-        return diagnostics.error(node.span, format!("{name} has no value"), "give it one, or remove the key");
+        return diagnostics.error(
+            node.span,
+            format!("{name} has no value"),
+            "give it one, or remove the key",
+        );
     }
     let written = match (&node.value, shape) {
         (Value::Number(_), shape) if !matches!(shape, Shape::Secret) => {
@@ -164,26 +184,32 @@ fn wrong_type(node: &Node, shape: &Shape, name: &str, diagnostics: &mut Diagnost
 fn word(span: Span, text: &str, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
     let refused = match shape {
         Shape::Name => text.parse::<domain::ids::StepName>().err().map(|e| {
-            let (why, help) = (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
+            let (why, help) =
+                (e.why, "use 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit");
             (format!("\"{text}\" is not a usable name: {why}"), help.to_owned())
         }),
-        Shape::Duration => units::duration(text)
-            .err()
-            .map(|e| (format!("{name} is \"{text}\", which is not a duration"), format!("write {}", e.example))),
+        Shape::Duration => units::duration(text).err().map(|e| {
+            (format!("{name} is \"{text}\", which is not a duration"), format!("write {}", e.example))
+        }),
         Shape::Size => units::bytes(text)
             .err()
             .map(|e| (format!("{name} is \"{text}\", which is not a size"), format!("write {}", e.example))),
-        Shape::OneOf(words) if !words.contains(&text) => {
-            Some((format!("{name} cannot be \"{text}\""), suggest::help(text, words.iter().copied(), "write one of")))
-        }
+        Shape::OneOf(words) if !words.contains(&text) => Some((
+            format!("{name} cannot be \"{text}\""),
+            suggest::help(text, words.iter().copied(), "write one of"),
+        )),
         Shape::Email if !is_email(text) => {
             Some((format!("\"{text}\" is not an e-mail address"), "write name@example.com".to_owned()))
         }
         // The value is not repeated: it may be the secret.
-        Shape::Secret if text.strip_prefix("env:").or(text.strip_prefix("file:")).is_none_or(str::is_empty) => Some((
-            format!("{name} is not a reference to a secret"),
-            "write env:NAME or file:/path; a secret itself does not belong into a DAG file".to_owned(),
-        )),
+        Shape::Secret
+            if text.strip_prefix("env:").or(text.strip_prefix("file:")).is_none_or(str::is_empty) =>
+        {
+            Some((
+                format!("{name} is not a reference to a secret"),
+                "write env:NAME or file:/path; a secret itself does not belong into a DAG file".to_owned(),
+            ))
+        }
         _ => None,
     };
     if let Some((message, help)) = refused {
@@ -199,20 +225,32 @@ fn is_email(text: &str) -> bool {
             !local.is_empty()
                 && text.chars().all(allowed)
                 && !domain.contains('@')
-                && domain.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
+                && domain
+                    .split('.')
+                    .all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
         }
         None => false,
     }
 }
 
 /// Checks the entries of a table; `owner` is where a missing key is reported.
-pub(super) fn table(node: &Node, fields: &[Parameter], name: &str, owner: Span, diagnostics: &mut Diagnostics<'_>) {
+pub(super) fn table(
+    node: &Node,
+    fields: &[Parameter],
+    name: &str,
+    owner: Span,
+    diagnostics: &mut Diagnostics<'_>,
+) {
     repeated(node, name, diagnostics);
     for entry in node.entries() {
         match fields.iter().find(|f| f.name == entry.key) {
             Some(field) => {
                 if let Some(instead) = field.deprecated {
-                    diagnostics.warning(entry.key_span, format!("\"{}\" of {name} is not needed any more", entry.key), instead);
+                    diagnostics.warning(
+                        entry.key_span,
+                        format!("\"{}\" of {name} is not needed any more", entry.key),
+                        instead,
+                    );
                 }
                 check_entry(entry, &field.shape, name, diagnostics);
             }
@@ -226,12 +264,19 @@ pub(super) fn table(node: &Node, fields: &[Parameter], name: &str, owner: Span, 
 }
 
 fn check_entry(entry: &Entry, shape: &Shape, name: &str, diagnostics: &mut Diagnostics<'_>) {
-    let name = if name == FILE { format!("\"{}\"", entry.key) } else { format!("\"{}\" of {name}", entry.key) };
+    let name =
+        if name == FILE { format!("\"{}\"", entry.key) } else { format!("\"{}\" of {name}", entry.key) };
     match (&entry.value.value, shape) {
         // A key without a value has no place of its own.
-        (Value::Null, _) => diagnostics.error(entry.key_span, format!("{name} has no value"), "give it one, or remove the key"),
+        (Value::Null, _) => diagnostics.error(
+            entry.key_span,
+            format!("{name} has no value"),
+            "give it one, or remove the key",
+        ),
         // Keys missing from a table are reported at the key that holds it.
-        (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, diagnostics),
+        (Value::Map(_), Shape::Table(fields)) => {
+            table(&entry.value, fields, &name, entry.key_span, diagnostics)
+        }
         _ => check(&entry.value, shape, &name, diagnostics),
     }
 }
@@ -254,10 +299,14 @@ fn dict(node: &Node, named: bool, values: &Shape, name: &str, diagnostics: &mut 
             word(entry.key_span, &entry.key, &Shape::Name, name, diagnostics);
             let name = format!("step \"{}\"", entry.key);
             match (&entry.value.value, values) {
-                (Value::Map(_), Shape::Table(fields)) => table(&entry.value, fields, &name, entry.key_span, diagnostics),
-                (Value::Null, _) => {
-                    diagnostics.error(entry.key_span, format!("{name} is empty"), "say what it runs: uses: … or command: …")
+                (Value::Map(_), Shape::Table(fields)) => {
+                    table(&entry.value, fields, &name, entry.key_span, diagnostics)
                 }
+                (Value::Null, _) => diagnostics.error(
+                    entry.key_span,
+                    format!("{name} is empty"),
+                    "say what it runs: uses: … or command: …",
+                ),
                 _ => check(&entry.value, values, &name, diagnostics),
             }
         } else {

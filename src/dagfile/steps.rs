@@ -9,8 +9,8 @@ use super::read::{Reader, duration, word};
 use super::tree::{Entry, Node, Span, Value};
 use super::{FileReference, Severity, shape, suggest, tables};
 use domain::dag::{
-    Condition, Container, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind, StopPolicy, StopSignal,
-    TriggerRule,
+    Condition, Container, ExecutorKind, Need, Program, Restart, RestartPolicy, SecretRef, Step, StepKind,
+    StopPolicy, StopSignal, TriggerRule,
 };
 use domain::program;
 use domain::retry::Backoff;
@@ -43,7 +43,11 @@ const KIND_KEYS: [(&str, &[StepKind], &str); 9] = [
     ("replicas", &[Service], "only a service has replicas; write kind: service, or remove replicas"),
     ("retries", &[Task, Check, Teardown], "a service restarts instead; write restart: { max: … }"),
     ("backoff", &[Task, Check, Teardown], "a service restarts instead; write restart: { backoff: … }"),
-    ("timeout", &[Task, Check, Teardown], "a service lives until close; for its start write ready: { within: … }"),
+    (
+        "timeout",
+        &[Task, Check, Teardown],
+        "a service lives until close; for its start write ready: { within: … }",
+    ),
     ("trigger_rule", &[Task, Service, Check], "a teardown runs whatever happened; remove trigger_rule"),
 ];
 
@@ -51,18 +55,26 @@ impl Reader<'_> {
     pub fn steps(&mut self, entry: &Entry, file: &File<'_>) -> Option<Vec<Step>> {
         let entries = entry.value.entries();
         if matches!(&entry.value.value, Value::Map(entries) if entries.is_empty()) {
-            self.diagnostics.error(entry.key_span, "the DAG has no steps", "add one: NAME: { command: [echo, hello] }");
+            self.diagnostics.error(
+                entry.key_span,
+                "the DAG has no steps",
+                "add one: NAME: { command: [echo, hello] }",
+            );
         }
         self.defaults(file);
         let vertices: Vec<Vertex<'_>> = entries.iter().map(|e| vertex(e, file)).collect();
         graph::check(&vertices, &mut self.diagnostics);
         let kinds: BTreeMap<&str, StepKind> = vertices.iter().map(|v| (v.name, v.kind)).collect();
-        let steps: Vec<Option<Step>> = entries.iter().zip(&vertices).map(|(e, v)| self.step(e, v, &kinds, file)).collect();
+        let steps: Vec<Option<Step>> =
+            entries.iter().zip(&vertices).map(|(e, v)| self.step(e, v, &kinds, file)).collect();
         steps.into_iter().collect()
     }
 
     fn defaults(&mut self, file: &File<'_>) {
-        for backoff in [file.defaults.and_then(|d| d.get("backoff")), restart_of(file.defaults).and_then(|r| r.get("backoff"))] {
+        for backoff in [
+            file.defaults.and_then(|d| d.get("backoff")),
+            restart_of(file.defaults).and_then(|r| r.get("backoff")),
+        ] {
             self.backoff(backoff, Backoff::default());
         }
         let timeout = file.defaults.and_then(|d| d.get("timeout"));
@@ -80,7 +92,13 @@ impl Reader<'_> {
         );
     }
 
-    fn step(&mut self, entry: &Entry, vertex: &Vertex<'_>, kinds: &BTreeMap<&str, StepKind>, file: &File<'_>) -> Option<Step> {
+    fn step(
+        &mut self,
+        entry: &Entry,
+        vertex: &Vertex<'_>,
+        kinds: &BTreeMap<&str, StepKind>,
+        file: &File<'_>,
+    ) -> Option<Step> {
         let (node, kind) = (&entry.value, vertex.kind);
         if !matches!(node.value, Value::Map(_)) {
             return None;
@@ -94,7 +112,9 @@ impl Reader<'_> {
         let base = self.backoff(default("backoff"), Backoff::default());
         let backoff = self.backoff(node.get("backoff"), base);
         let restart = self.restart(node.get("restart"), restart_of(file.defaults));
-        let stop = |key: &str| node.get("stop").and_then(|s| s.get(key)).or_else(|| default("stop").and_then(|s| s.get(key)));
+        let stop = |key: &str| {
+            node.get("stop").and_then(|s| s.get(key)).or_else(|| default("stop").and_then(|s| s.get(key)))
+        };
         let ready = node.get("ready").or_else(|| default("ready"));
         self.positive_times(entry);
         let every = duration(node.get("every"));
@@ -166,7 +186,10 @@ impl Reader<'_> {
             // A misspelt key has been reported already.
             (None, None)
                 if node.entries().iter().any(|e| {
-                    matches!(suggest::nearest(&e.key, tables::STEP.iter().map(|f| f.name)), Some("uses" | "command"))
+                    matches!(
+                        suggest::nearest(&e.key, tables::STEP.iter().map(|f| f.name)),
+                        Some("uses" | "command")
+                    )
                 }) =>
             {
                 None
@@ -199,7 +222,11 @@ impl Reader<'_> {
         };
         if argv.first().is_none_or(String::is_empty) {
             if matches!(command.value.value, Value::Text(_) | Value::List(_)) {
-                self.diagnostics.error(command.key_span, "the command is empty", "write [program, argument, …]");
+                self.diagnostics.error(
+                    command.key_span,
+                    "the command is empty",
+                    "write [program, argument, …]",
+                );
             }
             return None;
         }
@@ -215,8 +242,13 @@ impl Reader<'_> {
             .find(|w| matches!(*w, "|" | "&&" | "||" | ";" | ">" | ">>" | "<" | "&"))
             .or_else(|| line.contains(['"', '\'']).then_some("quotes"))
         {
-            let message = format!("the command runs without a shell, so {sign} would be passed on as it stands");
-            self.diagnostics.warning(node.span, message, "write a list of words; for a shell write [sh, -c, \"…\"]");
+            let message =
+                format!("the command runs without a shell, so {sign} would be passed on as it stands");
+            self.diagnostics.warning(
+                node.span,
+                message,
+                "write a list of words; for a shell write [sh, -c, \"…\"]",
+            );
         }
     }
 
@@ -246,8 +278,15 @@ impl Reader<'_> {
             Some(_) => {}
             None => {
                 for field in program.parameters.iter().filter(|f| f.is_required()) {
-                    let message = format!("step \"{}\" lacks the parameter \"{}\" of {}", entry.key, field.name, program.name);
-                    self.diagnostics.error(uses, message, format!("add with: {{ {}: … }}: {}", field.name, field.help));
+                    let message = format!(
+                        "step \"{}\" lacks the parameter \"{}\" of {}",
+                        entry.key, field.name, program.name
+                    );
+                    self.diagnostics.error(
+                        uses,
+                        message,
+                        format!("add with: {{ {}: … }}: {}", field.name, field.help),
+                    );
                 }
             }
         }
@@ -269,12 +308,20 @@ impl Reader<'_> {
             let word = signs.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
                 && signs.all(|c| c.is_ascii_alphanumeric() || c == '_');
             if !word {
-                let message = format!("\"{name}\" of \"secrets\" of step \"{step}\" is no name of an environment variable");
+                let message = format!(
+                    "\"{name}\" of \"secrets\" of step \"{step}\" is no name of an environment variable"
+                );
                 let help = "the command finds the secret under this name: use letters, digits and _, for example API_TOKEN";
                 self.diagnostics.error(secret.key_span, message, help);
             } else if name.starts_with("OPENBELL_") {
-                let message = format!("\"{name}\" of \"secrets\" of step \"{step}\" is a name that openbell gives itself");
-                self.diagnostics.error(secret.key_span, message, "take a name that does not begin with OPENBELL_");
+                let message = format!(
+                    "\"{name}\" of \"secrets\" of step \"{step}\" is a name that openbell gives itself"
+                );
+                self.diagnostics.error(
+                    secret.key_span,
+                    message,
+                    "take a name that does not begin with OPENBELL_",
+                );
             } else if entry.value.get("env").is_some_and(|env| env.entry(name).is_some()) {
                 let message = format!("step \"{step}\" has \"{name}\" both in \"env\" and in \"secrets\"");
                 self.diagnostics.error(secret.key_span, message, "keep one of them");
@@ -299,12 +346,18 @@ impl Reader<'_> {
             self.diagnostics.error(place, message, "add every: with an interval, for example every: 5m");
         }
         if matches!(kind, Service | Check) && file.unbounded {
-            let message = format!("{} \"{}\" would never end: the schedule has no close", kind.as_str(), entry.key);
+            let message =
+                format!("{} \"{}\" would never end: the schedule has no close", kind.as_str(), entry.key);
             self.diagnostics.error(place, message, "add close: to the schedule, or make the step a task");
         }
     }
 
-    fn executor(&mut self, entry: &Entry, program: Option<&Program>, file: &File<'_>) -> Option<ExecutorKind> {
+    fn executor(
+        &mut self,
+        entry: &Entry,
+        program: Option<&Program>,
+        file: &File<'_>,
+    ) -> Option<ExecutorKind> {
         use ExecutorKind::{Docker, Embedded, Process, Swarm};
         let node = &entry.value;
         let own = word::<ExecutorKind>(node.get("executor"));
@@ -393,7 +446,11 @@ impl Reader<'_> {
         let max = duration(node.get("max")).unwrap_or(base.max.max(initial));
         if max < initial {
             let place = node.get("max").map_or(node.span, |n| n.span);
-            self.diagnostics.error(place, "the longest wait is shorter than the first", "make max at least as long as initial");
+            self.diagnostics.error(
+                place,
+                "the longest wait is shorter than the first",
+                "make max at least as long as initial",
+            );
         }
         Backoff { initial, max, jitter: node.get("jitter").and_then(Node::bool).unwrap_or(base.jitter) }
     }
@@ -402,7 +459,11 @@ impl Reader<'_> {
         if let Some(node) = node
             && duration(Some(node)).is_some_and(|d| d.is_zero())
         {
-            self.diagnostics.error(node.span, format!("{name} is zero"), "write a duration above zero, or remove the key");
+            self.diagnostics.error(
+                node.span,
+                format!("{name} is zero"),
+                "write a duration above zero, or remove the key",
+            );
         }
     }
 
@@ -412,8 +473,10 @@ impl Reader<'_> {
         match &node.value {
             Value::Text(text) => {
                 if let Some(path) = text.strip_prefix("file:") {
-                    let (message, help) =
-                        (format!("there is no file \"{path}\""), "the path is relative to the DAG folder".to_owned());
+                    let (message, help) = (
+                        format!("there is no file \"{path}\""),
+                        "the path is relative to the DAG folder".to_owned(),
+                    );
                     let if_missing = self.diagnostics.at(Severity::Error, node.span, message, help);
                     self.files.push(FileReference { path: path.to_owned(), if_missing });
                 }
@@ -431,7 +494,9 @@ fn vertex<'a>(entry: &'a Entry, file: &File<'_>) -> Vertex<'a> {
     Vertex {
         name: &entry.key,
         kind: word(node.get("kind")).unwrap_or(Task),
-        restart: policy(node.get("restart")).or_else(|| policy(restart_of(file.defaults))).unwrap_or(Restart::Always),
+        restart: policy(node.get("restart"))
+            .or_else(|| policy(restart_of(file.defaults)))
+            .unwrap_or(Restart::Always),
         needs: graph::needs(node),
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn help<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str> + C
     if words.is_empty() { format!("there are no {what}") } else { format!("{what}: {}", words.join(", ")) }
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other (optimal string alignment).
+/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other (optimal
+/// string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -57,7 +58,9 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        for (a, b, edits) in [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("kitten", "sitting", 3), ("한국", "한글", 1)] {
+        for (a, b, edits) in
+            [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("kitten", "sitting", 3), ("한국", "한글", 1)]
+        {
             assert_eq!((distance(a, b), distance(b, a)), (edits, edits), "{a} {b}");
         }
     }

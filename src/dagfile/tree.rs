@@ -119,7 +119,9 @@ impl Node {
     pub fn scalar<'a>(&'a self, source: &'a str) -> Option<&'a str> {
         match &self.value {
             Value::Text(text) => Some(text),
-            Value::Bool(_) | Value::Number(_) => source.get(self.span.start..self.span.start + self.span.bytes),
+            Value::Bool(_) | Value::Number(_) => {
+                source.get(self.span.start..self.span.start + self.span.bytes)
+            }
             _ => None,
         }
     }
@@ -132,12 +134,15 @@ impl Node {
             Value::Number(number) => Json::Number(number.clone()),
             Value::Text(text) => Json::String(text.clone()),
             Value::List(items) => items.iter().map(Node::to_json).collect(),
-            Value::Map(entries) => Json::Object(entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect()),
+            Value::Map(entries) => {
+                Json::Object(entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect())
+            }
         }
     }
 }
 
-/// Reads YAML text. Later checks find repeated keys themselves, so that a file with one still shows its other faults.
+/// Reads YAML text. Later checks find repeated keys themselves, so that a file with one still shows its other
+/// faults.
 pub(super) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::LastWins,
@@ -162,11 +167,16 @@ fn fault(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
         width: 1,
         message: format!("this is not YAML: {message}"),
         help: Some("look for a missing quote, colon, bracket or indentation here or just above".into()),
-        source: if near_secrets(text, line) { String::new() } else { text.lines().nth(line - 1).unwrap_or_default().to_owned() },
+        source: if near_secrets(text, line) {
+            String::new()
+        } else {
+            text.lines().nth(line - 1).unwrap_or_default().to_owned()
+        },
     }
 }
 
-/// Whether a line may hold a secret written out: without a tree nobody knows, so nothing near the word is shown.
+/// Whether a line may hold a secret written out: without a tree nobody knows, so nothing near the word is
+/// shown.
 fn near_secrets(text: &str, line: usize) -> bool {
     text.lines().take(line).skip(line.saturating_sub(8)).any(super::diagnostics::is_secret)
 }
@@ -290,7 +300,9 @@ mod tests {
 
     #[test]
     fn faults_of_the_yaml_have_a_place() {
-        for (text, line) in [("a: [1, 2\nb: 3\n", 2), ("a: 1\n b: 2\n", 2), ("a: \"x\nb: 1\n", 2), ("a: *nowhere\n", 1)] {
+        for (text, line) in
+            [("a: [1, 2\nb: 3\n", 2), ("a: 1\n b: 2\n", 2), ("a: \"x\nb: 1\n", 2), ("a: *nowhere\n", 1)]
+        {
             let fault = parse(text).expect_err(text);
             assert!(fault.line >= 1 && fault.line <= line + 1, "{text:?}: {fault:?}");
             assert!(!fault.message.contains("at line"), "{}", fault.message);

@@ -34,14 +34,17 @@ pub enum Advice {
     SeeOutput,
 }
 
-/// What to do about the last end of a step; `None` while there is nothing to be done, or when its reason says what.
+/// What to do about the last end of a step; `None` while there is nothing to be done, or when its reason says
+/// what.
 pub fn advice(step: &Step, run: &StepRun) -> Option<Advice> {
     if !matches!(run.state, StepState::Failed | StepState::Waiting) {
         return None;
     }
     let last = run.history.last()?;
     match last.ending {
-        Ending::Asked(StopCause::TimedOut) => Some(Advice::MoreTime { deaf_to: run.killed.then_some(step.stop.signal) }),
+        Ending::Asked(StopCause::TimedOut) => {
+            Some(Advice::MoreTime { deaf_to: run.killed.then_some(step.stop.signal) })
+        }
         Ending::Asked(StopCause::NotReady) => Some(Advice::MoreTimeToBeReady),
         Ending::Asked(StopCause::Cleared | StopCause::MarkedSucceeded | StopCause::MarkedFailed) => None,
         Ending::Itself | Ending::Asked(StopCause::Closed) => of_exit(&last.exit, run.killed),
@@ -57,7 +60,9 @@ fn of_exit(exit: &Exit, killed: bool) -> Option<Advice> {
         Exit::OutOfMemory => Some(Advice::MoreMemory),
         Exit::Signal(9) if !killed => Some(Advice::SeeWhoKilledIt),
         Exit::Signal(_) => Some(Advice::SeeWhoStoppedIt),
-        Exit::Code(_) => Some(exit.like_signal().map_or(Advice::SeeOutput, |signal| Advice::SeeWhatWasKilled { signal })),
+        Exit::Code(_) => {
+            Some(exit.like_signal().map_or(Advice::SeeOutput, |signal| Advice::SeeWhatWasKilled { signal }))
+        }
     }
 }
 
@@ -65,9 +70,14 @@ impl Advice {
     /// What is said of it.
     pub fn message(self) -> Message {
         match self {
-            Self::MoreTime { deaf_to: None } => said!("see in its output what it waits for; give it more time (timeout:)"),
+            Self::MoreTime { deaf_to: None } => {
+                said!("see in its output what it waits for; give it more time (timeout:)")
+            }
             Self::MoreTime { deaf_to: Some(signal) } => {
-                said!("see in its output what it waits for; give it more time (timeout:), and let it end on {}", signal.name())
+                said!(
+                    "see in its output what it waits for; give it more time (timeout:), and let it end on {}",
+                    signal.name()
+                )
             }
             Self::MoreTimeToBeReady => {
                 said!("see in its output what it waits for; give it more time ({})", "ready: { within: … }")
@@ -176,7 +186,11 @@ mod tests {
             (Exit::OutOfMemory, Ending::Unknown, false, Advice::MoreMemory, &Advice::MoreMemory.to_string()),
         ] {
             let given = advice(&step, &ended(StepState::Failed, exit.clone(), ending, killed));
-            assert_eq!(given.map(|given| (given, given.to_string())), Some((found, words.to_owned())), "{exit} {ending:?}");
+            assert_eq!(
+                given.map(|given| (given, given.to_string())),
+                Some((found, words.to_owned())),
+                "{exit} {ending:?}"
+            );
         }
     }
 

@@ -1,8 +1,9 @@
-//! Alert rules that stay open over time: one mail when trouble starts, reminders while it lasts, one mail when it is over.
+//! Alert rules that stay open over time: one mail when trouble starts, reminders while it lasts, one mail
+//! when it is over.
 //!
-//! A rule is open or resolved per run and step. Feeding the same finding again changes nothing and sends nothing, so a restarted
-//! daemon that looks at the same check result twice does not write twice. The states are kept in the journal together with the mails
-//! they caused.
+//! A rule is open or resolved per run and step. Feeding the same finding again changes nothing and sends
+//! nothing, so a restarted daemon that looks at the same check result twice does not write twice. The states
+//! are kept in the journal together with the mails they caused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -66,7 +67,8 @@ pub struct Spec {
     pub unasked: bool,
     /// What its mail carries beside the summary.
     pub mail: &'static [MailPart],
-    /// The rule that remembers it: it opens, people are reminded while it lasts, and it ends. Every other kind is told once, when it happens.
+    /// The rule that remembers it: it opens, people are reminded while it lasts, and it ends. Every other
+    /// kind is told once, when it happens.
     pub rule: Option<Rule>,
 }
 
@@ -102,7 +104,8 @@ macro_rules! kinds {
     };
 }
 
-// An alert kind is one row here; its translation stands in the catalogue of pages, and whoever notices it raises it.
+// An alert kind is one row here; its translation stands in the catalogue of pages, and whoever notices it
+// raises it.
 kinds! {
     StepFailed "step_failed", "a step failed for good", Bad, unasked: true, mail: [Advice, Output], rule: None,
         "its retries are used up; of a check: a round failed. See the reason and its output, mend it, and clear the step while the window is open";
@@ -158,7 +161,8 @@ impl Rule {
     }
 }
 
-/// What an alert is about. All hops of one check share one alert: a stalled socket starves every hop behind it.
+/// What an alert is about. All hops of one check share one alert: a stalled socket starves every hop behind
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// The run.
@@ -236,7 +240,8 @@ pub struct Alert {
 impl Alert {
     /// When the trouble began: as the newest finding says, and no later than the alert opened.
     fn began_at(&self) -> Timestamp {
-        let since = self.detail.get("since").and_then(serde_json::Value::as_str).and_then(|since| since.parse().ok());
+        let since =
+            self.detail.get("since").and_then(serde_json::Value::as_str).and_then(|since| since.parse().ok());
         since.map_or(self.opened_at, |since: Timestamp| since.min(self.opened_at))
     }
 }
@@ -261,7 +266,8 @@ pub struct AlertNotice {
 }
 
 impl AlertNotice {
-    /// The same notice has the same id, whoever decides it: an outbox that holds it already has nothing to add.
+    /// The same notice has the same id, whoever decides it: an outbox that holds it already has nothing to
+    /// add.
     pub fn id(&self) -> String {
         format!("{}/{}/{}", self.key, self.kind.as_str(), self.at)
     }
@@ -296,9 +302,22 @@ impl AlertStates {
     }
 
     /// A freshness check was done. `remind_every`: see [`DEFAULT_REMINDER`].
-    pub fn freshness(&mut self, key: &Key, finding: &Freshness, now: Timestamp, remind_every: Duration) -> Option<AlertNotice> {
+    pub fn freshness(
+        &mut self,
+        key: &Key,
+        finding: &Freshness,
+        now: Timestamp,
+        remind_every: Duration,
+    ) -> Option<AlertNotice> {
         if finding.stalled {
-            return self.trouble(key, AlertKind::Stalled, &finding.finding, &finding.detail, now, remind_every);
+            return self.trouble(
+                key,
+                AlertKind::Stalled,
+                &finding.finding,
+                &finding.detail,
+                now,
+                remind_every,
+            );
         }
         if finding.settling {
             return None;
@@ -319,8 +338,9 @@ impl AlertStates {
         })
     }
 
-    /// `held` dead letters are there, of which those that came during the run count and `over` are allowed. Reminds only when
-    /// there are more than last time; goes back to resolved without a word when they were replayed.
+    /// `held` dead letters are there, of which those that came during the run count and `over` are allowed.
+    /// Reminds only when there are more than last time; goes back to resolved without a word when they were
+    /// replayed.
     pub fn dead_letters(
         &mut self,
         key: &Key,
@@ -421,7 +441,8 @@ impl AlertStates {
 
     /// Forgets alerts that were over before `before`.
     pub fn prune(&mut self, before: Timestamp) {
-        self.alerts.retain(|_, alert| alert.state.is_open() || alert.resolved_at.is_none_or(|at| at >= before));
+        self.alerts
+            .retain(|_, alert| alert.state.is_open() || alert.resolved_at.is_none_or(|at| at >= before));
     }
 }
 
@@ -431,7 +452,11 @@ mod tests {
     use serde_json::json;
 
     fn key(rule: Rule) -> Key {
-        Key { run: "day@2026-11-20".parse().expect("an id"), step: "freshness".parse().expect("a name"), rule }
+        Key {
+            run: "day@2026-11-20".parse().expect("an id"),
+            step: "freshness".parse().expect("a name"),
+            rule,
+        }
     }
 
     fn at(minute: i64) -> Timestamp {
@@ -440,15 +465,17 @@ mod tests {
     }
 
     fn found(stalled: bool) -> Freshness {
-        let result =
-            json!({ "stalled": stalled, "hops": [{ "hop": "raw", "stale": false }, { "hop": "index", "stale": stalled }] });
+        let result = json!({ "stalled": stalled, "hops": [{ "hop": "raw", "stale": false }, { "hop": "index", "stale": stalled }] });
         Freshness::of(&result).expect("a finding")
     }
 
     #[test]
     fn each_kind_is_stored_as_its_word() {
         for (kind, word) in AlertKind::ALL.iter().zip(AlertKind::WORDS) {
-            assert_eq!((serde_json::to_value(kind).expect("JSON"), AlertKind::of(word)), (json!(word), Some(*kind)));
+            assert_eq!(
+                (serde_json::to_value(kind).expect("JSON"), AlertKind::of(word)),
+                (json!(word), Some(*kind))
+            );
             assert!(!kind.spec().help.is_empty());
         }
         assert_eq!(AlertKind::of("other"), None);
@@ -474,7 +501,8 @@ mod tests {
                 (90, AlertKind::Recovered, false, "data arrives".to_owned()),
             ]
         );
-        let again = states.freshness(&key, &found(true), at(125), DEFAULT_REMINDER).expect("a second stall is news");
+        let again =
+            states.freshness(&key, &found(true), at(125), DEFAULT_REMINDER).expect("a second stall is news");
         assert!(!again.reminder);
         assert_eq!(states.get(&key).map(|alert| alert.times), Some(2));
     }
@@ -482,11 +510,16 @@ mod tests {
     #[test]
     fn what_settles_opens_nothing_and_ends_nothing() {
         let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
-        let settling = Freshness::of(&json!({ "stalled": false, "settling": true, "summary": "s" })).expect("a finding");
+        let settling =
+            Freshness::of(&json!({ "stalled": false, "settling": true, "summary": "s" })).expect("a finding");
         assert_eq!(states.freshness(&key, &settling, at(0), DEFAULT_REMINDER), None);
         assert_eq!(states.open().count(), 0);
         assert!(states.freshness(&key, &found(true), at(5), DEFAULT_REMINDER).is_some());
-        assert_eq!(states.freshness(&key, &settling, at(100), DEFAULT_REMINDER), None, "and reminds of nothing");
+        assert_eq!(
+            states.freshness(&key, &settling, at(100), DEFAULT_REMINDER),
+            None,
+            "and reminds of nothing"
+        );
         assert_eq!(states.open().count(), 1);
         assert!(states.freshness(&key, &found(false), at(105), DEFAULT_REMINDER).is_some());
     }
@@ -495,13 +528,22 @@ mod tests {
     fn a_trouble_began_before_it_was_found() {
         let (mut states, key) = (AlertStates::default(), key(Rule::Freshness));
         let stalled = |since: i64| {
-            Freshness::of(&json!({ "stalled": true, "summary": "s", "since": at(since).to_string() })).expect("a finding")
+            Freshness::of(&json!({ "stalled": true, "summary": "s", "since": at(since).to_string() }))
+                .expect("a finding")
         };
         let began = |notice: Option<AlertNotice>| notice.expect("news").began_at;
         assert_eq!(began(states.freshness(&key, &stalled(3), at(10), DEFAULT_REMINDER)), at(3));
         assert_eq!(began(states.freshness(&key, &stalled(3), at(70), DEFAULT_REMINDER)), at(3));
-        assert_eq!(states.freshness(&key, &stalled(40), at(75), DEFAULT_REMINDER), None, "a sink that catches up");
-        assert_eq!(began(states.freshness(&key, &found(false), at(80), DEFAULT_REMINDER)), at(10), "no later than it was found");
+        assert_eq!(
+            states.freshness(&key, &stalled(40), at(75), DEFAULT_REMINDER),
+            None,
+            "a sink that catches up"
+        );
+        assert_eq!(
+            began(states.freshness(&key, &found(false), at(80), DEFAULT_REMINDER)),
+            at(10),
+            "no later than it was found"
+        );
     }
 
     #[test]
@@ -521,12 +563,17 @@ mod tests {
         states.freshness(&key, &Freshness::of(&result).expect("a finding"), at(0), DEFAULT_REMINDER);
         let stored = serde_json::to_value(&states).expect("JSON");
         let alert = &stored["alerts"][key.to_string()];
-        assert_eq!((&alert["summary"], alert.get("finding")), (&json!("index: 6m12s behind"), None), "as it was written before");
+        assert_eq!(
+            (&alert["summary"], alert.get("finding")),
+            (&json!("index: 6m12s behind"), None),
+            "as it was written before"
+        );
         let what = Box::new(Finding::Waiting { seconds: 372 });
         let finding = Finding::Stalled { hop: "index".into(), what, last: None, down: None };
         let result = json!({ "stalled": true, "summary": "index: 6m12s behind", "finding": finding });
         let mut states: AlertStates = serde_json::from_value(stored).expect("reads back");
-        let notice = states.freshness(&key, &Freshness::of(&result).expect("a finding"), at(70), DEFAULT_REMINDER);
+        let notice =
+            states.freshness(&key, &Freshness::of(&result).expect("a finding"), at(70), DEFAULT_REMINDER);
         assert_eq!(notice.map(|notice| (notice.reminder, notice.finding)), Some((true, finding)));
     }
 
@@ -537,7 +584,10 @@ mod tests {
         states.freshness(&key, &found(true), at(0), DEFAULT_REMINDER);
         assert!(states.acknowledge(&key, "ann"));
         assert_eq!(states.freshness(&key, &found(true), at(500), DEFAULT_REMINDER), None);
-        assert_eq!(states.freshness(&key, &found(false), at(505), DEFAULT_REMINDER).map(|n| n.kind), Some(AlertKind::Recovered));
+        assert_eq!(
+            states.freshness(&key, &found(false), at(505), DEFAULT_REMINDER).map(|n| n.kind),
+            Some(AlertKind::Recovered)
+        );
     }
 
     #[test]
@@ -548,7 +598,9 @@ mod tests {
         let mut count = |n, minute| {
             let kept = serde_json::to_string(&states).expect("states are JSON");
             states = serde_json::from_str(&kept).expect("reads back");
-            states.dead_letters(&key, 100_u64 + n, 2, at(minute), DEFAULT_REMINDER).map(|notice| notice.reminder)
+            states
+                .dead_letters(&key, 100_u64 + n, 2, at(minute), DEFAULT_REMINDER)
+                .map(|notice| notice.reminder)
         };
         assert_eq!(count(2, 0), None);
         assert_eq!(count(3, 1), Some(false));

@@ -85,7 +85,8 @@ impl Calendar {
     /// # Errors
     /// Every fault of the file.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<CalendarError>> {
-        let mut reader = CalendarParser { zone: None, regular: None, days: BTreeMap::new(), faults: Vec::new() };
+        let mut reader =
+            CalendarParser { zone: None, regular: None, days: BTreeMap::new(), faults: Vec::new() };
         let mut last = 1;
         for (index, line) in text.lines().enumerate() {
             last = index + 1;
@@ -96,14 +97,19 @@ impl Calendar {
         }
         let CalendarParser { zone, regular, days, mut faults } = reader;
         if zone.is_none() {
-            faults.push(CalendarError { line: last, why: "there is no zone row; add for example zone,Asia/Seoul,,,".into() });
+            faults.push(CalendarError {
+                line: last,
+                why: "there is no zone row; add for example zone,Asia/Seoul,,,".into(),
+            });
         }
         if regular.is_none() {
             let why = "there is no row for plain weekdays; add for example MON-FRI,Regular session,session,09:00,15:30";
             faults.push(CalendarError { line: last, why: why.into() });
         }
         match (zone, regular) {
-            (Some(timezone), Some(regular)) if faults.is_empty() => Ok(Self { name: name.to_owned(), timezone, regular, days }),
+            (Some(timezone), Some(regular)) if faults.is_empty() => {
+                Ok(Self { name: name.to_owned(), timezone, regular, days })
+            }
             _ => Err(faults),
         }
     }
@@ -142,8 +148,8 @@ impl Calendar {
     }
 }
 
-/// The instant of a local time. A time that a clock change skips counts as the same time after the change; one that it
-/// repeats counts once, the first time.
+/// The instant of a local time. A time that a clock change skips counts as the same time after the change;
+/// one that it repeats counts once, the first time.
 pub(super) fn instant(zone: &TimeZone, local: DateTime) -> Option<Timestamp> {
     zone.to_ambiguous_timestamp(local).compatible().ok()
 }
@@ -170,7 +176,8 @@ impl CalendarParser {
             "zone" => self.zone(line, name),
             "MON-FRI" => {
                 if kind != "session" {
-                    return self.fault(line, format!("the kind of the MON-FRI row is \"{kind}\"; write session"));
+                    return self
+                        .fault(line, format!("the kind of the MON-FRI row is \"{kind}\"; write session"));
                 }
                 if let Some(hours) = self.hours(line, open, close)
                     && self.regular.replace(hours).is_some()
@@ -184,7 +191,10 @@ impl CalendarParser {
 
     fn zone(&mut self, line: usize, zone: &str) {
         if let Err(error) = TimeZone::get(zone) {
-            self.fault(line, format!("\"{zone}\" is not a time zone ({error}); write an IANA name such as Asia/Seoul"));
+            self.fault(
+                line,
+                format!("\"{zone}\" is not a time zone ({error}); write an IANA name such as Asia/Seoul"),
+            );
         }
         if self.zone.replace(zone.to_owned()).is_some() {
             self.fault(line, "this is the second zone row; remove one".into());
@@ -198,12 +208,19 @@ impl CalendarParser {
         let name = name.to_owned();
         let day = match kind {
             "closed" if open.is_empty() && close.is_empty() => Day::Closed { name },
-            "closed" => return self.fault(line, "a closed day has no hours; leave the last two cells empty".into()),
+            "closed" => {
+                return self.fault(line, "a closed day has no hours; leave the last two cells empty".into());
+            }
             "late_open" | "hours" => match self.hours(line, open, close) {
                 Some((open, close)) => Day::Hours { name, open, close },
                 None => return,
             },
-            other => return self.fault(line, format!("\"{other}\" is not a kind of day; write closed, late_open or hours")),
+            other => {
+                return self.fault(
+                    line,
+                    format!("\"{other}\" is not a kind of day; write closed, late_open or hours"),
+                );
+            }
         };
         if self.days.insert(date, day).is_some() {
             self.fault(line, format!("{date} has two rows; remove one"));
@@ -214,7 +231,10 @@ impl CalendarParser {
         let mut read = |text: &str| match Time::strptime("%H:%M", text) {
             Ok(time) => Some(time),
             Err(_) => {
-                self.faults.push(CalendarError { line, why: format!("\"{text}\" is not a time of day; write HH:MM") });
+                self.faults.push(CalendarError {
+                    line,
+                    why: format!("\"{text}\" is not a time of day; write HH:MM"),
+                });
                 None
             }
         };
@@ -223,7 +243,11 @@ impl CalendarParser {
         if open >= close {
             self.fault(
                 line,
-                format!("the close, {}, is not after the open, {}", close.strftime("%H:%M"), open.strftime("%H:%M")),
+                format!(
+                    "the close, {}, is not after the open, {}",
+                    close.strftime("%H:%M"),
+                    open.strftime("%H:%M")
+                ),
             );
             return None;
         }

@@ -22,8 +22,8 @@ impl Cron {
         &self.text
     }
 
-    /// First local time at or after `from` at which the expression fires. Local times are plain: what a clock change does
-    /// to them is decided where they become instants.
+    /// First local time at or after `from` at which the expression fires. Local times are plain: what a clock
+    /// change does to them is decided where they become instants.
     pub fn next_local(&self, from: DateTime) -> Option<DateTime> {
         self.pattern.find_next_occurrence(&from, true).ok()
     }
@@ -88,9 +88,13 @@ impl FromStr for Cron {
         let refuse = |why: String| CronError { text: text.to_owned(), why };
         let fields = text.split_whitespace().count();
         if fields != 5 {
-            return Err(refuse(format!("it has {fields} field{}, not five", if fields == 1 { "" } else { "s" })));
+            return Err(refuse(format!(
+                "it has {fields} field{}, not five",
+                if fields == 1 { "" } else { "s" }
+            )));
         }
-        let pattern = croner::Cron::from_str(text).map_err(|e| refuse(bad_field(text).unwrap_or_else(|| in_words(&e))))?;
+        let pattern = croner::Cron::from_str(text)
+            .map_err(|e| refuse(bad_field(text).unwrap_or_else(|| in_words(&e))))?;
         // Any start will do: what does not fire within the following centuries never fires.
         if pattern.find_next_occurrence(&date(2024, 1, 1).at(0, 0, 0, 0), true).is_err() {
             return Err(refuse("it never fires, because no such date exists".into()));
@@ -101,8 +105,13 @@ impl FromStr for Cron {
 
 /// Which of the five fields is wrong: the first one that is refused among asterisks.
 fn bad_field(text: &str) -> Option<String> {
-    const NAMES: [&str; 5] =
-        ["minute (0-59)", "hour (0-23)", "day of month (1-31)", "month (1-12)", "day of week (SUN-SAT or 0-7)"];
+    const NAMES: [&str; 5] = [
+        "minute (0-59)",
+        "hour (0-23)",
+        "day of month (1-31)",
+        "month (1-12)",
+        "day of week (SUN-SAT or 0-7)",
+    ];
     text.split_whitespace().zip(NAMES).enumerate().find_map(|(at, (field, name))| {
         let mut alone = ["*"; 5];
         alone[at] = field;
@@ -114,7 +123,9 @@ fn bad_field(text: &str) -> Option<String> {
 fn in_words(error: &croner::errors::CronError) -> String {
     use croner::errors::CronError as Fault;
     let text = match error {
-        Fault::InvalidPattern(why) | Fault::IllegalCharacters(why) | Fault::ComponentError(why) => why.clone(),
+        Fault::InvalidPattern(why) | Fault::IllegalCharacters(why) | Fault::ComponentError(why) => {
+            why.clone()
+        }
         other => other.to_string(),
     };
     let mut letters = text.trim_end_matches('.').chars();
@@ -156,7 +167,10 @@ mod tests {
         let times: Vec<String> = cron.times_on(friday).map(|t| t.strftime("%H:%M").to_string()).collect();
         assert_eq!(times, ["09:00", "09:30", "10:00", "10:30"]);
         assert_eq!(cron.times_on(date(2026, 11, 21)).count(), 0);
-        assert_eq!(cron.next_local(date(2026, 11, 21).at(0, 0, 0, 0)), Some(date(2026, 11, 27).at(9, 0, 0, 0)));
+        assert_eq!(
+            cron.next_local(date(2026, 11, 21).at(0, 0, 0, 0)),
+            Some(date(2026, 11, 27).at(9, 0, 0, 0))
+        );
         let json = serde_json::to_string(&cron).expect("JSON");
         assert_eq!(serde_json::from_str::<Cron>(&json).expect("a cron expression"), cron);
     }

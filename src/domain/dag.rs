@@ -1,7 +1,8 @@
 //! A DAG and its steps as the engine sees them: complete, checked, with every default filled in.
 //!
-//! `dagfile` builds these from YAML; [`Dag::new`] refuses what no run could carry out, so the floors above never
-//! meet a cycle or a dangling need. A run keeps its own frozen copy: editing the file never changes a running day.
+//! `dagfile` builds these from YAML; [`Dag::new`] refuses what no run could carry out, so the floors above
+//! never meet a cycle or a dangling need. A run keeps its own frozen copy: editing the file never changes a
+//! running day.
 
 pub mod container;
 
@@ -124,7 +125,8 @@ fn find_cycle(waiting: &[Step], done: &BTreeSet<StepName>) -> Vec<StepName> {
     loop {
         let last = path.last().expect("path starts with one step");
         let step = waiting.iter().find(|s| &s.name == last).expect("needs of waiting steps were checked");
-        let next = step.needs.iter().find(|n| !done.contains(&n.step)).expect("a waiting step has an unmet need");
+        let next =
+            step.needs.iter().find(|n| !done.contains(&n.step)).expect("a waiting step has an unmet need");
         if let Some(start) = path.iter().position(|s| s == &next.step) {
             let mut cycle = path.split_off(start);
             cycle.push(next.step.clone());
@@ -422,7 +424,14 @@ mod tests {
     use super::*;
 
     fn build(steps: Vec<Step>) -> Result<Dag, DagError> {
-        Dag::new("d".parse().expect("valid"), String::new(), String::new(), None, AlertPolicy::default(), steps)
+        Dag::new(
+            "d".parse().expect("valid"),
+            String::new(),
+            String::new(),
+            None,
+            AlertPolicy::default(),
+            steps,
+        )
     }
 
     #[test]

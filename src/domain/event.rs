@@ -1,6 +1,7 @@
 //! Facts about a run, and the wishes that follow from them.
 //!
-//! The machine turns (run, event, now) into (run′, actions). Events are journaled before their actions are carried out.
+//! The machine turns (run, event, now) into (run′, actions). Events are journaled before their actions are
+//! carried out.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Exact sums of decimals: integers at a scale that belongs to the sum, wide enough for a day of any market, and checked.
+//! Exact sums of decimals: integers at a scale that belongs to the sum, wide enough for a day of any market,
+//! and checked.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,7 +8,8 @@ use std::str::FromStr;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An exact decimal, `units / 10^scale`; its scale grows with what is added to it. Equal numbers are equal at any scale.
+/// An exact decimal, `units / 10^scale`; its scale grows with what is added to it. Equal numbers are equal at
+/// any scale.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Exact {
     units: i128,
@@ -35,7 +37,8 @@ impl Exact {
         self.scale
     }
 
-    /// `self / other` rounded half up (away from zero) to so many places; `None` for a division by zero, and beyond what 128 bits hold.
+    /// `self / other` rounded half up (away from zero) to so many places; `None` for a division by zero, and
+    /// beyond what 128 bits hold.
     pub fn divide(self, other: Self, places: u32) -> Option<Decimal> {
         let (up, down) = (places + other.scale, self.scale);
         let (mut numerator, mut denominator) = (self.units, other.units);
@@ -106,7 +109,8 @@ impl Ord for Exact {
         let scale = self.scale.max(other.scale);
         match (self.at(scale), other.at(scale)) {
             (Some(one), Some(two)) => one.cmp(&two),
-            // What does not fit at the finer scale is further from zero than all that does; both cannot be at the coarser one.
+            // What does not fit at the finer scale is further from zero than all that does; both cannot be at
+            // the coarser one.
             (None, _) => self.units.cmp(&0),
             (_, None) => 0.cmp(&other.units),
         }
@@ -118,7 +122,8 @@ impl fmt::Display for Exact {
         let digits = format!("{:0width$}", self.units.unsigned_abs(), width = self.scale as usize + 1);
         let (whole, fraction) = digits.split_at(digits.len() - self.scale as usize);
         let fraction = fraction.trim_end_matches('0');
-        let (sign, point) = (if self.units < 0 { "-" } else { "" }, if fraction.is_empty() { "" } else { "." });
+        let (sign, point) =
+            (if self.units < 0 { "-" } else { "" }, if fraction.is_empty() { "" } else { "." });
         write!(f, "{sign}{whole}{point}{fraction}")
     }
 }
@@ -194,7 +199,8 @@ mod tests {
         fn quotients_are_rounded_half_away_from_zero(one in decimal(), other in 1..100_000_i64, scale in 0..4u32) {
             let other = Decimal::new(other, scale);
             let expected = (one / other).round_dp_with_strategy(4, rust_decimal::RoundingStrategy::MidpointAwayFromZero);
-            // Decimal's own quotient is rounded at 28 digits before; only a tie could differ, and then by that.
+            // Decimal's own quotient is rounded at 28 digits before; only a tie could differ, and then by
+            // that.
             let difference = Exact::from(one).divide(other.into(), 4).expect("fits") - expected;
             prop_assert!(difference.is_zero(), "{difference}");
         }

@@ -1,5 +1,6 @@
-//! What checks and reconciliations find, as values: a code and what goes with it. A result carries them beside its words, so that mails, outputs and
-//! the API tell them in English and pages in the reader's tongue, and nobody reads words back.
+//! What checks and reconciliations find, as values: a code and what goes with it. A result carries them
+//! beside its words, so that mails, outputs and the API tell them in English and pages in the reader's
+//! tongue, and nobody reads words back.
 
 use jiff::SignedDuration;
 use jiff::civil::Date;
@@ -162,7 +163,8 @@ pub enum Finding {
         date: Date,
         /// The DAG that should have run.
         dag: DagName,
-        /// How many minutes after the open openbell came up, where it may not join so late; else it was down for the whole window.
+        /// How many minutes after the open openbell came up, where it may not join so late; else it was down
+        /// for the whole window.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         late: Option<i64>,
     },
@@ -192,34 +194,55 @@ impl Finding {
             Self::ClosingAuction => said!("closing auction: no trades are expected"),
             Self::LastTrade { seconds: ago } => said!("last trade {} ago", seconds(*ago)),
             Self::NoTrade { seconds: long } => said!("no trade for {}", seconds(*long)),
-            Self::NoTradeInSession { seconds: ago } => said!("no trade since the session began {} ago", seconds(*ago)),
-            Self::NoTradeSinceStart { seconds: ago } => said!("no trade since collection began {} ago", seconds(*ago)),
+            Self::NoTradeInSession { seconds: ago } => {
+                said!("no trade since the session began {} ago", seconds(*ago))
+            }
+            Self::NoTradeSinceStart { seconds: ago } => {
+                said!("no trade since collection began {} ago", seconds(*ago))
+            }
             Self::Waiting { seconds: long } => said!("a record has been waiting for {}", seconds(*long)),
             Self::Behind { seconds: lag } => said!("{} behind", seconds(*lag)),
             Self::Unreachable { why } => said!("unreachable: {}", why),
             Self::Arrives => said!("data arrives at every hop"),
             Self::Stalled { hop, what, last, down } => stalled(hop, what, last.as_deref(), *down),
-            Self::Settling { hop, what, step } => said!("{}: {}, and {} was started only just now", hop, what.message(), step),
+            Self::Settling { hop, what, step } => {
+                said!("{}: {}, and {} was started only just now", hop, what.message(), step)
+            }
             Self::Misses { hop, records: 1 } => said!("{} misses 1 record", hop),
             Self::Misses { hop, records } => said!("{} misses {} records", hop, records),
             Self::Repeats { hop, records: 1 } => said!("{} holds 1 record twice", hop),
             Self::Repeats { hop, records } => said!("{} holds {} records twice", hop, records),
-            Self::TotalsDiffer { symbols } => said!("the totals of {} symbols differ from the exchange's", symbols),
+            Self::TotalsDiffer { symbols } => {
+                said!("the totals of {} symbols differ from the exchange's", symbols)
+            }
             Self::NotReconciled { date, because } => said!("{} does not reconcile: {}", date, all(because)),
-            Self::NotForwarded { hop, records, from, why } => not_forwarded(hop, *records, &from.to_string(), why.as_deref()),
+            Self::NotForwarded { hop, records, from, why } => {
+                not_forwarded(hop, *records, &from.to_string(), why.as_deref())
+            }
             Self::LeftInSpool { left } => {
-                said!("the time to stop is over; nothing is lost, the next start forwards the rest: {}", all(left))
+                said!(
+                    "the time to stop is over; nothing is lost, the next start forwards the rest: {}",
+                    all(left)
+                )
             }
             Self::Flows => said!("data arrives"),
             Self::NothingNew { hops } => said!("no new data: {}", hops.join(", ")),
-            Self::Lasting { seconds, what } => said!("still, after {}: {}", roughly(*seconds), what.message()),
+            Self::Lasting { seconds, what } => {
+                said!("still, after {}: {}", roughly(*seconds), what.message())
+            }
             Self::Recovered { seconds } => said!("data arrives again after {}", roughly(*seconds)),
             Self::TooManyDeadLetters { letters, run, over } => {
                 said!("{} dead letters in {}, more than the {} allowed", letters, run, over)
             }
-            Self::NoRun { date, late: None, .. } => said!("{} had no run: openbell was down for the whole window", date),
+            Self::NoRun { date, late: None, .. } => {
+                said!("{} had no run: openbell was down for the whole window", date)
+            }
             Self::NoRun { date, late: Some(minutes), .. } => {
-                said!("{} had no run: openbell came up {} min after its open, and late_start is skip", date, minutes)
+                said!(
+                    "{} had no run: openbell came up {} min after its open, and late_start is skip",
+                    date,
+                    minutes
+                )
             }
             Self::Text { text } => Message::foreign(text.as_str()),
             Self::Unknown => Message::none(),
@@ -231,7 +254,11 @@ impl Finding {
         match self {
             Self::TooManyDeadLetters { .. } => said!("see `openbell dlq list`"),
             Self::NoRun { date, dag, .. } => {
-                said!("if the data can still be had: openbell run backfill {0} --from {1} --to {1}", dag, date)
+                said!(
+                    "if the data can still be had: openbell run backfill {0} --from {1} --to {1}",
+                    dag,
+                    date
+                )
             }
             Self::Lasting { what, .. } => what.remedy(),
             _ => Message::none(),
@@ -243,8 +270,8 @@ impl Finding {
         Self::Text { text: words.into() }
     }
 
-    /// What stands under `finding`, or else the words beside it: an older version wrote only those, a newer one may have codes that this one
-    /// does not know.
+    /// What stands under `finding`, or else the words beside it: an older version wrote only those, a newer
+    /// one may have codes that this one does not know.
     pub fn read(finding: Option<&Value>, words: Option<&str>) -> Option<Self> {
         let known = finding.and_then(|finding| Self::deserialize(finding).ok()).filter(Self::is_known);
         known.or_else(|| words.map(Self::text))
@@ -253,8 +280,12 @@ impl Finding {
     fn is_known(&self) -> bool {
         match self {
             Self::Unknown => false,
-            Self::Stalled { what, .. } | Self::Settling { what, .. } | Self::Lasting { what, .. } => what.is_known(),
-            Self::NotReconciled { because: all, .. } | Self::LeftInSpool { left: all } => all.iter().all(Self::is_known),
+            Self::Stalled { what, .. } | Self::Settling { what, .. } | Self::Lasting { what, .. } => {
+                what.is_known()
+            }
+            Self::NotReconciled { because: all, .. } | Self::LeftInSpool { left: all } => {
+                all.iter().all(Self::is_known)
+            }
             _ => true,
         }
     }
@@ -281,13 +312,17 @@ fn stalled(hop: &str, what: &Finding, last: Option<&str>, down: Option<i64>) -> 
         (None, None) => said!("{}: {}", hop, what),
         (Some(at), None) => said!("{}: {} (last at {})", hop, what, at),
         (None, Some(down)) => said!("{}: {}; the feed's session has been down for {}", hop, what, down),
-        (Some(at), Some(down)) => said!("{}: {} (last at {}); the feed's session has been down for {}", hop, what, at, down),
+        (Some(at), Some(down)) => {
+            said!("{}: {} (last at {}); the feed's session has been down for {}", hop, what, at, down)
+        }
     }
 }
 
 fn not_forwarded(hop: &str, records: u64, from: &str, why: Option<&str>) -> Message {
     match why {
-        Some(why) => said!("{}: {} records from entry {} of the spool on are not there ({})", hop, records, from, why),
+        Some(why) => {
+            said!("{}: {} records from entry {} of the spool on are not there ({})", hop, records, from, why)
+        }
         None => said!("{}: {} records from entry {} of the spool on are not there", hop, records, from),
     }
 }
@@ -306,7 +341,8 @@ fn all(findings: &[Finding]) -> Message {
     messages.fold(first, |before, next| said!("{}; {}", before, next))
 }
 
-/// How a finding is stored and shown to programs: its words under `summary`, which is all that older versions know, and itself under `finding`.
+/// How a finding is stored and shown to programs: its words under `summary`, which is all that older versions
+/// know, and itself under `finding`.
 pub mod in_words {
     use super::*;
 
@@ -348,8 +384,12 @@ mod tests {
     #[test]
     fn a_finding_is_told_in_words_and_stored_as_its_code() {
         let what = Box::new(Finding::NoTrade { seconds: 372 });
-        let finding = Finding::Stalled { hop: "feed".into(), what, last: Some("13:04:48".into()), down: Some(30) };
-        assert_eq!(finding.to_string(), "feed: no trade for 6m12s (last at 13:04:48); the feed's session has been down for 30s");
+        let finding =
+            Finding::Stalled { hop: "feed".into(), what, last: Some("13:04:48".into()), down: Some(30) };
+        assert_eq!(
+            finding.to_string(),
+            "feed: no trade for 6m12s (last at 13:04:48); the feed's session has been down for 30s"
+        );
         let stored = json!({ "code": "stalled", "hop": "feed", "what": { "code": "no_trade", "seconds": 372 }, "last": "13:04:48", "down": 30 });
         assert_eq!(serde_json::to_value(&finding).expect("JSON"), stored);
         assert_eq!(serde_json::from_value::<Finding>(stored).expect("reads back"), finding);
@@ -357,7 +397,8 @@ mod tests {
 
     #[test]
     fn a_code_of_another_version_says_nothing() {
-        let read: Finding = serde_json::from_value(json!({ "code": "sings", "why": "spring" })).expect("a finding");
+        let read: Finding =
+            serde_json::from_value(json!({ "code": "sings", "why": "spring" })).expect("a finding");
         assert_eq!((&read, read.to_string().as_str()), (&Finding::Unknown, ""));
     }
 
@@ -379,7 +420,9 @@ mod tests {
     fn what_has_no_code_that_is_known_is_told_in_the_words_beside_it() {
         let words = || Some(Finding::text("feed: hums"));
         let strange = json!({ "code": "stalled", "hop": "feed", "what": { "code": "hums" } });
-        for finding in [json!(null), json!({ "code": "hums" }), json!("hums"), json!({ "code": "no_trade" }), strange] {
+        for finding in
+            [json!(null), json!({ "code": "hums" }), json!("hums"), json!({ "code": "no_trade" }), strange]
+        {
             assert_eq!(Finding::read(Some(&finding), Some("feed: hums")), words(), "{finding}");
         }
         assert_eq!((Finding::read(None, Some("feed: hums")), Finding::read(None, None)), (words(), None));

@@ -1,4 +1,5 @@
-//! Times, rates, names and bytes as people read them, the same in every language. Counts and lengths of time are in [`message`](crate::message).
+//! Times, rates, names and bytes as people read them, the same in every language. Counts and lengths of time
+//! are in [`message`](crate::message).
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -53,7 +54,11 @@ impl Zone {
 
 /// A rate per second: `12.4/s`.
 pub fn rate(per_second: f64) -> String {
-    if per_second >= 100.0 { format!("{}/s", thousands(per_second.round() as u64)) } else { format!("{per_second:.1}/s") }
+    if per_second >= 100.0 {
+        format!("{}/s", thousands(per_second.round() as u64))
+    } else {
+        format!("{per_second:.1}/s")
+    }
 }
 
 /// Percent-encodes a part of a path, so that a name with odd letters comes back as it is.
@@ -61,7 +66,9 @@ pub fn part(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b);
     // "." and ".." would be taken for folders on the way.
     let dots = !text.is_empty() && text.bytes().all(|b| b == b'.');
-    text.bytes().map(|b| if plain(b) && !dots { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if plain(b) && !dots { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// A dump of bytes, a line for sixteen of them: place, hex digits, and what is printable.
@@ -92,7 +99,10 @@ mod tests {
     #[test]
     fn rates_names_and_bytes() {
         assert_eq!([rate(0.04), rate(12.44), rate(1234.0)], ["0.0/s", "12.4/s", "1,234/s"]);
-        assert_eq!([part("a/<b>"), part(".."), part("kis-nx:005930")], ["a%2F%3Cb%3E", "%2E%2E", "kis-nx%3A005930"]);
+        assert_eq!(
+            [part("a/<b>"), part(".."), part("kis-nx:005930")],
+            ["a%2F%3Cb%3E", "%2E%2E", "kis-nx%3A005930"]
+        );
         let line = "00000000  30 7c ff 1b 3c                                   0|..<\n";
         assert_eq!(dump(b"0|\xff\x1b<"), line);
     }

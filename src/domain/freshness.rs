@@ -1,10 +1,12 @@
-//! Does data still arrive? Each hop judged by itself, so that one broken hop is named and not everything behind it.
+//! Does data still arrive? Each hop judged by itself, so that one broken hop is named and not everything
+//! behind it.
 //!
-//! The feed hop is stale when the exchange must have sent trades and none arrived. Every later hop is stale only when the hop
-//! before it has had a record for too long that it has not: a quiet market never makes a sink stale, and a dead feed neither.
+//! The feed hop is stale when the exchange must have sent trades and none arrived. Every later hop is stale
+//! only when the hop before it has had a record for too long that it has not: a quiet market never makes a
+//! sink stale, and a dead feed neither.
 //!
-//! Nobody is blamed for a time in which he was not there ([`Life`]): a day that was joined late begins when it was joined, and what was started
-//! again has a moment to go on where it stopped before anybody is told.
+//! Nobody is blamed for a time in which he was not there ([`Life`]): a day that was joined late begins when
+//! it was joined, and what was started again has a moment to go on where it stopped before anybody is told.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -43,12 +45,16 @@ impl Life {
         let state = run.steps.get(step);
         let alive = state.filter(|s| s.state.is_alive());
         let ended = state.into_iter().flat_map(|s| s.history.iter().rev());
-        let before = ended.filter(|ended| alive.is_none_or(|s| ended.attempt < s.attempt)).map(|ended| ended.started_at).next();
+        let before = ended
+            .filter(|ended| alive.is_none_or(|s| ended.attempt < s.attempt))
+            .map(|ended| ended.started_at)
+            .next();
         Self { began: run.created_at, before, up: alive.and_then(|s| s.ready_since.or(s.attempt_started_at)) }
     }
 
-    /// Whether the step was started, or got ready, so short a time ago that what has been overdue since `reference` proves nothing yet. Of
-    /// the attempts since then only the first is given that time: one that comes up again and again does not bring anything either.
+    /// Whether the step was started, or got ready, so short a time ago that what has been overdue since
+    /// `reference` proves nothing yet. Of the attempts since then only the first is given that time: one that
+    /// comes up again and again does not bring anything either.
     fn settles(&self, now: Timestamp, grace: SignedDuration, reference: Option<Timestamp>) -> bool {
         let first = self.before.is_none_or(|before| reference.is_some_and(|reference| before <= reference));
         first && self.up.is_some_and(|up| now < plus(up, grace))
@@ -62,7 +68,8 @@ pub struct Observation<'a> {
     pub hop: &'a Hop,
     /// How the step that fills it has lived.
     pub life: Life,
-    /// Length of its feed's closing auction before the close, in which orders are collected and nothing trades; zero where there is none.
+    /// Length of its feed's closing auction before the close, in which orders are collected and nothing
+    /// trades; zero where there is none.
     pub auction: SignedDuration,
     /// Receipt time of the newest record there (`None`: it is empty), or why the store cannot be asked.
     pub newest: Result<Option<Timestamp>, String>,
@@ -77,7 +84,8 @@ pub struct Verdict<'a> {
     pub hop: &'a Hop,
     /// Receipt time of its newest record.
     pub newest: Option<Timestamp>,
-    /// Time since the newest record, or since the open when that is later; `None` while nothing was expected yet.
+    /// Time since the newest record, or since the open when that is later; `None` while nothing was expected
+    /// yet.
     pub age: Option<SignedDuration>,
     /// How long the oldest record that it lacks has been waiting.
     pub lag: SignedDuration,
@@ -94,7 +102,8 @@ pub struct Verdict<'a> {
 pub enum State {
     /// It has what it should have.
     Fresh,
-    /// It is too old or too far behind, and whoever fills it was started only just now: nothing can be said yet.
+    /// It is too old or too far behind, and whoever fills it was started only just now: nothing can be said
+    /// yet.
     Settling,
     /// It is too old, or too far behind.
     Stale,
@@ -119,8 +128,8 @@ impl State {
     }
 }
 
-/// Judges the hops, in their order. `session` is the day's, `None` on a day without one; `open` is when collection was
-/// due to begin, in case it began inside the session.
+/// Judges the hops, in their order. `session` is the day's, `None` on a day without one; `open` is when
+/// collection was due to begin, in case it began inside the session.
 pub fn judge<'a>(
     now: Timestamp,
     session: Option<&TradingSession>,
@@ -136,11 +145,12 @@ pub fn culprit<'v, 'a>(verdicts: &'v [Verdict<'a>]) -> Option<&'v Verdict<'a>> {
     verdicts.iter().find(|v| v.state.is_stale())
 }
 
-/// All of it in one finding: the hop to name, else one that settles. `last` is the time of day of the feed's newest trade, and `down` how long its
-/// session has been down; both are told where the feed is to be named.
+/// All of it in one finding: the hop to name, else one that settles. `last` is the time of day of the feed's
+/// newest trade, and `down` how long its session has been down; both are told where the feed is to be named.
 pub fn found(verdicts: &[Verdict<'_>], last: Option<String>, down: Option<SignedDuration>) -> Finding {
     if let Some(v) = culprit(verdicts) {
-        let (last, down) = if v.hop.is_spool() { (last, down.map(|down| down.as_secs())) } else { (None, None) };
+        let (last, down) =
+            if v.hop.is_spool() { (last, down.map(|down| down.as_secs())) } else { (None, None) };
         return Finding::Stalled { hop: v.hop.checked_as(), what: Box::new(v.finding.clone()), last, down };
     }
     match verdicts.iter().find(|v| v.state == State::Settling) {
@@ -196,7 +206,8 @@ fn behind(now: Timestamp, limits: &Limits, seen: &Observation<'_>, lag: SignedDu
     if length(now, since.max(seen.life.began)) <= limits.stale_after {
         return (State::Fresh, None, Finding::Behind { seconds: lag.as_secs() });
     }
-    let state = if seen.life.settles(now, limits.grace, Some(since)) { State::Settling } else { State::Stale };
+    let state =
+        if seen.life.settles(now, limits.grace, Some(since)) { State::Settling } else { State::Stale };
     (state, Some(since), Finding::Waiting { seconds: lag.as_secs() })
 }
 
@@ -219,7 +230,9 @@ fn feed(
     if silent > limits.stale_after {
         let seconds = now.duration_since(from).as_secs();
         let finding = match newest {
-            Some(newest) if newest >= from => Finding::NoTrade { seconds: now.duration_since(last).as_secs() },
+            Some(newest) if newest >= from => {
+                Finding::NoTrade { seconds: now.duration_since(last).as_secs() }
+            }
             _ if from > session.open => Finding::NoTradeSinceStart { seconds },
             _ => Finding::NoTradeInSession { seconds },
         };
@@ -258,14 +271,19 @@ pub struct Activity {
     pub trades: u64,
 }
 
-/// Symbols silent much longer than usual: more than `limit`, and more than ten times their mean interval so far. A hint for
-/// people, no alert: thin symbols pause.
-pub fn silent(now: Timestamp, limit: SignedDuration, symbols: &[Activity]) -> Vec<(&Activity, SignedDuration)> {
+/// Symbols silent much longer than usual: more than `limit`, and more than ten times their mean interval so
+/// far. A hint for people, no alert: thin symbols pause.
+pub fn silent(
+    now: Timestamp,
+    limit: SignedDuration,
+    symbols: &[Activity],
+) -> Vec<(&Activity, SignedDuration)> {
     symbols
         .iter()
         .map(|a| (a, now.duration_since(a.last)))
         .filter(|(a, silence)| {
-            let mean = a.last.duration_since(a.first).as_secs_f64() / a.trades.saturating_sub(1).max(1) as f64;
+            let mean =
+                a.last.duration_since(a.first).as_secs_f64() / a.trades.saturating_sub(1).max(1) as f64;
             a.trades >= 5 && *silence > limit && silence.as_secs_f64() > 10.0 * mean
         })
         .collect()
@@ -277,7 +295,8 @@ mod tests {
     use super::super::program::Store;
     use super::*;
 
-    const LIMITS: Limits = Limits { stale_after: SignedDuration::from_mins(5), grace: SignedDuration::from_mins(1) };
+    const LIMITS: Limits =
+        Limits { stale_after: SignedDuration::from_mins(5), grace: SignedDuration::from_mins(1) };
     const AUCTION: SignedDuration = SignedDuration::from_mins(10);
 
     fn at(time: &str) -> Timestamp {
@@ -375,7 +394,13 @@ mod tests {
         let joined = |up: Option<&str>| Life { began: at("10:00:00"), before: None, up: up.map(at) };
         for (now, newest, up, state, why) in [
             ("10:00:00", None, None, State::Fresh, "the collector is not even started"),
-            ("10:00:05", Some("09:20:00"), Some("10:00:03"), State::Fresh, "what came before is no silence of this run"),
+            (
+                "10:00:05",
+                Some("09:20:00"),
+                Some("10:00:03"),
+                State::Fresh,
+                "what came before is no silence of this run",
+            ),
             ("10:04:00", None, Some("10:00:03"), State::Fresh, "age counts from the join"),
             ("10:05:01", None, Some("10:00:03"), State::Stale, "nothing since the join"),
             ("10:05:01", None, None, State::Stale, "a collector that never comes up hides nothing"),
@@ -383,7 +408,11 @@ mod tests {
             ("10:20:31", None, Some("10:19:30"), State::Stale, "that moment is over"),
             ("10:20:00", Some("10:19:50"), Some("10:00:03"), State::Fresh, "trades arrive"),
         ] {
-            assert_eq!(feed_state(now, newest, &regular, joined(up)), state, "{now} {newest:?} {up:?}: {why}");
+            assert_eq!(
+                feed_state(now, newest, &regular, joined(up)),
+                state,
+                "{now} {newest:?} {up:?}: {why}"
+            );
         }
     }
 
@@ -394,9 +423,17 @@ mod tests {
             let life = Life { before: Some(at(before)), up: up.map(at), ..steady() };
             feed_state(now, Some("10:00:00"), &regular, life)
         };
-        assert_eq!(state("10:30:05", "08:50:00", Some("10:30:02")), State::Settling, "the machine was down for half an hour");
+        assert_eq!(
+            state("10:30:05", "08:50:00", Some("10:30:02")),
+            State::Settling,
+            "the machine was down for half an hour"
+        );
         assert_eq!(state("10:31:02", "08:50:00", Some("10:30:02")), State::Stale);
-        assert_eq!(state("10:30:05", "10:20:00", Some("10:30:02")), State::Stale, "the second start since data came");
+        assert_eq!(
+            state("10:30:05", "10:20:00", Some("10:30:02")),
+            State::Stale,
+            "the second start since data came"
+        );
         assert_eq!(state("10:30:05", "08:50:00", None), State::Stale, "nobody is up");
         assert_eq!(state("10:00:30", "08:50:00", Some("10:00:20")), State::Fresh);
     }
@@ -415,14 +452,23 @@ mod tests {
         let again = Life { before: Some(at("08:50:00")), up: Some(at("10:30:00")), ..steady() };
         assert_eq!(state("10:30:30", "10:10:00", again).0, State::Settling);
         assert_eq!(state("10:31:00", "10:10:00", again).0, State::Stale);
-        assert_eq!(state("10:30:30", "10:10:00", Life { before: Some(at("10:20:00")), ..again }).0, State::Stale);
+        assert_eq!(
+            state("10:30:30", "10:10:00", Life { before: Some(at("10:20:00")), ..again }).0,
+            State::Stale
+        );
     }
 
     #[test]
     fn only_the_hop_that_lags_is_named() {
         let regular = session("09:00:00", "15:30:00");
-        let [spool, log, raw, index, objects] =
-            [Kind::Spool, Kind::Log, Kind::Store(Store::Raw), Kind::Store(Store::Index), Kind::Store(Store::Objects)].map(hop);
+        let [spool, log, raw, index, objects] = [
+            Kind::Spool,
+            Kind::Log,
+            Kind::Store(Store::Raw),
+            Kind::Store(Store::Index),
+            Kind::Store(Store::Objects),
+        ]
+        .map(hop);
         let seen = |hop, newest: &str, waiting: Option<&str>| Observation {
             newest: Ok(Some(at(newest))),
             waiting_since: waiting.map(at),
@@ -438,10 +484,12 @@ mod tests {
         let seen = [fresh(&spool), fresh(&log), fresh(&raw), old(&index, Some("10:40:01")), fresh(&objects)];
         assert_eq!(judged(&seen), named("index", Some("10:40:01")));
         // The market paused and goes on: the sinks' newest records are old, but nothing has waited long.
-        let seen = [fresh(&spool), old(&log, Some("11:00:00")), old(&raw, None), old(&index, Some("11:00:00"))];
+        let seen =
+            [fresh(&spool), old(&log, Some("11:00:00")), old(&raw, None), old(&index, Some("11:00:00"))];
         assert_eq!(judged(&seen), None);
         // A dead feed: everything is old, only the feed is named.
-        let seen = [old(&spool, None), old(&log, None), old(&raw, None), old(&index, None), old(&objects, None)];
+        let seen =
+            [old(&spool, None), old(&log, None), old(&raw, None), old(&index, None), old(&objects, None)];
         assert_eq!(judged(&seen), named("feed", Some("10:40:00")));
         // A store that does not answer is its own state.
         let silent = Observation { newest: Err("refused".into()), ..fresh(&raw) };
@@ -460,13 +508,17 @@ mod tests {
             since: None,
             finding,
         };
-        let said =
-            |verdicts: &[Verdict<'_>]| found(verdicts, Some("13:04:48".into()), Some(SignedDuration::from_secs(30))).to_string();
+        let said = |verdicts: &[Verdict<'_>]| {
+            found(verdicts, Some("13:04:48".into()), Some(SignedDuration::from_secs(30))).to_string()
+        };
         let waits = Finding::Waiting { seconds: 372 };
-        let [fresh, silent] =
-            [(State::Fresh, Finding::LastTrade { seconds: 3 }), (State::Stale, Finding::NoTrade { seconds: 372 })]
-                .map(|(state, finding)| verdict(&spool, state, finding));
-        let [settling, stale] = [State::Settling, State::Stale].map(|state| verdict(&index, state, waits.clone()));
+        let [fresh, silent] = [
+            (State::Fresh, Finding::LastTrade { seconds: 3 }),
+            (State::Stale, Finding::NoTrade { seconds: 372 }),
+        ]
+        .map(|(state, finding)| verdict(&spool, state, finding));
+        let [settling, stale] =
+            [State::Settling, State::Stale].map(|state| verdict(&index, state, waits.clone()));
         assert_eq!(said(std::slice::from_ref(&fresh)), "data arrives at every hop");
         assert_eq!(
             said(&[fresh.clone(), settling.clone()]),
@@ -481,12 +533,21 @@ mod tests {
 
     #[test]
     fn unusually_silent_symbols_are_listed() {
-        let activity =
-            |symbol: &str, last: &str, trades| Activity { symbol: symbol.into(), first: at("09:00:00"), last: at(last), trades };
-        let symbols =
-            [activity("busy", "10:50:00", 10_000), activity("thin", "10:40:00", 6), activity("fresh", "10:59:59", 10_000)];
-        let names: Vec<_> =
-            silent(at("11:00:00"), LIMITS.stale_after, &symbols).into_iter().map(|(a, _)| a.symbol.as_str()).collect();
+        let activity = |symbol: &str, last: &str, trades| Activity {
+            symbol: symbol.into(),
+            first: at("09:00:00"),
+            last: at(last),
+            trades,
+        };
+        let symbols = [
+            activity("busy", "10:50:00", 10_000),
+            activity("thin", "10:40:00", 6),
+            activity("fresh", "10:59:59", 10_000),
+        ];
+        let names: Vec<_> = silent(at("11:00:00"), LIMITS.stale_after, &symbols)
+            .into_iter()
+            .map(|(a, _)| a.symbol.as_str())
+            .collect();
         assert_eq!(names, ["busy"]);
     }
 }

@@ -1,8 +1,10 @@
-//! Gaps: what the exchange traded that was never received; found where each trade says the day's volume so far.
+//! Gaps: what the exchange traded that was never received; found where each trade says the day's volume so
+//! far.
 //!
 //! Each such trade carries the day's accumulated volume up to and including itself, so it covers the shares
-//! `accumulated - quantity .. accumulated` of its symbol's day. Shares below the highest accumulated volume that no trade covers are a
-//! gap. This holds whatever the order of receipt: a late trade covers its shares and the gap shrinks, splits or goes away.
+//! `accumulated - quantity .. accumulated` of its symbol's day. Shares below the highest accumulated volume
+//! that no trade covers are a gap. This holds whatever the order of receipt: a late trade covers its shares
+//! and the gap shrinks, splits or goes away.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +104,8 @@ struct MissingRange {
 }
 
 impl VolumeGaps {
-    /// Gaps of a symbol that late trades can still close; older ones are final. Bounds the work for a trade, not the list.
+    /// Gaps of a symbol that late trades can still close; older ones are final. Bounds the work for a trade,
+    /// not the list.
     pub const WINDOW: usize = 4096;
 
     /// None yet: every symbol's day starts at 0, so shares before the first received trade are a gap.
@@ -110,10 +113,12 @@ impl VolumeGaps {
         Self::default()
     }
 
-    /// Takes the day of a symbol as covered up to a trade: for counting from the middle of a day. Has no effect once the symbol was seen.
+    /// Takes the day of a symbol as covered up to a trade: for counting from the middle of a day. Has no
+    /// effect once the symbol was seen.
     pub fn start_after(&mut self, fill: Fill<'_>) {
         if fill.accumulated >= 0 && !self.symbols.contains_key(fill.symbol) {
-            let chain = Chain { end: fill.accumulated, last: Some(fill.traded_at.to_owned()), ..Chain::default() };
+            let chain =
+                Chain { end: fill.accumulated, last: Some(fill.traded_at.to_owned()), ..Chain::default() };
             self.symbols.insert(fill.symbol.to_owned(), chain);
         }
     }
@@ -171,7 +176,8 @@ impl Chain {
         if start >= self.end {
             let shares = start - self.end;
             if shares > 0 {
-                let hole = MissingRange { start: self.end, end: start, from: self.last.take(), to: at.to_owned() };
+                let hole =
+                    MissingRange { start: self.end, end: start, from: self.last.take(), to: at.to_owned() };
                 self.open.insert(hole.end, hole);
                 if self.open.len() > VolumeGaps::WINDOW
                     && let Some((_, oldest)) = self.open.pop_first()
@@ -199,17 +205,24 @@ impl Chain {
 
     /// Covers `start..end` in the open holes; returns how many shares were missing there.
     fn fill(&mut self, start: i64, end: i64, at: &str) -> i64 {
-        let touched: Vec<i64> = self.open.range(start + 1..).take_while(|(_, h)| h.start < end).map(|(key, _)| *key).collect();
+        let touched: Vec<i64> =
+            self.open.range(start + 1..).take_while(|(_, h)| h.start < end).map(|(key, _)| *key).collect();
         let mut filled = 0;
         for key in touched {
             let Some(hole) = self.open.remove(&key) else { continue };
             filled += hole.end.min(end) - hole.start.max(start);
             if hole.start < start {
-                let left = MissingRange { start: hole.start, end: start, from: hole.from.clone(), to: at.to_owned() };
+                let left = MissingRange {
+                    start: hole.start,
+                    end: start,
+                    from: hole.from.clone(),
+                    to: at.to_owned(),
+                };
                 self.open.insert(left.end, left);
             }
             if hole.end > end {
-                let right = MissingRange { start: end, end: hole.end, from: Some(at.to_owned()), to: hole.to };
+                let right =
+                    MissingRange { start: end, end: hole.end, from: Some(at.to_owned()), to: hole.to };
                 self.open.insert(right.end, right);
             }
         }
@@ -299,7 +312,8 @@ mod tests {
             let names = ["A", "B", "C"];
             let mut accumulated = [0i64; 3];
             let mut dropped = [0i64; 3];
-            // Shares dropped since the last received trade: nobody can know of them before another trade comes.
+            // Shares dropped since the last received trade: nobody can know of them before another trade
+            // comes.
             let mut unknown = [0i64; 3];
             let mut volumes = VolumeGaps::new();
             for (n, (symbol, quantity, received)) in trades.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! The hops of a run: the places that a trade has to reach, as the run's own steps say.
 //!
-//! A collecting step ([`Role::Source`]) has three: its spool, the topic it writes, and its collection of raw documents. Each step that writes a
-//! topic's records into a store ([`Role::Hop`]) is one more. Nothing here goes by the name of a step: a DAG without an objects sink has no
-//! such hop, and two index sinks are two.
+//! A collecting step ([`Role::Source`]) has three: its spool, the topic it writes, and its collection of raw
+//! documents. Each step that writes a topic's records into a store ([`Role::Hop`]) is one more. Nothing here
+//! goes by the name of a step: a DAG without an objects sink has no such hop, and two index sinks are two.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -73,7 +73,8 @@ pub struct Hop {
     pub group: Option<String>,
     /// The topic that a collecting step writes, or that a sink reads.
     pub topic: String,
-    /// Where it is: the topic, the collection, the name of the index before the date, the first part of the keys; nothing for a spool.
+    /// Where it is: the topic, the collection, the name of the index before the date, the first part of the
+    /// keys; nothing for a spool.
     pub place: String,
     /// Zone of the dates in its keys, where the step names one; else that of the schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +105,8 @@ impl Hop {
 
     /// Whether what is in `spool` has to arrive here.
     pub fn is_fed_by(&self, spool: &Self) -> bool {
-        spool.is_spool() && if self.group.is_none() { self.step == spool.step } else { self.topic == spool.topic }
+        spool.is_spool()
+            && if self.group.is_none() { self.step == spool.step } else { self.topic == spool.topic }
     }
 }
 
@@ -123,7 +125,8 @@ pub fn of(dag: &Dag, programs: &[Program]) -> Vec<Hop> {
     of_steps(&dag.name, dag.steps().iter(), programs)
 }
 
-/// The hops of a run: those of its steps, without the ones that its parameters leave out, and what was skipped because of those.
+/// The hops of a run: those of its steps, without the ones that its parameters leave out, and what was
+/// skipped because of those.
 pub fn of_run(run: &Run, programs: &[Program]) -> Vec<Hop> {
     let mut left_out: BTreeSet<&StepName> = BTreeSet::new();
     for step in run.dag.steps() {
@@ -156,7 +159,9 @@ pub fn of_steps<'a>(dag: &DagName, steps: impl Iterator<Item = &'a Step>, progra
 fn collected(step: &Step, program: &Program, feed: &str) -> Vec<Hop> {
     let text = |name| program.text(&step.with, name).map(Cow::into_owned);
     let raw = Kind::Store(Store::Raw);
-    let (Some(topic), Some(collection)) = (text("topic"), text(Store::Raw.place())) else { return Vec::new() };
+    let (Some(topic), Some(collection)) = (text("topic"), text(Store::Raw.place())) else {
+        return Vec::new();
+    };
     let places = [(Kind::Spool, String::new()), (Kind::Log, topic.clone()), (raw, collection)];
     let hop = |(kind, place): (Kind, String)| Hop {
         name: String::new(),
@@ -195,11 +200,15 @@ fn placed(store: Store, written: &str) -> String {
     }
 }
 
-/// Gives each hop a name of its own. With one collecting step its hops are called by their kind, with several the step's name stands before it.
-/// A sink is called by its store where it is the only one of that kind, else by its step.
+/// Gives each hop a name of its own. With one collecting step its hops are called by their kind, with several
+/// the step's name stands before it. A sink is called by its store where it is the only one of that kind,
+/// else by its step.
 fn name(hops: &mut [Hop], several: bool) {
     let kinds: Vec<Kind> = hops.iter().map(|h| h.kind).collect();
-    let words = [Kind::Spool, Kind::Log].into_iter().chain(Store::ALL.map(Kind::Store)).map(|k| k.as_str().to_owned());
+    let words = [Kind::Spool, Kind::Log]
+        .into_iter()
+        .chain(Store::ALL.map(Kind::Store))
+        .map(|k| k.as_str().to_owned());
     let mut taken: BTreeSet<String> = words.chain(["feed".to_owned()]).collect();
     for hop in hops {
         let word = hop.kind.as_str();
@@ -232,14 +241,15 @@ pub struct Unmatched {
     pub known: Vec<String>,
 }
 
-/// The hops that a check or a reconciliation looks at, where its [`OVERRIDES`] narrow the run's list to some of them. A place that no step
-/// fills becomes a hop as well: something else may write it.
+/// The hops that a check or a reconciliation looks at, where its [`OVERRIDES`] narrow the run's list to some
+/// of them. A place that no step fills becomes a hop as well: something else may write it.
 ///
 /// # Errors
 /// When there is no such collecting step, or none that writes such a topic.
 pub fn narrowed(mut hops: Vec<Hop>, with: &Map<String, Value>) -> Result<Vec<Hop>, Unmatched> {
     let given = |name: &str| with.get(name).and_then(Value::as_str);
-    let overrides: [(&'static str, fn(&Hop) -> &str); 2] = [("collector", |h| h.step.as_str()), ("topic", |h| &h.topic)];
+    let overrides: [(&'static str, fn(&Hop) -> &str); 2] =
+        [("collector", |h| h.step.as_str()), ("topic", |h| &h.topic)];
     for (parameter, of) in overrides {
         let Some(wanted) = given(parameter) else { continue };
         let spools: Vec<Hop> = hops.iter().filter(|h| h.is_spool()).cloned().collect();
@@ -264,7 +274,8 @@ pub fn narrowed(mut hops: Vec<Hop>, with: &Map<String, Value>) -> Result<Vec<Hop
     Ok(hops)
 }
 
-/// Names of hops in the order of the data's way, where only the names are known: the hops of a collecting step, then the sinks.
+/// Names of hops in the order of the data's way, where only the names are known: the hops of a collecting
+/// step, then the sinks.
 pub fn in_order<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let words = [Kind::Spool, Kind::Log].into_iter().chain(Store::ALL.map(Kind::Store)).map(Kind::as_str);
     let words: Vec<&str> = words.collect();
@@ -272,7 +283,11 @@ pub fn in_order<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let place = |name: &&'a str| {
         let (step, word) = name.rsplit_once('.').unwrap_or(("", *name));
         let collected = rank(word) <= rank(Store::Raw.as_str());
-        if collected { (false, step.to_owned(), rank(word), *name) } else { (true, String::new(), rank(name), *name) }
+        if collected {
+            (false, step.to_owned(), rank(word), *name)
+        } else {
+            (true, String::new(), rank(name), *name)
+        }
     };
     let mut names: Vec<&str> = names.into_iter().collect();
     names.sort_by_key(place);

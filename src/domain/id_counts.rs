@@ -23,7 +23,8 @@ pub struct IdCounts {
     hops: usize,
     /// The row of each id.
     rows: HashMap<Box<str>, usize>,
-    /// One cell for each hop, row after row: how often the id was seen there, and whether the hop refused it for good.
+    /// One cell for each hop, row after row: how often the id was seen there, and whether the hop refused it
+    /// for good.
     cells: Vec<u16>,
 }
 
@@ -75,7 +76,8 @@ impl IdCounts {
         u64::from(self.cells[row * self.hops + hop] & !REFUSED)
     }
 
-    /// What a hop holds against `spools`, the hops whose ids it should have; lists at most `list` missing ids, the first in order.
+    /// What a hop holds against `spools`, the hops whose ids it should have; lists at most `list` missing
+    /// ids, the first in order.
     pub fn account(&self, hop: usize, spools: &[usize], list: usize) -> Account {
         let mut account = Account::default();
         let mut missing = Vec::new();

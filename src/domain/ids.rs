@@ -32,13 +32,17 @@ fn check_name(text: &str) -> Result<(), NameError> {
     let refuse = |why| Err(NameError { text: text.to_owned(), why });
     match text.chars().next() {
         None => return refuse(said!("it is empty")),
-        Some(c) if !(c.is_ascii_lowercase() || c.is_ascii_digit()) => return refuse(said!("it does not start with a-z or 0-9")),
+        Some(c) if !(c.is_ascii_lowercase() || c.is_ascii_digit()) => {
+            return refuse(said!("it does not start with a-z or 0-9"));
+        }
         Some(_) => {}
     }
     if text.len() > 63 {
         return refuse(said!("it is longer than 63 characters"));
     }
-    if let Some(_bad) = text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(*c))) {
+    if let Some(_bad) =
+        text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(*c)))
+    {
         return refuse(said!("it holds a character that is not allowed"));
     }
     Ok(())
@@ -95,8 +99,8 @@ name!(
 /// One run of a DAG: `{dag}@{key}`.
 ///
 /// The key of a scheduled window is its local date (`trading-day@2026-11-20`), so that at most one scheduled
-/// run can exist per session; a schedule without a window adds the local time (`@2026-11-20T0900`); a manual run adds
-/// `+manual.N`, a backfill nothing, because it *is* the session's run.
+/// run can exist per session; a schedule without a window adds the local time (`@2026-11-20T0900`); a manual
+/// run adds `+manual.N`, a backfill nothing, because it *is* the session's run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
@@ -124,7 +128,9 @@ impl FromStr for RunId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let refuse = |why| NameError { text: text.to_owned(), why };
-        let (dag, key) = text.split_once('@').ok_or_else(|| refuse(said!("a run id is DAG@KEY, and the '@' is missing")))?;
+        let (dag, key) = text
+            .split_once('@')
+            .ok_or_else(|| refuse(said!("a run id is DAG@KEY, and the '@' is missing")))?;
         check_name(dag)?;
         if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || "-+.".contains(c)) {
             return Err(refuse(said!("the part after '@' is not a session key")));
@@ -143,8 +149,9 @@ impl fmt::Display for RunId {
     }
 }
 
-/// One attempt at a step of a run. The attempt number rises with every start of the step in this run, whatever the
-/// reason (retry, restart, next round of a check), and fences off late reports of earlier attempts.
+/// One attempt at a step of a run. The attempt number rises with every start of the step in this run,
+/// whatever the reason (retry, restart, next round of a check), and fences off late reports of earlier
+/// attempts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId {
     /// The run.

@@ -1,5 +1,6 @@
-//! What is said to people, as a value: a message with what is in it. It is made once, where something is found or refused, and put into words once
-//! per reader: English here (mails, outputs, the API), the reader's tongue on pages, whose catalogue knows a message by its English.
+//! What is said to people, as a value: a message with what is in it. It is made once, where something is
+//! found or refused, and put into words once per reader: English here (mails, outputs, the API), the reader's
+//! tongue on pages, whose catalogue knows a message by its English.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +12,8 @@ use rust_decimal::Decimal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     words: Cow<'static, str>,
-    /// A text with places, which a catalogue may know; otherwise somebody else's words, which stay as they are.
+    /// A text with places, which a catalogue may know; otherwise somebody else's words, which stay as they
+    /// are.
     ours: bool,
     with: Vec<Part>,
 }
@@ -159,7 +161,8 @@ pub enum Piece<'a> {
     Place(usize),
 }
 
-/// Cuts a message at its places: `{}` takes the next thing, `{1}` the second. A place for which there is nothing stays empty.
+/// Cuts a message at its places: `{}` takes the next thing, `{1}` the second. A place for which there is
+/// nothing stays empty.
 ///
 /// # Errors
 /// What `each` fails with.
@@ -194,7 +197,8 @@ pub fn thousands(count: u64) -> String {
 /// A quantity of shares or units, with commas between thousands.
 pub fn quantity(quantity: &Decimal) -> String {
     let text = quantity.to_string();
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |(whole, _)| (whole, &text[whole.len()..]));
+    let (whole, fraction) =
+        text.split_once('.').map_or((text.as_str(), ""), |(whole, _)| (whole, &text[whole.len()..]));
     match whole.parse() {
         Ok(whole) => format!("{}{fraction}", thousands(whole)),
         // Below zero, or of more digits than a count has.
@@ -271,7 +275,10 @@ mod tests {
         let run: crate::ids::RunId = "day@2026-11-20".parse().expect("an id");
         let refusal = Refused::new(said!("run {} is closing", run), said!("wait until it has ended"));
         assert_eq!(refusal.to_string(), "run day@2026-11-20 is closing; wait until it has ended");
-        assert_eq!(Refused::bare(said!("there is no run {}", run)).to_string(), "there is no run day@2026-11-20");
+        assert_eq!(
+            Refused::bare(said!("there is no run {}", run)).to_string(),
+            "there is no run day@2026-11-20"
+        );
     }
 
     #[test]
@@ -279,7 +286,9 @@ mod tests {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (372, "6m12s"), (7260, "2h01m")] {
             assert_eq!(human(SignedDuration::from_secs(seconds)), text);
         }
-        for (number, text) in [("0", "0"), ("1234.50", "1,234.50"), ("0.00012", "0.00012"), ("-1500", "-1500")] {
+        for (number, text) in
+            [("0", "0"), ("1234.50", "1,234.50"), ("0.00012", "0.00012"), ("-1500", "-1500")]
+        {
             assert_eq!(quantity(&number.parse().expect("a decimal")), text);
         }
         for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {

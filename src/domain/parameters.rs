@@ -1,4 +1,5 @@
-//! Reads a step's `with:` by its program's row: what is not given is what the row says, and every refusal names the parameter and what to write.
+//! Reads a step's `with:` by its program's row: what is not given is what the row says, and every refusal
+//! names the parameter and what to write.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -66,16 +67,25 @@ impl<'a> Parameters<'a> {
 
     /// The error for a parameter that cannot be used.
     pub fn wrong(&self, name: &str, why: impl Into<String>) -> ParameterError {
-        ParameterError { program: self.program.to_owned(), name: format!("{}{name}", self.path), why: why.into() }
+        ParameterError {
+            program: self.program.to_owned(),
+            name: format!("{}{name}", self.path),
+            why: why.into(),
+        }
     }
 
     fn row(&self, name: &str) -> Result<&'a Parameter, ParameterError> {
         let row = self.known.iter().find(|p| p.name == name);
-        row.ok_or_else(|| self.wrong(name, "the program has no such parameter in its row of the table of programs"))
+        row.ok_or_else(|| {
+            self.wrong(name, "the program has no such parameter in its row of the table of programs")
+        })
     }
 
     fn missing(&self, name: &str) -> ParameterError {
-        self.wrong(name, format!("it is missing; write {name}: … ({})", self.row(name).map_or("", |row| row.help)))
+        self.wrong(
+            name,
+            format!("it is missing; write {name}: … ({})", self.row(name).map_or("", |row| row.help)),
+        )
     }
 
     /// Whether the file gives it.
@@ -110,7 +120,8 @@ impl<'a> Parameters<'a> {
         self.holds(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// A table inside the parameters; a missing one is empty, with the defaults of its keys. `path` is its name with a dot (`rotate.`).
+    /// A table inside the parameters; a missing one is empty, with the defaults of its keys. `path` is its
+    /// name with a dot (`rotate.`).
     ///
     /// # Errors
     /// When it is something else than a table.
@@ -122,7 +133,9 @@ impl<'a> Parameters<'a> {
         match self.given(name) {
             None => Ok(table(None)),
             Some(Value::Object(map)) => Ok(table(Some(map))),
-            Some(other) => Err(self.wrong(name, format!("it is {other}, not a table; write {name}: {{ key: value }}"))),
+            Some(other) => {
+                Err(self.wrong(name, format!("it is {other}, not a table; write {name}: {{ key: value }}")))
+            }
         }
     }
 
@@ -153,12 +166,17 @@ impl<'a> Parameters<'a> {
         let not_a_text = |value: &Value| self.wrong(name, format!("{value} is not a text; {example}"));
         let names = match self.must_hold(name)? {
             // As one would write it in the file: one name, or [first, second].
-            Holds::Default(text) => text.trim_matches(['[', ']']).split(',').map(|name| name.trim().to_owned()).collect(),
-            Holds::Given(Value::String(one)) => vec![one.clone()],
-            Holds::Given(Value::Array(many)) => {
-                many.iter().map(|v| v.as_str().map(str::to_owned).ok_or_else(|| not_a_text(v))).collect::<Result<_, _>>()?
+            Holds::Default(text) => {
+                text.trim_matches(['[', ']']).split(',').map(|name| name.trim().to_owned()).collect()
             }
-            Holds::Given(other) => return Err(self.wrong(name, format!("it is {other}, not a list of names; {example}"))),
+            Holds::Given(Value::String(one)) => vec![one.clone()],
+            Holds::Given(Value::Array(many)) => many
+                .iter()
+                .map(|v| v.as_str().map(str::to_owned).ok_or_else(|| not_a_text(v)))
+                .collect::<Result<_, _>>()?,
+            Holds::Given(other) => {
+                return Err(self.wrong(name, format!("it is {other}, not a list of names; {example}")));
+            }
         };
         if names.is_empty() || names.iter().any(|n| n.trim().is_empty()) {
             return Err(self.wrong(name, format!("a name is empty, or there is none; {example}")));
@@ -180,7 +198,9 @@ impl<'a> Parameters<'a> {
             Holds::Given(value) => value.as_u64(),
             Holds::Default(text) => text.parse().ok(),
         };
-        let wrong = || self.wrong(name, format!("it is {}; write a whole number of at least {least}", holds.written()));
+        let wrong = || {
+            self.wrong(name, format!("it is {}; write a whole number of at least {least}", holds.written()))
+        };
         count.filter(|n| *n >= least).ok_or_else(wrong)
     }
 
@@ -214,7 +234,9 @@ impl<'a> Parameters<'a> {
         let holds = self.must_hold(name)?;
         let size = match (holds.text(), &holds) {
             (Some(text), _) => units::bytes(text).map_err(|e| self.wrong(name, e.to_string()))?,
-            (None, Holds::Given(Value::Number(number))) if number.is_u64() => number.as_u64().unwrap_or_default(),
+            (None, Holds::Given(Value::Number(number))) if number.is_u64() => {
+                number.as_u64().unwrap_or_default()
+            }
             _ => return Err(self.wrong(name, format!("it is {}; write for example 64MiB", holds.written()))),
         };
         if size == 0 {

@@ -1,7 +1,8 @@
 //! What a program is: what may stand after `uses:`, what it does to data, and what it takes.
 //!
-//! `steps::programs` holds the table of the built-in ones, each row written beside its program. Lint, JSON Schema, `dag show`, the guide's
-//! reference, forms and the reading of parameters come from it, and what a run's data passes follows from the roles of its steps.
+//! `steps::programs` holds the table of the built-in ones, each row written beside its program. Lint, JSON
+//! Schema, `dag show`, the guide's reference, forms and the reading of parameters come from it, and what a
+//! run's data passes follows from the roles of its steps.
 
 pub mod testing;
 
@@ -85,7 +86,8 @@ impl Store {
         }
     }
 
-    /// The parameter of a program that says where in the store its records are: collection, name before the date, first part of the keys.
+    /// The parameter of a program that says where in the store its records are: collection, name before the
+    /// date, first part of the keys.
     pub fn place(self) -> &'static str {
         match self {
             Self::Raw => "collection",
@@ -300,14 +302,16 @@ impl Program {
     /// Each parameter by its name; in place of a table its keys, named with a dot.
     pub fn all_parameters(&self) -> Vec<(String, &'static Parameter)> {
         let keys = |parameter: &'static Parameter| match parameter.shape {
-            Shape::Table(keys) => keys.iter().map(|key| (format!("{}.{}", parameter.name, key.name), key)).collect(),
+            Shape::Table(keys) => {
+                keys.iter().map(|key| (format!("{}.{}", parameter.name, key.name), key)).collect()
+            }
             _ => vec![(parameter.name.to_owned(), parameter)],
         };
         self.parameters.iter().flat_map(keys).collect()
     }
 
-    /// What a step's `with` says of a parameter that is a text, or what holds without; `None` where that is the program's to work out, or
-    /// what is given is no text.
+    /// What a step's `with` says of a parameter that is a text, or what holds without; `None` where that is
+    /// the program's to work out, or what is given is no text.
     pub fn text<'a>(&self, with: &'a Map<String, Value>, name: &str) -> Option<Cow<'a, str>> {
         if let Some(given) = with.get(name).filter(|v| !v.is_null()) {
             return given.as_str().map(Cow::Borrowed);
@@ -317,7 +321,9 @@ impl Program {
             Fallback::Found(value) => Some(Cow::Borrowed(value())),
             // A parameter that follows itself follows nothing.
             Fallback::Parameter(other) if other != name => self.text(with, other),
-            Fallback::Made { of, by, .. } if of != name => self.text(with, of).map(|other| Cow::Owned(by(&other))),
+            Fallback::Made { of, by, .. } if of != name => {
+                self.text(with, of).map(|other| Cow::Owned(by(&other)))
+            }
             _ => None,
         }
     }

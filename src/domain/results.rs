@@ -1,5 +1,5 @@
-//! What checks and reconciliations return, read where it is shown. It may be of an older version or of a program of the user's own: what it lacks is
-//! left out, and what is nothing of the kind is `None`.
+//! What checks and reconciliations return, read where it is shown. It may be of an older version or of a
+//! program of the user's own: what it lacks is left out, and what is nothing of the kind is `None`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,14 @@ use super::finding::Finding;
 use super::gaps::Gap;
 use super::hop::Hop;
 
-/// What a freshness check returns: `{"stalled": bool, "finding": {…}, "summary": "…", "hops": [{"hop": "index", "stale": true, …}]}`.
+/// What a freshness check returns: `{"stalled": bool, "finding": {…}, "summary": "…", "hops": [{"hop":
+/// "index", "stale": true, …}]}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Freshness {
     /// At least one hop is stale.
     pub stalled: bool,
-    /// Nothing can be said yet: what was overdue may come now, since whoever brings it was started just before.
+    /// Nothing can be said yet: what was overdue may come now, since whoever brings it was started just
+    /// before.
     pub settling: bool,
     /// What was found: the hop and since when.
     pub finding: Finding,
@@ -75,7 +77,8 @@ impl Freshness {
         let text = |key: &str| result.get(key).and_then(Value::as_str);
         let list = |key: &str| result.get(key).and_then(Value::as_array).into_iter().flatten();
         let hops: Vec<FreshHop> = list("hops").filter_map(|hop| FreshHop::deserialize(hop).ok()).collect();
-        let silent = list("silent_symbols").filter_map(|symbol| Some(symbol.get("symbol")?.as_str()?.to_owned()));
+        let silent =
+            list("silent_symbols").filter_map(|symbol| Some(symbol.get("symbol")?.as_str()?.to_owned()));
         Some(Self {
             stalled,
             settling: !stalled && flag("settling") == Some(true),
@@ -173,7 +176,8 @@ pub struct Different {
 }
 
 impl Reconciliation {
-    /// Reads a result; `None` when it is not a reconciliation's, or that of one that failed before it had counted.
+    /// Reads a result; `None` when it is not a reconciliation's, or that of one that failed before it had
+    /// counted.
     pub fn of(result: &Value) -> Option<Self> {
         result.get("hops")?.as_object()?;
         Self::deserialize(result).ok()
@@ -184,9 +188,11 @@ impl Reconciliation {
         self.gaps.iter().fold(Decimal::ZERO, |sum, gap| sum.saturating_add(gap.quantity))
     }
 
-    /// What is wrong with the day. A result that does not say it, of an older version, has the counts; `hops` are those of its run.
+    /// What is wrong with the day. A result that does not say it, of an older version, has the counts; `hops`
+    /// are those of its run.
     pub fn because(&self, hops: &[Hop]) -> Vec<Finding> {
-        let told: Vec<Finding> = self.findings.iter().filter_map(|found| Finding::read(Some(found), None)).collect();
+        let told: Vec<Finding> =
+            self.findings.iter().filter_map(|found| Finding::read(Some(found), None)).collect();
         if told.len() == self.findings.len() && !told.is_empty() {
             return told;
         }
@@ -195,7 +201,11 @@ impl Reconciliation {
             let counts = &self.hops[*name];
             Finding::of_counts(name, counts.missing, if is_spool(name) { 0 } else { counts.duplicates })
         };
-        super::hop::in_order(self.hops.keys().map(String::as_str)).iter().flat_map(of).chain(self.totals()).collect()
+        super::hop::in_order(self.hops.keys().map(String::as_str))
+            .iter()
+            .flat_map(of)
+            .chain(self.totals())
+            .collect()
     }
 
     fn totals(&self) -> Option<Finding> {
@@ -216,7 +226,11 @@ mod tests {
         for result in [json!({ "rows": 3 }), json!({ "stalled": "yes" }), Value::Null] {
             assert_eq!(Freshness::of(&result), None, "{result}");
         }
-        for result in [json!({ "error": "raw: not reached" }), json!({ "hops": [] }), json!({ "hops": {}, "ok": "perhaps" })] {
+        for result in [
+            json!({ "error": "raw: not reached" }),
+            json!({ "hops": [] }),
+            json!({ "hops": {}, "ok": "perhaps" }),
+        ] {
             assert_eq!(Reconciliation::of(&result), None, "{result}");
         }
     }
@@ -224,7 +238,9 @@ mod tests {
     #[test]
     fn a_short_result_says_what_it_has() {
         let hops = json!([{ "hop": "log", "newest": "soon", "stale": true }, { "hop": 3 }, "raw"]);
-        let fresh = Freshness::of(&json!({ "stalled": true, "hops": hops, "silent_symbols": [{ "symbol": "005930" }, 7] }));
+        let fresh = Freshness::of(
+            &json!({ "stalled": true, "hops": hops, "silent_symbols": [{ "symbol": "005930" }, 7] }),
+        );
         let fresh = fresh.expect("a freshness check's");
         assert_eq!((fresh.hops.len(), fresh.hops[0].newest, fresh.hops[0].finding()), (1, None, None));
         assert_eq!(fresh.finding, Finding::NothingNew { hops: vec!["log".into()] });
@@ -236,7 +252,9 @@ mod tests {
 
     #[test]
     fn what_is_found_at_a_hop_is_a_value_or_its_words() {
-        let hop = |finding| FreshHop::deserialize(&json!({ "hop": "log", "detail": "18s behind", "finding": finding }));
+        let hop = |finding| {
+            FreshHop::deserialize(&json!({ "hop": "log", "detail": "18s behind", "finding": finding }))
+        };
         let found = |finding| hop(finding).expect("a hop").finding();
         assert_eq!(found(json!({ "code": "behind", "seconds": 18 })), Some(Finding::Behind { seconds: 18 }));
         assert_eq!(found(json!({ "code": "hums" })), Some(Finding::text("18s behind")));
@@ -271,9 +289,13 @@ mod tests {
             "hops": { "spool": hop(0, 6), "log": hop(2, 0), "raw": hop(0, 3), "index": hop(0, 0) },
             "vwap": { "checked": 2, "equal": 1, "different": [{ "symbol": "x" }] },
         });
-        let because =
-            |result: &Value| Reconciliation::of(result).expect("a reconciliation's").because(&[spool.clone(), log.clone()]);
-        let (log, raw) = (Finding::Misses { hop: "log".into(), records: 2 }, Finding::Repeats { hop: "raw".into(), records: 3 });
+        let because = |result: &Value| {
+            Reconciliation::of(result).expect("a reconciliation's").because(&[spool.clone(), log.clone()])
+        };
+        let (log, raw) = (
+            Finding::Misses { hop: "log".into(), records: 2 },
+            Finding::Repeats { hop: "raw".into(), records: 3 },
+        );
         assert_eq!(because(&result), [log.clone(), raw, Finding::TotalsDiffer { symbols: 1 }]);
         result["findings"] = json!([log]);
         assert_eq!(because(&result), [log.clone()], "as it says itself");

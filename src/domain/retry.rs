@@ -22,8 +22,9 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Wait before retry number `retry` (1 for the first). `spread` is any number that differs between steps and
-    /// attempts; the same number gives the same wait, so a replayed journal decides what the live run decided.
+    /// Wait before retry number `retry` (1 for the first). `spread` is any number that differs between steps
+    /// and attempts; the same number gives the same wait, so a replayed journal decides what the live run
+    /// decided.
     pub fn delay(&self, retry: u32, spread: u64) -> Duration {
         let doublings = retry.saturating_sub(1).min(32);
         let full = self.initial.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(self.max);
@@ -55,7 +56,8 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_cap_and_never_overflows() {
-        let backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: false };
+        let backoff =
+            Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: false };
         let waits: Vec<_> = (1..=8).map(|n| backoff.delay(n, 0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(backoff.delay(u32::MAX, 0).as_secs(), 60);

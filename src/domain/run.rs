@@ -1,6 +1,7 @@
 //! A run and its steps as the machine keeps them.
 //!
-//! A run is the fold of its events (see [`super::event`]): the same events give the same run, live or replayed.
+//! A run is the fold of its events (see [`super::event`]): the same events give the same run, live or
+//! replayed.
 
 use std::collections::BTreeMap;
 
@@ -238,7 +239,8 @@ pub struct StepRun {
     /// Its orderly stop was cut short by a loss; a new attempt finishes it when its turn comes.
     #[serde(default)]
     pub resume_stop: bool,
-    /// The current attempt of a service said that it cannot be ready before this time; [`StepRun::reason`] says why.
+    /// The current attempt of a service said that it cannot be ready before this time; [`StepRun::reason`]
+    /// says why.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
     /// When people were told last that the service is not ready in time, in this streak.
@@ -358,7 +360,8 @@ pub enum Exit {
     OutOfMemory,
     /// It could not be started: the reason.
     NotStarted(String),
-    /// It vanished without an exit code (machine restarted, engine gone, daemon died with it). Spends no retry.
+    /// It vanished without an exit code (machine restarted, engine gone, daemon died with it). Spends no
+    /// retry.
     Lost(String),
 }
 
@@ -371,7 +374,9 @@ impl Exit {
     /// The signal that most people and programs read out of a code.
     pub fn like_signal(&self) -> Option<i32> {
         match self {
-            Self::Code(code) => Some(code.saturating_sub(Self::code_of_signal(0))).filter(|signal| *signal > 0),
+            Self::Code(code) => {
+                Some(code.saturating_sub(Self::code_of_signal(0))).filter(|signal| *signal > 0)
+            }
             _ => None,
         }
     }

@@ -121,7 +121,8 @@ impl Window {
 /// One session as a schedule sees it: what exactly one scheduled run exists for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occurrence {
-    /// The part of a run id after the `@`: `YYYY-MM-DD` where there is a window, else `YYYY-MM-DDTHHMM` in the schedule's zone.
+    /// The part of a run id after the `@`: `YYYY-MM-DD` where there is a window, else `YYYY-MM-DDTHHMM` in
+    /// the schedule's zone.
     pub key: String,
     /// The local date it is about.
     pub date: Date,
@@ -129,7 +130,8 @@ pub struct Occurrence {
     pub window: Window,
 }
 
-/// How far ahead a schedule is searched before it counts as one that never opens: 29 February can be eight years away.
+/// How far ahead a schedule is searched before it counts as one that never opens: 29 February can be eight
+/// years away.
 const HORIZON_DAYS: i32 = 366 * 9;
 
 impl Schedule {
@@ -141,14 +143,16 @@ impl Schedule {
         TimeZone::get(&self.timezone)
     }
 
-    /// The window of a local date: `None` on a closed day, when cron does not fire on that date, or when there is no close
-    /// after the open on the same date. A schedule without `close` gives its first instant of the day.
+    /// The window of a local date: `None` on a closed day, when cron does not fire on that date, or when
+    /// there is no close after the open on the same date. A schedule without `close` gives its first instant
+    /// of the day.
     pub fn window_on(&self, date: Date, calendar: Option<&Calendar>) -> Option<Window> {
         self.sessions_on(date, calendar).into_iter().next().map(|s| s.window)
     }
 
-    /// The sessions of a local date, in order: at most one where there is a window, several for a plain cron. None at all
-    /// when the schedule names a calendar that is not at hand, because nobody knows then whether the day is open.
+    /// The sessions of a local date, in order: at most one where there is a window, several for a plain cron.
+    /// None at all when the schedule names a calendar that is not at hand, because nobody knows then whether
+    /// the day is open.
     ///
     /// A local time that a clock change skips or repeats fires once (see [`super::calendar`]).
     pub fn sessions_on(&self, date: Date, calendar: Option<&Calendar>) -> Vec<Occurrence> {
@@ -162,11 +166,17 @@ impl Schedule {
             instants.dedup();
             return instants
                 .into_iter()
-                .map(|open_at| Occurrence { key: minute_key(open_at, &zone), date, window: Window { open_at, close_at: None } })
+                .map(|open_at| Occurrence {
+                    key: minute_key(open_at, &zone),
+                    date,
+                    window: Window { open_at, close_at: None },
+                })
                 .collect();
         };
         let Some(open_at) = instants(&self.open, date, &zone, day).next() else { return Vec::new() };
-        let Some(close_at) = instants(close, date, &zone, day).find(|close| *close > open_at) else { return Vec::new() };
+        let Some(close_at) = instants(close, date, &zone, day).find(|close| *close > open_at) else {
+            return Vec::new();
+        };
         vec![Occurrence { key: date.to_string(), date, window: Window { open_at, close_at: Some(close_at) } }]
     }
 
@@ -176,13 +186,16 @@ impl Schedule {
             Some(calendar) => calendar.session(date).map(|s| (s.open, s.close)),
             None => {
                 let zone = self.zone().ok()?;
-                Some((instant(&zone, date.at(0, 0, 0, 0))?, instant(&zone, date.tomorrow().ok()?.at(0, 0, 0, 0))?))
+                Some((
+                    instant(&zone, date.at(0, 0, 0, 0))?,
+                    instant(&zone, date.tomorrow().ok()?.at(0, 0, 0, 0))?,
+                ))
             }
         }
     }
 
-    /// The next `n` sessions that open after `after`, in order. Fewer when the schedule never opens (again) as far as anybody
-    /// can see, nine years ahead.
+    /// The next `n` sessions that open after `after`, in order. Fewer when the schedule never opens (again)
+    /// as far as anybody can see, nine years ahead.
     pub fn next_windows(&self, after: Timestamp, calendar: Option<&Calendar>, n: usize) -> Vec<Occurrence> {
         let Ok(zone) = self.zone() else { return Vec::new() };
         // A session edge may lie on the day before or after its date.
@@ -192,7 +205,8 @@ impl Schedule {
         for date in self.dates(first, last) {
             let sessions = self.sessions_on(date, calendar);
             found.extend(sessions.into_iter().filter(|s| s.window.open_at > after));
-            // Session-relative opens of neighbouring dates may come in any order in theory; one date more settles it.
+            // Session-relative opens of neighbouring dates may come in any order in theory; one date more
+            // settles it.
             if found.len() > n {
                 break;
             }

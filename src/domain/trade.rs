@@ -1,4 +1,5 @@
-//! A trade as it travels from the spool to every store, whatever feed it came from, and what an exchange says was traded in all.
+//! A trade as it travels from the spool to every store, whatever feed it came from, and what an exchange says
+//! was traded in all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +9,12 @@ use jiff::civil::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-/// A trade's identity, fixed at receipt. Replays, reconnects and two collectors side by side fold into one id.
+/// A trade's identity, fixed at receipt. Replays, reconnects and two collectors side by side fold into one
+/// id.
 ///
-/// `{feed}:{YYYY-MM-DD}:{symbol}:{number}`. The feed is its name, or `{name}-{venue}` where a feed has several venues; the date is the
-/// session's; the number is what tells this trade from the others of the symbol's day, as the feed has it.
+/// `{feed}:{YYYY-MM-DD}:{symbol}:{number}`. The feed is its name, or `{name}-{venue}` where a feed has
+/// several venues; the date is the session's; the number is what tells this trade from the others of the
+/// symbol's day, as the feed has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(String);
@@ -53,20 +56,22 @@ pub enum Side {
     Sell,
 }
 
-/// The value of a record on the trade topic, of a raw document, of an index document and of an object line: one JSON
-/// object with the same fields everywhere, so that stores can be compared field by field.
+/// The value of a record on the trade topic, of a raw document, of an index document and of an object line:
+/// one JSON object with the same fields everywhere, so that stores can be compared field by field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trade {
     /// Identity.
     pub id: EventId,
     /// First part of the identity: the feed's name, or `{name}-{venue}`.
     pub feed: String,
-    /// What the feed calls the stream of messages it came in (`H0STCNT0`, `trade`). Older versions wrote it as `tr_id`.
+    /// What the feed calls the stream of messages it came in (`H0STCNT0`, `trade`). Older versions wrote it
+    /// as `tr_id`.
     #[serde(alias = "tr_id")]
     pub channel: String,
     /// Instrument, as the exchange writes it (`005930`, `KRW-BTC`).
     pub symbol: String,
-    /// The day it belongs to: the exchange's business date, or, where it never closes, the date of the trade time in the feed's zone.
+    /// The day it belongs to: the exchange's business date, or, where it never closes, the date of the trade
+    /// time in the feed's zone.
     pub session_date: Date,
     /// Exchange's trade time as fine as it is told, RFC 3339 with the exchange's offset.
     pub trade_time: String,
@@ -74,7 +79,8 @@ pub struct Trade {
     pub received_at: String,
     /// Price, in the market's currency.
     pub price: Decimal,
-    /// Quantity, in shares or units. A feed gives all its quantities one scale, so that a store sees one type.
+    /// Quantity, in shares or units. A feed gives all its quantities one scale, so that a store sees one
+    /// type.
     #[serde(with = "quantity")]
     pub quantity: Decimal,
     /// Which side took the price, where the feed says it.
@@ -83,7 +89,8 @@ pub struct Trade {
     /// Volume of the day up to and including this trade, shares, where the feed says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accumulated_volume: Option<i64>,
-    /// Traded value of the day up to and including this trade, in the market's currency, where the feed says it.
+    /// Traded value of the day up to and including this trade, in the market's currency, where the feed says
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accumulated_value: Option<i64>,
     /// Every field of the wire under the exchange's own name, text exactly as sent (numbers as their text).
@@ -131,8 +138,8 @@ pub struct Total {
     pub trades: Option<u64>,
 }
 
-/// A quantity in JSON: a whole one without decimals is a number (shares), any other a text (`"0.00009372"`), so that no reader makes a
-/// rounded binary number of it.
+/// A quantity in JSON: a whole one without decimals is a number (shares), any other a text (`"0.00009372"`),
+/// so that no reader makes a rounded binary number of it.
 pub mod quantity {
     use std::fmt;
 
@@ -160,7 +167,8 @@ pub mod quantity {
     /// Reads either form.
     ///
     /// # Errors
-    /// A text that is not a decimal, and a number with a fraction, which is rounded before anybody can look at it.
+    /// A text that is not a decimal, and a number with a fraction, which is rounded before anybody can look
+    /// at it.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
         deserializer.deserialize_any(Either)
     }

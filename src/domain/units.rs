@@ -49,8 +49,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(sum)
 }
 
-/// Reads a size in bytes: a number with `B`, `KiB`, `MiB`, `GiB` (powers of 1,024), `kB`, `MB`, `GB` (powers of 1,000)
-/// or nothing.
+/// Reads a size in bytes: a number with `B`, `KiB`, `MiB`, `GiB` (powers of 1,024), `kB`, `MB`, `GB` (powers
+/// of 1,000) or nothing.
 ///
 /// # Errors
 /// When the number or the unit is missing or unknown, or the size does not fit.
@@ -93,19 +93,28 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in
-            [("500ms", 500), ("30s", 30_000), ("1m", 60_000), ("1m30s", 90_000), ("2h", 7_200_000), ("1d", 86_400_000), ("0s", 0)]
-        {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("1m", 60_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("0s", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for bad in ["", "5", "m", "5 minutes", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d"] {
+        for bad in
+            ["", "5", "m", "5 minutes", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d"]
+        {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn sizes() {
-        for (text, size) in [("64MiB", 64 << 20), ("5 MB", 5_000_000), ("1GiB", 1 << 30), ("7", 7), ("0B", 0)] {
+        for (text, size) in [("64MiB", 64 << 20), ("5 MB", 5_000_000), ("1GiB", 1 << 30), ("7", 7), ("0B", 0)]
+        {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
         for bad in ["", "MiB", "64mb", "1e3", "-1", "18446744073709551615GiB"] {

@@ -1,7 +1,9 @@
-//! Volume-weighted average prices, exact for any decimals: sums of price × quantity, divided only to be shown.
+//! Volume-weighted average prices, exact for any decimals: sums of price × quantity, divided only to be
+//! shown.
 //!
-//! Trades are folded by event id and by their own trade time, so any order and any repetition of the same trades gives the
-//! same sums. Windows tumble (`[start, start + length)`); a late trade corrects its window as long as the window is kept.
+//! Trades are folded by event id and by their own trade time, so any order and any repetition of the same
+//! trades gives the same sums. Windows tumble (`[start, start + length)`); a late trade corrects its window
+//! as long as the window is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -40,7 +42,8 @@ impl Sums {
     #[must_use]
     pub fn with(self, price: Decimal, quantity: Decimal) -> Option<Self> {
         let exact = Exact::from(price);
-        let (low, high) = if self.trades == 0 { (exact, exact) } else { (self.low.min(exact), self.high.max(exact)) };
+        let (low, high) =
+            if self.trades == 0 { (exact, exact) } else { (self.low.min(exact), self.high.max(exact)) };
         Some(Self {
             value: self.value.checked_add(Exact::product(price, quantity)?)?,
             volume: self.volume.checked_add(quantity.into())?,
@@ -51,7 +54,8 @@ impl Sums {
         })
     }
 
-    /// Σ price·quantity / Σ quantity, rounded half up to 4 places, or to two more than the prices have; `None` without volume.
+    /// Σ price·quantity / Σ quantity, rounded half up to 4 places, or to two more than the prices have;
+    /// `None` without volume.
     pub fn vwap(&self) -> Option<Decimal> {
         self.value.divide(self.volume, PLACES.max(self.prices.scale() + 2))
     }
@@ -61,11 +65,13 @@ impl Sums {
         (self.trades > 0).then(|| self.prices.to_f64() / self.trades as f64)
     }
 
-    /// The range rule: the price span is at least 5 % of the lowest price, and the highest price at least 3 % above the
-    /// average of the trades' prices.
+    /// The range rule: the price span is at least 5 % of the lowest price, and the highest price at least 3 %
+    /// above the average of the trades' prices.
     pub fn is_anomalous(&self) -> bool {
         let scale = self.prices.scale().max(self.low.scale()).max(self.high.scale());
-        let (Some(low), Some(high), Some(prices)) = (self.low.at(scale), self.high.at(scale), self.prices.at(scale)) else {
+        let (Some(low), Some(high), Some(prices)) =
+            (self.low.at(scale), self.high.at(scale), self.prices.at(scale))
+        else {
             return false;
         };
         if self.trades == 0 || low <= 0 {
@@ -115,11 +121,13 @@ pub struct Symbol {
     pub symbol: String,
     /// Sums of the session.
     pub session: Sums,
-    /// The exchange's own totals at the trade with the highest accumulated volume, volume and value, where its feed says them.
+    /// The exchange's own totals at the trade with the highest accumulated volume, volume and value, where
+    /// its feed says them.
     pub exchange: Option<(i64, i64)>,
     /// Trade time of the newest trade, seconds since 1970.
     pub newest: i64,
-    /// The last trade: that of the highest accumulated volume, or else of the newest time and the highest number.
+    /// The last trade: that of the highest accumulated volume, or else of the newest time and the highest
+    /// number.
     pub last: Last,
     /// Kept windows, by start.
     pub windows: Vec<Window>,
@@ -228,8 +236,8 @@ pub struct Averages {
 const SLACK_SECONDS: i64 = 2;
 
 impl Averages {
-    /// A book of windows of `length`, kept for `lateness` after their symbol's newest trade, folding by the last `remember`
-    /// ids. Both are whole seconds, at least one.
+    /// A book of windows of `length`, kept for `lateness` after their symbol's newest trade, folding by the
+    /// last `remember` ids. Both are whole seconds, at least one.
     pub fn new(length: Duration, lateness: Duration, remember: usize) -> Self {
         let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX / 4).max(1);
         Self {
@@ -244,8 +252,8 @@ impl Averages {
         }
     }
 
-    /// Says whether the trades that follow are old ones, told again behind newer ones. While they are, every window is kept and can be
-    /// corrected, however late.
+    /// Says whether the trades that follow are old ones, told again behind newer ones. While they are, every
+    /// window is kept and can be corrected, however late.
     pub fn retell(&mut self, retelling: bool) {
         self.retelling = retelling;
     }
@@ -332,7 +340,10 @@ impl Averages {
             return Folded::TooLate;
         }
         let at = at.unwrap_or_else(|at| {
-            symbol.windows.insert(at, Window { start, sums: Sums::default(), ids: Vec::new(), told: false, judged: false });
+            symbol.windows.insert(
+                at,
+                Window { start, sums: Sums::default(), ids: Vec::new(), told: false, judged: false },
+            );
             at
         });
         let window = &mut symbol.windows[at];
@@ -374,7 +385,8 @@ impl Averages {
         self.symbols.values()
     }
 
-    /// Windows that the watermark has passed (all of them, when `all`) and that break the range rule: to be told once.
+    /// Windows that the watermark has passed (all of them, when `all`) and that break the range rule: to be
+    /// told once.
     pub fn anomalies(&self, all: bool) -> Vec<(Key, Window)> {
         self.passed(all)
             .filter_map(|(start, key)| self.window(key, *start).map(|w| (key.clone(), w.clone())))
@@ -387,8 +399,8 @@ impl Averages {
         self.unjudged.iter().take_while(move |(start, _)| all || start + length + SLACK_SECONDS <= watermark)
     }
 
-    /// The anomalies of [`Averages::anomalies`] are told: passed windows are judged, and windows beyond the lateness are dropped
-    /// (those that changed since [`Averages::settled`] are kept).
+    /// The anomalies of [`Averages::anomalies`] are told: passed windows are judged, and windows beyond the
+    /// lateness are dropped (those that changed since [`Averages::settled`] are kept).
     pub fn judged(&mut self, all: bool) {
         let passed: Vec<_> = self.passed(all).cloned().collect();
         for (start, key) in passed {

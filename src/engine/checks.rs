@@ -22,12 +22,15 @@ fn newest_due(open_at: Timestamp, every: Duration, at: Timestamp) -> u64 {
 }
 
 fn due_at(open_at: Timestamp, every: Duration, round: u64) -> Timestamp {
-    u32::try_from(round).ok().and_then(|n| every.checked_mul(n)).map_or(Timestamp::MAX, |passed| later(open_at, passed))
+    u32::try_from(round)
+        .ok()
+        .and_then(|n| every.checked_mul(n))
+        .map_or(Timestamp::MAX, |passed| later(open_at, passed))
 }
 
 impl Transition<'_> {
-    /// The needs of the check are met: it waits for the next round on the grid. Rounds before that are not missed, it could
-    /// not have said anything.
+    /// The needs of the check are met: it waits for the next round on the grid. Rounds before that are not
+    /// missed, it could not have said anything.
     pub(super) fn wait_for_round(&mut self, step: &Step) {
         let (open_at, every) = (self.window.open_at, every(step));
         let due = newest_due(open_at, every, self.at);
@@ -44,7 +47,8 @@ impl Transition<'_> {
         let due = newest_due(self.window.open_at, every(step), self.at);
         let run = self.of(step);
         if run.retries_used == 0 && due > run.round {
-            run.missed_rounds = run.missed_rounds.saturating_add(u32::try_from(due - run.round).unwrap_or(u32::MAX));
+            run.missed_rounds =
+                run.missed_rounds.saturating_add(u32::try_from(due - run.round).unwrap_or(u32::MAX));
             run.round = due;
         }
     }

@@ -24,13 +24,15 @@ impl Transition<'_> {
         }
     }
 
-    /// A run without a window closes when its work is done: its tasks, or, where there are none, its services and checks.
+    /// A run without a window closes when its work is done: its tasks, or, where there are none, its services
+    /// and checks.
     pub(super) fn close_if_done(&mut self) {
         if self.window.close_at.is_some() || self.at < self.window.open_at {
             return;
         }
-        let of_kind =
-            |kinds: &'static [StepKind]| self.dag.steps().iter().filter(|s| kinds.contains(&s.kind)).collect::<Vec<_>>();
+        let of_kind = |kinds: &'static [StepKind]| {
+            self.dag.steps().iter().filter(|s| kinds.contains(&s.kind)).collect::<Vec<_>>()
+        };
         let mut work = of_kind(&[StepKind::Task]);
         if work.is_empty() {
             work = of_kind(&[StepKind::Service, StepKind::Check]);
@@ -42,8 +44,8 @@ impl Transition<'_> {
         }
     }
 
-    /// Steps that could start only after the end of a service which itself ends only at the close: without a window the run would
-    /// wait for itself.
+    /// Steps that could start only after the end of a service which itself ends only at the close: without a
+    /// window the run would wait for itself.
     fn waiting_for_the_close(&self) -> BTreeSet<StepName> {
         let mut stuck = BTreeSet::new();
         for step in self.dag.steps().iter().filter(|s| self.look(s).state == StepState::Pending) {
@@ -72,7 +74,9 @@ impl Transition<'_> {
         for step in self.dag.steps() {
             match (step.kind, self.look(step).state) {
                 (StepKind::Teardown, _) | (_, StepState::Stopping) => {}
-                (StepKind::Service, StepState::Waiting) if self.look(step).resume_stop => self.resume_stop(step),
+                (StepKind::Service, StepState::Waiting) if self.look(step).resume_stop => {
+                    self.resume_stop(step)
+                }
                 (_, StepState::Pending) => self.never_started(step),
                 (StepKind::Service, StepState::Waiting) => {
                     self.end_of_service(step, Some("between restarts at the close".into()))
@@ -82,8 +86,11 @@ impl Transition<'_> {
                     let last = self.look(step).reason.clone().unwrap_or_default();
                     self.fail(step, format!("{last}; the close came before the retry"));
                 }
-                (kind, state) if state.is_alive() && (kind != StepKind::Service || self.is_its_turn(step)) => {
-                    let kill_after = if kind == StepKind::Service { step.stop_time() } else { step.stop.grace };
+                (kind, state)
+                    if state.is_alive() && (kind != StepKind::Service || self.is_its_turn(step)) =>
+                {
+                    let kill_after =
+                        if kind == StepKind::Service { step.stop_time() } else { step.stop.grace };
                     self.stop(step, StopCause::Closed, kill_after, self.why_closed());
                 }
                 _ => {}
@@ -116,7 +123,10 @@ impl Transition<'_> {
 
     /// Data flows from what is needed to what needs it; a service stops when nothing can reach it any more.
     fn is_its_turn(&self, step: &Step) -> bool {
-        above(self.dag, step).iter().filter(|s| s.kind == StepKind::Service).all(|s| self.look(s).state.is_terminal())
+        above(self.dag, step)
+            .iter()
+            .filter(|s| s.kind == StepKind::Service)
+            .all(|s| self.look(s).state.is_terminal())
     }
 
     fn never_started(&mut self, step: &Step) {
@@ -130,18 +140,24 @@ impl Transition<'_> {
     /// A task that the close stopped.
     pub(super) fn cut_short(&mut self, step: &Step, reason: String) {
         if self.cancelled_by.is_none() {
-            self.alert(AlertKind::DeadlineMissed, Some(step), format!("{} {} {reason}", step.kind.as_str(), step.name));
+            self.alert(
+                AlertKind::DeadlineMissed,
+                Some(step),
+                format!("{} {} {reason}", step.kind.as_str(), step.name),
+            );
         }
         self.enter(step, StepState::Stopped, Some(reason));
         self.of(step).unfinished = true;
     }
 
-    /// A service is down at the close, without a fault in how it stopped. One that never was ready, although it had the time, has
-    /// failed all the same.
+    /// A service is down at the close, without a fault in how it stopped. One that never was ready, although
+    /// it had the time, has failed all the same.
     pub(super) fn end_of_service(&mut self, step: &Step, reason: Option<String>) {
         let run = self.look(step);
         let had_time = run.state == StepState::Waiting
-            || run.started_at.is_some_and(|started| self.at >= super::machine::later(started, step.ready_within));
+            || run
+                .started_at
+                .is_some_and(|started| self.at >= super::machine::later(started, step.ready_within));
         let by_window = self.cancelled_by.is_none() && self.window.close_at.is_some();
         if run.ready_at.is_none() && had_time && by_window {
             self.fail(step, "it never was ready in its window".into());
@@ -174,7 +190,9 @@ impl Transition<'_> {
                         None => self.start(step),
                     }
                 }
-                StepState::Waiting if self.look(step).next_at.is_none_or(|next| self.at >= next) => self.start(step),
+                StepState::Waiting if self.look(step).next_at.is_none_or(|next| self.at >= next) => {
+                    self.start(step)
+                }
                 _ => {}
             }
         }

@@ -6,7 +6,8 @@ use domain::dag::{AlertKind, Program, Restart, RestartPolicy, Step, StepKind, St
 use domain::retry::{Backoff, hash};
 use domain::run::{AttemptRecord, Ending, Exit, RunState, StepRun, StepState, StopCause};
 
-/// A task or teardown that was lost this often in one run has failed: something takes the machine down with it.
+/// A task or teardown that was lost this often in one run has failed: something takes the machine down with
+/// it.
 const MOST_LOSSES: u32 = 20;
 /// An orderly stop that was cut short this often is given up.
 const MOST_RESUMED_STOPS: u32 = 5;
@@ -41,7 +42,9 @@ impl Transition<'_> {
                     self.wait_again_below(step);
                 }
             }
-            Some(StopCause::MarkedFailed) => self.enter(step, StepState::Failed, Some("marked failed".into())),
+            Some(StopCause::MarkedFailed) => {
+                self.enter(step, StepState::Failed, Some("marked failed".into()))
+            }
             Some(StopCause::TimedOut) => {
                 let why = self.timed_out(step, exit, asked_at);
                 match step.kind {
@@ -60,18 +63,24 @@ impl Transition<'_> {
         }
     }
 
-    /// The words for an attempt that was stopped because it took too long. One that had to be killed did not heed the signal.
+    /// The words for an attempt that was stopped because it took too long. One that had to be killed did not
+    /// heed the signal.
     fn timed_out(&mut self, step: &Step, exit: &Exit, asked_at: Option<jiff::Timestamp>) -> String {
         let why = took_too_long(step);
         let kill_due = asked_at.is_some_and(|asked| self.at >= super::machine::later(asked, step.stop.grace));
         if *exit == Exit::Signal(9) && kill_due {
             self.of(step).killed = true;
-            return format!("{why}, ignored {} for {:?}, and was killed", step.stop.signal.name(), step.stop.grace);
+            return format!(
+                "{why}, ignored {} for {:?}, and was killed",
+                step.stop.signal.name(),
+                step.stop.grace
+            );
         }
         format!("{why} ({exit})")
     }
 
-    /// Whether a step that fails now is tried again. Teardowns belong to the close; everything else has the window.
+    /// Whether a step that fails now is tried again. Teardowns belong to the close; everything else has the
+    /// window.
     pub(super) fn may_retry(&self, step: &Step) -> bool {
         let may_go_on = step.kind == StepKind::Teardown || self.state == RunState::Running;
         may_go_on && self.look(step).retries_used < step.retries
@@ -102,7 +111,11 @@ impl Transition<'_> {
         self.fail(step, told.clone());
         if timed_out {
             // For those who want to hear of this kind only; whoever hears of the failure hears nothing more.
-            self.alert(AlertKind::DeadlineMissed, Some(step), format!("{} {}: {told}", step.kind.as_str(), step.name));
+            self.alert(
+                AlertKind::DeadlineMissed,
+                Some(step),
+                format!("{} {}: {told}", step.kind.as_str(), step.name),
+            );
         }
     }
 
@@ -148,8 +161,10 @@ impl Transition<'_> {
             return;
         }
         let not_ready = cause == Some(StopCause::NotReady);
-        let stable =
-            self.look(step).ready_since.is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
+        let stable = self
+            .look(step)
+            .ready_since
+            .is_some_and(|since| self.at >= super::machine::later(since, RestartPolicy::STABLE_AFTER));
         if stable {
             self.of(step).late_told_at = None;
         }
@@ -164,7 +179,10 @@ impl Transition<'_> {
                 return;
             }
             Restart::Never => {
-                self.fail(step, if not_ready { format!("not ready within {:?}", step.ready_within) } else { told });
+                self.fail(
+                    step,
+                    if not_ready { format!("not ready within {:?}", step.ready_within) } else { told },
+                );
                 return;
             }
             Restart::Always | Restart::OnFailure => {}
@@ -215,19 +233,27 @@ impl Transition<'_> {
         }
         if our_kill {
             self.of(step).killed = true;
-            let summary = format!("service {} had to be killed: it did not stop within {:?}", step.name, step.stop_time());
+            let summary = format!(
+                "service {} had to be killed: it did not stop within {:?}",
+                step.name,
+                step.stop_time()
+            );
             self.alert(AlertKind::DeadlineMissed, Some(step), summary);
             self.enter(step, StepState::Stopped, Some("killed: it did not stop in time".into()));
-        } else if is_clean_stop(exit, step.stop.signal) || cause == Some(StopCause::NotReady) || matches!(exit, Exit::Lost(_)) {
+        } else if is_clean_stop(exit, step.stop.signal)
+            || cause == Some(StopCause::NotReady)
+            || matches!(exit, Exit::Lost(_))
+        {
             self.end_of_service(step, (!exit.is_success()).then(|| exit.to_string()));
         } else {
-            // Not started again, unlike one that was lost: it had all the time its file gives it, and says what is left.
+            // Not started again, unlike one that was lost: it had all the time its file gives it, and says
+            // what is left.
             self.fail(step, format!("{told}, while stopping"));
         }
     }
 
-    /// Built-in programs end what they had begun when they are started once more: a collector forwards its spool, a sink
-    /// drains to the log's end. A foreign command is not started just to be stopped.
+    /// Built-in programs end what they had begun when they are started once more: a collector forwards its
+    /// spool, a sink drains to the log's end. A foreign command is not started just to be stopped.
     fn is_resumable(&self, step: &Step) -> bool {
         matches!(step.program, Program::Uses(_))
             && self.look(step).started_at.is_some()
@@ -242,7 +268,11 @@ impl Transition<'_> {
         let losses = run.losses;
         self.enter(step, StepState::Waiting, Some(exit.to_string()));
         // The first loss is usually the restart of the daemon itself: go on at once.
-        let wait = if losses == 1 { std::time::Duration::ZERO } else { backoff.delay(losses - 1, self.spread(step)) };
+        let wait = if losses == 1 {
+            std::time::Duration::ZERO
+        } else {
+            backoff.delay(losses - 1, self.spread(step))
+        };
         let next = self.after(wait);
         self.of(step).next_at = Some(next);
     }
@@ -265,25 +295,32 @@ impl Transition<'_> {
     }
 }
 
-/// An end with the step's own words for it, if it left any under `error`: the first line, cut where a mail's subject would be.
-/// A code that looks like a signal's is told apart from one, if the step was not `asked` to stop.
+/// An end with the step's own words for it, if it left any under `error`: the first line, cut where a mail's
+/// subject would be. A code that looks like a signal's is told apart from one, if the step was not `asked` to
+/// stop.
 fn told(exit: &Exit, result: Option<&serde_json::Value>, asked: bool) -> String {
-    let error = result.filter(|_| !exit.is_success()).and_then(|result| result.get("error")?.as_str()?.lines().next());
+    let error = result
+        .filter(|_| !exit.is_success())
+        .and_then(|result| result.get("error")?.as_str()?.lines().next());
     match (error, exit) {
         (Some(error), _) => format!("{exit}: {}", error.chars().take(MOST_TOLD).collect::<String>()),
-        (None, exit) if exit.like_signal().is_some() && !asked => format!("{exit} (openbell sent it no signal)"),
+        (None, exit) if exit.like_signal().is_some() && !asked => {
+            format!("{exit} (openbell sent it no signal)")
+        }
         _ => exit.to_string(),
     }
 }
 
-/// The ways a stopped program may end: by itself with 0, by the signal that asked, or with the shell's code for it.
+/// The ways a stopped program may end: by itself with 0, by the signal that asked, or with the shell's code
+/// for it.
 fn is_clean_stop(exit: &Exit, signal: StopSignal) -> bool {
     let number = match signal {
         StopSignal::Int => 2,
         StopSignal::Quit => 3,
         StopSignal::Term => 15,
     };
-    [Exit::Code(0), Exit::Signal(number), Exit::Code(128 + number), Exit::Signal(15), Exit::Code(143)].contains(exit)
+    [Exit::Code(0), Exit::Signal(number), Exit::Code(128 + number), Exit::Signal(15), Exit::Code(143)]
+        .contains(exit)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The state machine of a run: (run, event, now) → (run′, actions).
 //!
-//! Level-triggered: every event, a plain tick included, first records its fact; then what *should* be up follows from the
-//! state and the time, and the difference is emitted as actions. An edge that nobody saw (daemon down at the close) is therefore
-//! made up for at the next event of any kind. The same stamped events always give the same run.
+//! Level-triggered: every event, a plain tick included, first records its fact; then what *should* be up
+//! follows from the state and the time, and the difference is emitted as actions. An edge that nobody saw
+//! (daemon down at the close) is therefore made up for at the next event of any kind. The same stamped events
+//! always give the same run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,11 +23,11 @@ use domain::schedule::Window;
 pub struct Applied {
     /// The run after it.
     pub run: Run,
-    /// What the daemon is to do, in this order, once the event is journaled. Alerts are emitted whatever the DAG's
-    /// policy says; whoever sends them asks the policy.
+    /// What the daemon is to do, in this order, once the event is journaled. Alerts are emitted whatever the
+    /// DAG's policy says; whoever sends them asks the policy.
     pub actions: Vec<Action>,
-    /// Whether anything changed. An event that changed nothing (late, doubled, or a tick with nothing due) has no
-    /// actions and needs no journal entry.
+    /// Whether anything changed. An event that changed nothing (late, doubled, or a tick with nothing due)
+    /// has no actions and needs no journal entry.
     pub changed: bool,
 }
 
@@ -69,15 +70,20 @@ impl Refused {
     pub fn said(&self) -> message::Refused {
         match self {
             Self::Exists(run) => message::Refused::bare(said!("run {} exists already", run)),
-            Self::NoRun => message::Refused::bare(said!("the run's journal does not begin with its creation")),
-            Self::UnknownStep { run, step, steps } => {
-                message::Refused::new(said!("run {} has no step \"{}\"", run, step), said!("it has {}", steps.join(", ")))
+            Self::NoRun => {
+                message::Refused::bare(said!("the run's journal does not begin with its creation"))
             }
+            Self::UnknownStep { run, step, steps } => message::Refused::new(
+                said!("run {} has no step \"{}\"", run, step),
+                said!("it has {}", steps.join(", ")),
+            ),
             Self::Ended { run, state } => message::Refused::new(
                 said!("run {} is over ({})", run, state),
                 said!("clear a step to reopen it while its window is open"),
             ),
-            Self::Closing(run) => message::Refused::new(said!("run {} is closing", run), said!("wait until it has ended")),
+            Self::Closing(run) => {
+                message::Refused::new(said!("run {} is closing", run), said!("wait until it has ended"))
+            }
             Self::WindowPassed { run, closed_at } => message::Refused::new(
                 said!("the window of run {} closed at {}", run, closed_at),
                 said!("trigger a manual run or a backfill of its date instead"),
@@ -120,7 +126,8 @@ pub fn apply(run: Option<Run>, event: &RunEvent, at: Timestamp) -> Result<Applie
         actions: Vec::new(),
         dirty: false,
     };
-    // What the time alone demands comes before the event, so that an exit just after the close is read as a stop, not as a fault.
+    // What the time alone demands comes before the event, so that an exit just after the close is read as a
+    // stop, not as a fault.
     if !is_new {
         transition.close_if_due();
     }
@@ -128,7 +135,8 @@ pub fn apply(run: Option<Run>, event: &RunEvent, at: Timestamp) -> Result<Applie
     transition.settle();
     let Transition { state, steps, cancelled_by, finished_at, actions, .. } = transition;
     (run.state, run.steps, run.cancelled_by, run.finished_at) = (state, steps, cancelled_by, finished_at);
-    let is_equal = before.0 == run.steps && (before.1, &before.2, before.3) == (run.state, &run.cancelled_by, run.finished_at);
+    let is_equal = before.0 == run.steps
+        && (before.1, &before.2, before.3) == (run.state, &run.cancelled_by, run.finished_at);
     // A clear that reopens a run whose work is done may end it again in the same instant, exactly as it was.
     let changed = is_new || !is_equal || !actions.is_empty();
     Ok(Applied { run, actions, changed })
@@ -138,7 +146,9 @@ pub fn apply(run: Option<Run>, event: &RunEvent, at: Timestamp) -> Result<Applie
 ///
 /// # Errors
 /// [`Refused`] with the position of the first event that cannot follow those before it.
-pub fn replay<'a>(events: impl IntoIterator<Item = &'a domain::event::Stamped>) -> Result<Option<Run>, (usize, Refused)> {
+pub fn replay<'a>(
+    events: impl IntoIterator<Item = &'a domain::event::Stamped>,
+) -> Result<Option<Run>, (usize, Refused)> {
     let mut run = None;
     for (position, stamped) in events.into_iter().enumerate() {
         run = Some(apply(run, &stamped.event, stamped.at).map_err(|refused| (position, refused))?.run);
@@ -146,8 +156,8 @@ pub fn replay<'a>(events: impl IntoIterator<Item = &'a domain::event::Stamped>) 
     Ok(run)
 }
 
-/// When the run needs a tick although nothing reports: the earliest of its close, deadlines, retries and rounds.
-/// `None` when it is over, or waits for reports only.
+/// When the run needs a tick although nothing reports: the earliest of its close, deadlines, retries and
+/// rounds. `None` when it is over, or waits for reports only.
 pub fn next_wake(run: &Run) -> Option<Timestamp> {
     if run.state.is_terminal() {
         return None;
@@ -159,13 +169,17 @@ pub fn next_wake(run: &Run) -> Option<Timestamp> {
         state if state.is_alive() => step.deadline,
         _ => None,
     });
-    // Without a close, and with every step ended by hand before the open: nothing else would wake the run to end there.
-    let over = run.state == RunState::Running && close.is_none() && run.steps.values().all(|step| step.state.is_terminal());
+    // Without a close, and with every step ended by hand before the open: nothing else would wake the run to
+    // end there.
+    let over = run.state == RunState::Running
+        && close.is_none()
+        && run.steps.values().all(|step| step.state.is_terminal());
     close.into_iter().chain(over.then_some(run.window.open_at)).chain(steps).min()
 }
 
 fn create(created: &Created, at: Timestamp) -> Run {
-    let mut steps: BTreeMap<_, _> = created.dag.steps().iter().map(|s| (s.name.clone(), StepRun::new(at))).collect();
+    let mut steps: BTreeMap<_, _> =
+        created.dag.steps().iter().map(|s| (s.name.clone(), StepRun::new(at))).collect();
     if at < created.window.open_at {
         for step in steps.values_mut() {
             step.next_at = Some(created.window.open_at);
@@ -203,7 +217,9 @@ fn refuse(run: &Run, event: &RunEvent, at: Timestamp) -> Result<(), Refused> {
                 return Err(Refused::Closing(run.id.clone()));
             }
             match run.window.close_at {
-                Some(closed_at) if at >= closed_at => Err(Refused::WindowPassed { run: run.id.clone(), closed_at }),
+                Some(closed_at) if at >= closed_at => {
+                    Err(Refused::WindowPassed { run: run.id.clone(), closed_at })
+                }
                 _ => Ok(()),
             }
         }
@@ -211,14 +227,18 @@ fn refuse(run: &Run, event: &RunEvent, at: Timestamp) -> Result<(), Refused> {
             Err(Refused::Ended { run: run.id.clone(), state: run.state.as_str() })
         }
         RunEvent::Marked { step, .. } => known(step),
-        RunEvent::CancelRequested { .. } if run.state == RunState::Closing => Err(Refused::Closing(run.id.clone())),
+        RunEvent::CancelRequested { .. } if run.state == RunState::Closing => {
+            Err(Refused::Closing(run.id.clone()))
+        }
         RunEvent::Started { step, .. }
         | RunEvent::Ready { step, .. }
         | RunEvent::Degraded { step, .. }
         | RunEvent::Waiting { step, .. }
         | RunEvent::Noticed { step, .. }
         | RunEvent::Exited { step, .. } => known(step),
-        RunEvent::Created(_) | RunEvent::Tick | RunEvent::Resumed | RunEvent::CancelRequested { .. } => Ok(()),
+        RunEvent::Created(_) | RunEvent::Tick | RunEvent::Resumed | RunEvent::CancelRequested { .. } => {
+            Ok(())
+        }
     }
 }
 
@@ -329,7 +349,9 @@ impl<'a> Transition<'a> {
             RunEvent::Degraded { step, attempt, reason } => {
                 if let Some(step) = self.current(step, *attempt) {
                     match self.look(step).state {
-                        StepState::Ready | StepState::Degraded => self.enter(step, StepState::Degraded, Some(reason.clone())),
+                        StepState::Ready | StepState::Degraded => {
+                            self.enter(step, StepState::Degraded, Some(reason.clone()))
+                        }
                         StepState::Running => self.of(step).reason = Some(reason.clone()),
                         _ => {}
                     }
@@ -358,7 +380,9 @@ impl<'a> Transition<'a> {
     /// The fence: only reports of the living, current attempt count.
     fn current(&self, step: &StepName, attempt: u32) -> Option<&'a Step> {
         let run = self.steps.get(step)?;
-        (run.state.is_alive() && run.attempt == attempt && !self.state.is_terminal()).then(|| self.dag.step(step)).flatten()
+        (run.state.is_alive() && run.attempt == attempt && !self.state.is_terminal())
+            .then(|| self.dag.step(step))
+            .flatten()
     }
 
     pub(super) fn started(&mut self, step: &Step) {

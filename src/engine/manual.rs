@@ -44,11 +44,13 @@ impl Transition<'_> {
         let mut cleared = below(self.dag, names);
         cleared.extend(names.iter().cloned());
         if self.state.is_terminal() {
-            // Everything the close had ended is wanted again, and the teardowns have to run after the new end.
+            // Everything the close had ended is wanted again, and the teardowns have to run after the new
+            // end.
             for step in self.dag.steps() {
                 let run = self.look(step);
-                let ended_by_close =
-                    run.unfinished || matches!(step.kind, StepKind::Service | StepKind::Check) && run.state == StepState::Stopped;
+                let ended_by_close = run.unfinished
+                    || matches!(step.kind, StepKind::Service | StepKind::Check)
+                        && run.state == StepState::Stopped;
                 if ended_by_close || step.kind == StepKind::Teardown {
                     cleared.insert(step.name.clone());
                 }

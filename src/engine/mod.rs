@@ -1,7 +1,8 @@
-//! Floor 1: what is due, what follows from an event, and what a restart has to repair. Pure: no clock, no files, no tasks.
+//! Floor 1: what is due, what follows from an event, and what a restart has to repair. Pure: no clock, no
+//! files, no tasks.
 //!
-//! [`machine`] folds the events of one run; `needs`, `opening`, `readiness`, `exits`, `checks`, `close` and `manual` are its chapters.
-//! [`recovery`] compares the folded runs with what is alive after a restart.
+//! [`machine`] folds the events of one run; `needs`, `opening`, `readiness`, `exits`, `checks`, `close` and
+//! `manual` are its chapters. [`recovery`] compares the folded runs with what is alive after a restart.
 
 mod checks;
 mod close;

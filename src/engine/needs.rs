@@ -1,6 +1,8 @@
-//! Whether a pending step may start: its needs, combined by its trigger rule. Names and meaning of the rules are Airflow's.
+//! Whether a pending step may start: its needs, combined by its trigger rule. Names and meaning of the rules
+//! are Airflow's.
 //!
-//! A need is *met* when its point was reached, *failed* or *skipped* when it ended without reaching it, and *open* otherwise.
+//! A need is *met* when its point was reached, *failed* or *skipped* when it ended without reaching it, and
+//! *open* otherwise.
 
 use domain::dag::{Need, Step, StepKind, TriggerRule, Until};
 use domain::run::{StepRun, StepState};
@@ -50,9 +52,13 @@ fn need_state(until: Until, kind: StepKind, run: &StepRun) -> NeedState {
     let ended_well = matches!(run.state, Succeeded | Stopped);
     let reached = match (until, kind) {
         // Teardowns run after everything else has ended: nothing outside the teardowns can wait for one.
-        (_, StepKind::Teardown) => return if run.state == Succeeded { NeedState::Met } else { NeedState::Failed },
+        (_, StepKind::Teardown) => {
+            return if run.state == Succeeded { NeedState::Met } else { NeedState::Failed };
+        }
         (Until::Started, _) => run.started_at.is_some() || ended_well,
-        (Until::Ready, StepKind::Service) => matches!(run.state, StepState::Ready | StepState::Degraded) || ended_well,
+        (Until::Ready, StepKind::Service) => {
+            matches!(run.state, StepState::Ready | StepState::Degraded) || ended_well
+        }
         // A check has no end before the close: one good round stands for success, one ended round for done.
         (Until::Ready | Until::Succeeded, StepKind::Check) => run.rounds > run.failed_rounds || ended_well,
         (Until::Done, StepKind::Check) => run.rounds > 0 || run.state.is_terminal(),
@@ -91,7 +97,9 @@ fn combine(rule: TriggerRule, needs: &[NeedState]) -> Verdict {
         TriggerRule::OneFailed if done => Verdict::Skip,
         TriggerRule::OneDone if met + failed > 0 => Verdict::Start,
         TriggerRule::OneDone if done => Verdict::Skip,
-        TriggerRule::NoneFailed | TriggerRule::NoneFailedMinOneSuccess if failed > 0 => Verdict::UpstreamFailed,
+        TriggerRule::NoneFailed | TriggerRule::NoneFailedMinOneSuccess if failed > 0 => {
+            Verdict::UpstreamFailed
+        }
         TriggerRule::NoneFailedMinOneSuccess if done && met == 0 => Verdict::Skip,
         TriggerRule::NoneSkipped if skipped > 0 => Verdict::Skip,
         _ if done => Verdict::Start,

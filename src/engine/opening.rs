@@ -49,10 +49,14 @@ impl Transition<'_> {
             Verdict::Wait => {}
             Verdict::Start if step.kind == StepKind::Check => self.wait_for_round(step),
             Verdict::Start => self.start(step),
-            Verdict::Skip => {
-                self.enter(step, StepState::Skipped, Some(format!("skipped by its trigger rule: {}", self.ends_of_needs(step))))
+            Verdict::Skip => self.enter(
+                step,
+                StepState::Skipped,
+                Some(format!("skipped by its trigger rule: {}", self.ends_of_needs(step))),
+            ),
+            Verdict::UpstreamFailed => {
+                self.enter(step, StepState::UpstreamFailed, Some(self.ends_of_needs(step)))
             }
-            Verdict::UpstreamFailed => self.enter(step, StepState::UpstreamFailed, Some(self.ends_of_needs(step))),
         }
     }
 
@@ -90,7 +94,9 @@ impl Transition<'_> {
         let at = self.at;
         let deadline = match step.kind {
             StepKind::Service => Some(self.after(step.ready_within)),
-            StepKind::Task | StepKind::Check | StepKind::Teardown => step.timeout.map(|timeout| self.after(timeout)),
+            StepKind::Task | StepKind::Check | StepKind::Teardown => {
+                step.timeout.map(|timeout| self.after(timeout))
+            }
         };
         let run = self.of(step);
         run.attempt += 1;
@@ -109,21 +115,38 @@ impl Transition<'_> {
     }
 }
 
-/// When an attempt started at `at` ends itself, should nobody be left to stop it: a little later than the machine would end it, so
-/// that a living daemon decides and a dead one changes nothing about the end.
-pub(super) fn last_instant(dag: &Dag, window: Window, state: RunState, step: &Step, at: Timestamp) -> Option<Timestamp> {
-    let own = step.timeout.filter(|_| step.kind != StepKind::Service).map(|t| later(at, t.saturating_add(step.stop.grace)));
+/// When an attempt started at `at` ends itself, should nobody be left to stop it: a little later than the
+/// machine would end it, so that a living daemon decides and a dead one changes nothing about the end.
+pub(super) fn last_instant(
+    dag: &Dag,
+    window: Window,
+    state: RunState,
+    step: &Step,
+    at: Timestamp,
+) -> Option<Timestamp> {
+    let own = step
+        .timeout
+        .filter(|_| step.kind != StepKind::Service)
+        .map(|t| later(at, t.saturating_add(step.stop.grace)));
     let close = match step.kind {
-        StepKind::Service | StepKind::Check => window.close_at.map(|close| later(close, stop_chain(dag, step))),
+        StepKind::Service | StepKind::Check => {
+            window.close_at.map(|close| later(close, stop_chain(dag, step)))
+        }
         StepKind::Task | StepKind::Teardown => None,
     };
     // A stop resumed after the close needs its time from now on.
-    let close = close.map(|close| if state == RunState::Closing { close.max(later(at, step.stop_time())) } else { close });
+    let close = close
+        .map(|close| if state == RunState::Closing { close.max(later(at, step.stop_time())) } else { close });
     own.into_iter().chain(close).min()
 }
 
-/// Longest time from the close until the step is down: services stop one after the other along the data's way.
+/// Longest time from the close until the step is down: services stop one after the other along the data's
+/// way.
 fn stop_chain(dag: &Dag, step: &Step) -> Duration {
-    let before = above(dag, step).into_iter().filter(|s| s.kind == StepKind::Service).map(|s| stop_chain(dag, s)).max();
+    let before = above(dag, step)
+        .into_iter()
+        .filter(|s| s.kind == StepKind::Service)
+        .map(|s| stop_chain(dag, s))
+        .max();
     before.unwrap_or_default().saturating_add(step.stop_time())
 }

@@ -1,16 +1,19 @@
-//! What is due: (now, DAGs, calendars, what is already decided) → decisions. Pure; a late, lost or double tick cannot cause a
-//! late, lost or double run.
+//! What is due: (now, DAGs, calendars, what is already decided) → decisions. Pure; a late, lost or double
+//! tick cannot cause a late, lost or double run.
 //!
-//! Two facts decide. The ids of the runs that exist: a session (DAG and session key) that has a run never gets a second one.
-//! And, per DAG, the instant up to which everything was decided (`planned_until`), which the caller stores together with
-//! the decisions and hands back at the next look:
+//! Two facts decide. The ids of the runs that exist: a session (DAG and session key) that has a run never
+//! gets a second one. And, per DAG, the instant up to which everything was decided (`planned_until`), which
+//! the caller stores together with the decisions and hands back at the next look:
 //!
-//! * sessions that opened since then are decided now, each exactly once: started, skipped or reported as missed;
-//! * the window that is open right now is wanted whether or not its open was seen, so a DAG that was paused, added or
+//! * sessions that opened since then are decided now, each exactly once: started, skipped or reported as
+//!   missed;
+//! * the window that is open right now is wanted whether or not its open was seen, so a DAG that was paused,
+//!   added or
 //!   brought back inside its window joins it.
 //!
-//! The caller sets `planned_until` to `now` after carrying the decisions out, also when the clock went backwards: then the
-//! time in between is decided again, and the existing runs keep it from starting anything twice.
+//! The caller sets `planned_until` to `now` after carrying the decisions out, also when the clock went
+//! backwards: then the time in between is decided again, and the existing runs keep it from starting anything
+//! twice.
 
 use std::collections::VecDeque;
 
@@ -31,7 +34,8 @@ pub struct PlannedDag<'a> {
     pub calendar: Option<&'a Calendar>,
     /// Whether somebody paused it: nothing starts, nothing is reported as missed.
     pub paused: bool,
-    /// Up to when its sessions are decided; `None` for a DAG never seen before, whose past is nobody's business.
+    /// Up to when its sessions are decided; `None` for a DAG never seen before, whose past is nobody's
+    /// business.
     pub planned_until: Option<Timestamp>,
 }
 
@@ -101,10 +105,16 @@ pub const LATE_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// How far back the open of a window that is still open may lie.
 const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(72);
 
-/// What is due at `now`. `up_since` is when this daemon came up; `exists` says whether a run of this id exists.
+/// What is due at `now`. `up_since` is when this daemon came up; `exists` says whether a run of this id
+/// exists.
 ///
 /// Decisions come DAG by DAG, oldest session first.
-pub fn plan(now: Timestamp, up_since: Timestamp, dags: &[PlannedDag<'_>], exists: impl Fn(&RunId) -> bool) -> Vec<Decision> {
+pub fn plan(
+    now: Timestamp,
+    up_since: Timestamp,
+    dags: &[PlannedDag<'_>],
+    exists: impl Fn(&RunId) -> bool,
+) -> Vec<Decision> {
     let mut decisions = Vec::new();
     for planned in dags {
         if let Some(schedule) = &planned.dag.schedule
@@ -151,8 +161,9 @@ pub enum BackfillStatus {
     Due(Box<Start>),
 }
 
-/// The sessions of the dates `[first, last]`, in order, at most [`Catchup::CAP`] and one. The run of one that is due ends when its tasks are done;
-/// where services or checks would go on for ever, after the length of its window, from `now` on.
+/// The sessions of the dates `[first, last]`, in order, at most [`Catchup::CAP`] and one. The run of one that
+/// is due ends when its tasks are done; where services or checks would go on for ever, after the length of
+/// its window, from `now` on.
 pub fn backfill(
     now: Timestamp,
     planned: PlannedDag<'_>,
@@ -162,7 +173,8 @@ pub fn backfill(
 ) -> Vec<Backfill> {
     let Some(schedule) = &planned.dag.schedule else { return Vec::new() };
     let look = Planning { now, up_since: now, planned: &planned, schedule, exists: &exists };
-    let lasts = planned.dag.steps().iter().any(|step| matches!(step.kind, StepKind::Service | StepKind::Check));
+    let lasts =
+        planned.dag.steps().iter().any(|step| matches!(step.kind, StepKind::Service | StepKind::Check));
     let status = |session: &Occurrence| match session.window.close_at {
         _ if exists(&look.id(session)) => BackfillStatus::Exists,
         _ if session.window.open_at > now => BackfillStatus::Ahead,
@@ -222,8 +234,9 @@ impl<F: Fn(&RunId) -> bool> Planning<'_, F> {
         }
         self.decide_passed(passed, older, decisions);
         // Windows decided before and still open, for whatever reason without a run.
-        let joined = open_windows(self.schedule, self.planned.calendar, self.now)
-            .filter(|s| s.window.open_at <= decided && !(self.exists)(&self.id(s)) && self.schedule.close.is_some());
+        let joined = open_windows(self.schedule, self.planned.calendar, self.now).filter(|s| {
+            s.window.open_at <= decided && !(self.exists)(&self.id(s)) && self.schedule.close.is_some()
+        });
         for session in joined {
             if self.schedule.late_start == LateStart::Join {
                 decisions.push(self.start(&session));
@@ -231,7 +244,10 @@ impl<F: Fn(&RunId) -> bool> Planning<'_, F> {
         }
         for session in due {
             if self.schedule.late_start == LateStart::Skip && self.is_late(&session) {
-                decisions.push(Decision::Skipped { late_by: self.late_by(&session), session: self.session_of(&session) });
+                decisions.push(Decision::Skipped {
+                    late_by: self.late_by(&session),
+                    session: self.session_of(&session),
+                });
             } else {
                 decisions.push(self.start(&session));
             }
@@ -278,7 +294,12 @@ impl<F: Fn(&RunId) -> bool> Planning<'_, F> {
     }
 
     fn session_of(&self, session: &Occurrence) -> SessionOf {
-        SessionOf { dag: self.planned.dag.name.clone(), id: self.id(session), session_date: session.date, window: session.window }
+        SessionOf {
+            dag: self.planned.dag.name.clone(),
+            id: self.id(session),
+            session_date: session.date,
+            window: session.window,
+        }
     }
 
     fn start(&self, session: &Occurrence) -> Decision {

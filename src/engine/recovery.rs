@@ -10,9 +10,9 @@
 //! | nothing | start decided, not confirmed | start the same attempt again |
 //! | nothing | believed running | lost: the machine decides, no retry is spent |
 //!
-//! The caller carries out the decisions in order, passes on what living attempts say, and then lets every run see a tick, which makes
-//! up for a close or a deadline that passed meanwhile. A service that should have been ready by now gets its time once more: it
-//! may have been ready for long, with nobody to hear it.
+//! The caller carries out the decisions in order, passes on what living attempts say, and then lets every run
+//! see a tick, which makes up for a close or a deadline that passed meanwhile. A service that should have
+//! been ready by now gets its time once more: it may have been ready for long, with nobody to hear it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -79,7 +79,8 @@ pub fn recover(runs: &[Run], found: &[FoundAttempt], now: Timestamp) -> Vec<Deci
     let mut decisions = Vec::new();
     let mut owned = BTreeSet::new();
     for run in runs.iter().filter(|run| !run.state.is_terminal()) {
-        let overdue = |step: &Step| run.steps.get(&step.name).is_some_and(|state| is_overdue(step, state, now));
+        let overdue =
+            |step: &Step| run.steps.get(&step.name).is_some_and(|state| is_overdue(step, state, now));
         if run.dag.steps().iter().any(overdue) {
             // Before anything else: every event makes the machine look at all deadlines of the run.
             decisions.push(Decision::Feed { run: run.id.clone(), event: RunEvent::Resumed });
@@ -129,14 +130,18 @@ fn alive(decisions: &mut Vec<Decision>, attempt: &AttemptId, step: &Step, state:
     }
     if state.state == StepState::Stopping {
         let total = match (state.stop_cause, step.kind) {
-            (Some(StopCause::TimedOut | StopCause::NotReady | StopCause::Cleared), _) | (_, StepKind::Task | StepKind::Check) => {
-                step.stop.grace
-            }
+            (Some(StopCause::TimedOut | StopCause::NotReady | StopCause::Cleared), _)
+            | (_, StepKind::Task | StepKind::Check) => step.stop.grace,
             _ => step.stop_time(),
         };
         let kill_at = later(state.stop_requested_at.unwrap_or(now), total);
         let kill_after = Duration::try_from(kill_at.duration_since(now)).unwrap_or(Duration::ZERO);
-        decisions.push(Decision::Stop { attempt: attempt.clone(), signal: step.stop.signal, kill_after, orphan: false });
+        decisions.push(Decision::Stop {
+            attempt: attempt.clone(),
+            signal: step.stop.signal,
+            kill_after,
+            orphan: false,
+        });
     }
 }
 
@@ -150,7 +155,10 @@ fn absent(run: &Run, attempt: &AttemptId, step: &Step, state: &StepRun, now: Tim
         return exited(attempt, Exit::Lost("the daemon stopped before it could start it".into()), None);
     }
     let started = state.attempt_started_at.unwrap_or(now);
-    Decision::Start { attempt: attempt.clone(), deadline: last_instant(&run.dag, run.window, run.state, step, started) }
+    Decision::Start {
+        attempt: attempt.clone(),
+        deadline: last_instant(&run.dag, run.window, run.state, step, started),
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ pub(crate) struct Attempt<D> {
     pub(crate) folder: PathBuf,
     pub(crate) detail: D,
     phase: watch::Sender<Phase>,
-    /// `None`: nobody listens. Held while a report is sent or its receiver changes, so that each report goes to one.
+    /// `None`: nobody listens. Held while a report is sent or its receiver changes, so that each report goes
+    /// to one.
     reports: Mutex<Option<Reports>>,
 }
 
@@ -69,7 +70,8 @@ impl<D> Attempt<D> {
         self.send(reports.take().as_ref(), News::Exited { exit, result });
     }
 
-    /// Sends later reports elsewhere, beginning with its start if that has been seen; false if its last report is out.
+    /// Sends later reports elsewhere, beginning with its start if that has been seen; false if its last
+    /// report is out.
     fn redirect(&self, to: Reports) -> bool {
         let mut reports = self.reports.lock();
         match self.phase() {
@@ -102,8 +104,8 @@ impl<D> Attempt<D> {
     }
 }
 
-/// The attempts of one executor from their start, or from where it found them, to their last report. Dropping it ends
-/// what was spawned for them, without further reports.
+/// The attempts of one executor from their start, or from where it found them, to their last report. Dropping
+/// it ends what was spawned for them, without further reports.
 pub(crate) struct Attempts<D> {
     living: Living<D>,
     closed: CancellationToken,
@@ -123,8 +125,8 @@ impl<D: Send + Sync + 'static> Attempts<D> {
         self.living.lock().get(id).cloned()
     }
 
-    /// Adds an attempt whose reports go to `reports`. One that is being watched is given back as the error; its reports
-    /// go there from now on.
+    /// Adds an attempt whose reports go to `reports`. One that is being watched is given back as the error;
+    /// its reports go there from now on.
     pub(crate) fn add(
         &self,
         id: &AttemptId,
@@ -150,7 +152,11 @@ impl<D: Send + Sync + 'static> Attempts<D> {
     }
 
     /// Watches an attempt: its last report is what `work` comes to.
-    pub(crate) fn watch(&self, attempt: Arc<Attempt<D>>, work: impl Future<Output = (Exit, Option<Value>)> + Send + 'static) {
+    pub(crate) fn watch(
+        &self,
+        attempt: Arc<Attempt<D>>,
+        work: impl Future<Output = (Exit, Option<Value>)> + Send + 'static,
+    ) {
         let living = self.living.clone();
         self.spawn(async move {
             let (exit, result) = work.await;
@@ -189,7 +195,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     fn id() -> AttemptId {
-        AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: "load".parse().expect("a step"), attempt: 1 }
+        AttemptId {
+            run: "day@2026-11-20".parse().expect("a run"),
+            step: "load".parse().expect("a step"),
+            attempt: 1,
+        }
     }
 
     fn exited(code: i32) -> News {
@@ -200,7 +210,8 @@ mod tests {
     async fn every_report_goes_to_the_last_who_asked_and_the_exit_is_the_last_one() {
         let attempts = Attempts::<()>::default();
         let add = |reports| attempts.add(&id(), PathBuf::new(), (), Some(reports));
-        let ((first, mut to_first), (second, mut to_second)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let ((first, mut to_first), (second, mut to_second)) =
+            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let attempt = add(first).ok().expect("new");
         attempt.started();
         attempt.started();

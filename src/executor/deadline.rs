@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Whether `at` has come. A virtual clock reads the epoch once its file is gone: the day it belonged to is over.
+/// Whether `at` has come. A virtual clock reads the epoch once its file is gone: the day it belonged to is
+/// over.
 pub(crate) fn is_due(at: Timestamp, now: Timestamp) -> bool {
     now >= at || now == Timestamp::UNIX_EPOCH
 }
 
-/// Real time until a clock of this speed should be read again, when `left` of its time remains; within `limits`, since a
-/// clock may be set or change its speed.
+/// Real time until a clock of this speed should be read again, when `left` of its time remains; within
+/// `limits`, since a clock may be set or change its speed.
 pub(crate) fn pause(left: SignedDuration, speed: f64, limits: [Duration; 2]) -> Duration {
     let [shortest, longest] = limits;
     left.unsigned_abs().div_f64(speed.max(1e-3)).clamp(shortest, longest)

@@ -1,7 +1,7 @@
 //! Attempts as tasks inside the daemon.
 //!
-//! They die with it, so there is never anything to find or adopt. A task that is aborted ends at its next await; one that
-//! computes without end cannot be killed, which is what processes are for.
+//! They die with it, so there is never anything to find or adopt. A task that is aborted ends at its next
+//! await; one that computes without end cannot be killed, which is what processes are for.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -22,10 +22,13 @@ use domain::dag::{ExecutorKind, StopSignal};
 use domain::ids::AttemptId;
 use domain::run::Exit;
 
-/// Makes the future that is an attempt. It is given its specification, a token that asks it to stop, and where its status and
-/// output go; it ends with what the step returns, or with its failure.
-pub type Launch =
-    Arc<dyn Fn(AttemptSpec, CancellationToken, Arc<dyn StatusSink>) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync>;
+/// Makes the future that is an attempt. It is given its specification, a token that asks it to stop, and
+/// where its status and output go; it ends with what the step returns, or with its failure.
+pub type Launch = Arc<
+    dyn Fn(AttemptSpec, CancellationToken, Arc<dyn StatusSink>) -> BoxFuture<'static, Result<Value, Failure>>
+        + Send
+        + Sync,
+>;
 
 /// How a step failed.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +59,8 @@ pub trait StatusSink: Send + Sync {
     fn line(&self, line: &str);
 }
 
-/// Runs attempts as tokio tasks. Dropping it aborts what it runs, without further reports: it died with its daemon.
+/// Runs attempts as tokio tasks. Dropping it aborts what it runs, without further reports: it died with its
+/// daemon.
 pub struct Embedded {
     clock: Clock,
     launch: Launch,
@@ -147,7 +151,8 @@ impl Executor for Embedded {
     }
 
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError> {
-        let Ok(attempt) = self.attempts.add(&spec.id, spec.folder.clone(), Task::default(), Some(reports)) else {
+        let Ok(attempt) = self.attempts.add(&spec.id, spec.folder.clone(), Task::default(), Some(reports))
+        else {
             return Ok(());
         };
         let output = match self.prepare(&spec).await {

@@ -1,5 +1,5 @@
-//! An executor that runs nothing: it writes down what it is asked, and a test (or a simulation) plays the part of the
-//! programs through its [`Script`].
+//! An executor that runs nothing: it writes down what it is asked, and a test (or a simulation) plays the
+//! part of the programs through its [`Script`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub struct Fake {
     script: Script,
 }
 
-/// The other end of a [`Fake`]: reads what it was asked and sends news of its attempts. Clones share one script; it may be
-/// given to the executor of a next daemon, as the machine outlives daemons.
+/// The other end of a [`Fake`]: reads what it was asked and sends news of its attempts. Clones share one
+/// script; it may be given to the executor of a next daemon, as the machine outlives daemons.
 #[derive(Clone, Default)]
 pub struct Script(Arc<Shared>);
 
@@ -101,7 +101,8 @@ impl Script {
 
     /// Waits until this attempt was started.
     pub async fn until_started(&self, attempt: &AttemptId) {
-        self.until(|calls| calls.iter().any(|call| matches!(call, Call::Start(spec) if spec.id == *attempt))).await;
+        self.until(|calls| calls.iter().any(|call| matches!(call, Call::Start(spec) if spec.id == *attempt)))
+            .await;
     }
 
     /// The next start of this attempt fails.
@@ -123,7 +124,8 @@ impl Script {
         }
     }
 
-    /// The daemon died: nobody hears of the attempts until somebody adopts them. What ends meanwhile is found as ended.
+    /// The daemon died: nobody hears of the attempts until somebody adopts them. What ends meanwhile is found
+    /// as ended.
     pub fn crash(&self) {
         for living in self.state().living.values_mut() {
             living.reports = None;
@@ -145,7 +147,8 @@ impl Script {
         if let News::Exited { exit, result } = news
             && let Some(living) = state.living.remove(attempt)
         {
-            let found = Found { attempt: attempt.clone(), ended: Some((exit, result)), status: living.status };
+            let found =
+                Found { attempt: attempt.clone(), ended: Some((exit, result)), status: living.status };
             state.ended.insert(attempt.clone(), found);
         }
     }
@@ -203,7 +206,10 @@ impl Executor for Fake {
             let mut state = self.script.state();
             let refused = state.refusals.remove(&spec.id);
             if refused.is_none() {
-                let living = state.living.entry(spec.id.clone()).or_insert(Living { reports: None, status: Status::default() });
+                let living = state
+                    .living
+                    .entry(spec.id.clone())
+                    .or_insert(Living { reports: None, status: Status::default() });
                 living.reports = Some(reports);
             }
             refused

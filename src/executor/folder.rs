@@ -71,8 +71,8 @@ pub struct ExitRecord {
     pub finished_at: Timestamp,
 }
 
-/// `stop.json`: a stop says how much time there is, because not every stop grants the same. Whoever finds none has the
-/// step's drain time and grace.
+/// `stop.json`: a stop says how much time there is, because not every stop grants the same. Whoever finds
+/// none has the step's drain time and grace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopOrder {
     /// When it was asked to stop, on the clock of the day.
@@ -104,8 +104,8 @@ pub(super) fn read_end(folder: &Path) -> Option<(Exit, Option<serde_json::Value>
     Some((record.exit, read_or_warn(&folder.join(RESULT))))
 }
 
-/// The status of the attempt in `folder`, as far as it can be read: half a file of a program that does not rename is
-/// whole at the next read.
+/// The status of the attempt in `folder`, as far as it can be read: half a file of a program that does not
+/// rename is whole at the next read.
 pub(super) fn read_status(folder: &Path) -> Option<Status> {
     read(&folder.join(STATUS)).ok().flatten()
 }
@@ -132,7 +132,8 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
         }
         Ok(entries) => entries,
     };
-    let mut found: Vec<_> = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
+    let mut found: Vec<_> =
+        entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
     found.sort();
     found
 }
@@ -198,7 +199,8 @@ pub(super) fn read_or_warn<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// When the folder holds none, or a broken one; the message names the file.
 pub fn read_spec(folder: &Path) -> io::Result<AttemptSpec> {
     let path = folder.join(SPEC);
-    read(&path)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {}", path.display())))
+    read(&path)?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {}", path.display())))
 }
 
 /// Replaces a step's status.
@@ -234,7 +236,8 @@ impl Output {
         Ok(Self { clock, file: Mutex::new(file) })
     }
 
-    /// Appends one line, in one write: readers see whole lines, and nothing waits in a buffer that a crash would lose.
+    /// Appends one line, in one write: readers see whole lines, and nothing waits in a buffer that a crash
+    /// would lose.
     pub fn line(&self, line: &str) {
         let text = format!("{} {line}\n", self.clock.now());
         let mut file = self.file.lock();
@@ -270,7 +273,8 @@ mod tests {
         let old = read::<Status>(&path).expect("readable").expect("there");
         assert_eq!((old.degraded.as_deref(), old.waits), (Some("log: down"), None));
         let until = "2026-11-20T09:16:02+09:00".parse().expect("a time");
-        let status = Status { waits: Some(Wait { until, reason: "the slot is taken".into() }), ..Status::default() };
+        let status =
+            Status { waits: Some(Wait { until, reason: "the slot is taken".into() }), ..Status::default() };
         write_status(dir.path(), &status).expect("written");
         assert_eq!(read(&path).expect("readable"), Some(status));
     }

@@ -18,7 +18,11 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Tells every change of what `read` gives; never ends.
-    pub(super) async fn follow(&mut self, read: impl Fn() -> Option<Status>, tell: impl Fn(Status)) -> Infallible {
+    pub(super) async fn follow(
+        &mut self,
+        read: impl Fn() -> Option<Status>,
+        tell: impl Fn(Status),
+    ) -> Infallible {
         loop {
             self.check(read(), &tell);
             tokio::time::sleep(if self.last.ready { READY } else { UNREADY }).await;

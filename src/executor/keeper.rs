@@ -1,10 +1,11 @@
-//! The keeper of a command in a container: a small process beside the daemon, which outlives it and holds the attempt's deadline.
+//! The keeper of a command in a container: a small process beside the daemon, which outlives it and holds the
+//! attempt's deadline.
 //!
-//! Built-in programs end themselves and local processes have a shim. A command in a container has neither, and an engine
-//! knows no deadlines. So the executors of containers start a keeper before they start the container, and again when they
-//! adopt one whose keeper is gone. It acts as the daemon does, through the same code, but only [`LAG`] after a daemon would
-//! have: where one lives there is nothing left to do. It ends with its attempt. Signals that end other processes do not end
-//! it, as with the shim.
+//! Built-in programs end themselves and local processes have a shim. A command in a container has neither,
+//! and an engine knows no deadlines. So the executors of containers start a keeper before they start the
+//! container, and again when they adopt one whose keeper is gone. It acts as the daemon does, through the
+//! same code, but only [`LAG`] after a daemon would have: where one lives there is nothing left to do. It
+//! ends with its attempt. Signals that end other processes do not end it, as with the shim.
 
 use std::fs;
 use std::io;
@@ -87,8 +88,8 @@ struct Keeper<W> {
     clock: Clock,
 }
 
-/// Keeps the attempt in `folder`, which is on the engine at `host`, until it has ended. `clock_file` is the virtual clock of
-/// a demo.
+/// Keeps the attempt in `folder`, which is on the engine at `host`, until it has ended. `clock_file` is the
+/// virtual clock of a demo.
 ///
 /// # Errors
 /// When the folder or the clock cannot be read, or the machine has no room for a runtime.
@@ -142,7 +143,9 @@ impl<W: Workload> Keeper<W> {
                     pause(at.duration_since(now), self.clock.speed(), PAUSES)
                 }
                 _ => {
-                    let since = due.filter(|(before, _)| *before == next).map_or_else(Instant::now, |(_, since)| since);
+                    let since = due
+                        .filter(|(before, _)| *before == next)
+                        .map_or_else(Instant::now, |(_, since)| since);
                     due = Some((next, since));
                     LAG.saturating_sub(since.elapsed())
                 }
@@ -168,7 +171,8 @@ impl<W: Workload> Keeper<W> {
     /// What the folder shows, and what this keeper did.
     fn look(&self, did: &AttemptFacts) -> AttemptFacts {
         let folder = &self.attempt.folder;
-        let is_gone = |path: &Path| matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let is_gone =
+            |path: &Path| matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
         if is_gone(folder) {
             return AttemptFacts { vanished: true, ..did.clone() };
         }

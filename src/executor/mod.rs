@@ -1,8 +1,9 @@
-//! Floor 2: where attempts run: inside the daemon, as processes, as containers of an engine, as services of a swarm. Each kind
-//! implements one trait; what it watches it keeps in the same kind of map (`attempts`).
+//! Floor 2: where attempts run: inside the daemon, as processes, as containers of an engine, as services of a
+//! swarm. Each kind implements one trait; what it watches it keeps in the same kind of map (`attempts`).
 //!
-//! Starting is idempotent (the attempt id names the process or container), the end of every attempt is reported with its
-//! exit, and after a restart of the daemon what still lives is listed and adopted, with exit code and output.
+//! Starting is idempotent (the attempt id names the process or container), the end of every attempt is
+//! reported with its exit, and after a restart of the daemon what still lives is listed and adopted, with
+//! exit code and output.
 
 mod attempts;
 pub mod container;
@@ -33,7 +34,8 @@ use domain::ids::AttemptId;
 use domain::run::Exit;
 use domain::schedule::Window;
 
-/// Everything an attempt needs, on disk as `spec.json` in the attempt's folder. Holds references to secrets, never values.
+/// Everything an attempt needs, on disk as `spec.json` in the attempt's folder. Holds references to secrets,
+/// never values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptSpec {
     /// Which attempt.
@@ -57,7 +59,8 @@ pub struct AttemptSpec {
     /// Which of several copies of the step this is, from 1 on; 0: there is only one.
     #[serde(default)]
     pub replica: u32,
-    /// For a check or a reconciliation: the hops of the run, and how the steps that fill them have lived until this attempt.
+    /// For a check or a reconciliation: the hops of the run, and how the steps that fill them have lived
+    /// until this attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<(Hop, Life)>,
 }
@@ -98,7 +101,8 @@ pub struct Status {
     pub degraded: Option<String>,
     /// Numbers and times for the page: a flat JSON object.
     pub facts: serde_json::Map<String, serde_json::Value>,
-    /// It cannot be ready before a time, whatever anybody does. A service that is given up meanwhile would only wait again.
+    /// It cannot be ready before a time, whatever anybody does. A service that is given up meanwhile would
+    /// only wait again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Wait>,
     /// The newest thing that it noticed and that people should hear of.
@@ -146,20 +150,23 @@ pub trait Executor: Send + Sync {
     /// Which kind it is.
     fn kind(&self) -> ExecutorKind;
 
-    /// Starts an attempt, or adopts it if it already lives. Every started attempt ends in exactly one `Exited` report to `reports`.
+    /// Starts an attempt, or adopts it if it already lives. Every started attempt ends in exactly one
+    /// `Exited` report to `reports`.
     ///
     /// # Errors
     /// When it could not be started; no report follows then.
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError>;
 
-    /// Asks an attempt to stop and kills it after `kill_after` of the daemon's clock, which it is told in its folder first
-    /// ([`folder::StopOrder`]). Returns at once; the end comes as a report. An unknown attempt is fine: it ended before.
+    /// Asks an attempt to stop and kills it after `kill_after` of the daemon's clock, which it is told in its
+    /// folder first ([`folder::StopOrder`]). Returns at once; the end comes as a report. An unknown attempt
+    /// is fine: it ended before.
     async fn stop(&self, attempt: &AttemptId, signal: StopSignal, kill_after: Duration);
 
     /// Kills an attempt now.
     async fn kill(&self, attempt: &AttemptId);
 
-    /// What earlier lives of this daemon left, running or ended, below the given attempts' folders and beyond.
+    /// What earlier lives of this daemon left, running or ended, below the given attempts' folders and
+    /// beyond.
     async fn find(&self) -> Vec<Found>;
 
     /// Watches an attempt that [`Executor::find`] listed as running; its end comes as a report.

@@ -1,5 +1,6 @@
-//! Secrets of commands. A built-in program reads its own where it runs; a command finds each in its environment, under its name in the DAG
-//! (in a swarm as a file, see `swarm::secrets`). Values go from where they are kept to the command, and nowhere else.
+//! Secrets of commands. A built-in program reads its own where it runs; a command finds each in its
+//! environment, under its name in the DAG (in a swarm as a file, see `swarm::secrets`). Values go from where
+//! they are kept to the command, and nowhere else.
 
 use domain::dag::{Program, SecretRef, Step};
 use domain::message::Refused;
@@ -19,7 +20,10 @@ pub(super) fn of_command(
     let value = |(name, reference): (&String, &SecretRef)| {
         let value = resolve(reference).and_then(|value| match value.contains('\0') {
             false => Ok(value),
-            true => Err(Refused::new(said!("it holds a zero byte, which no environment can carry"), said!("write it as text"))),
+            true => Err(Refused::new(
+                said!("it holds a zero byte, which no environment can carry"),
+                said!("write it as text"),
+            )),
         });
         value.map(|value| (name.clone(), value)).map_err(|why| missing(name, reference, &why))
     };

@@ -10,7 +10,8 @@ use domain::schedule::Window;
 
 /// An attempt of a step, in the run of a day, whose deadline is when the window opens.
 pub(crate) fn attempt(step: Step, number: u32) -> AttemptSpec {
-    let id = AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: step.name.clone(), attempt: number };
+    let id =
+        AttemptId { run: "day@2026-11-20".parse().expect("a run"), step: step.name.clone(), attempt: number };
     let at = "2026-11-20T08:50:00+09:00".parse().expect("a time");
     AttemptSpec {
         folder: format!("/data/runs/{}/{}/{number}", id.run, id.step).into(),

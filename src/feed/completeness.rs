@@ -14,13 +14,14 @@ pub enum Received<'a> {
     Total(&'a Total),
 }
 
-/// Keeps book of one session date of one feed (and venue): what was traded that was never received, computed from what was received alone.
-/// The order of receipt does not matter, and neither do repetitions.
+/// Keeps book of one session date of one feed (and venue): what was traded that was never received, computed
+/// from what was received alone. The order of receipt does not matter, and neither do repetitions.
 pub trait Completeness: Send {
     /// Takes in what was received.
     fn see(&mut self, received: Received<'_>);
 
-    /// Takes a symbol's day as complete up to this trade: for counting from the middle of a day. Has no effect once the symbol was seen.
+    /// Takes a symbol's day as complete up to this trade: for counting from the middle of a day. Has no
+    /// effect once the symbol was seen.
     fn start_after(&mut self, received: Received<'_>);
 
     /// All gaps: by symbol, in the order of the day.

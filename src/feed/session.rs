@@ -1,7 +1,9 @@
-//! A feed's session as a state machine without input and output: what the collector tells it, and what it has to do.
+//! A feed's session as a state machine without input and output: what the collector tells it, and what it has
+//! to do.
 //!
-//! The collector owns the socket, the HTTP client and the clock. It carries out every [`Output`] in order, feeds back what happens as
-//! [`Input`], and wakes the machine at [`Session::wake_at`]. REST polling is a session whose outputs are requests.
+//! The collector owns the socket, the HTTP client and the clock. It carries out every [`Output`] in order,
+//! feeds back what happens as [`Input`], and wakes the machine at [`Session::wake_at`]. REST polling is a
+//! session whose outputs are requests.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +15,15 @@ use domain::trade::{Total, Trade};
 
 /// A session machine. All times are the clock's.
 pub trait Session: Send {
-    /// Takes in what happened and appends what to do, in order. For a message, `now` is its time of receipt; it never goes back.
+    /// Takes in what happened and appends what to do, in order. For a message, `now` is its time of receipt;
+    /// it never goes back.
     fn handle(&mut self, input: Input<'_>, now: Timestamp, out: &mut Vec<Output>);
 
     /// When it wants an [`Input::Tick`], if nothing else happens.
     fn wake_at(&self) -> Option<Timestamp>;
 
-    /// Whether everything that can be had is subscribed and confirmed: from here on a trade that does not come was lost, not refused.
+    /// Whether everything that can be had is subscribed and confirmed: from here on a trade that does not
+    /// come was lost, not refused.
     fn is_up(&self) -> bool;
 
     /// Whether the machine has ended: stopped, or given up with [`Output::Fatal`].
@@ -90,8 +94,8 @@ pub enum Output {
     Connect(Connect),
     /// Send over the connection.
     Send(Outgoing),
-    /// Call over HTTP; [`Input::Answer`] follows. Several may be on their way; answers come in the order of the requests, also after the
-    /// connection was closed.
+    /// Call over HTTP; [`Input::Answer`] follows. Several may be on their way; answers come in the order of
+    /// the requests, also after the connection was closed.
     Request(Request),
     /// Close the connection, or stop opening it; no [`Input::Closed`] follows.
     Close(String),
@@ -131,7 +135,8 @@ pub struct Connect {
     pub url: String,
     /// Further headers of the handshake.
     pub headers: Vec<(String, String)>,
-    /// Text messages that are not UTF-8 are handed on too, instead of ending the connection. Not possible over TLS.
+    /// Text messages that are not UTF-8 are handed on too, instead of ending the connection. Not possible
+    /// over TLS.
     pub accept_bad_text: bool,
 }
 
@@ -177,7 +182,8 @@ pub enum Data {
     Trade(Box<Trade>),
     /// What the exchange says was traded.
     Total(Total),
-    /// A message, or a part of it, that cannot be read. One for a message at most: its good trades are kept, and a replay folds into them.
+    /// A message, or a part of it, that cannot be read. One for a message at most: its good trades are kept,
+    /// and a replay folds into them.
     Malformed(Malformed),
 }
 

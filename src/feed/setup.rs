@@ -101,12 +101,16 @@ impl Setup<'_> {
     pub fn secret(&self, secret: &SecretName) -> Result<&str, SetupError> {
         let fail = |why: String| Err(SetupError::Secret { name: secret.name.to_owned(), why });
         match self.secrets.get(secret.name) {
-            Some(value) if value.trim().is_empty() => fail("it is empty; put the value you were given there".into()),
+            Some(value) if value.trim().is_empty() => {
+                fail("it is empty; put the value you were given there".into())
+            }
             Some(value) if value.chars().any(char::is_control) => {
                 fail("it holds a line break or another control character; keep the value alone there".into())
             }
             Some(value) => Ok(value),
-            None => fail(format!("it is needed; write secrets: {{ {}: env:{} }}", secret.name, secret.variable)),
+            None => {
+                fail(format!("it is needed; write secrets: {{ {}: env:{} }}", secret.name, secret.variable))
+            }
         }
     }
 
@@ -116,7 +120,8 @@ impl Setup<'_> {
     }
 }
 
-/// A step's parameters, read by what the feed says of them; every refusal names the parameter and what to write instead.
+/// A step's parameters, read by what the feed says of them; every refusal names the parameter and what to
+/// write instead.
 #[derive(Clone, Copy)]
 pub struct Parameters<'a> {
     with: parameters::Parameters<'a>,
@@ -126,9 +131,13 @@ pub struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// The parameters of a step that collects a feed; `file` reads a text file whose path is relative to the DAG folder, or says which file
-    /// and what is wrong.
-    pub fn new(feed: &'a dyn Feed, given: &'a Map<String, Value>, file: &'a dyn Fn(&str) -> Result<String, String>) -> Self {
+    /// The parameters of a step that collects a feed; `file` reads a text file whose path is relative to the
+    /// DAG folder, or says which file and what is wrong.
+    pub fn new(
+        feed: &'a dyn Feed,
+        given: &'a Map<String, Value>,
+        file: &'a dyn Fn(&str) -> Result<String, String>,
+    ) -> Self {
         Self { with: parameters::Parameters::new(feed.name(), feed.parameters(), given), given, file }
     }
 
@@ -153,19 +162,23 @@ impl<'a> Parameters<'a> {
         Ok(unique(self.with.names(name)?))
     }
 
-    /// Instruments: a list, or `file:PATH` with one a line, each once and in order. What follows a code on its line, and everything after
-    /// `#`, is for people.
+    /// Instruments: a list, or `file:PATH` with one a line, each once and in order. What follows a code on
+    /// its line, and everything after `#`, is for people.
     ///
     /// # Errors
     /// When there is none, or the file cannot be read. `example` is what to write.
     pub fn codes(&self, name: &str, example: &str) -> Result<Vec<String>, SetupError> {
         let file = self.given.get(name).and_then(Value::as_str).and_then(|text| text.strip_prefix("file:"));
         let codes = match file {
-            None if !self.with.is_given(name) => return Err(self.wrong(name, format!("it is missing; {example}"))),
+            None if !self.with.is_given(name) => {
+                return Err(self.wrong(name, format!("it is missing; {example}")));
+            }
             None => self.names(name)?,
             Some(path) => {
                 let text = (self.file)(path).map_err(|why| self.wrong(name, why))?;
-                let code = |line: &str| line.split('#').next()?.split([' ', '\t', ',']).next().map(|c| c.trim().to_owned());
+                let code = |line: &str| {
+                    line.split('#').next()?.split([' ', '\t', ',']).next().map(|c| c.trim().to_owned())
+                };
                 unique(text.lines().filter_map(code).filter(|code| !code.is_empty()).collect())
             }
         };

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 /// How long a lock is tried for, in real time, before it counts as somebody else's.
 ///
-/// A child process holds copies of all our open files from the moment it is forked until it has become its program. A lock
-/// that was let go of in that moment is still held by the copy, for as long as a busy machine keeps the child waiting.
+/// A child process holds copies of all our open files from the moment it is forked until it has become its
+/// program. A lock that was let go of in that moment is still held by the copy, for as long as a busy machine
+/// keeps the child waiting.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often.
 const LOOK: Duration = Duration::from_millis(5);
@@ -60,7 +61,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = PathBuf::from(fresh);
     let written = write_synced(&fresh, bytes).and_then(|()| fs::rename(&fresh, path));
     if let Err(error) = written {
-        // A leftover takes room on what may be a full disk. It is not worth an error of its own: the next call overwrites it.
+        // A leftover takes room on what may be a full disk. It is not worth an error of its own: the next
+        // call overwrites it.
         drop(fs::remove_file(&fresh));
         return Err(error);
     }
@@ -103,8 +105,8 @@ pub fn replace_in_new_folder(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, bytes)
 }
 
-/// Takes the lock that a folder's one owner holds; `None` if somebody else, in this process or another, has it and keeps it
-/// for a second. The lock goes with the returned file, also when the process is killed.
+/// Takes the lock that a folder's one owner holds; `None` if somebody else, in this process or another, has
+/// it and keeps it for a second. The lock goes with the returned file, also when the process is killed.
 ///
 /// # Errors
 /// When the file cannot be created or locked.
@@ -132,9 +134,11 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Opens a sled database, whose own lock a forked child may hold for a moment. `open` catches panics, as sled panics on some
-/// damage.
-pub fn sled_patiently(open: impl Fn() -> thread::Result<sled::Result<sled::Db>>) -> thread::Result<sled::Result<sled::Db>> {
+/// Opens a sled database, whose own lock a forked child may hold for a moment. `open` catches panics, as sled
+/// panics on some damage.
+pub fn sled_patiently(
+    open: impl Fn() -> thread::Result<sled::Result<sled::Db>>,
+) -> thread::Result<sled::Result<sled::Db>> {
     let unlocked = patiently(|| match open() {
         Ok(Err(sled::Error::Io(error))) if is_sled_lock(&error) => None,
         other => Some(other),

@@ -97,7 +97,8 @@ impl Arguments {
             return Err(ArgumentError::Usage(why));
         }
         let start = instant(date, self.start.unwrap_or(time(8, 50, 0, 0)));
-        let clock = Clock::virtual_owner(start, speed, None).map_err(|e| ArgumentError::Unusable(e.to_string()))?;
+        let clock =
+            Clock::virtual_owner(start, speed, None).map_err(|e| ArgumentError::Unusable(e.to_string()))?;
         Ok((clock, date))
     }
 
@@ -105,7 +106,11 @@ impl Arguments {
     ///
     /// # Errors
     /// A fault that cannot be read.
-    pub fn script<F: Fault>(&self, date: Date, demo: impl Fn(u64, Date) -> Script<F>) -> Result<Script<F>, ArgumentError> {
+    pub fn script<F: Fault>(
+        &self,
+        date: Date,
+        demo: impl Fn(u64, Date) -> Script<F>,
+    ) -> Result<Script<F>, ArgumentError> {
         let mut script = match self.script {
             Prepared::None => Script::quiet(self.seed, date),
             Prepared::Demo => demo(self.seed, date),
@@ -116,7 +121,8 @@ impl Arguments {
         Ok(script)
     }
 
-    /// The symbols of the file, or `default`. `is_symbol` says whether one can be, and `example` is one that can.
+    /// The symbols of the file, or `default`. `is_symbol` says whether one can be, and `example` is one that
+    /// can.
     ///
     /// # Errors
     /// When the file cannot be read, or holds none or a bad one.
@@ -136,7 +142,9 @@ impl Arguments {
         let symbols: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
         match symbols.iter().find(|symbol| !is_symbol(symbol)) {
             Some(bad) => refuse(format!("\"{bad}\" in {} is not a code like {example}", file.display())),
-            None if symbols.is_empty() => refuse(format!("{} holds no symbol; write one a line", file.display())),
+            None if symbols.is_empty() => {
+                refuse(format!("{} holds no symbol; write one a line", file.display()))
+            }
             None => Ok(symbols),
         }
     }

@@ -1,4 +1,5 @@
-//! The exchange's end of a WebSocket connection: what is waiting for it, and how it is written, silenced and ended.
+//! The exchange's end of a WebSocket connection: what is waiting for it, and how it is written, silenced and
+//! ended.
 
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self { socket, session, clock, patience }
     }
 
-    /// Waits for the client. The wait can be given up and begun again; what is to be done about the message is in [`Connection::heard`].
+    /// Waits for the client. The wait can be given up and begun again; what is to be done about the message
+    /// is in [`Connection::heard`].
     pub(crate) async fn next(&mut self) -> Option<Result<Message, Error>> {
         self.socket.next().await
     }
@@ -73,7 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) async fn receive(&mut self, message: Option<Result<Message, Error>>) -> Result<Incoming, Why> {
         match message {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
-            Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Text(Utf8Bytes::try_from(bytes).unwrap_or_default())),
+            Some(Ok(Message::Binary(bytes))) => {
+                Ok(Incoming::Text(Utf8Bytes::try_from(bytes).unwrap_or_default()))
+            }
             Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
             // The answer to a protocol ping is queued by the library and leaves with the next read.
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(Incoming::Life),
@@ -81,7 +85,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // The library answers the close frame while it is read to its end.
                 let read = async { while let Some(Ok(_)) = self.socket.next().await {} };
                 if tokio::time::timeout(LINGER, read).await.is_err() {
-                    tracing::debug!(session = self.session, "the client closed its session and left the socket open");
+                    tracing::debug!(
+                        session = self.session,
+                        "the client closed its session and left the socket open"
+                    );
                 }
                 Err(Why::ClientClosed)
             }
@@ -104,7 +111,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             messages.push(match outgoing {
                 Outgoing::Text(text) => Message::Text(text),
                 Outgoing::Binary(bytes) => Message::Binary(bytes),
-                Outgoing::RawText(bytes) => Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true)),
+                Outgoing::RawText(bytes) => {
+                    Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true))
+                }
                 Outgoing::HalfOpen(until) => {
                     silent = Some(until);
                     break;
@@ -140,8 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Ends the connection as exchanges do: no close frame, just the end of the stream. What was written before arrives, so the
-    /// socket is read until the client has noticed; closing it with unread bytes would tear away the last message.
+    /// Ends the connection as exchanges do: no close frame, just the end of the stream. What was written
+    /// before arrives, so the socket is read until the client has noticed; closing it with unread bytes would
+    /// tear away the last message.
     pub(crate) async fn hang_up(&mut self) {
         let stream = self.socket.get_mut();
         let work = async {
@@ -152,8 +162,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         match tokio::time::timeout(LINGER, work).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(session = self.session, %error, "the client closed its side first"),
-            Err(_) => tracing::debug!(session = self.session, "the client has not noticed that it was dropped"),
+            Ok(Err(error)) => {
+                tracing::debug!(session = self.session, %error, "the client closed its side first")
+            }
+            Err(_) => {
+                tracing::debug!(session = self.session, "the client has not noticed that it was dropped")
+            }
         }
     }
 }

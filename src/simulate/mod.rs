@@ -10,11 +10,12 @@
 //! | [`arguments`] | what every `openbell simulate` takes |
 //! | [`kis`], … | the exchanges |
 //!
-//! Everything that is decided is decided by the seed, the script and the clock, so that a test can compute what a client must
-//! have received. In one session delivery is in ledger order and without holes for the symbols that are registered.
+//! Everything that is decided is decided by the seed, the script and the clock, so that a test can compute
+//! what a client must have received. In one session delivery is in ledger order and without holes for the
+//! symbols that are registered.
 //!
-//! Everybody else knows an exchange as an [`Exchange`] of the table [`EXCHANGES`]: the commands, and the demo's proof, which compares what
-//! was traded with what arrived.
+//! Everybody else knows an exchange as an [`Exchange`] of the table [`EXCHANGES`]: the commands, and the
+//! demo's proof, which compares what was traded with what arrived.
 
 pub mod arguments;
 mod connection;
@@ -125,7 +126,8 @@ pub trait Running: Send + Sync {
     /// The day it plays.
     fn date(&self) -> Date;
 
-    /// Every trade of its ledger, in the order in which they are sent. Where an exchange never closes, the ledger has some of the days around.
+    /// Every trade of its ledger, in the order in which they are sent. Where an exchange never closes, the
+    /// ledger has some of the days around.
     fn traded(&self) -> Vec<Traded>;
 
     /// When which bytes that are no good frame are due.

@@ -1,7 +1,7 @@
 //! Walks a ledger and a script on the clock, and hands over what is due.
 //!
-//! The whole walk is planned at the start: [`plan`] is a pure function of ledger, script and the time of the start, so a
-//! simulator that is started again in the middle of a day goes on exactly there.
+//! The whole walk is planned at the start: [`plan`] is a pure function of ledger, script and the time of the
+//! start, so a simulator that is started again in the middle of a day goes on exactly there.
 
 use std::sync::Arc;
 
@@ -60,7 +60,11 @@ const CHUNK: usize = 256;
 
 /// What is still to do for a simulator that starts at `start`, in order. What the exchange traded before was
 /// not delivered by it, and faults of the past are not repeated; a stall that is under way goes on.
-pub(crate) fn plan<F: Fault>(frames: &[(Timestamp, usize)], script: &Script<F>, start: Timestamp) -> Vec<Due<F>> {
+pub(crate) fn plan<F: Fault>(
+    frames: &[(Timestamp, usize)],
+    script: &Script<F>,
+    start: Timestamp,
+) -> Vec<Due<F>> {
     let mut dues = Vec::new();
     let mut first = 0;
     for (sent, count) in frames {

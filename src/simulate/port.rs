@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
@@ -68,12 +70,16 @@ impl Port {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub(crate) async fn open<V: Handler>(listen: SocketAddr, handler: impl FnOnce() -> Arc<V>) -> io::Result<(Self, Arc<V>)> {
+    pub(crate) async fn open<V: Handler>(
+        listen: SocketAddr,
+        handler: impl FnOnce() -> Arc<V>,
+    ) -> io::Result<(Self, Arc<V>)> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let handler = handler();
         let port = Self { address, cancel: CancellationToken::new(), tasks: TaskTracker::new() };
-        let acceptor = Acceptor { handler: handler.clone(), cancel: port.cancel.clone(), tasks: port.tasks.clone() };
+        let acceptor =
+            Acceptor { handler: handler.clone(), cancel: port.cancel.clone(), tasks: port.tasks.clone() };
         port.spawn(acceptor.accept(listener));
         Ok((port, handler))
     }
@@ -129,7 +135,9 @@ impl<V: Handler> Acceptor<V> {
                 Ok((stream, _)) => {
                     let (acceptor, cancel) = (self.clone(), self.cancel.clone());
                     // Cut off when the simulator stops.
-                    self.tasks.spawn(async move { cancel.run_until_cancelled(acceptor.serve(stream)).await.unwrap_or_default() });
+                    self.tasks.spawn(async move {
+                        cancel.run_until_cancelled(acceptor.serve(stream)).await.unwrap_or_default()
+                    });
                 }
                 Err(error) => {
                     // Out of file descriptors, for example: give others time to close theirs.
@@ -149,8 +157,9 @@ impl<V: Handler> Acceptor<V> {
             let acceptor = self.clone();
             async move { Ok::<_, Infallible>(acceptor.answer(request).await) }
         });
-        let connection =
-            hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection broke");
         }
@@ -170,7 +179,8 @@ impl<V: Handler> Acceptor<V> {
         };
         let reply = self.handler.call(&Call { method, path, query, body });
         let mut response = Response::new(Full::from(reply.body));
-        *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         for (name, value) in reply.headers {

@@ -1,4 +1,5 @@
-//! What goes wrong in a day, and when: data, so that the same seed gives the same faults and a test can compute what follows.
+//! What goes wrong in a day, and when: data, so that the same seed gives the same faults and a test can
+//! compute what follows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +12,9 @@ use super::korea::{KST, instant};
 use domain::retry::mix;
 
 /// What can go wrong on an exchange. Its text is `KIND[=ARGUMENT]`.
-pub trait Fault: Clone + fmt::Debug + fmt::Display + Eq + FromStr<Err = String> + Send + Sync + 'static {
+pub trait Fault:
+    Clone + fmt::Debug + fmt::Display + Eq + FromStr<Err = String> + Send + Sync + 'static
+{
     /// The kinds there are, for people: `disconnect=60s, stall=12m, …`.
     const KINDS: &'static str;
 
@@ -21,7 +24,8 @@ pub trait Fault: Clone + fmt::Debug + fmt::Display + Eq + FromStr<Err = String> 
     /// The HTTP status with which it refuses handshakes, and how long.
     fn refuses_handshakes(&self) -> Option<(u16, Duration)>;
 
-    /// The wrong message that it sends, on top of the right ones and in place of none. Its bytes depend on `unique` in more than one place.
+    /// The wrong message that it sends, on top of the right ones and in place of none. Its bytes depend on
+    /// `unique` in more than one place.
     fn mangled(&self, unique: u64, date: Date) -> Option<Mangled>;
 
     /// Whether it waits for something that a client does.
@@ -55,7 +59,8 @@ pub struct Script<F> {
 }
 
 impl<F: Fault> Script<F> {
-    /// A day on which nothing goes wrong. The seed decides the bytes of frames that [`with`](Self::with) may add.
+    /// A day on which nothing goes wrong. The seed decides the bytes of frames that [`with`](Self::with) may
+    /// add.
     pub fn quiet(seed: u64, date: Date) -> Self {
         Self { seed, date, incidents: Vec::new() }
     }
@@ -85,7 +90,8 @@ impl<F: Fault> Script<F> {
         &self.incidents
     }
 
-    /// When which wrong message is due. Each one's bytes differ from all others', so that arrivals can be counted by them.
+    /// When which wrong message is due. Each one's bytes differ from all others', so that arrivals can be
+    /// counted by them.
     pub fn malformed_frames(&self) -> Vec<(Timestamp, Vec<u8>)> {
         self.mangled().into_iter().map(|(at, mangled)| (at, mangled.bytes)).collect()
     }
@@ -137,8 +143,9 @@ pub struct FaultError {
 /// # Errors
 /// Why the text is not a length of time.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration =
-        text.parse().map_err(|error| format!("\"{text}\" is not a length of time like 30s or 2m: {error}"))?;
+    let signed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|error| format!("\"{text}\" is not a length of time like 30s or 2m: {error}"))?;
     Duration::try_from(signed).map_err(|_| format!("\"{text}\" is negative"))
 }
 
@@ -156,7 +163,8 @@ pub(crate) struct FaultText<'a> {
 
 impl<'a> FaultText<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        let (kind, argument) = text.split_once('=').map_or((text, None), |(kind, argument)| (kind, Some(argument)));
+        let (kind, argument) =
+            text.split_once('=').map_or((text, None), |(kind, argument)| (kind, Some(argument)));
         Self { kind, argument }
     }
 

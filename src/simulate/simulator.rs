@@ -78,13 +78,14 @@ impl<E: Simulated> Simulator<E> {
         format!("ws://{}{}", self.local_addr(), E::WEBSOCKET)
     }
 
-    /// Every trade of the day, in the order in which the exchange sends them. Where it never closes, those of an
-    /// hour on each side of the day are among them.
+    /// Every trade of the day, in the order in which the exchange sends them. Where it never closes, those of
+    /// an hour on each side of the day are among them.
     pub fn ledger(&self) -> Arc<[E::Trade]> {
         Arc::clone(&self.exchange.played().ledger)
     }
 
-    /// Whether the trade with this index in the ledger was handed to a session, by this simulator since its start.
+    /// Whether the trade with this index in the ledger was handed to a session, by this simulator since its
+    /// start.
     pub fn was_sent(&self, index: usize) -> bool {
         self.exchange.was_sent(index)
     }

@@ -1,7 +1,7 @@
 //! Keys and values as they are on the disk.
 //!
-//! Keys sort as one reads them: a letter for the kind, then names, then numbers in big-endian. A value is a version byte and JSON,
-//! so that an old value can be told from a new one.
+//! Keys sort as one reads them: a letter for the kind, then names, then numbers in big-endian. A value is a
+//! version byte and JSON, so that an old value can be told from a new one.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -135,12 +135,14 @@ fn read_time(bytes: &[u8]) -> Option<Timestamp> {
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![VERSION];
-    serde_json::to_writer(&mut bytes, value).map_err(|e| StoreError::Write { why: format!("a value is not JSON: {e}") })?;
+    serde_json::to_writer(&mut bytes, value)
+        .map_err(|e| StoreError::Write { why: format!("a value is not JSON: {e}") })?;
     Ok(bytes)
 }
 
 pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(body(key, value)?).map_err(|e| StoreError::Unreadable { what: describe(key), why: e.to_string() })
+    serde_json::from_slice(body(key, value)?)
+        .map_err(|e| StoreError::Unreadable { what: describe(key), why: e.to_string() })
 }
 
 /// The JSON behind the version byte.
@@ -210,7 +212,10 @@ mod tests {
         assert!(newer.to_string().contains("event 7 of run a@1 was written by a newer openbell"), "{newer}");
         for damaged in [&b""[..], b"{}", b"\x01{", b"\xff\xff"] {
             let error = check(&key, damaged).expect_err("damaged");
-            assert!(matches!(&error, StoreError::Unreadable { what, .. } if what == "event 7 of run a@1"), "{error}");
+            assert!(
+                matches!(&error, StoreError::Unreadable { what, .. } if what == "event 7 of run a@1"),
+                "{error}"
+            );
         }
     }
 

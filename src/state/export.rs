@@ -1,6 +1,7 @@
 //! The plain-text copy: one JSON object a line, first a head, last the number of lines between.
 //!
-//! A file without its last line is not whole and is not used. Files are named by their time, so the newest sorts last.
+//! A file without its last line is not whole and is not used. Files are named by their time, so the newest
+//! sorts last.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -54,7 +55,8 @@ pub(super) fn write(dir: &Path, at: Timestamp, entries: &[Entry]) -> Result<Path
     for (key, value) in entries {
         let unreadable = |why: String| StoreError::Unreadable { what: codec::describe(key), why };
         let known = Key::decode(key).ok_or_else(|| unreadable("its key has no known form".into()))?;
-        let value = serde_json::from_slice(codec::body(key, value)?).map_err(|e| unreadable(e.to_string()))?;
+        let value =
+            serde_json::from_slice(codec::body(key, value)?).map_err(|e| unreadable(e.to_string()))?;
         line(serde_json::to_string(&ExportLine { key: known, version: codec::VERSION, value }))?;
     }
     line(serde_json::to_string(&ExportTail { entries: entries.len() }))?;
@@ -98,14 +100,16 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut lines = BufReader::new(file).lines().enumerate();
     let (_, head) = lines.next().ok_or("it is empty")?;
-    serde_json::from_str::<ExportHead>(&head.map_err(|e| e.to_string())?).map_err(|e| format!("line 1: {e}"))?;
+    serde_json::from_str::<ExportHead>(&head.map_err(|e| e.to_string())?)
+        .map_err(|e| format!("line 1: {e}"))?;
     let mut entries = Vec::new();
     for (number, text) in lines {
         let text = text.map_err(|e| e.to_string())?;
         if let Ok(tail) = serde_json::from_str::<ExportTail>(&text) {
             return if tail.entries == entries.len() { Ok(entries) } else { Err("lines are missing".into()) };
         }
-        let line: ExportLine = serde_json::from_str(&text).map_err(|e| format!("line {}: {e}", number + 1))?;
+        let line: ExportLine =
+            serde_json::from_str(&text).map_err(|e| format!("line {}: {e}", number + 1))?;
         let key = line.key.encode();
         let mut value = vec![line.version];
         serde_json::to_writer(&mut value, &line.value).map_err(|e| e.to_string())?;

@@ -67,7 +67,11 @@ impl<B: Backing> Journal<B> {
         })
     }
 
-    pub(super) fn append_all(&mut self, events: &[(RunId, Stamped)], extra: Vec<Put>) -> Result<Option<u64>, StoreError> {
+    pub(super) fn append_all(
+        &mut self,
+        events: &[(RunId, Stamped)],
+        extra: Vec<Put>,
+    ) -> Result<Option<u64>, StoreError> {
         if events.is_empty() && extra.is_empty() {
             return Ok(None);
         }
@@ -218,7 +222,9 @@ impl<B: Backing> Journal<B> {
                 continue;
             }
             changes.push((Key::Finished(run.id.clone()).encode(), None));
-            changes.extend(self.backing.scan(&codec::events_of(&run.id))?.into_iter().map(|(key, _)| (key, None)));
+            changes.extend(
+                self.backing.scan(&codec::events_of(&run.id))?.into_iter().map(|(key, _)| (key, None)),
+            );
             self.newest.remove(&run.id);
             pruned.runs.push(run.id);
         }

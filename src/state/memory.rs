@@ -62,7 +62,11 @@ impl Default for Memory {
 
 #[async_trait]
 impl Store for Memory {
-    async fn append_all(&self, events: Vec<(RunId, Stamped)>, extra: Vec<Put>) -> Result<Option<u64>, StoreError> {
+    async fn append_all(
+        &self,
+        events: Vec<(RunId, Stamped)>,
+        extra: Vec<Put>,
+    ) -> Result<Option<u64>, StoreError> {
         self.journal().append_all(&events, extra)
     }
     async fn unfinished(&self) -> Result<Vec<Journaled>, StoreError> {

@@ -1,8 +1,9 @@
 //! Floor 2: the journal, one trait with one file per implementation.
 //!
-//! A run is the fold of its events, so the journal is the truth: [`Store::append`] returns after the event, and everything that
-//! belongs to it (mails, alert states), is on the disk in one piece. `journal` holds what both implementations share, `codec` the
-//! keys and versions on the disk, `export` the plain-text copy, `opening` what happens when the folder is damaged.
+//! A run is the fold of its events, so the journal is the truth: [`Store::append`] returns after the event,
+//! and everything that belongs to it (mails, alert states), is on the disk in one piece. `journal` holds what
+//! both implementations share, `codec` the keys and versions on the disk, `export` the plain-text copy,
+//! `opening` what happens when the folder is damaged.
 
 mod codec;
 mod export;
@@ -32,7 +33,8 @@ use domain::run::Run;
 /// What a daemon remembers over restarts. All writes are durable when the call returns.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Appends an event to a run's journal, together with `extra`, as one piece. Gives the event's number in its run, from 1.
+    /// Appends an event to a run's journal, together with `extra`, as one piece. Gives the event's number in
+    /// its run, from 1.
     ///
     /// # Errors
     /// When it could not be made durable; nothing that follows from the event may be done then.
@@ -40,11 +42,16 @@ pub trait Store: Send + Sync {
         self.append_all(vec![(run.clone(), event.clone())], extra).await.map(|last| last.unwrap_or_default())
     }
 
-    /// Appends several events as one piece, with one wait for the disk. Gives the last event's number in its run.
+    /// Appends several events as one piece, with one wait for the disk. Gives the last event's number in its
+    /// run.
     ///
     /// # Errors
     /// As [`Store::append`].
-    async fn append_all(&self, events: Vec<(RunId, Stamped)>, extra: Vec<Put>) -> Result<Option<u64>, StoreError>;
+    async fn append_all(
+        &self,
+        events: Vec<(RunId, Stamped)>,
+        extra: Vec<Put>,
+    ) -> Result<Option<u64>, StoreError>;
 
     /// Writes records that belong to no event, as one piece.
     ///
@@ -126,7 +133,8 @@ pub trait Store: Send + Sync {
     /// When the store cannot be written.
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError>;
 
-    /// Writes everything as plain text into a new file in `dir` (created if missing), atomically, and keeps the newest few.
+    /// Writes everything as plain text into a new file in `dir` (created if missing), atomically, and keeps
+    /// the newest few.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -1,7 +1,8 @@
 //! Opening the journal's folder, and what happens when it is damaged.
 //!
-//! Nothing is deleted: a damaged folder is moved aside to `state.damaged-N`, whatever can still be read is taken over, and what cannot
-//! comes from the newest export. What was lost is named, so that people hear of it.
+//! Nothing is deleted: a damaged folder is moved aside to `state.damaged-N`, whatever can still be read is
+//! taken over, and what cannot comes from the newest export. What was lost is named, so that people hear of
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -49,7 +50,9 @@ impl std::fmt::Display for Restored {
             write!(f, ", moved to {}", moved_to.display())?;
         }
         match &self.from {
-            Some(from) => write!(f, "; {} entries were taken over, with the export {}", self.entries, from.display())?,
+            Some(from) => {
+                write!(f, "; {} entries were taken over, with the export {}", self.entries, from.display())?
+            }
             None => write!(f, "; {} entries were taken over", self.entries)?,
         }
         if !self.lost.is_empty() {
@@ -71,7 +74,9 @@ pub(super) fn encode_counter(batches: u64) -> [u8; 12] {
 
 fn decode_counter(bytes: &[u8]) -> Option<u64> {
     let (number, crc) = bytes.split_at_checked(8)?;
-    (crc == crc32fast::hash(number).to_be_bytes()).then(|| number.try_into().map(u64::from_be_bytes).ok()).flatten()
+    (crc == crc32fast::hash(number).to_be_bytes())
+        .then(|| number.try_into().map(u64::from_be_bytes).ok())
+        .flatten()
 }
 
 /// Opens the folder, repairing it if need be.
@@ -84,7 +89,9 @@ pub(super) fn open(dir: &Path, exports: &Path) -> Result<(Disk, Opened), StoreEr
                 drop(disk);
                 (format!("{} entries cannot be read", broken.len()), Some(readable), broken)
             }
-            Inspected { batches, .. } if is_new && acknowledged.is_none() && batches == 0 => return Ok((disk, Opened::New)),
+            Inspected { batches, .. } if is_new && acknowledged.is_none() && batches == 0 => {
+                return Ok((disk, Opened::New));
+            }
             Inspected { readable, batches, .. } => {
                 let acknowledged = acknowledged.unwrap_or(1);
                 if batches >= acknowledged {
@@ -121,7 +128,8 @@ enum OpenError {
 }
 
 fn open_disk(dir: &Path) -> Result<Disk, OpenError> {
-    let unusable = |e: io::Error| OpenError::Fatal(StoreError::Unusable { path: dir.to_owned(), why: e.to_string() });
+    let unusable =
+        |e: io::Error| OpenError::Fatal(StoreError::Unusable { path: dir.to_owned(), why: e.to_string() });
     fs::create_dir_all(dir).map_err(unusable)?;
     // Sled remembers little and is read once: a small cache is enough.
     let config = sled::Config::new().path(dir).cache_capacity(8 * 1024 * 1024).flush_every_ms(None);
@@ -134,15 +142,24 @@ fn open_disk(dir: &Path) -> Result<Disk, OpenError> {
         Ok(Err(error)) => return Err(OpenError::Damaged(error.to_string().trim().replace('\n', " "))),
         Err(_) => return Err(OpenError::Damaged("opening it panicked".into())),
     };
-    let counter = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(COUNTER)).map_err(unusable)?;
+    let counter = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(COUNTER))
+        .map_err(unusable)?;
     Ok(Disk { db, counter })
 }
 
 /// Trouble of the place, not of the content: moving the folder aside would not help.
 fn is_environment(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), PermissionDenied | StorageFull | ReadOnlyFilesystem | QuotaExceeded | NotADirectory | OutOfMemory)
-        || error.raw_os_error() == Some(24)
+    use io::ErrorKind::{
+        NotADirectory, OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    matches!(
+        error.kind(),
+        PermissionDenied | StorageFull | ReadOnlyFilesystem | QuotaExceeded | NotADirectory | OutOfMemory
+    ) || error.raw_os_error() == Some(24)
 }
 
 struct Inspected {
@@ -172,7 +189,8 @@ fn inspect(db: &sled::Db) -> Result<Inspected, StoreError> {
         }
         Ok(found)
     }));
-    let mut found = scanned.unwrap_or_else(|_| Ok(Inspected { readable: Vec::new(), broken: vec![Vec::new()], batches: 0 }))?;
+    let mut found = scanned
+        .unwrap_or_else(|_| Ok(Inspected { readable: Vec::new(), broken: vec![Vec::new()], batches: 0 }))?;
     found.batches = batches_of(&found.readable);
     Ok(found)
 }
@@ -185,7 +203,8 @@ fn batches_of(entries: &[Entry]) -> u64 {
 /// Makes a journal in a folder that has none out of a plain-text export; how many entries it has.
 ///
 /// # Errors
-/// An export that is not whole or is of a newer version, a journal that is there already, or a folder that cannot be written.
+/// An export that is not whole or is of a newer version, a journal that is there already, or a folder that
+/// cannot be written.
 pub fn restore(dir: &Path, export: &Path) -> Result<usize, StoreError> {
     let unusable = |path: &Path, why: String| StoreError::Unusable { path: path.to_owned(), why };
     let entries = export::read(export).map_err(|why| unusable(export, why))?;
@@ -221,10 +240,12 @@ fn rebuild(
     let moved_to = move_aside(dir)?;
     let export = export::newest(exports);
     let from = export.as_ref().map(|(path, _)| path.clone());
-    let exported: BTreeMap<Vec<u8>, Vec<u8>> = export.map(|(_, entries)| entries.into_iter().collect()).unwrap_or_default();
+    let exported: BTreeMap<Vec<u8>, Vec<u8>> =
+        export.map(|(_, entries)| entries.into_iter().collect()).unwrap_or_default();
     let mut lost = Vec::new();
     let entries: BTreeMap<Vec<u8>, Vec<u8>> = match readable {
-        // The folder could be read but for some entries: those alone come from the export, which is older than the rest.
+        // The folder could be read but for some entries: those alone come from the export, which is older
+        // than the rest.
         Some(readable) if broken.iter().all(|key| !key.is_empty()) => {
             let mut entries: BTreeMap<_, _> = readable.into_iter().collect();
             for key in broken {
@@ -265,8 +286,10 @@ fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
     let name = dir.file_name().map_or_else(|| "state".into(), |name| name.to_string_lossy().into_owned());
     let free = (1..).map(|n| dir.with_file_name(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
     let to = free.expect("numbers do not run out before folders do");
-    fs::rename(dir, &to)
-        .map_err(|e| StoreError::Unusable { path: dir.to_owned(), why: format!("it cannot be moved aside: {e}") })?;
+    fs::rename(dir, &to).map_err(|e| StoreError::Unusable {
+        path: dir.to_owned(),
+        why: format!("it cannot be moved aside: {e}"),
+    })?;
     if let Some(parent) = dir.parent()
         && let Err(error) = File::open(parent).and_then(|parent| parent.sync_all())
     {
@@ -283,10 +306,13 @@ fn gaps(entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<String> {
             numbers.entry(run.to_string()).or_default().insert(seq);
         }
     }
-    let hole =
-        |numbers: &BTreeSet<u64>| (1..).zip(numbers).find(|(expected, seq)| expected != *seq).map(|(expected, _)| expected);
+    let hole = |numbers: &BTreeSet<u64>| {
+        (1..).zip(numbers).find(|(expected, seq)| expected != *seq).map(|(expected, _)| expected)
+    };
     numbers
         .into_iter()
-        .filter_map(|(run, numbers)| hole(&numbers).map(|at| format!("events of run {run} from number {at} on")))
+        .filter_map(|(run, numbers)| {
+            hole(&numbers).map(|at| format!("events of run {run} from number {at} on"))
+        })
         .collect()
 }

@@ -222,7 +222,8 @@ mod tests {
             let old = serde_json::json!({ "at": "2026-11-20T09:00:00Z", "who": "ann", "what": "trigger", "subject": "day", "detail": detail });
             let read: Audit = serde_json::from_value(old).expect("an older entry");
             assert_eq!(read.outcome, outcome, "{detail}");
-            let again: Audit = serde_json::from_value(serde_json::to_value(&read).expect("JSON")).expect("reads back");
+            let again: Audit =
+                serde_json::from_value(serde_json::to_value(&read).expect("JSON")).expect("reads back");
             assert_eq!(again, read);
         }
     }

@@ -1,7 +1,8 @@
 //! The journal on the disk: sled, with a fence around it.
 //!
-//! One thread owns the database, because `flush` blocks and sled may panic; every batch is flushed before the call returns; a counter
-//! beside the database tells when it came back with less than was acknowledged (see [`super::opening`]).
+//! One thread owns the database, because `flush` blocks and sled may panic; every batch is flushed before the
+//! call returns; a counter beside the database tells when it came back with less than was acknowledged (see
+//! [`super::opening`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,10 +50,15 @@ impl Backing for Disk {
         self.db.apply_batch(batch).map_err(failed)?;
         self.db.flush().map_err(failed)?;
         // Not flushed: after a power cut it may be behind the database, never ahead of it.
-        self.counter.write_all_at(&opening::encode_counter(batches), 0).map_err(|e| StoreError::Write { why: e.to_string() })
+        self.counter
+            .write_all_at(&opening::encode_counter(batches), 0)
+            .map_err(|e| StoreError::Write { why: e.to_string() })
     }
     fn scan(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        self.db.scan_prefix(prefix).map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).map_err(unreadable)).collect()
+        self.db
+            .scan_prefix(prefix)
+            .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).map_err(unreadable))
+            .collect()
     }
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.db.get(key).map_err(unreadable)?.map(|value| value.to_vec()))
@@ -72,8 +78,8 @@ pub struct Sled {
 }
 
 impl Sled {
-    /// Opens or creates the journal in `dir`. A damaged one is moved aside and the newest export in `exports` takes its place;
-    /// the second value says so.
+    /// Opens or creates the journal in `dir`. A damaged one is moved aside and the newest export in `exports`
+    /// takes its place; the second value says so.
     ///
     /// # Errors
     /// When another process has it, a newer version wrote it, or the folder cannot be used at all.
@@ -85,7 +91,8 @@ impl Sled {
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                let result = opening::open(&dir, &exports).and_then(|(disk, opened)| Ok((Journal::new(disk)?, opened)));
+                let result = opening::open(&dir, &exports)
+                    .and_then(|(disk, opened)| Ok((Journal::new(disk)?, opened)));
                 let mut journal = match result {
                     Ok((journal, opened)) => {
                         if report.send(Ok(opened)).is_err() {
@@ -109,8 +116,9 @@ impl Sled {
                 }
             })
             .map_err(|e| StoreError::Unusable { path, why: e.to_string() })?;
-        let opened =
-            opened.await.unwrap_or_else(|_| Err(StoreError::Broken { why: "it panicked while it was opened".into() }))?;
+        let opened = opened
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Broken { why: "it panicked while it was opened".into() }))?;
         Ok((Self { jobs: Some(jobs), thread: Some(thread) }, opened))
     }
 
@@ -158,7 +166,11 @@ impl Drop for Sled {
 
 #[async_trait]
 impl Store for Sled {
-    async fn append_all(&self, events: Vec<(RunId, Stamped)>, extra: Vec<Put>) -> Result<Option<u64>, StoreError> {
+    async fn append_all(
+        &self,
+        events: Vec<(RunId, Stamped)>,
+        extra: Vec<Put>,
+    ) -> Result<Option<u64>, StoreError> {
         self.with(move |journal| journal.append_all(&events, extra)).await
     }
     async fn unfinished(&self) -> Result<Vec<Journaled>, StoreError> {
@@ -202,10 +214,13 @@ impl Store for Sled {
         self.with(move |journal| journal.prune(before)).await
     }
     async fn export(&self, dir: &Path, at: Timestamp) -> Result<PathBuf, StoreError> {
-        // Reading it all is quick. Writing it down is not, and nobody who asks the journal meanwhile should wait for that.
+        // Reading it all is quick. Writing it down is not, and nobody who asks the journal meanwhile should
+        // wait for that.
         let entries = self.with(|journal| journal.everything()).await?;
         let dir = dir.to_owned();
         let written = tokio::task::spawn_blocking(move || super::export::write(&dir, at, &entries));
-        written.await.unwrap_or_else(|error| Err(StoreError::Write { why: format!("the export ended early: {error}") }))
+        written.await.unwrap_or_else(|error| {
+            Err(StoreError::Write { why: format!("the export ended early: {error}") })
+        })
     }
 }

@@ -25,7 +25,10 @@ fn at(time: &str) -> Timestamp {
 fn created(id: &str) -> Stamped {
     let created = Created {
         id: id.parse().expect("an id"),
-        dag: dag("day", vec![step("a", StepKind::Task, &[]), step("b", StepKind::Service, &[("a", Until::Succeeded)])]),
+        dag: dag(
+            "day",
+            vec![step("a", StepKind::Task, &[]), step("b", StepKind::Service, &[("a", Until::Succeeded)])],
+        ),
         cause: Cause::Scheduled,
         session_date: jiff::civil::date(2026, 11, 20),
         window: Window { open_at: at("08:50:00"), close_at: Some(at("16:00:00")) },
@@ -79,12 +82,22 @@ async fn answers_are_kept_and_forgotten(store: &dyn Store) {
         at: at("09:00:00"),
     };
     assert_eq!(store.answers().await.expect("read"), Vec::new());
-    store.put(vec![Put::Answered(answered("ann 1", "a")), Put::Answered(answered("bob 1", "b"))]).await.expect("put");
+    store
+        .put(vec![Put::Answered(answered("ann 1", "a")), Put::Answered(answered("bob 1", "b"))])
+        .await
+        .expect("put");
     assert_eq!(store.answer("ann 1").await.expect("read"), Some(answered("ann 1", "a")));
     assert_eq!(store.answer("ann").await.expect("read"), None, "a key is no prefix");
-    store.put(vec![Put::AnswerGone("ann 1".into()), Put::Answered(answered("ann 1", "c"))]).await.expect("put");
+    store
+        .put(vec![Put::AnswerGone("ann 1".into()), Put::Answered(answered("ann 1", "c"))])
+        .await
+        .expect("put");
     store.put(vec![Put::AnswerGone("bob 1".into())]).await.expect("put");
-    assert_eq!(store.answers().await.expect("read"), [answered("ann 1", "c")], "the last word of a batch counts");
+    assert_eq!(
+        store.answers().await.expect("read"),
+        [answered("ann 1", "c")],
+        "the last word of a batch counts"
+    );
     store.put(vec![Put::AnswerGone("ann 1".into())]).await.expect("put");
 }
 
@@ -96,14 +109,19 @@ async fn contract(store: &dyn Store) {
     assert_eq!(store.append(&other, &created("day@11"), vec![]).await.expect("appended"), 1);
     let extra = vec![Put::Mail(mail("late", "10:00:00")), Put::Mail(mail("early", "09:00:00"))];
     assert_eq!(store.append(&run, &tick("09:00:00"), extra).await.expect("appended"), 2);
-    let both = vec![(other.clone(), tick("09:01:00")), (run.clone(), tick("09:01:00")), (run.clone(), tick("09:02:00"))];
+    let both = vec![
+        (other.clone(), tick("09:01:00")),
+        (run.clone(), tick("09:01:00")),
+        (run.clone(), tick("09:02:00")),
+    ];
     assert_eq!(store.append_all(both, vec![]).await.expect("appended"), Some(4));
     assert_eq!(store.append_all(vec![], vec![]).await.expect("nothing to do"), None);
 
     let journal = store.events(&run).await.expect("read");
     assert_eq!(journal.events, [created("day@1"), tick("09:00:00"), tick("09:01:00"), tick("09:02:00")]);
     assert!(store.events(&id("day@2")).await.expect("read").events.is_empty());
-    let unfinished: Vec<_> = store.unfinished().await.expect("read").into_iter().map(|j| (j.run, j.events.len())).collect();
+    let unfinished: Vec<_> =
+        store.unfinished().await.expect("read").into_iter().map(|j| (j.run, j.events.len())).collect();
     assert_eq!(unfinished, [(run.clone(), 4), (other.clone(), 2)]);
 
     let mails = store.outbox().await.expect("read");
@@ -116,13 +134,20 @@ async fn contract(store: &dyn Store) {
     assert_eq!(store.outbox().await.expect("read"), [tried]);
 
     store
-        .append(&run, &tick("16:00:00"), vec![Put::Finished(Box::new(finished("day@1", "08:50:00", "16:00:00")))])
+        .append(
+            &run,
+            &tick("16:00:00"),
+            vec![Put::Finished(Box::new(finished("day@1", "08:50:00", "16:00:00")))],
+        )
         .await
         .expect("ended");
     assert_eq!(store.unfinished().await.expect("read").len(), 1);
     assert_eq!(store.finished_run(&run).await.expect("read").map(|r| r.state), Some(RunState::Succeeded));
     store.append(&run, &tick("16:01:00"), vec![]).await.expect("reopened");
-    assert_eq!((store.finished_run(&run).await.expect("read"), store.unfinished().await.expect("read").len()), (None, 2));
+    assert_eq!(
+        (store.finished_run(&run).await.expect("read"), store.unfinished().await.expect("read").len()),
+        (None, 2)
+    );
     assert_eq!(store.events(&run).await.expect("read").events.len(), 6, "a reopened run keeps its journal");
     let ends = vec![
         Put::Finished(Box::new(finished("day@1", "08:50:00", "16:00:00"))),
@@ -151,12 +176,16 @@ async fn pauses_audit_and_alerts_are_kept_and_pruned(store: &dyn Store, run: Run
         let (who, subject, detail) = ("ann".to_owned(), "day@1".to_owned(), String::new());
         Put::Audit(Audit { at: at(time), who, what: what.into(), subject, outcome: Outcome::Done, detail })
     };
-    store.put(vec![audit("09:00:00", "pause"), audit("09:00:00", "unpause"), audit("17:00:00", "clear")]).await.expect("put");
+    store
+        .put(vec![audit("09:00:00", "pause"), audit("09:00:00", "unpause"), audit("17:00:00", "clear")])
+        .await
+        .expect("put");
     let what = |entries: Vec<Audit>| entries.into_iter().map(|a| a.what).collect::<Vec<_>>();
     assert_eq!(what(store.audit(9).await.expect("read")), ["clear", "unpause", "pause"]);
 
     let mut alerts = store.alerts().await.expect("read");
-    let key = AlertKey { run: run.clone(), step: "freshness".parse().expect("a name"), rule: Rule::Freshness };
+    let key =
+        AlertKey { run: run.clone(), step: "freshness".parse().expect("a name"), rule: Rule::Freshness };
     let what = Box::new(Finding::Waiting { seconds: 372 });
     let finding = Finding::Stalled { hop: "index".into(), what, last: None, down: None };
     let result = serde_json::json!({ "stalled": true, "finding": finding });
@@ -196,7 +225,10 @@ async fn written(dir: &Path) -> Sled {
     store.append(&id("day@1"), &created("day@1"), vec![]).await.expect("appended");
     store.append(&id("day@1"), &tick("09:00:00"), vec![]).await.expect("appended");
     store.export(&dir.join("state-export"), at("09:00:01")).await.expect("exported");
-    store.append(&id("day@1"), &tick("09:01:00"), vec![Put::Mail(mail("m", "09:01:00"))]).await.expect("appended");
+    store
+        .append(&id("day@1"), &tick("09:01:00"), vec![Put::Mail(mail("m", "09:01:00"))])
+        .await
+        .expect("appended");
     store
 }
 
@@ -207,14 +239,19 @@ async fn everything_acknowledged_is_there_after_a_restart() {
     let (store, opened) = open(dir.path()).await;
     assert_eq!(opened, Opened::Whole);
     assert_eq!(store.events(&id("day@1")).await.expect("read").events.len(), 3);
-    assert_eq!(store.append(&id("day@1"), &tick("09:05:00"), vec![]).await.expect("appended"), 4, "numbers go on");
+    assert_eq!(
+        store.append(&id("day@1"), &tick("09:05:00"), vec![]).await.expect("appended"),
+        4,
+        "numbers go on"
+    );
 }
 
 #[tokio::test]
 async fn a_second_opener_is_told_and_nothing_is_moved() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = written(dir.path()).await;
-    let second = Sled::open(&dir.path().join("state"), &dir.path().join("state-export")).await.err().expect("refused");
+    let second =
+        Sled::open(&dir.path().join("state"), &dir.path().join("state-export")).await.err().expect("refused");
     assert!(matches!(second, StoreError::Locked { .. }), "{second}");
     assert_eq!(store.events(&id("day@1")).await.expect("read").events.len(), 3);
     assert!(!dir.path().join("state.damaged-1").exists());
@@ -256,14 +293,20 @@ async fn damage_without_any_export_starts_empty_and_says_so() {
     fs::write(dir.path().join("state/conf"), b"this is not a configuration").expect("damaged");
     let (_, opened) = open(dir.path()).await;
     let Opened::Restored(restored) = opened else { panic!("{opened:?}") };
-    assert!(restored.to_string().contains("not brought back: everything: there is no export yet"), "{restored}");
+    assert!(
+        restored.to_string().contains("not brought back: everything: there is no export yet"),
+        "{restored}"
+    );
 }
 
 #[tokio::test]
 async fn one_unreadable_event_comes_from_the_export_and_the_rest_stays() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = written(dir.path()).await;
-    store.damage(codec::Key::Event { run: id("day@1"), seq: 2 }.encode(), b"\x01{\"at\"".to_vec()).await.expect("damaged");
+    store
+        .damage(codec::Key::Event { run: id("day@1"), seq: 2 }.encode(), b"\x01{\"at\"".to_vec())
+        .await
+        .expect("damaged");
     let error = store.events(&id("day@1")).await.expect_err("unreadable");
     assert!(error.to_string().starts_with("event 2 of run day@1 cannot be read"), "{error}");
     assert!(error.to_string().contains("restart the daemon"), "{error}");
@@ -273,7 +316,10 @@ async fn one_unreadable_event_comes_from_the_export_and_the_rest_stays() {
     assert_eq!(store.events(&id("day@1")).await.expect("read").events.len(), 3);
     assert_eq!(store.outbox().await.expect("read").len(), 1);
 
-    store.damage(codec::Key::Event { run: id("day@1"), seq: 3 }.encode(), b"\x01x".to_vec()).await.expect("damaged");
+    store
+        .damage(codec::Key::Event { run: id("day@1"), seq: 3 }.encode(), b"\x01x".to_vec())
+        .await
+        .expect("damaged");
     store.append(&id("day@1"), &tick("09:09:00"), vec![]).await.expect("appended");
     drop(store);
     let (store, opened) = open(dir.path()).await;
@@ -288,7 +334,8 @@ async fn a_newer_format_is_refused_and_nothing_is_moved() {
     let store = written(dir.path()).await;
     store.damage(codec::Key::Alerts.encode(), b"\x02{}".to_vec()).await.expect("written");
     drop(store);
-    let error = Sled::open(&dir.path().join("state"), &dir.path().join("state-export")).await.err().expect("refused");
+    let error =
+        Sled::open(&dir.path().join("state"), &dir.path().join("state-export")).await.err().expect("refused");
     assert!(matches!(error, StoreError::Newer { version: 2, known: 1, .. }), "{error}");
     assert!(dir.path().join("state").exists() && !dir.path().join("state.damaged-1").exists());
 }
@@ -304,7 +351,10 @@ async fn a_torn_export_is_passed_over_for_an_older_one() {
     fs::write(&newest, &text[..text.len() / 2]).expect("torn");
     fs::write(dir.path().join("state/conf"), b"this is not a configuration").expect("damaged");
     let (store, opened) = open(dir.path()).await;
-    assert!(matches!(&opened, Opened::Restored(r) if r.from.as_ref().is_some_and(|f| *f != newest)), "{opened:?}");
+    assert!(
+        matches!(&opened, Opened::Restored(r) if r.from.as_ref().is_some_and(|f| *f != newest)),
+        "{opened:?}"
+    );
     assert_eq!(store.events(&id("day@1")).await.expect("read").events.len(), 2);
 }
 
@@ -324,7 +374,10 @@ async fn after_a_panic_the_journal_refuses_to_go_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = written(dir.path()).await;
     assert!(matches!(store.panic_inside().await, Err(StoreError::Broken { .. })));
-    assert!(matches!(store.append(&id("day@1"), &tick("09:05:00"), vec![]).await, Err(StoreError::Broken { .. })));
+    assert!(matches!(
+        store.append(&id("day@1"), &tick("09:05:00"), vec![]).await,
+        Err(StoreError::Broken { .. })
+    ));
     drop(store);
     let (store, opened) = open(dir.path()).await;
     assert_eq!((opened, store.events(&id("day@1")).await.expect("read").events.len()), (Opened::Whole, 3));
@@ -334,6 +387,7 @@ async fn after_a_panic_the_journal_refuses_to_go_on() {
 async fn an_unusable_folder_is_an_error_and_not_damage() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("state"), b"a file").expect("written");
-    let error = Sled::open(&dir.path().join("state"), &dir.path().join("state-export")).await.err().expect("refused");
+    let error =
+        Sled::open(&dir.path().join("state"), &dir.path().join("state-export")).await.err().expect("refused");
     assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
 }

@@ -1,8 +1,8 @@
-//! Dead letters: what could not be processed, kept with Kafka Connect's headers; made here, and read back: followed as they
-//! come, described without their bytes, and grouped by cause.
+//! Dead letters: what could not be processed, kept with Kafka Connect's headers; made here, and read back:
+//! followed as they come, described without their bytes, and grouped by cause.
 //!
-//! Key and value stay untouched. A dead letter may be written twice (the reply of the first append was lost); readers fold
-//! by [`identity`].
+//! Key and value stay untouched. A dead letter may be written twice (the reply of the first append was lost);
+//! readers fold by [`identity`].
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -234,7 +234,9 @@ pub fn headers(record: &Record) -> Vec<(String, String)> {
     record
         .headers
         .iter()
-        .map(|(n, v)| (n.strip_prefix(PREFIX).unwrap_or(n).to_owned(), String::from_utf8_lossy(v).into_owned()))
+        .map(|(n, v)| {
+            (n.strip_prefix(PREFIX).unwrap_or(n).to_owned(), String::from_utf8_lossy(v).into_owned())
+        })
         .collect()
 }
 
@@ -246,7 +248,9 @@ pub async fn read_all(log: &dyn Log, topic: &str) -> Result<Vec<DeadLetter>> {
     let known = known(log, topic).await?;
     let mut follower = Follower::default();
     let mut letters = Vec::new();
-    follower.letters(log, &known, u64::MAX, |record| letters.push(DeadLetter { record, replayed: false })).await?;
+    follower
+        .letters(log, &known, u64::MAX, |record| letters.push(DeadLetter { record, replayed: false }))
+        .await?;
     follower.replays(log, topic).await?;
     for letter in &mut letters {
         letter.replayed = follower.positions.contains(&letter.position());
@@ -258,12 +262,20 @@ pub async fn read_all(log: &dyn Log, topic: &str) -> Result<Vec<DeadLetter>> {
 async fn known(log: &dyn Log, topic: &str) -> Result<Topic> {
     let name = topic_of(topic);
     log.topic(&name).await?.ok_or_else(|| {
-        BackendError::new(ErrorKind::NotFound, format!("log topic {name}"), "there is no such dead-letter topic")
-            .remedy(format!("name the topic the records were on with --topic, for example --topic {}", super::default_topic()))
+        BackendError::new(
+            ErrorKind::NotFound,
+            format!("log topic {name}"),
+            "there is no such dead-letter topic",
+        )
+        .remedy(format!(
+            "name the topic the records were on with --topic, for example --topic {}",
+            super::default_topic()
+        ))
     })
 }
 
-/// Reads letters, and the records they were sent again as, each once; a call that is cut off is taken up by the next.
+/// Reads letters, and the records they were sent again as, each once; a call that is cut off is taken up by
+/// the next.
 #[derive(Default)]
 struct Follower {
     seen: BTreeSet<String>,
@@ -278,8 +290,15 @@ struct Follower {
 }
 
 impl Follower {
-    /// Hands each new letter to `visit`; of those that were there before the first call, the newest of each partition.
-    async fn letters(&mut self, log: &dyn Log, known: &Topic, newest: u64, mut visit: impl FnMut(Stored) + Send) -> Result<()> {
+    /// Hands each new letter to `visit`; of those that were there before the first call, the newest of each
+    /// partition.
+    async fn letters(
+        &mut self,
+        log: &dyn Log,
+        known: &Topic,
+        newest: u64,
+        mut visit: impl FnMut(Stored) + Send,
+    ) -> Result<()> {
         for (number, range) in (0..).zip(&known.partitions) {
             let partition = Partition { topic: known.name.clone(), number };
             let oldest = range.start.max(range.end.saturating_sub(newest));
@@ -310,7 +329,8 @@ impl Follower {
             let start = match self.scanned.1.get(&number) {
                 Some(next) => (*next).max(range.start),
                 None => {
-                    // A replay comes after its letter; one millisecond earlier, so that records of the same moment are looked at.
+                    // A replay comes after its letter; one millisecond earlier, so that records of the same
+                    // moment are looked at.
                     let before = first.checked_sub(Duration::from_millis(1)).unwrap_or(first);
                     log_search::first_after(log, &partition, range.start..range.end, before).await?
                 }
@@ -358,14 +378,18 @@ impl DeadLetterList {
             let topic = std::mem::take(&mut self.topic);
             *self = Self { incarnation: known.incarnation.clone(), ..Self::new(topic) };
             let kept = Self::KEPT as u64;
-            self.older = known.partitions.iter().map(|r| r.end.saturating_sub(kept).saturating_sub(r.start)).sum();
+            self.older =
+                known.partitions.iter().map(|r| r.end.saturating_sub(kept).saturating_sub(r.start)).sum();
         }
         let Self { follower, summaries, .. } = self;
-        follower.letters(log, &known, Self::KEPT as u64, |record| summaries.push_back(Summary::of(&record))).await?;
+        follower
+            .letters(log, &known, Self::KEPT as u64, |record| summaries.push_back(Summary::of(&record)))
+            .await?;
         self.follower.replays(log, &self.topic).await?;
         let name = &known.name;
         for letter in self.summaries.iter_mut().filter(|l| !l.replayed) {
-            letter.replayed = self.follower.positions.contains(&format!("{name}/{}/{}", letter.partition, letter.offset));
+            letter.replayed =
+                self.follower.positions.contains(&format!("{name}/{}/{}", letter.partition, letter.offset));
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::dead_letters::{Refusal, Stage};
 use backends::log::Stored;
 
-/// Header of a record that was sent again, to a topic that was deleted and made anew; the value is the id of the spool it came from. Its
-/// timestamp is the time of that sending.
+/// Header of a record that was sent again, to a topic that was deleted and made anew; the value is the id of
+/// the spool it came from. Its timestamp is the time of that sending.
 pub const REFILL: &str = "openbell.refill";
 
 /// Header with the collecting step's spool and the number in it that a record has: `{spool}:{number}`.
@@ -32,10 +32,15 @@ impl Envelope {
     /// # Errors
     /// The cause `undecodable` and what is wrong with the value.
     pub fn read(record: &Stored) -> Result<Self, Refusal> {
-        let envelope: Self = serde_json::from_slice(&record.record.value)
-            .map_err(|e| Refusal::new(Stage::ValueConverter, "undecodable", format!("the value is not a trade: {e}")))?;
+        let envelope: Self = serde_json::from_slice(&record.record.value).map_err(|e| {
+            Refusal::new(Stage::ValueConverter, "undecodable", format!("the value is not a trade: {e}"))
+        })?;
         if envelope.id.is_empty() {
-            return Err(Refusal::new(Stage::ValueConverter, "undecodable", "the value is not a trade: its id is empty"));
+            return Err(Refusal::new(
+                Stage::ValueConverter,
+                "undecodable",
+                "the value is not a trade: its id is empty",
+            ));
         }
         Ok(envelope)
     }
@@ -53,15 +58,16 @@ pub fn event_id(record: &Stored) -> Option<String> {
     }
 }
 
-/// The record's JSON object with `topic_partition` and `topic_offset` added; everything else byte for byte as on the log.
-/// The value must be a JSON object with at least one member ([`Envelope::read`] has checked it).
+/// The record's JSON object with `topic_partition` and `topic_offset` added; everything else byte for byte as
+/// on the log. The value must be a JSON object with at least one member ([`Envelope::read`] has checked it).
 pub fn with_place(record: &Stored) -> Vec<u8> {
     let value = &record.record.value;
     let end = value.iter().rposition(|b| *b == b'}').unwrap_or(value.len());
     let mut line = Vec::with_capacity(value.len() + 48);
     line.extend_from_slice(&value[..end]);
     line.extend_from_slice(
-        format!(",\"topic_partition\":{},\"topic_offset\":{}}}", record.partition.number, record.offset).as_bytes(),
+        format!(",\"topic_partition\":{},\"topic_offset\":{}}}", record.partition.number, record.offset)
+            .as_bytes(),
     );
     line
 }

@@ -1,4 +1,5 @@
-//! `freshness`: one look at every hop. The finding is the result; the step itself succeeds also when a hop is stalled.
+//! `freshness`: one look at every hop. The finding is the result; the step itself succeeds also when a hop is
+//! stalled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,11 +29,12 @@ use domain::trade::rfc3339;
 use feed::Feed;
 
 /// A store has this long to answer (real time), and when it is asked again. One lost answer must wake nobody.
-const ANSWER_WITHIN: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(3), Duration::from_secs(3)];
+const ANSWER_WITHIN: [Duration; 3] =
+    [Duration::from_secs(10), Duration::from_secs(3), Duration::from_secs(3)];
 /// Waits before it is asked again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
-/// All questions of one look together take at most this long (real time): the stores are asked side by side, and the log once
-/// more for each partition that lags.
+/// All questions of one look together take at most this long (real time): the stores are asked side by side,
+/// and the log once more for each partition that lags.
 const LOOK_WITHIN: Duration = Duration::from_secs(45);
 /// Silent symbols listed.
 const LISTED: usize = 50;
@@ -71,7 +73,10 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     let watched = Watched::of(&context, &p)?;
     let stores = watched.hops.iter().map(|hop| contents(&context, hop)).collect::<Result<_, _>>()?;
     let look = Look {
-        limits: Limits { stale_after: signed(p.duration("stale_after")?), grace: signed(p.duration("grace")?) },
+        limits: Limits {
+            stale_after: signed(p.duration("stale_after")?),
+            grace: signed(p.duration("grace")?),
+        },
         watched: &watched,
         stores,
         zone: super::zone(&context.spec),
@@ -82,7 +87,8 @@ pub async fn run(context: Context) -> Result<Value, StepError> {
     Ok(look.run().await)
 }
 
-/// When questions are given up on the clock of the day, as the check's own timeout runs on it: at half of that.
+/// When questions are given up on the clock of the day, as the check's own timeout runs on it: at half of
+/// that.
 fn time_out(timeout: Option<Duration>, now: Timestamp) -> Timestamp {
     timeout.and_then(|timeout| now.checked_add(timeout / 2).ok()).unwrap_or(Timestamp::MAX)
 }
@@ -139,11 +145,13 @@ impl Look<'_> {
     }
 
     async fn run(&self) -> Value {
-        // What is judged is this moment: a store that takes its time to answer must not make the feed look silent.
+        // What is judged is this moment: a store that takes its time to answer must not make the feed look
+        // silent.
         let now = self.context.clock.now();
         let spools = self.spools().await;
         let (logs, newest) = join(self.logs(), self.newest(now)).await;
-        // After the stores were read: a record that arrives meanwhile must not look as if it had been waiting.
+        // After the stores were read: a record that arrives meanwhile must not look as if it had been
+        // waiting.
         let commits = self.commits(&logs).await;
         let mut seen = Vec::new();
         for (hop, stored) in self.watched.hops.iter().zip(newest) {
@@ -182,8 +190,10 @@ impl Look<'_> {
 
     /// The newest record of each hop that is in a store, asked side by side.
     async fn newest(&self, now: Timestamp) -> Vec<Asked<Option<Timestamp>>> {
-        let (scope, since) =
-            (Scope { date: self.context.spec.session_date, feeds: Vec::new(), now }, self.context.spec.window.open_at);
+        let (scope, since) = (
+            Scope { date: self.context.spec.session_date, feeds: Vec::new(), now },
+            self.context.spec.window.open_at,
+        );
         let scope = &scope;
         let asked = self.stores.iter().map(|store| async move {
             match store {
@@ -197,7 +207,8 @@ impl Look<'_> {
     /// The topics of the hops, and the receipt time of each one's newest record, asked side by side.
     async fn logs(&self) -> BTreeMap<&str, Asked<(Option<Topic>, Option<Timestamp>)>> {
         let topics: BTreeSet<&str> = self.watched.hops.iter().map(|hop| hop.topic.as_str()).collect();
-        let asked = topics.into_iter().map(|topic| async move { (topic, self.ask(|| self.log_end(topic)).await) });
+        let asked =
+            topics.into_iter().map(|topic| async move { (topic, self.ask(|| self.log_end(topic)).await) });
         join_all(asked).await.into_iter().collect()
     }
 
@@ -249,14 +260,18 @@ impl Look<'_> {
     }
 
     /// How far each consumer group has committed in each partition; `None` when the log does not say.
-    async fn commits(&self, logs: &BTreeMap<&str, Asked<(Option<Topic>, Option<Timestamp>)>>) -> Option<Commits> {
+    async fn commits(
+        &self,
+        logs: &BTreeMap<&str, Asked<(Option<Topic>, Option<Timestamp>)>>,
+    ) -> Option<Commits> {
         // A log that did not answer just now is not asked for more.
         if logs.values().all(Result::is_err) {
             return None;
         }
         match self.ask(|| self.context.backends.log.groups()).await {
             Ok(groups) => {
-                let by_partition = |commits: Vec<Committed>| commits.into_iter().map(|c| (c.partition, c.next)).collect();
+                let by_partition =
+                    |commits: Vec<Committed>| commits.into_iter().map(|c| (c.partition, c.next)).collect();
                 Some(groups.into_iter().map(|(group, commits)| (group, by_partition(commits))).collect())
             }
             Err(error) => {
@@ -266,9 +281,9 @@ impl Look<'_> {
         }
     }
 
-    /// Receipt time of the oldest record on the log that a hop has not. Its group's commits tell exactly, also when the hop stands still in one
-    /// partition alone: where the group has none, it has taken nothing. Where commits are unknown, records later than the hop's newest count
-    /// as waiting.
+    /// Receipt time of the oldest record on the log that a hop has not. Its group's commits tell exactly,
+    /// also when the hop stands still in one partition alone: where the group has none, it has taken nothing.
+    /// Where commits are unknown, records later than the hop's newest count as waiting.
     async fn waiting_on_log(
         &self,
         topic: &Topic,
@@ -282,7 +297,9 @@ impl Look<'_> {
             let partition = Partition { topic: topic.name.clone(), number: number as u32 };
             let found = self.ask(|| async {
                 let offset = match committed {
-                    Some(group) => group.and_then(|g| g.get(&partition)).map_or(range.start, |next| (*next).max(range.start)),
+                    Some(group) => group
+                        .and_then(|g| g.get(&partition))
+                        .map_or(range.start, |next| (*next).max(range.start)),
                     None => log_search::first_after(log, &partition, range.start..range.end, after).await?,
                 };
                 if offset >= range.end {
@@ -294,13 +311,21 @@ impl Look<'_> {
             match found.await {
                 Ok(Some(at)) => oldest = Some(oldest.map_or(at, |o| o.min(at))),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%partition, %error, "cannot look up on the log since when a hop lags"),
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "cannot look up on the log since when a hop lags")
+                }
             }
         }
         oldest
     }
 
-    fn report(&self, now: Timestamp, verdicts: &[Verdict<'_>], spools: &Spools<'_>, silent: Vec<Value>) -> Value {
+    fn report(
+        &self,
+        now: Timestamp,
+        verdicts: &[Verdict<'_>],
+        spools: &Spools<'_>,
+        silent: Vec<Value>,
+    ) -> Value {
         let culprit = culprit(verdicts);
         let named = culprit.filter(|v| v.hop.is_spool());
         let of_day = |at: Timestamp| at.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
@@ -400,13 +425,19 @@ impl Spools<'_> {
 }
 
 /// Reads a spool on from where `memory` says that the last round was.
-fn read_on(dir: &Path, memory: &Path, date: jiff::civil::Date, zone: &TimeZone) -> Result<Option<Tail>, BackendError> {
+fn read_on(
+    dir: &Path,
+    memory: &Path,
+    date: jiff::civil::Date,
+    zone: &TimeZone,
+) -> Result<Option<Tail>, BackendError> {
     // A memory that is missing or damaged costs one longer read.
     let saved = std::fs::read(memory).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let tail = Tail::read(dir, date, zone, saved)?;
     if let Some(tail) = &tail
-        && let Err(error) =
-            serde_json::to_vec(tail).map_err(std::io::Error::from).and_then(|bytes| files::replace_in_new_folder(memory, &bytes))
+        && let Err(error) = serde_json::to_vec(tail)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| files::replace_in_new_folder(memory, &bytes))
     {
         tracing::warn!(path = %memory.display(), %error, "cannot remember how far the spool was read; the next round reads it again");
     }

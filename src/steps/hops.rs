@@ -16,7 +16,8 @@ const INSTEAD: &str = "remove it; it follows from the steps of the DAG";
 pub(crate) const COLLECTOR: Parameter =
     Parameter::new("collector", Shape::Text, "only the hops of this collecting step").deprecated(INSTEAD);
 /// Narrows it to the hops of one topic.
-pub(crate) const TOPIC: Parameter = Parameter::new("topic", Shape::Text, "only the hops of this topic").deprecated(INSTEAD);
+pub(crate) const TOPIC: Parameter =
+    Parameter::new("topic", Shape::Text, "only the hops of this topic").deprecated(INSTEAD);
 /// Narrows the raw hops to one collection.
 pub(crate) const COLLECTION: Parameter =
     Parameter::new("collection", Shape::Text, "only this collection of the raw store").deprecated(INSTEAD);
@@ -44,7 +45,8 @@ impl Watched {
     /// # Errors
     /// When the run has no hops, or a parameter names what it does not have.
     pub(crate) fn of(context: &Context, p: &Parameters<'_>) -> Result<Self, StepError> {
-        let (all, lives) = context.spec.hops.iter().map(|(hop, life)| (hop.clone(), (hop.step.clone(), *life))).unzip();
+        let (all, lives) =
+            context.spec.hops.iter().map(|(hop, life)| (hop.clone(), (hop.step.clone(), *life))).unzip();
         let hops: Vec<Hop> = narrowed(all, &context.spec.step.with)
             .map_err(|unmatched| p.wrong(unmatched.parameter, format!("{unmatched}; {INSTEAD}")))?;
         if hops.is_empty() {
@@ -54,7 +56,8 @@ impl Watched {
         Ok(Self { hops, lives })
     }
 
-    /// How the step that fills a hop has lived; one of which nothing is known has lived as long as the run's window.
+    /// How the step that fills a hop has lived; one of which nothing is known has lived as long as the run's
+    /// window.
     pub(crate) fn life(&self, context: &Context, hop: &Hop) -> Life {
         let known = self.lives.get(&hop.step).copied();
         known.unwrap_or(Life { began: context.spec.window.open_at, before: None, up: None })
@@ -62,7 +65,8 @@ impl Watched {
 
     /// The spools, by their collecting steps.
     pub(crate) fn spools(&self, context: &Context) -> Vec<(&Hop, PathBuf)> {
-        let folder = |hop: &Hop| spool_tail::folder(&context.data, context.spec.id.run.dag(), hop.step.as_str());
+        let folder =
+            |hop: &Hop| spool_tail::folder(&context.data, context.spec.id.run.dag(), hop.step.as_str());
         self.hops.iter().filter(|hop| hop.is_spool()).map(|hop| (hop, folder(hop))).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! From an attempt's spec to a running step program: resolves secrets and the calendar, and gives the program its
-//! deadline, so that it ends itself even if nobody is left to stop it.
+//! From an attempt's spec to a running step program: resolves secrets and the calendar, and gives the program
+//! its deadline, so that it ends itself even if nobody is left to stop it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,7 +45,10 @@ impl StepRuntime {
         reporter: Arc<dyn Reporter>,
     ) -> Result<serde_json::Value, StepError> {
         let Program::Uses(program) = spec.step.program.clone() else {
-            return Err(StepError::Failed(format!("step \"{}\" runs a command, not a built-in program", spec.step.name)));
+            return Err(StepError::Failed(format!(
+                "step \"{}\" runs a command, not a built-in program",
+                spec.step.name
+            )));
         };
         let secrets = self.secrets(&spec)?;
         let calendar = self.calendar(&spec)?;
@@ -96,7 +99,10 @@ impl StepRuntime {
         let Some(name) = &spec.calendar else { return Ok(None) };
         let path = self.dags.join("calendars").join(format!("{name}.csv"));
         let text = std::fs::read_to_string(&path).map_err(|e| {
-            StepError::Failed(format!("calendar \"{name}\": {} cannot be read: {e}; put the calendar there", path.display()))
+            StepError::Failed(format!(
+                "calendar \"{name}\": {} cannot be read: {e}; put the calendar there",
+                path.display()
+            ))
         })?;
         Calendar::parse(name, &text).map(Some).map_err(|faults| {
             let first = faults.first().map(ToString::to_string).unwrap_or_default();

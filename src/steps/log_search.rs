@@ -10,12 +10,17 @@ use backends::log::{Log, Partition, Stored};
 /// Records of one read.
 pub const CHUNK: usize = 1_000;
 
-/// The first offset in `range` whose record is later than `after`, found by halving: producer times rise within a
-/// partition. `range.end` when there is none.
+/// The first offset in `range` whose record is later than `after`, found by halving: producer times rise
+/// within a partition. `range.end` when there is none.
 ///
 /// # Errors
 /// What the log fails with.
-pub async fn first_after(log: &dyn Log, partition: &Partition, range: Range<u64>, after: Timestamp) -> Result<u64> {
+pub async fn first_after(
+    log: &dyn Log,
+    partition: &Partition,
+    range: Range<u64>,
+    after: Timestamp,
+) -> Result<u64> {
     let (mut low, mut high) = (range.start, range.end);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -52,7 +57,8 @@ pub async fn for_each(
     Ok(())
 }
 
-/// Ids of the records before `next`, oldest first, at most `window` of them: what a sink remembers when it starts again.
+/// Ids of the records before `next`, oldest first, at most `window` of them: what a sink remembers when it
+/// starts again.
 ///
 /// # Errors
 /// What the log fails with.

@@ -51,7 +51,8 @@ pub struct Context {
     pub calendar: Option<Calendar>,
     /// Resolved secrets, by the name the step file gives them.
     pub secrets: BTreeMap<String, Secret>,
-    /// The daemon's data folder (absolute). A collector's spool is `spool/{dag}/{step}`, other durable state `steps/{dag}/{step}`.
+    /// The daemon's data folder (absolute). A collector's spool is `spool/{dag}/{step}`, other durable state
+    /// `steps/{dag}/{step}`.
     pub data: PathBuf,
     /// The folder DAG files are in (absolute); `file:` parameters are relative to it.
     pub dags: PathBuf,
@@ -62,8 +63,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// When a stop that begins now has to be over: a little before the step is killed, so that it can still say what is left.
-    /// Whoever asked it to stop says when that is; at a deadline nobody does, and the step has its drain time and grace.
+    /// When a stop that begins now has to be over: a little before the step is killed, so that it can still
+    /// say what is left. Whoever asked it to stop says when that is; at a deadline nobody does, and the step
+    /// has its drain time and grace.
     pub fn end_of_stop(&self) -> Timestamp {
         let (now, step) = (self.clock.now(), &self.spec.step);
         let left = match read_stop(&self.spec.folder) {
@@ -165,7 +167,8 @@ pub fn default_topic() -> &'static str {
     feed::FEEDS[0].default_topic()
 }
 
-/// Name of what a step keeps of a topic and gives no name itself: `{feed}-{what}`. A topic that is no feed's own counts as the first one's.
+/// Name of what a step keeps of a topic and gives no name itself: `{feed}-{what}`. A topic that is no feed's
+/// own counts as the first one's.
 pub fn default_name(topic: &str, what: &str) -> String {
     let feed = feed::FEEDS.iter().find(|feed| feed.default_topic() == topic).unwrap_or(&feed::FEEDS[0]);
     format!("{}-{what}", feed.name())
@@ -176,8 +179,9 @@ pub fn group(spec: &AttemptSpec) -> String {
     format!("{}.{}", spec.id.run.dag(), spec.id.step)
 }
 
-/// The name under which a step that reads the log is a member of its group: `{dag}.{step}.{session}`. The next attempt has the same
-/// one and takes over at once; the same step of another run that lives at the same time has a place of its own, and so has each of several copies.
+/// The name under which a step that reads the log is a member of its group: `{dag}.{step}.{session}`. The
+/// next attempt has the same one and takes over at once; the same step of another run that lives at the same
+/// time has a place of its own, and so has each of several copies.
 pub fn member(spec: &AttemptSpec) -> String {
     // A session's key may hold a '+', which no member's name does.
     let name = format!("{}.{}.{}", spec.id.run.dag(), spec.id.step, spec.id.run.key().replace('+', "_"));

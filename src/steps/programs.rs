@@ -1,5 +1,5 @@
-//! The table of the built-in programs: one line each. A row is written beside its program; everything that has to know what there is and what it
-//! takes goes over this table.
+//! The table of the built-in programs: one line each. A row is written beside its program; everything that
+//! has to know what there is and what it takes goes over this table.
 
 use std::pin::Pin;
 use std::sync::LazyLock;
@@ -12,7 +12,9 @@ use feed::FEEDS;
 
 /// Everything there is, in the order in which it is listed.
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let collectors = FEEDS.iter().map(|&feed| Row::new(collect::program(feed), move |context| collect::run(feed, context)));
+    let collectors = FEEDS
+        .iter()
+        .map(|&feed| Row::new(collect::program(feed), move |context| collect::run(feed, context)));
     let mut rows = vec![Row::new(topics::PROGRAM, topics::run)];
     rows.extend(collectors);
     rows.extend([
@@ -72,21 +74,29 @@ impl Table {
             Some(row) => (row.run)(context).await,
             None => {
                 let names: Vec<_> = self.programs.iter().map(|p| p.name).collect();
-                Err(StepError::Failed(format!("there is no built-in program \"{name}\"; there are {}", names.join(", "))))
+                Err(StepError::Failed(format!(
+                    "there is no built-in program \"{name}\"; there are {}",
+                    names.join(", ")
+                )))
             }
         }
     }
 }
 
 /// The topic that a program reads or writes.
-pub(crate) const TOPIC: Parameter = Parameter::new("topic", Shape::Text, "the topic it works on").or_found(crate::default_topic);
+pub(crate) const TOPIC: Parameter =
+    Parameter::new("topic", Shape::Text, "the topic it works on").or_found(crate::default_topic);
 /// The consumer group of a program that reads the log.
-pub(crate) const GROUP: Parameter = Parameter::new("group", Shape::Text, "its consumer group").or_else("DAG and step");
+pub(crate) const GROUP: Parameter =
+    Parameter::new("group", Shape::Text, "its consumer group").or_else("DAG and step");
 /// Ids that a program keeps in mind.
 pub(crate) const REMEMBER: Parameter =
-    Parameter::new("remember", Shape::Count(1), "ids remembered to fold duplicates").or("200000").counting("ids");
+    Parameter::new("remember", Shape::Count(1), "ids remembered to fold duplicates")
+        .or("200000")
+        .counting("ids");
 
-/// What programs take, as Markdown: `docs/programs.md` is the built-in ones' (`openbell dag programs --markdown`).
+/// What programs take, as Markdown: `docs/programs.md` is the built-in ones' (`openbell dag programs
+/// --markdown`).
 pub fn reference(programs: &[Program]) -> String {
     let mut text = String::from(
         "# Built-in programs\n\n\
@@ -94,7 +104,12 @@ pub fn reference(programs: &[Program]) -> String {
     );
     for program in programs {
         let kinds: Vec<_> = program.kinds.iter().map(|k| k.as_str()).collect();
-        text.push_str(&format!("\n## `{}`\n\n{}. Kind: {}.", program.name, sentence(program.about), kinds.join(" or ")));
+        text.push_str(&format!(
+            "\n## `{}`\n\n{}. Kind: {}.",
+            program.name,
+            sentence(program.about),
+            kinds.join(" or ")
+        ));
         if program.replicas {
             text.push_str(" Several copies share their work (`replicas`, executor `swarm`).");
         }
@@ -106,7 +121,11 @@ pub fn reference(programs: &[Program]) -> String {
                     Some(instead) => format!("{}; not needed any more: {instead}", parameter.help),
                     None => parameter.help.to_owned(),
                 };
-                text.push_str(&format!("| `{name}` | {} | {} | {help} |\n", value(&parameter.shape), default(parameter)));
+                text.push_str(&format!(
+                    "| `{name}` | {} | {} | {help} |\n",
+                    value(&parameter.shape),
+                    default(parameter)
+                ));
             }
         }
         if !program.secrets.is_empty() {
@@ -203,14 +222,22 @@ mod tests {
 
     #[tokio::test]
     async fn adding_a_program_is_one_file_and_one_row() {
-        let table = Table::new(vec![Row::new(topics::PROGRAM, topics::run), Row::new(greet::PROGRAM, greet::run)]);
+        let table =
+            Table::new(vec![Row::new(topics::PROGRAM, topics::run), Row::new(greet::PROGRAM, greet::run)]);
         let said = |step: &str| {
             let found = lint(&table.programs, step).diagnostics;
-            found.into_iter().map(|d| format!("{} [{}]", d.message, d.help.unwrap_or_default())).collect::<Vec<_>>().join("; ")
+            found
+                .into_iter()
+                .map(|d| format!("{} [{}]", d.message, d.help.unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join("; ")
         };
         assert_eq!(said("{ uses: greet, with: { whom: you } }"), "");
         for (step, part) in [
-            ("{ uses: greet }", "lacks the parameter \"whom\" of greet [add with: { whom: … }: who is greeted]"),
+            (
+                "{ uses: greet }",
+                "lacks the parameter \"whom\" of greet [add with: { whom: … }: who is greeted]",
+            ),
             ("{ uses: greet, with: { whom: you, time: 3 } }", "did you mean \"times\"?"),
             ("{ uses: greet, with: { whom: you, times: 0 } }", "at least 1"),
             ("{ uses: greet, kind: service, with: { whom: you } }", "does not work as a service"),
@@ -219,7 +246,10 @@ mod tests {
             assert!(said(step).contains(part), "{step}: {}", said(step));
         }
         let schema = dagfile::schema::schema(&table.programs).to_string();
-        assert!(schema.contains("\"greet\"") && schema.contains("how often (default 2 greetings)"), "{schema}");
+        assert!(
+            schema.contains("\"greet\"") && schema.contains("how often (default 2 greetings)"),
+            "{schema}"
+        );
         let reference = reference(&table.programs);
         assert!(
             reference.contains("## `greet`")
@@ -244,14 +274,21 @@ mod tests {
     fn rows_are_whole_and_their_defaults_are_values() {
         let mut names = BTreeSet::new();
         for program in programs() {
-            assert!(names.insert(program.name) && !program.kinds.is_empty() && !program.about.is_empty(), "{}", program.name);
+            assert!(
+                names.insert(program.name) && !program.kinds.is_empty() && !program.about.is_empty(),
+                "{}",
+                program.name
+            );
             let none = serde_json::Map::new();
             let p = Parameters::of(program, &none);
             for parameter in program.parameters {
                 let (name, place) = (parameter.name, format!("{} {}", program.name, parameter.name));
                 match (parameter.shape, parameter.fallback) {
                     (_, Fallback::Parameter(other) | Fallback::Made { of: other, .. }) => {
-                        assert!(program.parameter(other).is_some_and(|o| o.fallback.value().is_some()), "{place}");
+                        assert!(
+                            program.parameter(other).is_some_and(|o| o.fallback.value().is_some()),
+                            "{place}"
+                        );
                     }
                     (Shape::Table(keys), _) => {
                         let table = p.table(name, "").unwrap_or_else(|e| panic!("{place}: {e}"));

@@ -1,7 +1,8 @@
 //! `reconcile`: proves, after the day, that every trade that was received is in every store, once.
 //!
-//! The sinks have drained before teardown, so one pass over each hop is the truth. The spool is what was received; the exchange's own
-//! accumulated volumes say what was not (gaps); Σ price·quantity against the exchange's totals says whether prices are right.
+//! The sinks have drained before teardown, so one pass over each hop is the truth. The spool is what was
+//! received; the exchange's own accumulated volumes say what was not (gaps); Σ price·quantity against the
+//! exchange's totals says whether prices are right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +41,9 @@ pub const PROGRAM: Program = Program {
         hops::INDEX,
         hops::PREFIX,
         hops::TIMEZONE,
-        Parameter::new("listed", Shape::Count(0), "most missing ids listed for a store").or("100").counting("ids"),
+        Parameter::new("listed", Shape::Count(0), "most missing ids listed for a store")
+            .or("100")
+            .counting("ids"),
     ],
     secrets: &[],
     replicas: false,
@@ -49,8 +52,8 @@ pub const PROGRAM: Program = Program {
 /// Compares the hops of the session date.
 ///
 /// # Errors
-/// A wrong parameter, a store that fails, or a day that does not reconcile (with everything that was found): somebody must
-/// look, so the run fails and says so.
+/// A wrong parameter, a store that fails, or a day that does not reconcile (with everything that was found):
+/// somebody must look, so the run fails and says so.
 pub async fn run(context: Context) -> std::result::Result<Value, StepError> {
     let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let mut watched = Watched::of(&context, &p)?;
@@ -180,8 +183,13 @@ impl Day {
 
     async fn received(&self) -> Result<Received> {
         let folders = self.watched.spools(&self.context);
-        let folder = |hop: &Hop| folders.iter().find(|(spool, _)| spool.step == hop.step).map(|(_, dir)| dir.clone());
-        let spools: Vec<_> = self.hops().filter(|(_, h)| h.is_spool()).filter_map(|(at, hop)| Some((at, folder(hop)?))).collect();
+        let folder =
+            |hop: &Hop| folders.iter().find(|(spool, _)| spool.step == hop.step).map(|(_, dir)| dir.clone());
+        let spools: Vec<_> = self
+            .hops()
+            .filter(|(_, h)| h.is_spool())
+            .filter_map(|(at, hop)| Some((at, folder(hop)?)))
+            .collect();
         let (date, hops) = (self.context.spec.session_date, self.watched.hops.len());
         let read = tokio::task::spawn_blocking(move || {
             let mut received = Received::new(hops);
@@ -204,7 +212,8 @@ impl Day {
         self.context.spec.session_date.to_zoned(self.zone.clone()).map_or(Timestamp::MIN, |z| z.timestamp())
     }
 
-    /// Reads each topic once. A record counts for the collecting step whose spool it came from; one that does not say, for each.
+    /// Reads each topic once. A record counts for the collecting step whose spool it came from; one that does
+    /// not say, for each.
     async fn logs(&self, received: &mut Received) -> Result<()> {
         let spools = self.watched.spools(&self.context);
         let mut ids = BTreeMap::new();
@@ -228,7 +237,8 @@ impl Day {
         let part = format!(":{}:", self.context.spec.session_date);
         for (number, range) in topic.partitions.iter().enumerate() {
             let partition = Partition { topic: name.to_owned(), number: number as u32 };
-            let start = log_search::first_after(log, &partition, range.start..range.end, self.midnight()).await?;
+            let start =
+                log_search::first_after(log, &partition, range.start..range.end, self.midnight()).await?;
             log_search::for_each(log, &partition, start..range.end, |record| {
                 let Some(id) = envelope::event_id(&record).filter(|id| id.contains(&part)) else { return };
                 // A replayed dead letter stands on the log a second time on purpose; the sinks fold it.
@@ -251,7 +261,8 @@ impl Day {
     async fn dead_letters(&self, received: &mut Received) -> Result<(u64, BTreeMap<String, u64>)> {
         let log = self.context.backends.log.as_ref();
         let (mut total, mut by_cause) = (0, BTreeMap::new());
-        let topics: BTreeSet<String> = self.watched.hops.iter().map(|hop| dead_letters::topic_of(&hop.topic)).collect();
+        let topics: BTreeSet<String> =
+            self.watched.hops.iter().map(|hop| dead_letters::topic_of(&hop.topic)).collect();
         let date = self.context.spec.session_date;
         for name in topics {
             let Some(topic) = Again(&self.context).ask(|| log.topic(&name)).await? else { continue };
@@ -265,7 +276,8 @@ impl Day {
                     }
                     total += 1;
                     *by_cause.entry(dead_letters::cause(&letter.record).to_owned()).or_insert(0) += 1;
-                    if let (Some(hop), Some(id)) = (self.refuser(&letter.record), envelope::event_id(&letter)) {
+                    if let (Some(hop), Some(id)) = (self.refuser(&letter.record), envelope::event_id(&letter))
+                    {
                         received.ledger.mark_refused(hop, &id);
                     }
                 })
@@ -275,8 +287,8 @@ impl Day {
         Ok((total, by_cause))
     }
 
-    /// Position of the hop that refused a record: its step's, as the dead letter says; for a step that has another name by now, that of
-    /// the only hop with its program.
+    /// Position of the hop that refused a record: its step's, as the dead letter says; for a step that has
+    /// another name by now, that of the only hop with its program.
     fn refuser(&self, letter: &Record) -> Option<usize> {
         let (dag, step) = dead_letters::error_header(letter, "connector.name")?.split_once('/')?;
         if dag != self.context.spec.id.run.dag() {
@@ -336,7 +348,12 @@ impl Day {
         (because, hops)
     }
 
-    fn report(&self, received: &Received, dead_total: u64, by_cause: &BTreeMap<String, u64>) -> (Value, Vec<Finding>) {
+    fn report(
+        &self,
+        received: &Received,
+        dead_total: u64,
+        by_cause: &BTreeMap<String, u64>,
+    ) -> (Value, Vec<Finding>) {
         let date = self.context.spec.session_date;
         let line = |text: String| self.context.reporter.line(&text);
         line(format!("reconciliation of {date}"));
@@ -353,7 +370,10 @@ impl Day {
         if !different.is_empty() {
             because.push(Finding::TotalsDiffer { symbols: different.len() as u64 });
         }
-        line(format!("dead letters: {dead_total}{}", by_cause.iter().map(|(c, n)| format!(" · {c} {n}")).collect::<String>()));
+        line(format!(
+            "dead letters: {dead_total}{}",
+            by_cause.iter().map(|(c, n)| format!(" · {c} {n}")).collect::<String>()
+        ));
         line(format!("gaps: {} with {gap_shares} shares of {} symbols", gaps.len(), with_gaps.len()));
         for gap in gaps.iter().take(20) {
             line(format!(
@@ -388,7 +408,8 @@ impl Day {
     }
 }
 
-/// Sums of symbols without gaps against those of the exchange: how many were compared, how many are equal, and the others.
+/// Sums of symbols without gaps against those of the exchange: how many were compared, how many are equal,
+/// and the others.
 fn totals(received: &Received, with_gaps: &BTreeSet<(&str, String)>) -> (u64, u64, Vec<Value>) {
     let (mut checked, mut equal, mut different) = (0u64, 0u64, Vec::new());
     for ((feed, symbol), day) in &received.symbols {
@@ -411,8 +432,10 @@ fn totals(received: &Received, with_gaps: &BTreeSet<(&str, String)>) -> (u64, u6
 }
 
 fn sentence(hop: &Hop, account: &Account) -> String {
-    let mut text =
-        format!("{:<8} {:>9} trades, {} repeated, {} missing", hop.name, account.unique, account.duplicates, account.missing);
+    let mut text = format!(
+        "{:<8} {:>9} trades, {} repeated, {} missing",
+        hop.name, account.unique, account.duplicates, account.missing
+    );
     if account.extra > 0 {
         text.push_str(&format!(", {} of another collector", account.extra));
     }

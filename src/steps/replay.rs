@@ -1,7 +1,8 @@
 //! Dead letters, sent again.
 //!
-//! A replay is idempotent: every record it sends carries the position of its dead letter in a header, so that a second replay finds it on
-//! the topic, and the sinks fold by event id whatever happens. The group [`GROUP`] shows how far all letters have been replayed.
+//! A replay is idempotent: every record it sends carries the position of its dead letter in a header, so that
+//! a second replay finds it on the topic, and the sinks fold by event id whatever happens. The group
+//! [`GROUP`] shows how far all letters have been replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::collected;
-use super::dead_letters::{DeadLetter, PREFIX, REPLAY, Refusal, Stage, cause, error_header, position, read_all, topic_of};
+use super::dead_letters::{
+    DeadLetter, PREFIX, REPLAY, Refusal, Stage, cause, error_header, position, read_all, topic_of,
+};
 use super::envelope::Envelope;
 use super::spooled::to_json;
 use backends::log::{Committed, Log, Polled, Record, Stored};
@@ -32,7 +35,8 @@ pub enum Which {
     All,
     /// Those of a cause.
     Cause(String),
-    /// One, by its position on the dead-letter topic; with other bytes, if it was edited. The letter itself stays as it is.
+    /// One, by its position on the dead-letter topic; with other bytes, if it was edited. The letter itself
+    /// stays as it is.
     One {
         /// Partition.
         partition: u32,
@@ -48,7 +52,9 @@ impl Which {
         match self {
             Self::All => true,
             Self::Cause(only) => only == cause(&letter.record),
-            Self::One { partition, offset, .. } => letter.partition.number == *partition && letter.offset == *offset,
+            Self::One { partition, offset, .. } => {
+                letter.partition.number == *partition && letter.offset == *offset
+            }
         }
     }
 
@@ -78,11 +84,19 @@ pub struct Replayed {
     pub message: Option<String>,
 }
 
-/// Sends dead letters to the topic they came from: a sink's record as it was, a collector's frame as the trades it holds.
+/// Sends dead letters to the topic they came from: a sink's record as it was, a collector's frame as the
+/// trades it holds.
 ///
 /// # Errors
-/// `NotFound` for one letter that is not there; what a store fails with: what was sent before stays sent, and the next replay goes on from there.
-pub async fn replay(backends: &Backends, topic: &str, collection: &str, which: &Which, now: Timestamp) -> Result<Replayed> {
+/// `NotFound` for one letter that is not there; what a store fails with: what was sent before stays sent, and
+/// the next replay goes on from there.
+pub async fn replay(
+    backends: &Backends,
+    topic: &str,
+    collection: &str,
+    which: &Which,
+    now: Timestamp,
+) -> Result<Replayed> {
     let log = backends.log.as_ref();
     let letters = read_all(log, topic).await?;
     let mut result = Replayed::default();
@@ -146,15 +160,19 @@ fn replayed(
         return message(letter, bytes, &marks, now);
     }
     // Sent under the key and the id that the edited trade says.
-    let trade: Trade =
-        serde_json::from_slice(bytes).map_err(|e| refusal("undecodable", format!("the value is not a trade: {e}")))?;
-    let received_at = trade.received().map_err(|e| refusal("undecodable", format!("received_at is not a time: {e}")))?;
+    let trade: Trade = serde_json::from_slice(bytes)
+        .map_err(|e| refusal("undecodable", format!("the value is not a trade: {e}")))?;
+    let received_at =
+        trade.received().map_err(|e| refusal("undecodable", format!("received_at is not a time: {e}")))?;
     let id = trade.id.as_str().to_owned();
     let mut headers = letter.record.headers.clone();
-    headers.retain(|(name, _)| !name.starts_with(PREFIX) && ![REPLAY, EDITED, "openbell.id"].contains(&name.as_str()));
+    headers.retain(|(name, _)| {
+        !name.starts_with(PREFIX) && ![REPLAY, EDITED, "openbell.id"].contains(&name.as_str())
+    });
     headers.push(("openbell.id".to_owned(), id.clone().into_bytes()));
     headers.append(&mut marks);
-    let record = Record { key: Some(trade.symbol.into_bytes()), value: bytes.to_vec(), headers, timestamp: now };
+    let record =
+        Record { key: Some(trade.symbol.into_bytes()), value: bytes.to_vec(), headers, timestamp: now };
     Ok((vec![record], vec![Document { id, body: bytes.to_vec(), received_at }]))
 }
 
@@ -173,14 +191,19 @@ fn message(
         let id = trade.id.as_str().to_owned();
         let mut headers = vec![("openbell.id".to_owned(), id.clone().into_bytes())];
         headers.extend_from_slice(marks);
-        records.push(Record { key: Some(trade.symbol.into_bytes()), value: value.clone(), headers, timestamp: now });
+        records.push(Record {
+            key: Some(trade.symbol.into_bytes()),
+            value: value.clone(),
+            headers,
+            timestamp: now,
+        });
         documents.push(Document { id, body: value, received_at });
     }
     Ok((records, documents))
 }
 
-/// The trades of a message, as the feed that received it reads it now. A letter that does not say which that was is read by the first feed
-/// that can.
+/// The trades of a message, as the feed that received it reads it now. A letter that does not say which that
+/// was is read by the first feed that can.
 fn trades(letter: &Stored, bytes: &[u8]) -> std::result::Result<Vec<Trade>, Refused> {
     let received_at = letter.record.timestamp;
     if let Some(feed) = error_header(&letter.record, "class.name").and_then(collected) {

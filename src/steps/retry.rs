@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use backends::{BackendError, Result};
 
-/// Asks until an answer comes, or a failure that asking again does not mend; at most once more after each of the pauses, which
-/// are real time, as a server's troubles are. The call is given its number, from 0; `failed` hears of every failure that
-/// another try follows.
+/// Asks until an answer comes, or a failure that asking again does not mend; at most once more after each of
+/// the pauses, which are real time, as a server's troubles are. The call is given its number, from 0;
+/// `failed` hears of every failure that another try follows.
 ///
 /// # Errors
 /// What the last try failed with.
@@ -38,7 +38,8 @@ mod tests {
 
     const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(2)];
 
-    /// Answers of the tries in turn; gives the result, the numbers of the tries, and how many failures were heard of.
+    /// Answers of the tries in turn; gives the result, the numbers of the tries, and how many failures were
+    /// heard of.
     async fn asked(answers: &[Result<u8>]) -> (Result<u8>, Vec<usize>, usize) {
         let (tries, mut heard) = (Mutex::new(Vec::new()), 0);
         let call = |number: usize| {

@@ -1,4 +1,5 @@
-//! What a collector's spool holds, read a little further each time: a check every five minutes must not read the whole day.
+//! What a collector's spool holds, read a little further each time: a check every five minutes must not read
+//! the whole day.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,14 +52,16 @@ pub struct Tail {
     pub newest: Option<(Timestamp, String)>,
     /// The last change of the feed's session: came up (true) or went down, and when.
     pub session: Option<(bool, Timestamp)>,
-    /// First record of each minute (seconds since 1970) that has any, and its entry: where to look for a time.
+    /// First record of each minute (seconds since 1970) that has any, and its entry: where to look for a
+    /// time.
     minutes: BTreeMap<i64, u64>,
     /// Symbol → first, last, number of records.
     symbols: BTreeMap<String, (Timestamp, Timestamp, u64)>,
 }
 
 impl Tail {
-    /// Continues from `saved`, if it is about the same spool and day, to the spool's end. `None`: there is no spool yet.
+    /// Continues from `saved`, if it is about the same spool and day, to the spool's end. `None`: there is no
+    /// spool yet.
     ///
     /// # Errors
     /// What the spool fails with.
@@ -73,10 +76,9 @@ impl Tail {
             minutes: BTreeMap::new(),
             symbols: BTreeMap::new(),
         });
-        let midnight = date
-            .to_zoned(zone.clone())
-            .map(|z| z.timestamp())
-            .map_err(|e| BackendError::new(backends::ErrorKind::Rejected, format!("date {date}"), e.to_string()))?;
+        let midnight = date.to_zoned(zone.clone()).map(|z| z.timestamp()).map_err(|e| {
+            BackendError::new(backends::ErrorKind::Rejected, format!("date {date}"), e.to_string())
+        })?;
         for_each(dir, tail.next, |entry| {
             tail.next = entry.seq + 1;
             match entry.kind {

@@ -1,4 +1,5 @@
-//! Trades as a spool holds them, whatever version of openbell wrote them: the one place where the forms are told apart.
+//! Trades as a spool holds them, whatever version of openbell wrote them: the one place where the forms are
+//! told apart.
 
 use std::borrow::Cow;
 
@@ -57,10 +58,9 @@ pub fn is_trade(entry: &Entry) -> bool {
 /// As [`Spooled::of`].
 pub fn trade(entry: &Entry) -> Option<Result<Trade, Refused>> {
     match entry.kind {
-        Kind::Trade => Some(
-            body(entry)
-                .and_then(|body| serde_json::from_slice(body.json).map_err(|e| undecodable(&format!("is not a trade: {e}")))),
-        ),
+        Kind::Trade => Some(body(entry).and_then(|body| {
+            serde_json::from_slice(body.json).map_err(|e| undecodable(&format!("is not a trade: {e}")))
+        })),
         Kind::Record => Some(feed::decode(&entry.body, entry.received_at)),
         Kind::Malformed | Kind::SessionUp | Kind::SessionDown | Kind::Total => None,
     }
@@ -77,8 +77,13 @@ pub fn total(entry: &Entry) -> Option<Total> {
 /// `bad_json` when there is no such object, `bad_name` when id or symbol would break the spool's lines.
 pub fn to_json(trade: &Trade) -> Result<Vec<u8>, Refused> {
     if trade.id.as_str().contains('\n') || trade.symbol.contains('\n') {
-        return Err(Refused { cause: "bad_name", message: "the trade's id or symbol holds a line break".into() });
+        return Err(Refused {
+            cause: "bad_name",
+            message: "the trade's id or symbol holds a line break".into(),
+        });
     }
-    serde_json::to_vec(trade)
-        .map_err(|e| Refused { cause: "bad_json", message: format!("the trade cannot be written as JSON: {e}") })
+    serde_json::to_vec(trade).map_err(|e| Refused {
+        cause: "bad_json",
+        message: format!("the trade cannot be written as JSON: {e}"),
+    })
 }

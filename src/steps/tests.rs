@@ -9,8 +9,13 @@ use crate::testing::fixtures;
 #[test]
 fn attempts_share_a_name_and_runs_do_not() {
     let backends = Arc::new(Stores::default()).backends();
-    let (context, _) =
-        fixtures::context("sink-index", serde_json::json!({}), backends, fixtures::fast_clock(), std::path::Path::new("data"));
+    let (context, _) = fixtures::context(
+        "sink-index",
+        serde_json::json!({}),
+        backends,
+        fixtures::fast_clock(),
+        std::path::Path::new("data"),
+    );
     let named = |run: &str, attempt: u32| {
         let mut spec = context.spec.clone();
         spec.id = domain::ids::AttemptId { run: run.parse().expect("a run"), attempt, ..spec.id };

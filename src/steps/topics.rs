@@ -25,12 +25,12 @@ pub const PROGRAM: Program = Program {
     replicas: false,
 };
 
-/// Creates every topic of `with.create` with `with.partitions` partitions, and `{topic}.dlq` with one. What exists is
-/// left as it is.
+/// Creates every topic of `with.create` with `with.partitions` partitions, and `{topic}.dlq` with one. What
+/// exists is left as it is.
 ///
 /// # Errors
-/// A wrong parameter, a topic that exists with another partition count, or a log that refuses. A log that does not answer
-/// is asked again until the step is stopped or timed out.
+/// A wrong parameter, a topic that exists with another partition count, or a log that refuses. A log that
+/// does not answer is asked again until the step is stopped or timed out.
 pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     let p = Parameters::of(&PROGRAM, &context.spec.step.with);
     let names = p.names("create")?;
@@ -40,9 +40,10 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
     for name in names {
         for (topic, count) in [(name.clone(), partitions), (topic_of(&name), 1)] {
             if create(&context, &topic, count).await? {
-                context
-                    .reporter
-                    .line(&format!("created topic {topic} with {count} partition{}", if count == 1 { "" } else { "s" }));
+                context.reporter.line(&format!(
+                    "created topic {topic} with {count} partition{}",
+                    if count == 1 { "" } else { "s" }
+                ));
                 created.push(topic);
             } else {
                 existing.push(topic);
@@ -60,7 +61,11 @@ async fn create(context: &Context, topic: &str, partitions: u32) -> Result<bool,
             Ok(created) => return Ok(created),
             Err(error) if error.is_transient() && !context.stop.is_cancelled() => {
                 failures += 1;
-                context.reporter.status(Status { ready: false, degraded: Some(error.to_string()), ..Status::default() });
+                context.reporter.status(Status {
+                    ready: false,
+                    degraded: Some(error.to_string()),
+                    ..Status::default()
+                });
                 tokio::select! {
                     () = context.clock.sleep(backoff.delay(failures, hash(topic))) => {}
                     () = context.stop.cancelled() => {}

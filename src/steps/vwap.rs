@@ -1,8 +1,10 @@
-//! `vwap`: folds the trades of a topic into windows and sessions, stores them as index documents, and tells anomalies.
+//! `vwap`: folds the trades of a topic into windows and sessions, stores them as index documents, and tells
+//! anomalies.
 //!
-//! It is a lane on the sink core with a memory of its own: a checkpoint per partition holds the sums together with the offset
-//! they reach, replaced atomically, and a restart goes on from there, whatever its group committed (the group is for the lag
-//! display). Documents are put under `symbol|window`, so what is written twice is written the same.
+//! It is a lane on the sink core with a memory of its own: a checkpoint per partition holds the sums together
+//! with the offset they reach, replaced atomically, and a restart goes on from there, whatever its group
+//! committed (the group is for the lag display). Documents are put under `symbol|window`, so what is written
+//! twice is written the same.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,15 +47,23 @@ pub const PROGRAM: Program = Program {
         TOPIC,
         GROUP,
         Parameter::new("window", Shape::Duration, "length of a window, whole seconds").or("30s"),
-        Parameter::new("index", Shape::Text, "index name before the date")
-            .or_made("topic", "FEED-vwap", |topic| crate::default_name(topic, "vwap")),
-        Parameter::new("anomalies", Shape::Text, "topic for anomalies; without one they are only in the index"),
+        Parameter::new("index", Shape::Text, "index name before the date").or_made(
+            "topic",
+            "FEED-vwap",
+            |topic| crate::default_name(topic, "vwap"),
+        ),
+        Parameter::new(
+            "anomalies",
+            Shape::Text,
+            "topic for anomalies; without one they are only in the index",
+        ),
         Parameter::new("anomaly_index", Shape::Text, "index name of anomalies before the date").or_made(
             "topic",
             "FEED-anomalies",
             |topic| crate::default_name(topic, "anomalies"),
         ),
-        Parameter::new("lateness", Shape::Duration, "how long a late trade still corrects its window").or("1h"),
+        Parameter::new("lateness", Shape::Duration, "how long a late trade still corrects its window")
+            .or("1h"),
         Parameter::new("emit", Shape::Duration, "how often changed windows are written").or("5s"),
         Parameter::new("checkpoint", Shape::Duration, "how often the state is saved").or("1m"),
         REMEMBER,
@@ -78,7 +88,11 @@ pub async fn run(context: Context) -> std::result::Result<serde_json::Value, Ste
         clock: context.clock.clone(),
         zone: super::zone(&context.spec),
         session_date: context.spec.session_date,
-        folder: context.data.join("steps").join(context.spec.id.run.dag()).join(context.spec.id.step.as_str()),
+        folder: context
+            .data
+            .join("steps")
+            .join(context.spec.id.run.dag())
+            .join(context.spec.id.step.as_str()),
         prefix: p.text("index")?,
         anomalies: p.optional_text("anomalies")?,
         anomaly_prefix: p.text("anomaly_index")?,
@@ -133,7 +147,13 @@ impl Target for VwapTarget {
     }
 
     async fn lane(&self, partition: &Partition, _next: u64) -> Result<(Box<dyn Lane>, u64)> {
-        let missing = || BackendError::new(ErrorKind::Unavailable, format!("log topic {}", partition.topic), "the topic is gone");
+        let missing = || {
+            BackendError::new(
+                ErrorKind::Unavailable,
+                format!("log topic {}", partition.topic),
+                "the topic is gone",
+            )
+        };
         let topic = self.log.topic(&partition.topic).await?.ok_or_else(missing)?;
         let range = *topic.partitions.get(partition.number as usize).ok_or_else(missing)?;
         let window = (self.remember / topic.partitions.len().max(1)).max(1);
@@ -150,14 +170,21 @@ impl Target for VwapTarget {
             Some(saved) if saved.next >= range.start => {
                 book.restore(saved.symbols);
                 book.forget_before(self.session_date);
-                log_search::ids_before(self.log.as_ref(), partition, range.start, saved.next, window, |id| book.remember(id))
-                    .await?;
+                log_search::ids_before(self.log.as_ref(), partition, range.start, saved.next, window, |id| {
+                    book.remember(id)
+                })
+                .await?;
                 saved.next
             }
-            // Without sums to go on with, the day is folded again from its first record; its documents come out the same.
+            // Without sums to go on with, the day is folded again from its first record; its documents come
+            // out the same.
             _ => {
-                let midnight = self.session_date.to_zoned(self.zone.clone()).map_or(Timestamp::UNIX_EPOCH, |z| z.timestamp());
-                log_search::first_after(self.log.as_ref(), partition, range.start..range.end, midnight).await?
+                let midnight = self
+                    .session_date
+                    .to_zoned(self.zone.clone())
+                    .map_or(Timestamp::UNIX_EPOCH, |z| z.timestamp());
+                log_search::first_after(self.log.as_ref(), partition, range.start..range.end, midnight)
+                    .await?
             }
         };
         let lane = VwapLane {
@@ -256,7 +283,9 @@ impl VwapLane {
     fn documents(&self) -> Vec<Item> {
         let item = |changed: &Changed| match changed {
             Changed::Session(key) => self.book.symbol(key).map(|s| self.session_document(key, s)),
-            Changed::Window(key, start) => self.book.window(key, *start).map(|w| self.window_document(key, w)),
+            Changed::Window(key, start) => {
+                self.book.window(key, *start).map(|w| self.window_document(key, w))
+            }
         };
         self.book.changed().filter_map(item).collect()
     }
@@ -315,7 +344,11 @@ impl VwapLane {
                     ItemResult::Stored | ItemResult::Exists => {}
                     // Nothing is lost by writing all again: each document replaces its earlier self.
                     ItemResult::Retry { status, reason } => {
-                        return Err(BackendError::new(ErrorKind::Busy, "index", format!("answered {status}: {reason}")));
+                        return Err(BackendError::new(
+                            ErrorKind::Busy,
+                            "index",
+                            format!("answered {status}: {reason}"),
+                        ));
                     }
                     ItemResult::Rejected { status, reason } => {
                         return Err(BackendError::new(ErrorKind::Rejected, "index", format!("answered {status}: {reason}"))
@@ -350,7 +383,12 @@ impl VwapLane {
                 source.insert(name.into(), value);
             }
             let value = serde_json::Value::Object(source).to_string().into_bytes();
-            items.push(Item { index: daily(&self.anomaly_prefix, key.0), id: id.clone(), op: Op::Put, source: value.clone() });
+            items.push(Item {
+                index: daily(&self.anomaly_prefix, key.0),
+                id: id.clone(),
+                op: Op::Put,
+                source: value.clone(),
+            });
             records.push(Record {
                 key: Some(key.2.clone().into_bytes()),
                 value,
@@ -384,7 +422,8 @@ impl VwapLane {
             symbols: self.book.symbols().collect(),
         };
         let place = || format!("checkpoint {}", self.path.display());
-        let bytes = serde_json::to_vec(&checkpoint).map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
+        let bytes = serde_json::to_vec(&checkpoint)
+            .map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || files::replace_in_new_folder(&path, &bytes)).await;
         match written {
@@ -423,7 +462,8 @@ async fn load(path: &std::path::Path) -> Result<Option<Checkpoint<Symbol>>> {
     }
 }
 
-/// `005930`, or `{feed}:{symbol}`: symbols of the first feed stand alone, as they did when there was no other.
+/// `005930`, or `{feed}:{symbol}`: symbols of the first feed stand alone, as they did when there was no
+/// other.
 fn prefixed(key: &Key) -> String {
     if key.1 == feed::FEEDS[0].name() { key.2.clone() } else { format!("{}:{}", key.1, key.2) }
 }

@@ -95,7 +95,8 @@ pub struct Kept<K, T> {
 }
 
 impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
-    /// Keeps at most `most` readings. What reads the same store has the same `room`, so that one that hangs takes none from others.
+    /// Keeps at most `most` readings. What reads the same store has the same `room`, so that one that hangs
+    /// takes none from others.
     pub fn new(store: &'static str, most: usize, room: &Arc<Semaphore>) -> Self {
         Self { store, most, room: Arc::clone(room), times: TIMES, entries: Arc::default() }
     }
@@ -111,7 +112,8 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
         }
     }
 
-    /// What is kept, if it is fresh, else what `work` reads. The read goes on when nobody waits any more, and those who come later get it.
+    /// What is kept, if it is fresh, else what `work` reads. The read goes on when nobody waits any more, and
+    /// those who come later get it.
     pub async fn get<F>(&self, clock: impl Fn() -> Timestamp + Send + 'static, key: &K, work: F) -> Reading<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
@@ -138,7 +140,11 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
                 entry.flight = Some(flight.clone());
                 flight
             });
-            (flight, if entry.trouble.is_some() { self.times.little_patience } else { self.times.patience }, began)
+            (
+                flight,
+                if entry.trouble.is_some() { self.times.little_patience } else { self.times.patience },
+                began,
+            )
         };
         // The sender only ever goes away, which is the end of the read.
         let late = tokio::time::timeout(patience, flight.changed()).await.is_err();
@@ -155,8 +161,13 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
         entry.reading()
     }
 
-    fn start<F>(&self, clock: impl Fn() -> Timestamp + Send + 'static, key: K, work: F, over: watch::Sender<()>)
-    where
+    fn start<F>(
+        &self,
+        clock: impl Fn() -> Timestamp + Send + 'static,
+        key: K,
+        work: F,
+        over: watch::Sender<()>,
+    ) where
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let (entries, room) = (Arc::clone(&self.entries), Arc::clone(&self.room));
@@ -194,7 +205,11 @@ impl<K: Ord + Clone + Send + 'static, T: Send + Sync + 'static> Kept<K, T> {
     fn forget(&self, entries: &mut BTreeMap<K, Entry<T>>, but: &K) {
         entries.retain(|key, entry| key == but || entry.flight.is_some() || entry.asked.elapsed() < FORGET);
         while entries.len() >= self.most && !entries.contains_key(but) {
-            let oldest = entries.iter().filter(|(_, e)| e.flight.is_none()).min_by_key(|(_, e)| e.asked).map(|(k, _)| k.clone());
+            let oldest = entries
+                .iter()
+                .filter(|(_, e)| e.flight.is_none())
+                .min_by_key(|(_, e)| e.asked)
+                .map(|(k, _)| k.clone());
             let Some(oldest) = oldest else { break };
             entries.remove(&oldest);
         }
@@ -270,8 +285,14 @@ mod tests {
         let late = kept.get(now, &1, async move { Ok(held.await.unwrap_or(0)) }).await;
         assert_eq!(late.value.map(|(_, v)| *v), Some(7), "what was known before");
         let trouble = late.trouble.expect("it is late");
-        assert_eq!((trouble.since, trouble.said.to_string()), (now(), "the log did not answer within 0 s".to_owned()));
-        assert!(kept.get(now, &1, async { Ok(9) }).await.trouble.is_some(), "no second read beside the first");
+        assert_eq!(
+            (trouble.since, trouble.said.to_string()),
+            (now(), "the log did not answer within 0 s".to_owned())
+        );
+        assert!(
+            kept.get(now, &1, async { Ok(9) }).await.trouble.is_some(),
+            "no second read beside the first"
+        );
         release.send(8).expect("somebody waits");
         (kept.times.patience, kept.times.little_patience) = (LONG, LONG);
         let after = kept.get(now, &1, async { Ok(9) }).await;
@@ -286,7 +307,10 @@ mod tests {
             kept.spoil();
             let reading = kept.get(now, &1, async move { Err(BackendError::new(kind, "log", "no")) }).await;
             assert_eq!(reading.value.map(|(_, v)| *v), left);
-            assert_eq!(reading.trouble.map(|t| (t.said.to_string(), t.missing)), Some(("log: no".to_owned(), left.is_none())));
+            assert_eq!(
+                reading.trouble.map(|t| (t.said.to_string(), t.missing)),
+                Some(("log: no".to_owned(), left.is_none()))
+            );
         }
         for key in 2..20 {
             kept.get(now, &key, async { Ok(0) }).await;

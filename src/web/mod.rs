@@ -19,8 +19,9 @@
 //! | `/language` | chooses the language of the pages |
 //! | `/metrics`, `/healthz`, `/readyz` | for monitoring |
 //!
-//! Architecture invariant: [`serve`] serves addresses that other machines reach only while everybody has to log in. What a request needs is
-//! decided in front of the handlers ([`auth`]): a path that nobody opened is closed.
+//! Architecture invariant: [`serve`] serves addresses that other machines reach only while everybody has to
+//! log in. What a request needs is decided in front of the handlers ([`auth`]): a path that nobody opened is
+//! closed.
 
 mod api;
 mod auth;

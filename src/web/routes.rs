@@ -17,7 +17,8 @@ use crate::http::problem::Kind;
 use crate::http::reply::Refusal;
 use crate::http::{guard, reader};
 use crate::pages::{
-    account, alerts, assets, audit, dag, dags, dead_letters, events, language, market, output, run, today, topics,
+    account, alerts, assets, audit, dag, dags, dead_letters, events, language, market, output, run, today,
+    topics,
 };
 use crate::server::Site;
 use crate::{api, auth};
@@ -65,7 +66,8 @@ pub(crate) fn api_routes() -> OpenApiRouter<Site> {
 }
 
 /// The OpenAPI document of it.
-pub(crate) static OPENAPI: LazyLock<String> = LazyLock::new(|| api::document::text(api_routes().into_openapi()));
+pub(crate) static OPENAPI: LazyLock<String> =
+    LazyLock::new(|| api::document::text(api_routes().into_openapi()));
 
 /// Every operation of it: its method, in lower case, and its path below `/api/v1`.
 #[cfg(test)]
@@ -125,7 +127,11 @@ pub(crate) fn router(site: Site) -> Router {
 async fn unknown(request: Request) -> Response {
     let error = said!("there is nothing at {}", request.uri().path());
     let api = request.uri().path().starts_with("/api/");
-    let remedy = if api { said!("GET /api/v1/openapi.json lists what there is") } else { said!("start from the first page") };
+    let remedy = if api {
+        said!("GET /api/v1/openapi.json lists what there is")
+    } else {
+        said!("start from the first page")
+    };
     Refusal::missing(error, remedy).kind(Kind::UnknownPath).answer(api)
 }
 

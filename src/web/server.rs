@@ -93,10 +93,16 @@ parts! {
 }
 
 impl Site {
-    pub(crate) fn new(handle: Handle, backends: Backends, stop: CancellationToken, options: Options) -> io::Result<Self> {
+    pub(crate) fn new(
+        handle: Handle,
+        backends: Backends,
+        stop: CancellationToken,
+        options: Options,
+    ) -> io::Result<Self> {
         let Options { public_url, base, trusted_proxies, auth } = options;
         let access = auth.map(Access::open).transpose().map_err(io::Error::other)?.map(Arc::new);
-        let public_authority = public_url.as_deref().and_then(authority_of).map(|at| at.to_ascii_lowercase().into());
+        let public_authority =
+            public_url.as_deref().and_then(authority_of).map(|at| at.to_ascii_lowercase().into());
         let address = Address { base, https: public_url.is_some_and(|url| url.starts_with("https://")) };
         let door = Door {
             access: access.clone(),
@@ -135,8 +141,14 @@ fn authority_of(url: &str) -> Option<&str> {
 /// Serves the page and the API until `stop` is cancelled.
 ///
 /// # Errors
-/// When the listener's address is not a loopback one while nobody has to log in, the users file cannot be used, or the socket fails.
-pub async fn serve(listener: TcpListener, handle: Handle, backends: Backends, stop: CancellationToken) -> io::Result<()> {
+/// When the listener's address is not a loopback one while nobody has to log in, the users file cannot be
+/// used, or the socket fails.
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    backends: Backends,
+    stop: CancellationToken,
+) -> io::Result<()> {
     serve_with(listener, handle, backends, stop, Options::default()).await
 }
 

@@ -53,7 +53,11 @@ impl Site {
     }
 
     /// A site with settings.
-    pub(crate) async fn with(snapshot: daemon::Snapshot, backends: backends::Backends, options: crate::Options) -> Self {
+    pub(crate) async fn with(
+        snapshot: daemon::Snapshot,
+        backends: backends::Backends,
+        options: crate::Options,
+    ) -> Self {
         Self::made(Daemon::showing(snapshot), backends, options).await
     }
 
@@ -63,7 +67,11 @@ impl Site {
         let stop = CancellationToken::new();
         let site = Served::new(daemon.handle.clone(), backends, stop.clone(), options).expect("a site");
         let server = tokio::spawn(connections::serve(listener, router(site.clone()), stop.clone()));
-        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(PATIENCE)
+            .build()
+            .expect("a client");
         Self { daemon, base, client, site, stop, server }
     }
 
@@ -111,7 +119,10 @@ impl Site {
         answer: Result<String, Refused>,
     ) -> (StatusCode, String, Command) {
         let sent = tokio::spawn(request.send());
-        let asked = tokio::time::timeout(PATIENCE, self.daemon.commands.recv()).await.expect("in time").expect("a command");
+        let asked = tokio::time::timeout(PATIENCE, self.daemon.commands.recv())
+            .await
+            .expect("in time")
+            .expect("a command");
         asked.answer.send(answer.map(Answer::Done)).expect("somebody waits for the answer");
         let reply = sent.await.expect("no panic").expect("an answer");
         (reply.status(), reply.text().await.expect("a body"), asked.command)
@@ -162,7 +173,11 @@ async fn unknown_paths_runs_and_methods_are_named() {
         ("/events?page=nothing", 400, "no such live page"),
         ("/events", 400, "page=today"),
         ("/runs/kis-trading-day@2026-11-20/steps/collector/output?attempt=x", 400, "attempt=N"),
-        ("/api/v1/runs/kis-trading-day@2026-11-20/steps/collector/output?tail=x", 400, "not a number of bytes"),
+        (
+            "/api/v1/runs/kis-trading-day@2026-11-20/steps/collector/output?tail=x",
+            400,
+            "not a number of bytes",
+        ),
         ("/runs/kis-trading-day@2026-11-20/steps/reconcile/output", 404, "has no output"),
         ("/api/v1/nowhere", 404, "openapi.json"),
         ("/api/v1/runs/plain", 400, "\"remedy\""),
@@ -172,8 +187,13 @@ async fn unknown_paths_runs_and_methods_are_named() {
         assert_eq!(got.as_u16(), status, "{path}: {body}");
         assert!(body.contains(text), "{path} lacks {text}: {body}");
     }
-    let reply =
-        site.client.delete(format!("{}/api/v1/runs", site.base)).header("x-openbell", "1").send().await.expect("an answer");
+    let reply = site
+        .client
+        .delete(format!("{}/api/v1/runs", site.base))
+        .header("x-openbell", "1")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(reply.status(), StatusCode::METHOD_NOT_ALLOWED);
     site.down().await;
 }
@@ -183,12 +203,15 @@ async fn forms_need_the_token_and_become_commands() {
     let mut site = Site::up(testing::snapshot()).await;
     let run = "/runs/kis-trading-day@2026-11-20";
     for body in ["", "csrf=", "csrf=0000", "step=collector"] {
-        let request =
-            site.client.post(format!("{}{run}/cancel", site.base)).header("content-type", "application/x-www-form-urlencoded");
+        let request = site
+            .client
+            .post(format!("{}{run}/cancel", site.base))
+            .header("content-type", "application/x-www-form-urlencoded");
         let reply = request.body(body).send().await.expect("an answer");
         assert_eq!(reply.status(), StatusCode::FORBIDDEN, "{body}");
     }
-    let bare = site.client.post(format!("{}{run}/cancel", site.base)).body("csrf").send().await.expect("an answer");
+    let bare =
+        site.client.post(format!("{}{run}/cancel", site.base)).body("csrf").send().await.expect("an answer");
     assert_eq!(bare.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let token = site.csrf().await;
     let evil = site.client.post(format!("{}{run}/cancel", site.base)).header("origin", "http://evil.example");
@@ -202,13 +225,19 @@ async fn forms_need_the_token_and_become_commands() {
     assert!(site.daemon.commands.try_recv().is_err(), "nothing reached the daemon");
 
     let fine = || Ok("done".to_owned());
-    let (dag, id) = ("kis-trading-day".parse().expect("a name"), "kis-trading-day@2026-11-20".parse().expect("an id"));
+    let (dag, id) =
+        ("kis-trading-day".parse().expect("a name"), "kis-trading-day@2026-11-20".parse().expect("an id"));
     let (status, _, command) = site.form(&format!("{run}/cancel"), &[("csrf", &token)], fine()).await;
     assert_eq!((status, command), (StatusCode::SEE_OTHER, Command::Cancel(id)));
-    let (status, _, command) = site.form(&format!("{run}/clear"), &[("csrf", &token), ("step", "vwap")], fine()).await;
-    assert!(status == StatusCode::SEE_OTHER && matches!(command, Command::Clear(_, steps) if steps[0].as_str() == "vwap"));
     let (status, _, command) =
-        site.form(&format!("{run}/mark"), &[("csrf", &token), ("step", "vwap"), ("as", "failed")], fine()).await;
+        site.form(&format!("{run}/clear"), &[("csrf", &token), ("step", "vwap")], fine()).await;
+    assert!(
+        status == StatusCode::SEE_OTHER
+            && matches!(command, Command::Clear(_, steps) if steps[0].as_str() == "vwap")
+    );
+    let (status, _, command) = site
+        .form(&format!("{run}/mark"), &[("csrf", &token), ("step", "vwap"), ("as", "failed")], fine())
+        .await;
     assert!(status == StatusCode::SEE_OTHER && matches!(command, Command::Mark(_, _, false)));
     let (_, _, command) = site.form("/dags/kis-trading-day/pause", &[("csrf", &token)], fine()).await;
     assert_eq!(command, Command::Pause(dag, true));
@@ -227,7 +256,10 @@ async fn the_api_reads_and_commands() {
     assert_eq!(site.json("/api/v1/snapshot").await["speed"], 120.0);
     assert_eq!(site.json("/api/v1/dags").await["dags"][1]["name"], "kis-trading-day");
     assert_eq!(site.json("/api/v1/runs").await["runs"][0]["state"], "running");
-    assert_eq!(site.json("/api/v1/runs/kis-trading-day@2026-11-20").await["run"]["steps"]["collector"]["attempt"], 2);
+    assert_eq!(
+        site.json("/api/v1/runs/kis-trading-day@2026-11-20").await["run"]["steps"]["collector"]["attempt"],
+        2
+    );
     assert_eq!(site.json("/api/v1/alerts").await["alerts"][0]["kind"], "stalled");
 
     let url = |path: &str| format!("{}/api/v1{path}", site.base);
@@ -249,32 +281,56 @@ async fn the_api_reads_and_commands() {
         assert!(error["detail"].as_str().expect("text").contains(text), "{error}");
         assert_eq!(error["type"], "urn:openbell:problem:bad-body");
     }
-    let big = client.post(&trigger).header("x-openbell", "1").body("x".repeat(70_000)).send().await.expect("an answer");
+    let big = client
+        .post(&trigger)
+        .header("x-openbell", "1")
+        .body("x".repeat(70_000))
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(big.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert!(site.daemon.commands.try_recv().is_err(), "nothing reached the daemon");
 
-    let (status, body, command) =
-        site.exchange(client.post(&trigger).json(&json!({ "dag": "x", "params": { "a": "b" } })), Ok("x@1".into())).await;
+    let (status, body, command) = site
+        .exchange(
+            client.post(&trigger).json(&json!({ "dag": "x", "params": { "a": "b" } })),
+            Ok("x@1".into()),
+        )
+        .await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, "{\"message\":\"x@1\",\"run\":\"x@1\"}"));
     assert!(matches!(command, Command::Trigger { params, until: None, .. } if params["a"] == "b"));
-    let (_, _, command) = site.exchange(client.post(&down).json(&json!({ "drain": true })), Ok(String::new())).await;
+    let (_, _, command) =
+        site.exchange(client.post(&down).json(&json!({ "drain": true })), Ok(String::new())).await;
     assert_eq!(command, Command::Down { drain: true });
     let ended = Refused::foreign("the run has ended", "clear a step to run it again");
     let (status, body, _) = site.exchange(client.post(&cancel).header("x-openbell", "1"), Err(ended)).await;
     let said: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!((status, &said["type"]), (StatusCode::CONFLICT, &json!("urn:openbell:problem:refused")));
-    assert_eq!((&said["detail"], &said["remedy"]), (&json!("the run has ended"), &json!("clear a step to run it again")));
+    assert_eq!(
+        (&said["detail"], &said["remedy"]),
+        (&json!("the run has ended"), &json!("clear a step to run it again"))
+    );
     site.down().await;
 }
 
 #[tokio::test]
 async fn a_name_somebody_pointed_here_is_not_answered() {
     let site = Site::up(testing::snapshot()).await;
-    let reply =
-        site.client.get(format!("{}/api/v1/snapshot", site.base)).header("host", "evil.example").send().await.expect("an answer");
+    let reply = site
+        .client
+        .get(format!("{}/api/v1/snapshot", site.base))
+        .header("host", "evil.example")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(reply.status(), StatusCode::MISDIRECTED_REQUEST);
-    let probe =
-        site.client.get(format!("{}/healthz", site.base)).header("host", "openbell.internal").send().await.expect("an answer");
+    let probe = site
+        .client
+        .get(format!("{}/healthz", site.base))
+        .header("host", "openbell.internal")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(probe.status(), StatusCode::OK);
     site.down().await;
 }
@@ -295,7 +351,8 @@ pub(crate) async fn read_until(reply: &mut reqwest::Response, text: &str) -> Str
 #[tokio::test]
 async fn a_live_page_gets_what_changed_and_only_that() {
     let site = Site::up(testing::snapshot()).await;
-    let mut reply = site.client.get(format!("{}/events?page=today", site.base)).send().await.expect("an answer");
+    let mut reply =
+        site.client.get(format!("{}/events?page=today", site.base)).send().await.expect("an answer");
     assert_eq!(reply.headers()["content-type"], "text/event-stream");
     read_until(&mut reply, "Ingestion is stalled").await;
     let mut next = testing::snapshot();
@@ -323,14 +380,20 @@ async fn output_is_shown_from_its_tail_and_followed_to_its_end() {
     let (status, _) = site.get(&format!("{address}?attempt=7")).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 
-    let mut followed = site.client.get(format!("{}{address}?follow=1", site.base)).send().await.expect("an answer");
+    let mut followed =
+        site.client.get(format!("{}{address}?follow=1", site.base)).send().await.expect("an answer");
     read_until(&mut followed, "second <line>").await;
     // Added to it, as a step does: a file that is written anew is empty for a moment.
     use std::io::Write;
-    std::fs::OpenOptions::new().append(true).open(&file).and_then(|mut f| f.write_all(b"third line\n")).expect("written");
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&file)
+        .and_then(|mut f| f.write_all(b"third line\n"))
+        .expect("written");
     read_until(&mut followed, "third line").await;
     site.daemon.snapshots.send_replace(testing::ended().into());
-    let rest = tokio::time::timeout(PATIENCE, followed.text()).await.expect("the stream ends with the attempt");
+    let rest =
+        tokio::time::timeout(PATIENCE, followed.text()).await.expect("the stream ends with the attempt");
     assert_eq!(rest.expect("text"), "");
     site.down().await;
 }
@@ -346,9 +409,17 @@ async fn what_never_started_has_no_output_and_says_why() {
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert!(page.contains("could not be started: image"), "{page}");
     site.down().await;
-    snapshot.runs[0].run.steps.values_mut().filter(|s| !s.history.is_empty()).for_each(|s| s.history[0].exit = Exit::Code(7));
+    snapshot.runs[0]
+        .run
+        .steps
+        .values_mut()
+        .filter(|s| !s.history.is_empty())
+        .for_each(|s| s.history[0].exit = Exit::Code(7));
     let site = Site::up(snapshot).await;
-    assert_eq!(site.json("/api/v1/runs/kis-trading-day@2026-11-20").await["advice"]["collector"], "see the end of its output");
+    assert_eq!(
+        site.json("/api/v1/runs/kis-trading-day@2026-11-20").await["advice"]["collector"],
+        "see the end of its output"
+    );
     site.down().await;
 }
 
@@ -358,7 +429,10 @@ async fn readiness_names_what_is_missing() {
     snapshot.gauges.unreachable.insert("raw".into(), "disk full".into());
     let site = Site::up(snapshot).await;
     let (status, body) = site.get("/readyz").await;
-    assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "raw does not answer: disk full\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "raw does not answer: disk full\n")
+    );
     site.down().await;
 }
 
@@ -366,7 +440,9 @@ async fn readiness_names_what_is_missing() {
 async fn addresses_others_can_reach_are_refused() {
     let daemon = Daemon::showing(testing::snapshot());
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
-    let error = crate::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new()).await.expect_err("refused");
+    let error = crate::serve(listener, daemon.handle.clone(), empty(), CancellationToken::new())
+        .await
+        .expect_err("refused");
     assert!(error.to_string().contains("openbell user add"), "{error}");
 }
 
@@ -394,8 +470,11 @@ async fn pages_are_written_out_to_be_looked_at() {
         let (_, html) = site.get(path).await;
         let linked = "<link rel=\"stylesheet\" href=\"/assets/openbell.css\">";
         assert!(html.contains(linked));
-        std::fs::write(folder.join(file), html.replace(linked, &format!("<style>{}</style>", crate::pages::assets::CSS)))
-            .expect("a file");
+        std::fs::write(
+            folder.join(file),
+            html.replace(linked, &format!("<style>{}</style>", crate::pages::assets::CSS)),
+        )
+        .expect("a file");
         site.down().await;
     }
 }

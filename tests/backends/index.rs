@@ -41,8 +41,13 @@ fn item(op: Op, index: &str, id: &str, source: serde_json::Value) -> Item {
 }
 
 fn template() -> Template {
-    let fields =
-        [("received_at", "date"), ("symbol", "keyword"), ("quantity", "long"), ("price", "double"), ("fields", "object")];
+    let fields = [
+        ("received_at", "date"),
+        ("symbol", "keyword"),
+        ("quantity", "long"),
+        ("price", "double"),
+        ("fields", "object"),
+    ];
     Template {
         name: "kis-trades".into(),
         prefix: "kis-trades-".into(),
@@ -103,14 +108,19 @@ async fn wrong_types_are_refused_with_a_reason(place: &dyn Place) {
     ] {
         let mut source = trade(1);
         source[field] = value.clone();
-        let results = index.bulk(vec![item(Op::Create, "kis-trades-2026.11.20", "x", source)]).await.expect("bulk");
-        let [ItemResult::Rejected { status: 400, reason }] = &results[..] else { panic!("{field} {value}: {results:?}") };
+        let results =
+            index.bulk(vec![item(Op::Create, "kis-trades-2026.11.20", "x", source)]).await.expect("bulk");
+        let [ItemResult::Rejected { status: 400, reason }] = &results[..] else {
+            panic!("{field} {value}: {results:?}")
+        };
         assert!(reason.contains(&format!("[{field}]")), "{reason}");
     }
     let mut text = trade(1);
     text["quantity"] = json!("12");
-    let good =
-        vec![item(Op::Create, "kis-trades-2026.11.20", "x", text), item(Op::Create, "other", "x", json!({ "quantity": "many" }))];
+    let good = vec![
+        item(Op::Create, "kis-trades-2026.11.20", "x", text),
+        item(Op::Create, "other", "x", json!({ "quantity": "many" })),
+    ];
     assert_eq!(index.bulk(good).await.expect("bulk"), [ItemResult::Stored, ItemResult::Stored]);
     let unknown = Template { fields: vec![("f".into(), "datum".into())], ..template() };
     assert_eq!(index.put_template(&unknown).await.expect_err("unknown type").kind, ErrorKind::Rejected);
@@ -135,8 +145,9 @@ async fn latest_follows_the_documents(place: &dyn Place) {
     index.put_template(&template()).await.expect("puts");
     let latest = || async { index.latest("kis-trades-", "received_at").await.expect("reads") };
     assert_eq!(latest().await, None);
-    let put =
-        |op, day: &str, id: &str, second| index.bulk(vec![item(op, &format!("kis-trades-2026.11.{day}"), id, trade(second))]);
+    let put = |op, day: &str, id: &str, second| {
+        index.bulk(vec![item(op, &format!("kis-trades-2026.11.{day}"), id, trade(second))])
+    };
     put(Op::Create, "20", "a", 5).await.expect("bulk");
     put(Op::Create, "20", "b", 3).await.expect("bulk");
     put(Op::Create, "21", "c", 4).await.expect("bulk");
@@ -149,12 +160,19 @@ async fn latest_follows_the_documents(place: &dyn Place) {
     put(Op::Put, "20", "b", 30).await.expect("bulk");
     assert_eq!(latest().await.as_deref(), Some("2026-11-20T09:00:30.5+09:00"));
     // Compared as instants, not as texts.
-    let utc = item(Op::Create, "kis-trades-2026.11.20", "u", json!({ "received_at": "2026-11-20T00:00:40Z" }));
+    let utc =
+        item(Op::Create, "kis-trades-2026.11.20", "u", json!({ "received_at": "2026-11-20T00:00:40Z" }));
     index.bulk(vec![utc]).await.expect("bulk");
     assert_eq!(latest().await.as_deref(), Some("2026-11-20T00:00:40Z"));
     // A field that no template declares.
-    index.bulk(vec![item(Op::Create, "plain", "a", json!({ "at": "2026-11-20T09:00:00+09:00" }))]).await.expect("bulk");
-    assert_eq!(index.latest("plain", "at").await.expect("reads").as_deref(), Some("2026-11-20T09:00:00+09:00"));
+    index
+        .bulk(vec![item(Op::Create, "plain", "a", json!({ "at": "2026-11-20T09:00:00+09:00" }))])
+        .await
+        .expect("bulk");
+    assert_eq!(
+        index.latest("plain", "at").await.expect("reads").as_deref(),
+        Some("2026-11-20T09:00:00+09:00")
+    );
     assert_eq!(index.latest("plain", "nope").await.expect("reads"), None);
 }
 
@@ -165,9 +183,14 @@ async fn everything_survives_reopening(place: &dyn Place) {
     drop(index);
     let index = place.index().await;
     assert!(index.get("kis-trades-2026.11.20", "a").await.expect("reads").is_some());
-    assert_eq!(index.latest("kis-trades-", "received_at").await.expect("reads").as_deref(), Some("2026-11-20T09:00:05.5+09:00"));
-    let bad =
-        index.bulk(vec![item(Op::Create, "kis-trades-2026.11.20", "b", json!({ "quantity": "many" }))]).await.expect("bulk");
+    assert_eq!(
+        index.latest("kis-trades-", "received_at").await.expect("reads").as_deref(),
+        Some("2026-11-20T09:00:05.5+09:00")
+    );
+    let bad = index
+        .bulk(vec![item(Op::Create, "kis-trades-2026.11.20", "b", json!({ "quantity": "many" }))])
+        .await
+        .expect("bulk");
     assert!(matches!(bad[..], [ItemResult::Rejected { .. }]), "{bad:?}");
 }
 

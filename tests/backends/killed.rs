@@ -15,8 +15,9 @@ use crate::places::Kafka;
 const PREFIX: &str = "OPENBELL_TEST_PREFIX";
 const JOINED: &str = "the member has its partitions";
 
-/// Well below the ten seconds after which a cluster gives a silent member up, and how often that may take longer because the machine
-/// is busy with something else. A successor that had to wait for it would take longer each time.
+/// Well below the ten seconds after which a cluster gives a silent member up, and how often that may take
+/// longer because the machine is busy with something else. A successor that had to wait for it would take
+/// longer each time.
 const SOON: Duration = Duration::from_secs(6);
 const TRIES: u32 = 5;
 

@@ -85,8 +85,8 @@ pub async fn assigned(consumer: &mut dyn Consumer) -> Vec<Committed> {
     }
 }
 
-/// What a member that was told of a loss hands over to another one. It takes part by polling: the first poll gives it up, and a
-/// cluster may want more of them before the other one gets it.
+/// What a member that was told of a loss hands over to another one. It takes part by polling: the first poll
+/// gives it up, and a cluster may want more of them before the other one gets it.
 pub async fn handed_over(from: &mut dyn Consumer, to: &mut dyn Consumer) -> Vec<Committed> {
     let polls = async {
         loop {
@@ -125,8 +125,14 @@ async fn records_come_back_in_order_per_partition(place: &dyn Place) {
     assert_eq!(expected.len(), 3);
     for (number, values) in expected {
         let read = read_all(&*log, &partition("t", number)).await;
-        assert_eq!(read.iter().map(|s| String::from_utf8_lossy(&s.record.value).into_owned()).collect::<Vec<_>>(), values);
-        assert_eq!(read.iter().map(|s| s.offset).collect::<Vec<_>>(), (0..values.len() as u64).collect::<Vec<_>>());
+        assert_eq!(
+            read.iter().map(|s| String::from_utf8_lossy(&s.record.value).into_owned()).collect::<Vec<_>>(),
+            values
+        );
+        assert_eq!(
+            read.iter().map(|s| s.offset).collect::<Vec<_>>(),
+            (0..values.len() as u64).collect::<Vec<_>>()
+        );
         let first = &read[0].record;
         assert_eq!((&first.headers, first.timestamp), (&record("", "").headers, record("", "").timestamp));
         assert_eq!(first.header("n"), Some(&[0xff][..]));
@@ -145,7 +151,11 @@ async fn topics_are_created_once_and_described(place: &dyn Place) {
     assert_eq!(log.create_topic("a.topic", 5).await.expect_err("differs").kind, ErrorKind::Rejected);
     assert_eq!(log.create_topic("c", 0).await.expect_err("none").kind, ErrorKind::Rejected);
     for bad in ["", "..", "a/b", "a b", "~x"] {
-        assert_eq!(log.create_topic(bad, 1).await.expect_err("a bad name").kind, ErrorKind::Rejected, "{bad}");
+        assert_eq!(
+            log.create_topic(bad, 1).await.expect_err("a bad name").kind,
+            ErrorKind::Rejected,
+            "{bad}"
+        );
     }
     fill(&*log, "b.topic", 10).await;
     let topics = log.topics().await.expect("lists");
@@ -195,7 +205,10 @@ async fn a_recreated_topic_is_another_one(place: &dyn Place) {
     assert_eq!(second.partitions[0].end, 0);
     let polled = poll_until(&mut *consumer, |p| matches!(p, Polled::Assigned(_))).await;
     assert!(polled.contains(&Polled::Revoked(vec![partition("t", 0)])), "{polled:?}");
-    assert_eq!(polled.last(), Some(&Polled::Assigned(vec![Committed { partition: partition("t", 0), next: 0 }])));
+    assert_eq!(
+        polled.last(),
+        Some(&Polled::Assigned(vec![Committed { partition: partition("t", 0), next: 0 }]))
+    );
 }
 
 async fn reads_out_of_range_are_refused(place: &dyn Place) {
@@ -232,7 +245,10 @@ async fn records_of_two_megabytes_pass(place: &dyn Place) {
     assert!(read.iter().map(|s| &s.record).eq(&large));
     let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     assert!(records(&mut *consumer, 6).await.iter().map(|s| &s.record).eq(&large));
-    let error = log.append("t", vec![record("k", "fits"), record("k", vec![0; 17 << 20])]).await.expect_err("too large");
+    let error = log
+        .append("t", vec![record("k", "fits"), record("k", vec![0; 17 << 20])])
+        .await
+        .expect_err("too large");
     assert_eq!(error.kind, ErrorKind::Rejected);
     assert_eq!(log.topic("t").await.expect("describes").expect("exists").partitions[0].end, 6);
 }
@@ -290,7 +306,8 @@ async fn work(
                 for stored in &some {
                     next.insert(stored.partition.clone(), stored.offset + 1);
                 }
-                let offsets: Vec<_> = next.into_iter().map(|(partition, next)| Committed { partition, next }).collect();
+                let offsets: Vec<_> =
+                    next.into_iter().map(|(partition, next)| Committed { partition, next }).collect();
                 match consumer.commit(&offsets).await {
                     Ok(()) => committed.extend(some.into_iter().map(|s| (s.partition, s.offset))),
                     Err(error) => assert_eq!(error.kind, ErrorKind::Fenced),
@@ -353,8 +370,12 @@ async fn a_commit_after_the_loss_of_a_partition_is_fenced(place: &dyn Place) {
     first.commit(&[Committed { partition: gone.clone(), next: 2 }]).await.expect("still its own");
     assert_eq!(second.poll(Duration::from_millis(1)).await.expect("polls"), Polled::Nothing);
     // The next poll gives it up.
-    assert_eq!(handed_over(&mut *first, &mut *second).await, [Committed { partition: gone.clone(), next: 2 }]);
-    let both = [Committed { partition: kept.clone(), next: 1 }, Committed { partition: gone.clone(), next: 3 }];
+    assert_eq!(
+        handed_over(&mut *first, &mut *second).await,
+        [Committed { partition: gone.clone(), next: 2 }]
+    );
+    let both =
+        [Committed { partition: kept.clone(), next: 1 }, Committed { partition: gone.clone(), next: 3 }];
     assert_eq!(first.commit(&both).await.expect_err("not its own").kind, ErrorKind::Fenced);
     let committed = log.groups().await.expect("lists");
     assert_eq!(
@@ -384,7 +405,10 @@ async fn seek_and_pause_steer_reading(place: &dyn Place) {
     assert_eq!(consumer.seek(&partition("t", 0), 1000).await.expect_err("beyond").kind, ErrorKind::Rejected);
     consumer.pause(&partition("t", 1), false).await.expect("resumes");
     let read = records(&mut *consumer, 40 - of_first).await;
-    assert_eq!(read.iter().map(|s| s.offset).collect::<Vec<_>>(), (0..40 - of_first as u64).collect::<Vec<_>>());
+    assert_eq!(
+        read.iter().map(|s| s.offset).collect::<Vec<_>>(),
+        (0..40 - of_first as u64).collect::<Vec<_>>()
+    );
 }
 
 async fn a_dropped_poll_loses_nothing(place: &dyn Place) {
@@ -433,7 +457,9 @@ async fn appends_at_once_keep_their_order(place: &dyn Place) {
             let log = Arc::clone(&log);
             tokio::spawn(async move {
                 for call in 0..20 {
-                    let records = (0..5).map(|n| record(&format!("k{n}"), format!("{writer}:{:03}", call * 5 + n))).collect();
+                    let records = (0..5)
+                        .map(|n| record(&format!("k{n}"), format!("{writer}:{:03}", call * 5 + n)))
+                        .collect();
                     log.append("t", records).await.expect("appends");
                 }
             })

@@ -31,7 +31,11 @@ async fn a_torn_write_costs_nothing_that_was_acknowledged_and_no_offset() {
     // A write of the next record that never finished, as a kill leaves it.
     let next = [&bytes[..8], &20u64.to_le_bytes(), &[7; 10]].concat();
     for cut in [1, 8, 15, 17, next.len()] {
-        OpenOptions::new().append(true).open(&segment).and_then(|mut f| f.write_all(&next[..cut])).expect("writes");
+        OpenOptions::new()
+            .append(true)
+            .open(&segment)
+            .and_then(|mut f| f.write_all(&next[..cut]))
+            .expect("writes");
         let log = EmbeddedLog::open(dir.path()).expect("opens");
         assert_eq!(read_all(&log, &partition("t", 0)).await.len(), 20, "cut at {cut}");
         drop(log);
@@ -57,7 +61,10 @@ async fn a_damaged_record_costs_itself_and_its_offset_is_not_given_again() {
     let mut consumer = log.join("g", &["t".into()], None).await.expect("joins");
     let read: Vec<_> = records(&mut *consumer, 21).await.iter().map(|s| s.offset).collect();
     assert_eq!(read, (0..19).chain(placed.iter().map(|p| p.1)).collect::<Vec<_>>());
-    assert!(dir.path().join("t/0/aside").read_dir().expect("a folder").next().is_some(), "the damaged bytes were not kept");
+    assert!(
+        dir.path().join("t/0/aside").read_dir().expect("a folder").next().is_some(),
+        "the damaged bytes were not kept"
+    );
 }
 
 #[tokio::test]
@@ -70,7 +77,10 @@ async fn files_that_make_no_sense_are_named_with_a_remedy() {
         fs::write(&file, "{").expect("writes");
         let error = EmbeddedLog::open(dir.path()).map(drop).expect_err("damaged");
         assert_eq!(error.kind, ErrorKind::Corrupt);
-        assert!(error.place.contains(&file.display().to_string()) && error.remedy.contains("move"), "{error}");
+        assert!(
+            error.place.contains(&file.display().to_string()) && error.remedy.contains("move"),
+            "{error}"
+        );
         match good {
             Some(good) => fs::write(&file, good).expect("restores"),
             None => fs::remove_file(&file).expect("removes"),

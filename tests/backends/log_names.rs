@@ -21,8 +21,8 @@ async fn join(log: &dyn Log, name: &str) -> Box<dyn Consumer> {
     log.join("g", &["t".into()], Some(name)).await.expect("joins")
 }
 
-/// What comes to a member, by partition. On the embedded log nobody is given up for being silent while a test runs, so whoever gets a
-/// place here got it at once; `killed.rs` looks how long it takes on a cluster.
+/// What comes to a member, by partition. On the embedded log nobody is given up for being silent while a test
+/// runs, so whoever gets a place here got it at once; `killed.rs` looks how long it takes on a cluster.
 pub async fn assigned_in_order(consumer: &mut dyn Consumer) -> Vec<Committed> {
     let mut all = assigned(consumer).await;
     all.sort_by(|a, b| a.partition.cmp(&b.partition));
@@ -72,7 +72,10 @@ async fn the_next_of_a_name_takes_over_at_once_and_the_one_before_is_told(place:
     assert_eq!(records(&mut *next, 19).await.len(), 19);
     next.commit(&[commit(0, of_first), commit(1, 20 - of_first)]).await.expect("its own");
     assert_eq!(next.poll(Duration::from_millis(50)).await.expect("polls"), Polled::Nothing);
-    assert_eq!(log.groups().await.expect("lists"), [("g".to_owned(), vec![commit(0, of_first), commit(1, 20 - of_first)])]);
+    assert_eq!(
+        log.groups().await.expect("lists"),
+        [("g".to_owned(), vec![commit(0, of_first), commit(1, 20 - of_first)])]
+    );
     // And so on.
     let mut third = join(&*log, "n").await;
     assert_eq!(assigned_in_order(&mut *third).await, [commit(0, of_first), commit(1, 20 - of_first)]);
@@ -87,7 +90,10 @@ async fn members_of_different_names_share_and_a_successor_disturbs_nobody(place:
     let moved = share(&mut *first, &mut *second).await;
     let mut successor = join(&*log, "b").await;
     assert_eq!(assigned_in_order(&mut *successor).await, [commit(moved.number, 0)]);
-    assert_eq!(second.commit(&[commit(moved.number, 0)]).await.expect_err("replaced").kind, ErrorKind::Replaced);
+    assert_eq!(
+        second.commit(&[commit(moved.number, 0)]).await.expect_err("replaced").kind,
+        ErrorKind::Replaced
+    );
     successor.commit(&[commit(moved.number, 0)]).await.expect("its own");
     assert_eq!(first.poll(Duration::from_millis(100)).await.expect("polls"), Polled::Nothing);
     first.commit(&[commit(1 - moved.number, 0)]).await.expect("its own");
@@ -143,7 +149,8 @@ async fn a_text_that_is_no_name_is_refused(place: &dyn Place) {
     let log = place.log().await;
     log.create_topic("t", 1).await.expect("creates");
     for bad in ["", "..", "a b", "a/b", "day@2026-11-20", &"x".repeat(250)] {
-        let refused = log.join("g", &["t".into()], Some(bad)).await.err().unwrap_or_else(|| panic!("{bad} was taken"));
+        let refused =
+            log.join("g", &["t".into()], Some(bad)).await.err().unwrap_or_else(|| panic!("{bad} was taken"));
         assert_eq!(refused.kind, ErrorKind::Rejected, "{refused}");
     }
     let longest = "x".repeat(200);

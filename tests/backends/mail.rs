@@ -34,12 +34,17 @@ fn found(inbox: &Path, key: &str) -> Vec<String> {
     let safe: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let files = std::fs::read_dir(inbox).expect("an inbox").map(|e| e.expect("an entry").path());
     let files = files.filter(|path| path.extension().is_some_and(|e| e == "eml"));
-    files.map(|path| std::fs::read_to_string(path).expect("a mail")).filter(|text| text.contains(&safe)).collect()
+    files
+        .map(|path| std::fs::read_to_string(path).expect("a mail"))
+        .filter(|text| text.contains(&safe))
+        .collect()
 }
 
 #[tokio::test]
 async fn a_mail_arrives_whole_and_a_repeat_has_the_same_id() {
-    let Some((endpoint, inbox)) = server("a_mail_arrives_whole_and_a_repeat_has_the_same_id", "") else { return };
+    let Some((endpoint, inbox)) = server("a_mail_arrives_whole_and_a_repeat_has_the_same_id", "") else {
+        return;
+    };
     let mail = SmtpMail::connect(&endpoint).expect("connects");
     let message = message("stalled");
     mail.send(&message).await.expect("sends");
@@ -68,7 +73,8 @@ async fn a_mail_goes_through_starttls_with_a_private_authority() {
 async fn an_unknown_authority_gets_no_mail() {
     let Some((endpoint, inbox)) = server("an_unknown_authority_gets_no_mail", "tls=starttls") else { return };
     let message = message("unknown");
-    let error = SmtpMail::connect(&endpoint).expect("connects").send(&message).await.expect_err("not trusted");
+    let error =
+        SmtpMail::connect(&endpoint).expect("connects").send(&message).await.expect_err("not trusted");
     assert!(error.kind == ErrorKind::Unavailable && error.to_string().contains("?ca=FILE"), "{error}");
     assert!(found(&inbox, &message.key).is_empty());
 }

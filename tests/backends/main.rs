@@ -1,4 +1,5 @@
-//! One contract per store, run against every implementation: here, the embedded one and the same through the daemon's socket.
+//! One contract per store, run against every implementation: here, the embedded one and the same through the
+//! daemon's socket.
 
 mod frozen;
 mod index;

@@ -31,7 +31,10 @@ async fn the_first_put_of_a_key_wins(place: &dyn Place) {
     let key = "kis.trades/year=2026/month=11/day=20/hour=09/t+i+0+00000000000000000000.jsonl.gz";
     assert_eq!(objects.get(key).await.expect("reads"), None);
     assert_eq!(objects.head(key).await.expect("reads"), None);
-    assert_eq!(objects.put_if_absent(key, b"one".to_vec(), &metadata("1")).await.expect("puts"), Put::Created);
+    assert_eq!(
+        objects.put_if_absent(key, b"one".to_vec(), &metadata("1")).await.expect("puts"),
+        Put::Created
+    );
     assert_eq!(objects.put_if_absent(key, b"two".to_vec(), &metadata("2")).await.expect("puts"), Put::Exists);
     assert_eq!(objects.get(key).await.expect("reads"), Some(b"one".to_vec()));
     assert_eq!(objects.head(key).await.expect("reads"), Some(metadata("1")));
@@ -45,7 +48,13 @@ async fn puts_at_once_have_one_winner_with_its_own_metadata(place: &dyn Place) {
         .map(|n| {
             let objects = objects.clone();
             tokio::spawn(async move {
-                (n, objects.put_if_absent("a/b", vec![n; 10_000], &metadata(&n.to_string())).await.expect("puts"))
+                (
+                    n,
+                    objects
+                        .put_if_absent("a/b", vec![n; 10_000], &metadata(&n.to_string()))
+                        .await
+                        .expect("puts"),
+                )
             })
         })
         .collect();
@@ -69,7 +78,9 @@ async fn keys_are_listed_in_order_and_in_pages(place: &dyn Place) {
     }
     keys.sort();
     assert_eq!(objects.list("", None, 100).await.expect("lists"), keys);
-    for prefix in ["t", "t/", "t/day=2", "t/day=20/", "t/day=20/hour=03/0", "nothing/here", "u/", ".unfinished", "../"] {
+    for prefix in
+        ["t", "t/", "t/day=2", "t/day=20/", "t/day=20/hour=03/0", "nothing/here", "u/", ".unfinished", "../"]
+    {
         let wanted: Vec<_> = keys.iter().filter(|k| k.starts_with(prefix)).cloned().collect();
         let mut paged: Vec<String> = Vec::new();
         loop {
@@ -86,9 +97,21 @@ async fn keys_are_listed_in_order_and_in_pages(place: &dyn Place) {
 async fn bad_keys_are_refused(place: &dyn Place) {
     let objects = place.objects().await;
     let long = "x".repeat(201);
-    for bad in
-        ["", "/etc/passwd", "..", "a/../../b", "a//b", "a/", ".hidden", "a/.b", "a\\b", "a\nb", "a\0b", "x.meta.json", &long]
-    {
+    for bad in [
+        "",
+        "/etc/passwd",
+        "..",
+        "a/../../b",
+        "a//b",
+        "a/",
+        ".hidden",
+        "a/.b",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "x.meta.json",
+        &long,
+    ] {
         for error in [
             objects.put_if_absent(bad, vec![], &Metadata::new()).await.map(drop),
             objects.get(bad).await.map(drop),

@@ -35,15 +35,26 @@ fn document(id: &str, body: &str, second: i64) -> Document {
 
 async fn the_first_insert_of_an_id_wins(place: &dyn Place) {
     let raw = place.raw().await;
-    let first = raw.insert("c", vec![document("a", "{\"n\":1}", 1), document("b", "{}", 2), document("a", "{\"n\":2}", 3)]).await;
+    let first = raw
+        .insert(
+            "c",
+            vec![document("a", "{\"n\":1}", 1), document("b", "{}", 2), document("a", "{\"n\":2}", 3)],
+        )
+        .await;
     assert_eq!(first.expect("inserts"), Inserted { new: 2, existing: 1 });
     let second = raw.insert("c", vec![document("c", "{}", 4), document("a", "{\"n\":3}", 5)]).await;
     assert_eq!(second.expect("inserts"), Inserted { new: 1, existing: 1 });
     assert_eq!(raw.get("c", "a").await.expect("reads"), Some(document("a", "{\"n\":1}", 1)));
     assert_eq!(raw.get("c", "nope").await.expect("reads"), None);
     assert_eq!(raw.insert("c", vec![]).await.expect("inserts nothing"), Inserted::default());
-    assert_eq!(raw.insert("c", vec![document("", "{}", 1)]).await.expect_err("no id").kind, ErrorKind::Rejected);
-    assert_eq!(raw.insert("", vec![document("a", "{}", 1)]).await.expect_err("no name").kind, ErrorKind::Rejected);
+    assert_eq!(
+        raw.insert("c", vec![document("", "{}", 1)]).await.expect_err("no id").kind,
+        ErrorKind::Rejected
+    );
+    assert_eq!(
+        raw.insert("", vec![document("a", "{}", 1)]).await.expect_err("no name").kind,
+        ErrorKind::Rejected
+    );
 }
 
 async fn ids_are_listed_in_order_and_in_pages(place: &dyn Place) {
@@ -90,7 +101,10 @@ async fn documents_survive_reopening(place: &dyn Place) {
     let raw = place.raw().await;
     assert_eq!(raw.get("c", "a").await.expect("reads"), Some(document("a", &large, 1)));
     assert_eq!(raw.latest("c").await.expect("reads"), Some(document("", "", 2).received_at));
-    assert_eq!(raw.insert("c", vec![document("b", "{}", 3)]).await.expect("inserts"), Inserted { new: 0, existing: 1 });
+    assert_eq!(
+        raw.insert("c", vec![document("b", "{}", 3)]).await.expect("inserts"),
+        Inserted { new: 0, existing: 1 }
+    );
 }
 
 async fn a_missing_collection_is_empty(place: &dyn Place) {
@@ -105,7 +119,9 @@ async fn inserts_at_once_store_each_id_once(place: &dyn Place) {
         .map(|writer| {
             let raw = raw.clone();
             tokio::spawn(async move {
-                let documents = (0..50).map(|n| document(&format!("id{n}"), &format!("{{\"by\":{writer}}}"), 1)).collect();
+                let documents = (0..50)
+                    .map(|n| document(&format!("id{n}"), &format!("{{\"by\":{writer}}}"), 1))
+                    .collect();
                 raw.insert("c", documents).await.expect("inserts")
             })
         })
@@ -126,7 +142,8 @@ async fn every_object_comes_back_as_it_was(place: &dyn Place) {
         "{ \"spaces\": 1 }",
         r#"{"f":1.0,"g":-0.25}"#,
     ];
-    let documents: Vec<_> = bodies.iter().enumerate().map(|(n, body)| document(&n.to_string(), body, 1)).collect();
+    let documents: Vec<_> =
+        bodies.iter().enumerate().map(|(n, body)| document(&n.to_string(), body, 1)).collect();
     raw.insert("c", documents.clone()).await.expect("inserts");
     for document in documents {
         assert_eq!(raw.get("c", &document.id).await.expect("reads"), Some(document));
@@ -135,9 +152,13 @@ async fn every_object_comes_back_as_it_was(place: &dyn Place) {
 
 async fn many_documents_are_inserted_at_once(place: &dyn Place) {
     let raw = place.raw().await;
-    let documents = |from: usize| (from..12_000).map(|n| document(&format!("id{n:05}"), "{\"n\":1}", 1)).collect();
+    let documents =
+        |from: usize| (from..12_000).map(|n| document(&format!("id{n:05}"), "{\"n\":1}", 1)).collect();
     raw.insert("c", vec![document("id00007", "{}", 1), document("id11999", "{}", 1)]).await.expect("inserts");
     assert_eq!(raw.insert("c", documents(0)).await.expect("inserts"), Inserted { new: 11_998, existing: 2 });
-    assert_eq!(raw.insert("c", documents(6_000)).await.expect("inserts"), Inserted { new: 0, existing: 6_000 });
+    assert_eq!(
+        raw.insert("c", documents(6_000)).await.expect("inserts"),
+        Inserted { new: 0, existing: 6_000 }
+    );
     assert_eq!(raw.ids("c", "id", Some("id11997"), 10).await.expect("lists"), ["id11998", "id11999"]);
 }

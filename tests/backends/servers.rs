@@ -1,5 +1,5 @@
-//! The contracts on real servers, each test with names of its own. `scripts/services up` starts such servers and says in which
-//! variables their addresses are; a test whose variable is not set says so and passes.
+//! The contracts on real servers, each test with names of its own. `scripts/services up` starts such servers
+//! and says in which variables their addresses are; a test whose variable is not set says so and passes.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ fn unique() -> String {
 
 /// An address with something appended to its path.
 fn below(address: &str, path: &str) -> Endpoint {
-    let (place, query) = address.split_once('?').map_or((address, String::new()), |(p, q)| (p, format!("?{q}")));
+    let (place, query) =
+        address.split_once('?').map_or((address, String::new()), |(p, q)| (p, format!("?{q}")));
     Endpoint::parse(&format!("{}/{path}{query}", place.trim_end_matches('/'))).expect("an address")
 }
 
@@ -44,7 +45,10 @@ pub fn mongo(test: &str) -> Option<Server> {
 
 /// Indices with a prefix of their own.
 pub fn elasticsearch(test: &str) -> Option<Server> {
-    Some(Server::Search { address: variable("OPENBELL_ELASTICSEARCH", test)?, prefix: format!("{}-", unique()) })
+    Some(Server::Search {
+        address: variable("OPENBELL_ELASTICSEARCH", test)?,
+        prefix: format!("{}-", unique()),
+    })
 }
 
 /// Indices with a prefix of their own.
@@ -70,7 +74,11 @@ impl Server {
                 for index in self.index().await.indices("").await.expect("lists") {
                     client.delete(format!("{address}/{prefix}{index}")).send().await.expect("an answer");
                 }
-                client.delete(format!("{address}/_index_template/{prefix}*")).send().await.expect("an answer");
+                client
+                    .delete(format!("{address}/_index_template/{prefix}*"))
+                    .send()
+                    .await
+                    .expect("an answer");
             }
             Self::S3(_) => {}
         }

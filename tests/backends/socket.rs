@@ -66,7 +66,9 @@ async fn a_consumer_joins_again_after_its_connection_died() {
     let daemon = Daemon::start(dir.path()).await;
     assert_eq!(retried(async || consumer.poll(LONG).await).await, Polled::Revoked(vec![partition.clone()]));
     assert_eq!(consumer.poll(LONG).await.expect("polls"), Polled::Assigned(committed(1)));
-    assert!(matches!(consumer.poll(LONG).await.expect("polls"), Polled::Records(some) if some[0].offset == 1));
+    assert!(
+        matches!(consumer.poll(LONG).await.expect("polls"), Polled::Records(some) if some[0].offset == 1)
+    );
     consumer.commit(&committed(2)).await.expect("commits");
     daemon.stop().await;
 }
@@ -78,10 +80,12 @@ async fn a_client_that_goes_away_leaves_its_groups() {
     let (first, second) = (connect(dir.path().join("sock")), connect(dir.path().join("sock")));
     // The second one creates, so that the first one's connection comes about in its own runtime.
     second.log.create_topic("t", 1).await.expect("creates");
-    // In a process of its own, as far as the daemon can tell: its runtime is shut down, and its connection with it.
+    // In a process of its own, as far as the daemon can tell: its runtime is shut down, and its connection
+    // with it.
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let consumer = runtime.block_on(async {
                 let mut consumer = first.log.join("g", &["t".into()], None).await.expect("joins");
                 assert!(matches!(consumer.poll(LONG).await.expect("polls"), Polled::Assigned(_)));
@@ -107,7 +111,9 @@ async fn garbage_ends_its_own_connection_and_no_other() {
     assert!(matches!(consumer.poll(LONG).await.expect("polls"), Polled::Assigned(_)));
     let huge = u32::MAX.to_be_bytes();
     let nonsense = [&5u32.to_be_bytes()[..], &[0xff; 5]].concat();
-    for (hello, garbage) in [(false, &b"GET / HTTP/1.1\r\n\r\n"[..]), (true, &huge[..]), (true, &nonsense[..])] {
+    for (hello, garbage) in
+        [(false, &b"GET / HTTP/1.1\r\n\r\n"[..]), (true, &huge[..]), (true, &nonsense[..])]
+    {
         let mut stream = UnixStream::connect(dir.path().join("sock")).await.expect("connects");
         if hello {
             stream.write_all(HELLO).await.expect("writes");

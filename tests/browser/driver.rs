@@ -35,21 +35,36 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one. `None`, with a line that says why, where there is no driver and none is required (`OPENBELL_BROWSER`).
+    /// Starts one. `None`, with a line that says why, where there is no driver and none is required
+    /// (`OPENBELL_BROWSER`).
     pub fn start(test: &str) -> Option<Self> {
         let Some(program) = std::env::var_os("OPENBELL_CHROMEDRIVER") else {
             let required = std::env::var("OPENBELL_BROWSER").is_ok();
-            assert!(!required, "{test}: OPENBELL_CHROMEDRIVER is not set; scripts/browser up and eval its env");
+            assert!(
+                !required,
+                "{test}: OPENBELL_CHROMEDRIVER is not set; scripts/browser up and eval its env"
+            );
             println!("skipped: {test} (OPENBELL_CHROMEDRIVER is not set; scripts/browser up)");
             return None;
         };
         let mut driver = Command::new(program);
-        let mut driver =
-            driver.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a driver");
+        let mut driver = driver
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a driver");
         let port = port_of(&mut driver);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let profile = tempfile::tempdir().expect("a folder");
-        let mut browser = Self { driver, runtime, client: reqwest::Client::new(), session: String::new(), _profile: profile };
+        let mut browser = Self {
+            driver,
+            runtime,
+            client: reqwest::Client::new(),
+            session: String::new(),
+            _profile: profile,
+        };
         browser.session = format!("http://127.0.0.1:{port}");
         let arguments = [
             "--headless",
@@ -73,7 +88,8 @@ impl Browser {
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         } } });
         let made = browser.call("POST", "/session", &capabilities);
-        browser.session = format!("{}/session/{}", browser.session, made["sessionId"].as_str().expect("a session"));
+        browser.session =
+            format!("{}/session/{}", browser.session, made["sessionId"].as_str().expect("a session"));
         Some(browser)
     }
 
@@ -94,14 +110,17 @@ impl Browser {
             answer.json().await.map_err(|e| e.to_string())
         })?;
         match answer["value"]["error"].as_str() {
-            Some(error) => Err(format!("{error}: {}", answer["value"]["message"].as_str().unwrap_or_default())),
+            Some(error) => {
+                Err(format!("{error}: {}", answer["value"]["message"].as_str().unwrap_or_default()))
+            }
             None => Ok(answer["value"].clone()),
         }
     }
 
     /// Opens a page.
     pub fn open(&self, url: &str) {
-        // The browser gives up what it loads when a network interface comes or goes, as those of containers do, and shows a page of its own.
+        // The browser gives up what it loads when a network interface comes or goes, as those of containers
+        // do, and shows a page of its own.
         self.until(url, || match self.try_call("POST", "/url", &json!({ "url": url })) {
             Ok(_) => self.run("return location.protocol !== 'chrome-error:'") == json!(true),
             Err(error) if error.contains("ERR_NETWORK_CHANGED") => false,
@@ -116,7 +135,8 @@ impl Browser {
 
     /// Gives the window a look.
     pub fn look(&self, look: Look) {
-        let metrics = json!({ "width": look.width, "height": 900, "deviceScaleFactor": 1, "mobile": look.width < 600 });
+        let metrics =
+            json!({ "width": look.width, "height": 900, "deviceScaleFactor": 1, "mobile": look.width < 600 });
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
         let features = json!({ "features": [
             { "name": "prefers-color-scheme", "value": look.scheme },
@@ -152,7 +172,8 @@ impl Browser {
 
     fn try_click(&self, using: &str, value: &str) -> Result<(), String> {
         let found = self.try_call("POST", "/element", &json!({ "using": using, "value": value }))?;
-        let id = found.as_object().and_then(|o| o.values().next()).and_then(Value::as_str).ok_or("no element")?;
+        let id =
+            found.as_object().and_then(|o| o.values().next()).and_then(Value::as_str).ok_or("no element")?;
         self.try_call("POST", &format!("/element/{id}/click"), &json!({})).map(drop)
     }
 
@@ -160,7 +181,12 @@ impl Browser {
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let begin = Instant::now();
         while !holds() {
-            assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what} on {}:\n{}", self.url(), self.text());
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "waited {PATIENCE:?} for {what} on {}:\n{}",
+                self.url(),
+                self.text()
+            );
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
@@ -186,7 +212,8 @@ impl Browser {
     pub fn fill(&self, selector: &str, text: &str) {
         let find = json!({ "using": "css selector", "value": selector });
         let found = self.call("POST", "/element", &find);
-        let id = found.as_object().and_then(|o| o.values().next()).and_then(Value::as_str).expect("an element");
+        let id =
+            found.as_object().and_then(|o| o.values().next()).and_then(Value::as_str).expect("an element");
         self.call("POST", &format!("/element/{id}/clear"), &json!({}));
         self.call("POST", &format!("/element/{id}/value"), &json!({ "text": text }));
     }
@@ -194,8 +221,10 @@ impl Browser {
     /// A picture of the whole page, as WebP.
     pub fn picture(&self) -> Vec<u8> {
         use base64::Engine;
-        let taken =
-            self.devtools("Page.captureScreenshot", &json!({ "format": "webp", "quality": 80, "captureBeyondViewport": true }));
+        let taken = self.devtools(
+            "Page.captureScreenshot",
+            &json!({ "format": "webp", "quality": 80, "captureBeyondViewport": true }),
+        );
         base64::prelude::BASE64_STANDARD.decode(taken["data"].as_str().expect("a picture")).expect("base64")
     }
 
@@ -203,23 +232,30 @@ impl Browser {
     pub fn complaints(&self) -> Vec<String> {
         let log = self.call("POST", "/se/log", &json!({ "type": "browser" }));
         let all = log.as_array().cloned().unwrap_or_default();
-        all.iter().filter(|e| e["level"] == "SEVERE").map(|e| e["message"].as_str().unwrap_or_default().to_owned()).collect()
+        all.iter()
+            .filter(|e| e["level"] == "SEVERE")
+            .map(|e| e["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// The address of every request since the last time.
     pub fn requests(&self) -> Vec<String> {
         let log = self.call("POST", "/se/log", &json!({ "type": "performance" }));
         let messages = log.as_array().cloned().unwrap_or_default();
-        let parsed = messages.iter().filter_map(|e| serde_json::from_str::<Value>(e["message"].as_str()?).ok());
+        let parsed =
+            messages.iter().filter_map(|e| serde_json::from_str::<Value>(e["message"].as_str()?).ok());
         let sent = parsed.filter(|m| m["message"]["method"] == "Network.requestWillBeSent");
         sent.filter_map(|m| m["message"]["params"]["request"]["url"].as_str().map(str::to_owned)).collect()
     }
 }
 
-/// The port the driver chose: it prints first which was asked for (0), then that one. Its output is read on, or it would choke on it.
+/// The port the driver chose: it prints first which was asked for (0), then that one. Its output is read on,
+/// or it would choke on it.
 fn port_of(driver: &mut Child) -> u16 {
     let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines().map_while(Result::ok);
-    let port = |line: &str| line.rsplit_once(" on port ")?.1.trim_end_matches('.').parse().ok().filter(|port| *port > 0);
+    let port = |line: &str| {
+        line.rsplit_once(" on port ")?.1.trim_end_matches('.').parse().ok().filter(|port| *port > 0)
+    };
     let found = lines.find_map(|line| port(&line)).expect("the driver says its port");
     std::thread::spawn(move || lines.for_each(drop));
     found

@@ -1,4 +1,5 @@
-//! The pages in a real headless Chromium (`scripts/browser up`): every one in light and dark, on a desktop and a phone, and what people do there.
+//! The pages in a real headless Chromium (`scripts/browser up`): every one in light and dark, on a desktop
+//! and a phone, and what people do there.
 
 mod day;
 mod driver;
@@ -23,7 +24,11 @@ fn a_run_is_started_watched_cleared_and_cancelled() {
     let Some(browser) = Browser::start("a_run_is_started_watched_cleared_and_cancelled") else { return };
     let (data, dags) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let gate = data.path().join("gate");
-    std::fs::write(dags.path().join("report.yaml"), DAG.replace("GATE", gate.to_str().expect("a plain path"))).expect("written");
+    std::fs::write(
+        dags.path().join("report.yaml"),
+        DAG.replace("GATE", gate.to_str().expect("a plain path")),
+    )
+    .expect("written");
     let daemon = Daemon::start(data.path(), dags.path(), &[]);
     let start_a_run = |key: &str| {
         browser.open(&format!("{}/dags", daemon.url));
@@ -50,8 +55,9 @@ fn a_run_is_started_watched_cleared_and_cancelled() {
     browser.run("document.querySelectorAll('details[data-keep=step-gate]').forEach(d => { d.open = true; })");
     browser.run("document.querySelector('details[data-keep=clear-gate]').open = true");
     browser.press("Clear gate");
-    browser
-        .until("second attempts", || step_says(&browser, "gate", "succeeded", 2) && step_says(&browser, "last", "succeeded", 2));
+    browser.until("second attempts", || {
+        step_says(&browser, "gate", "succeeded", 2) && step_says(&browser, "last", "succeeded", 2)
+    });
     assert!(step_says(&browser, "first", "succeeded", 1), "what it needs was not run again");
 
     // Once more, to be cancelled.
@@ -87,7 +93,9 @@ fn an_import_error_appears_and_goes() {
     browser.until_it_says("report");
     std::fs::write(&file, good.replace("command", "comand")).expect("written");
     // It is folded away until somebody opens it.
-    let holds = |words: &str| browser.run("return document.body.textContent").as_str().is_some_and(|text| text.contains(words));
+    let holds = |words: &str| {
+        browser.run("return document.body.textContent").as_str().is_some_and(|text| text.contains(words))
+    };
     browser.until("the error", || holds("comand") && holds("report.yaml:3"));
     std::fs::write(&file, good).expect("written");
     browser.until("the error to go", || !holds("comand"));

@@ -1,4 +1,5 @@
-//! Every page: it fits, axe finds nothing, nobody else is asked, the console is silent. A picture of each is kept.
+//! Every page: it fits, axe finds nothing, nobody else is asked, the console is silent. A picture of each is
+//! kept.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -56,7 +57,8 @@ struct Examination<'a> {
 
 impl<'a> Examination<'a> {
     fn new(browser: &'a Browser, url: &'a str) -> Self {
-        let axe = std::fs::read_to_string(std::env::var("OPENBELL_AXE").expect("scripts/browser env")).expect("axe");
+        let axe = std::fs::read_to_string(std::env::var("OPENBELL_AXE").expect("scripts/browser env"))
+            .expect("axe");
         Self { browser, url, axe, faults: Vec::new() }
     }
 
@@ -68,7 +70,9 @@ impl<'a> Examination<'a> {
     /// The page that is open now.
     fn judge(&mut self, look: Look, name: &str) {
         let place = format!("{name} {} {}", look.width, look.scheme);
-        let wide = self.browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        let wide = self
+            .browser
+            .run("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
         if wide.as_i64() != Some(0) {
             self.faults.push(format!("{place}: {wide} pixels wider than the window"));
         }
@@ -83,14 +87,19 @@ impl<'a> Examination<'a> {
         std::fs::write(file, self.browser.picture()).expect("written");
     }
 
-    /// What was wrong, with what the console said and who else was asked. A refusal that is looked at on purpose is told by the console.
+    /// What was wrong, with what the console said and who else was asked. A refusal that is looked at on
+    /// purpose is told by the console.
     fn end(mut self, wanted: &str) {
-        let said = self.browser.complaints().into_iter().filter(|words| wanted.is_empty() || !words.contains(wanted));
+        let said = self
+            .browser
+            .complaints()
+            .into_iter()
+            .filter(|words| wanted.is_empty() || !words.contains(wanted));
         self.faults.extend(said);
-        let elsewhere =
-            self.browser.requests().into_iter().filter(|url| {
-                !url.starts_with(self.url) && !["data:", "chrome:", "about:"].iter().any(|own| url.starts_with(own))
-            });
+        let elsewhere = self.browser.requests().into_iter().filter(|url| {
+            !url.starts_with(self.url)
+                && !["data:", "chrome:", "about:"].iter().any(|own| url.starts_with(own))
+        });
         self.faults.extend(elsewhere.map(|url| format!("a request left the host: {url}")));
         assert!(self.faults.is_empty(), "{}", self.faults.join("\n"));
     }
@@ -142,7 +151,9 @@ fn the_day_after(browser: &Browser, data: &Path, letter: &str) {
         browser.look(look);
         examination.open(look, "login", "/audit");
         log_in(browser, "wrong horse battery");
-        browser.until("the refusal", || browser.run("return document.querySelector('[role=alert]') !== null") == json!(true));
+        browser.until("the refusal", || {
+            browser.run("return document.querySelector('[role=alert]') !== null") == json!(true)
+        });
         examination.judge(look, "login-refused");
         log_in(browser, PASSWORD);
         browser.until("the page that was asked for", || browser.url().ends_with("/audit"));

@@ -1,6 +1,7 @@
 //! Containers on a real engine: what happens to them is told as what it is, and they outlive the daemon.
 //!
-//! The engine is the one at `DOCKER_HOST`, the image `OPENBELL_TEST_IMAGE` (`scripts/engine test-image`: a shell and the usual small tools).
+//! The engine is the one at `DOCKER_HOST`, the image `OPENBELL_TEST_IMAGE` (`scripts/engine test-image`: a
+//! shell and the usual small tools).
 
 use openbell::config::{DockerSettings, Pull};
 use openbell::domain::dag::container::{Health, User};
@@ -14,7 +15,10 @@ pub fn image(test: &str) -> Option<String> {
     let image = std::env::var("OPENBELL_TEST_IMAGE").ok().filter(|image| !image.is_empty());
     if image.is_none() {
         let required = std::env::var("OPENBELL_ENGINE").is_ok();
-        assert!(!required, "{test}: OPENBELL_TEST_IMAGE is not set; scripts/engine up and scripts/engine test-image");
+        assert!(
+            !required,
+            "{test}: OPENBELL_TEST_IMAGE is not set; scripts/engine up and scripts/engine test-image"
+        );
         println!("skipped: {test} (OPENBELL_TEST_IMAGE is not set; scripts/engine up)");
     }
     image
@@ -26,7 +30,8 @@ fn settings() -> DockerSettings {
 
 fn with(floor: &Floor, settings: DockerSettings) -> impl Executor + use<> {
     let data = floor.dir.path().to_owned();
-    let installation = Installation { dags: data.join("dags"), data, environment: vec![], owner: owner(floor) };
+    let installation =
+        Installation { dags: data.join("dags"), data, environment: vec![], owner: owner(floor) };
     let binary = env!("CARGO_BIN_EXE_openbell").into();
     container::docker::executor_with(floor.clock.clone(), floor.runs(), settings, installation, binary)
 }
@@ -51,7 +56,10 @@ fn containers(floor: &Floor) -> Vec<String> {
     let data = floor.dir.path().to_owned();
     let installation = Installation { dags: data.clone(), data, environment: vec![], owner: (0, 0) }.id();
     let filter = format!("label=openbell.installation={installation}");
-    let listed = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().expect("a docker client");
+    let listed = std::process::Command::new("docker")
+        .args(["ps", "-aq", "--filter", &filter])
+        .output()
+        .expect("a docker client");
     String::from_utf8_lossy(&listed.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
@@ -90,7 +98,8 @@ async fn what_happens_to_a_container_is_told_as_what_it_is() {
     assert!(log.ends_with(b"\nthe end\n"), "what went wrong is told at the end");
     // An image that nobody has, and a program that the image does not have.
     let mut missing = spec(&floor, 4, "true");
-    missing.step.program = Program::Command { argv: vec!["true".into()], image: Some("openbell-no-such-image:1".into()) };
+    missing.step.program =
+        Program::Command { argv: vec!["true".into()], image: Some("openbell-no-such-image:1".into()) };
     let exit = start(&limited, &missing).await.exit().await.0;
     let named = |exit: &Exit, word: &str| matches!(exit, Exit::NotStarted(why) if why.contains(word));
     assert!(named(&exit, "openbell-no-such-image:1"), "{exit}");
@@ -122,7 +131,10 @@ async fn a_container_outlives_the_daemon_with_its_output() {
     let second = executor(&floor);
     let found = second.find().await;
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].attempt.clone(), found[0].ended.clone(), found[0].status.ready), (spec.id.clone(), None, true));
+    assert_eq!(
+        (found[0].attempt.clone(), found[0].ended.clone(), found[0].status.ready),
+        (spec.id.clone(), None, true)
+    );
     let (reports, ear) = mpsc::unbounded_channel();
     second.adopt(&spec.id, reports).await;
     let mut ear = Ear(ear);
@@ -133,7 +145,10 @@ async fn a_container_outlives_the_daemon_with_its_output() {
     // A third one finds how it ended, until it is forgotten.
     let third = executor(&floor);
     let found = third.find().await;
-    assert_eq!(found.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(), [Some((Exit::Code(3), Some(json!({ "rows": 2 }))))]);
+    assert_eq!(
+        found.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(),
+        [Some((Exit::Code(3), Some(json!({ "rows": 2 }))))]
+    );
     third.forget(&spec.id).await;
     assert!(third.find().await.is_empty() && containers(&floor).is_empty());
 }
@@ -158,9 +173,14 @@ async fn a_deadline_is_held_and_a_second_start_runs_nothing_twice() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let (exit, _) = tokio::select! { exit = second.exit() => exit, () = moving => unreachable!("moves for ever") };
+    let (exit, _) =
+        tokio::select! { exit = second.exit() => exit, () = moving => unreachable!("moves for ever") };
     assert_eq!(exit, Exit::Signal(9));
-    assert!(output(&spec).contains("deadline") && output(&spec).matches("deaf").count() == 1, "{}", output(&spec));
+    assert!(
+        output(&spec).contains("deadline") && output(&spec).matches("deaf").count() == 1,
+        "{}",
+        output(&spec)
+    );
     // A start after the end tells the end, and runs nothing.
     assert_eq!(start(&executor, &spec).await.exit().await.0, Exit::Signal(9));
     assert_eq!(output(&spec).matches("deaf").count(), 1);
@@ -186,8 +206,10 @@ async fn the_keeper_holds_the_deadline_of_a_container_with_nobody_watching() {
     wait_until("it runs, and its keeper", || output(&spec).contains("deaf") && has_keeper(&spec)).await;
     drop((first, ear));
     // What ends other processes does not end it.
-    let pid = rustix::process::Pid::from_raw(read(keeper(&spec)).trim().parse().expect("a number")).expect("a pid");
-    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+    let pid =
+        rustix::process::Pid::from_raw(read(keeper(&spec)).trim().parse().expect("a number")).expect("a pid");
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP]
+    {
         rustix::process::kill_process(pid, signal).expect("sent");
     }
     std::fs::write(spec.folder.join("go"), "").expect("written");
@@ -198,13 +220,20 @@ async fn the_keeper_holds_the_deadline_of_a_container_with_nobody_watching() {
     wait_until("it was ended", || inspect(&spec, "{{.State.Status}}") == "exited").await;
     wait_until("its keeper ended", || has_ended(&keeper(&spec))).await;
     let order = openbell::executor::folder::read_stop(&spec.folder).expect("it was asked to stop");
-    assert!(order.asked_at >= deadline && order.kill_at == order.asked_at + spec.step.stop.grace, "{order:?}");
+    assert!(
+        order.asked_at >= deadline && order.kill_at == order.asked_at + spec.step.stop.grace,
+        "{order:?}"
+    );
     assert!(read(spec.folder.join("killed")).contains("deadline"), "{}", read(spec.folder.join("killed")));
     let next = executor(&floor);
     let found = next.find().await;
     assert_eq!(
         found,
-        [openbell::executor::Found { attempt: spec.id.clone(), ended: Some((Exit::Signal(9), None)), status: Status::default() }]
+        [openbell::executor::Found {
+            attempt: spec.id.clone(),
+            ended: Some((Exit::Signal(9), None)),
+            status: Status::default()
+        }]
     );
     next.forget(&spec.id).await;
     let said = output(&spec);
@@ -257,7 +286,8 @@ async fn a_keeper_is_started_anew_and_ends_with_its_attempt() {
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_no_fault_of_the_step() {
     let floor = Floor::new();
-    let gone = DockerSettings { host: Some(format!("unix://{}", floor.file("no.sock").display())), ..settings() };
+    let gone =
+        DockerSettings { host: Some(format!("unix://{}", floor.file("no.sock").display())), ..settings() };
     let executor = with(&floor, gone);
     let mut spec = numbered(&floor, ExecutorKind::Process, 1, &["true"]);
     spec.step.program = Program::Command { argv: vec!["true".into()], image: Some("x:1".into()) };
@@ -286,12 +316,14 @@ async fn a_steps_own_limits_hold_and_not_those_of_the_configuration() {
         return;
     }
     let floor = Floor::new();
-    let generous = with(&floor, DockerSettings { memory_bytes: Some(1 << 30), cpus: Some(2.0), ..settings() });
+    let generous =
+        with(&floor, DockerSettings { memory_bytes: Some(1 << 30), cpus: Some(2.0), ..settings() });
     let mut greedy = spec(&floor, 1, "x=0123456789abcdef; while :; do x=$x$x; done");
     greedy.step.container.memory_bytes = Some(32 << 20);
     greedy.step.container.pids = Some(20);
     assert_eq!(start(&generous, &greedy).await.exit().await.0, Exit::OutOfMemory);
-    let limits = inspect(&greedy, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}");
+    let limits =
+        inspect(&greedy, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}");
     assert_eq!(limits, "33554432 20 2000000000", "what it says nothing about is the configuration's");
     generous.forget(&greedy.id).await;
 }
@@ -317,7 +349,10 @@ async fn a_mount_is_read_only_unless_it_says_otherwise() {
     assert_eq!(start(&executor, &looking).await.exit().await.0, Exit::Code(0), "{}", output(&looking));
     let said = output(&looking);
     assert!(said.contains("from outside") && said.contains("Read-only file system"), "{said}");
-    assert_eq!((floor.file("given").join("mine").exists(), floor.file("kept").join("mine").exists()), (false, true));
+    assert_eq!(
+        (floor.file("given").join("mine").exists(), floor.file("kept").join("mine").exists()),
+        (false, true)
+    );
     // What is not on the machine, and what would hide the attempt's folder, is no start, and says so.
     let mut nowhere = spec(&floor, 2, "true");
     nowhere.step.container.mounts = vec![mount(format!("{}:/x", floor.file("no-such-folder").display()))];
@@ -325,7 +360,10 @@ async fn a_mount_is_read_only_unless_it_says_otherwise() {
     over.step.container.mounts = vec![mount(format!("/srv:{}", floor.dir.path().display()))];
     for (spec, word) in [(&nowhere, "no-such-folder"), (&over, "which openbell gives the step")] {
         let exit = start(&executor, spec).await.exit().await.0;
-        assert!(matches!(&exit, Exit::NotStarted(why) if why.contains(word) && why.contains("mounts:")), "{exit}");
+        assert!(
+            matches!(&exit, Exit::NotStarted(why) if why.contains(word) && why.contains("mounts:")),
+            "{exit}"
+        );
     }
     executor.forget(&looking.id).await;
     assert!(containers(&floor).is_empty(), "nothing is left on the engine");
@@ -350,7 +388,8 @@ async fn a_health_command_makes_a_service_ready() {
     });
     let mut ear = start(&executor, &service).await;
     ear.started().await;
-    wait_until("it was found not to serve", || inspect(&service, "{{.State.Health.Status}}") == "unhealthy").await;
+    wait_until("it was found not to serve", || inspect(&service, "{{.State.Health.Status}}") == "unhealthy")
+        .await;
     assert!(ear.is_silent(), "it is not ready, and runs on");
     std::fs::write(service.folder.join("go"), "").expect("written");
     assert_eq!(ear.next().await, News::Status(Status { ready: true, ..Status::default() }));
@@ -366,7 +405,8 @@ async fn a_step_chooses_its_network_and_its_user() {
     }
     let floor = Floor::new();
     let open = with(&floor, DockerSettings { network: "host".into(), ..settings() });
-    let mut alone = spec(&floor, 1, "ls /sys/class/net; id -u; echo '{\"rows\":1}' > $OPENBELL_FOLDER/result.json");
+    let mut alone =
+        spec(&floor, 1, "ls /sys/class/net; id -u; echo '{\"rows\":1}' > $OPENBELL_FOLDER/result.json");
     alone.step.container.network = Some("none".into());
     // Only root can give a folder away; anybody else stays who they are.
     let (uid, gid) = if owner(&floor).0 == 0 { (12345, 12345) } else { owner(&floor) };
@@ -405,6 +445,9 @@ async fn a_command_in_a_container_gets_its_secrets() {
     let mut without = spec(&floor, 2, "true");
     without.step.secrets.insert("API_TOKEN".into(), SecretRef::Env("OPENBELL_SURELY_NOT_SET".into()));
     let exit = start(&executor, &without).await.exit().await.0;
-    assert!(matches!(&exit, Exit::NotStarted(why) if why.contains("\"API_TOKEN\" (env:OPENBELL_SURELY_NOT_SET)")), "{exit}");
+    assert!(
+        matches!(&exit, Exit::NotStarted(why) if why.contains("\"API_TOKEN\" (env:OPENBELL_SURELY_NOT_SET)")),
+        "{exit}"
+    );
     assert!(containers(&floor).is_empty(), "nothing is left on the engine");
 }

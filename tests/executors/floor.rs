@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use openbell::clock::Clock;
-use openbell::domain::dag::{ExecutorKind, Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule};
+use openbell::domain::dag::{
+    ExecutorKind, Program, Restart, RestartPolicy, Step, StepKind, StopPolicy, StopSignal, TriggerRule,
+};
 use openbell::domain::ids::AttemptId;
 use openbell::domain::retry::Backoff;
 use openbell::domain::run::Exit;
@@ -19,7 +21,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 pub const LONG: Duration = Duration::from_secs(3600);
-/// Only how long a failure takes: a hundred containers may start at a time, and a flood of output takes its time to be carried.
+/// Only how long a failure takes: a hundred containers may start at a time, and a flood of output takes its
+/// time to be carried.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn start_of_day() -> Timestamp {
@@ -50,14 +53,21 @@ impl Floor {
     }
 
     pub fn process_with(&self, environment: Vec<(String, String)>) -> Process {
-        Process::with_binary(self.clock.clone(), self.runs(), environment, env!("CARGO_BIN_EXE_openbell").into())
+        Process::with_binary(
+            self.clock.clone(),
+            self.runs(),
+            environment,
+            env!("CARGO_BIN_EXE_openbell").into(),
+        )
     }
 
     /// An embedded executor whose attempts understand the first word of their command.
     pub fn embedded(&self) -> Embedded {
         let launch: Launch = Arc::new(|spec, stop, sink| {
             Box::pin(async move {
-                let Program::Command { argv, .. } = &spec.step.program else { return Err("not a command".into()) };
+                let Program::Command { argv, .. } = &spec.step.program else {
+                    return Err("not a command".into());
+                };
                 match argv[0].as_str() {
                     "value" => {
                         sink.line("hello");
@@ -79,7 +89,11 @@ impl Floor {
     }
 
     pub fn spec(&self, argv: &[&str]) -> AttemptSpec {
-        let id = AttemptId { run: "day@2026-11-20".parse().expect("an id"), step: "step".parse().expect("a name"), attempt: 1 };
+        let id = AttemptId {
+            run: "day@2026-11-20".parse().expect("an id"),
+            step: "step".parse().expect("a name"),
+            attempt: 1,
+        };
         let step = Step {
             name: id.step.clone(),
             kind: StepKind::Task,
@@ -118,7 +132,8 @@ impl Floor {
     }
 }
 
-/// A timeline that others can follow and whose owner is gone at once, as that of a dead daemon is. One that is there goes on, at another speed.
+/// A timeline that others can follow and whose owner is gone at once, as that of a dead daemon is. One that
+/// is there goes on, at another speed.
 pub fn left_running(floor: &Floor, speed: f64) -> Clock {
     let file = floor.file("clock");
     drop(Clock::virtual_owner(start_of_day(), speed, Some(file.clone())).expect("a timeline"));
@@ -140,7 +155,8 @@ pub struct Ear(pub mpsc::UnboundedReceiver<Report>);
 
 impl Ear {
     pub async fn next(&mut self) -> News {
-        let report = tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("a report in time").expect("a report");
+        let report =
+            tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("a report in time").expect("a report");
         report.news
     }
 

@@ -1,4 +1,5 @@
-//! The contract of executors, held against each of them; and what only processes promise: to outlive the daemon.
+//! The contract of executors, held against each of them; and what only processes promise: to outlive the
+//! daemon.
 
 mod docker;
 mod floor;
@@ -43,7 +44,8 @@ async fn a_stop_is_obeyed_or_enforced_by_the_clock() {
         wait_until("the polite one runs", || output(&polite).contains("counted")).await;
         executor.stop(&polite.id, StopSignal::Term, LONG).await;
         assert_eq!(ear.exit().await.0, Exit::Code(0));
-        let order = openbell::executor::folder::read_stop(&polite.folder).expect("it was told how much time it has");
+        let order =
+            openbell::executor::folder::read_stop(&polite.folder).expect("it was told how much time it has");
         assert_eq!(order.kill_at.duration_since(order.asked_at).unsigned_abs(), LONG);
 
         let stubborn = numbered(&floor, executor.kind(), 2, &parts.stubborn);
@@ -59,7 +61,8 @@ async fn a_stop_is_obeyed_or_enforced_by_the_clock() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let (exit, _) = tokio::select! { exit = ear.exit() => exit, () = moving => unreachable!("moves for ever") };
+        let (exit, _) =
+            tokio::select! { exit = ear.exit() => exit, () = moving => unreachable!("moves for ever") };
         assert_eq!(exit, Exit::Signal(9));
         executor.stop(&stubborn.id, StopSignal::Term, LONG).await;
         executor.kill(&stubborn.id).await;
@@ -91,7 +94,10 @@ async fn embedded_errors_and_panics_are_exits() {
     let floor = Floor::new();
     let executor = floor.embedded();
     let fail = numbered(&floor, ExecutorKind::Embedded, 1, &["fail"]);
-    assert_eq!(start(&executor, &fail).await.exit().await, (Exit::Code(1), Some(json!({ "error": "no data" }))));
+    assert_eq!(
+        start(&executor, &fail).await.exit().await,
+        (Exit::Code(1), Some(json!({ "error": "no data" })))
+    );
     assert!(output(&fail).contains("error: no data"));
     let panic = numbered(&floor, ExecutorKind::Embedded, 2, &["panic"]);
     assert_eq!(start(&executor, &panic).await.exit().await.0, Exit::Code(101));
@@ -134,7 +140,8 @@ async fn a_command_gets_its_secrets_and_nobody_else_does() {
         assert!(!text.contains("s3cret") && !text.contains("k3y"), "{} holds a secret", path.display());
     }
 
-    let mut without = numbered(&floor, ExecutorKind::Process, 2, &["touch", &floor.file("ran").display().to_string()]);
+    let mut without =
+        numbered(&floor, ExecutorKind::Process, 2, &["touch", &floor.file("ran").display().to_string()]);
     without.step.secrets.insert("API_TOKEN".into(), SecretRef::Env("OPENBELL_SURELY_NOT_SET".into()));
     let why = "its secret \"API_TOKEN\" (env:OPENBELL_SURELY_NOT_SET) cannot be read: the environment variable \
                OPENBELL_SURELY_NOT_SET is not set; set it where openbell is started";
@@ -232,8 +239,10 @@ async fn an_orphan_can_be_stopped_without_being_adopted() {
 async fn an_attempt_that_ended_with_nobody_watching_is_found_with_its_exit() {
     let floor = Floor::new();
     let go = floor.file("go");
-    let script =
-        format!("until [ -e {} ]; do sleep 0.01; done; echo '[1]' > \"$OPENBELL_FOLDER/result.json\"; exit 3", go.display());
+    let script = format!(
+        "until [ -e {} ]; do sleep 0.01; done; echo '[1]' > \"$OPENBELL_FOLDER/result.json\"; exit 3",
+        go.display()
+    );
     let spec = floor.spec(&["sh", "-c", &script]);
     let first = floor.process();
     start(&first, &spec).await.started().await;
@@ -252,8 +261,11 @@ async fn a_killed_shim_is_a_loss_and_takes_its_program_along() {
     let executor = floor.process();
     // One process of it has left the group.
     let (own, stray) = (floor.file("own"), floor.file("stray"));
-    let script =
-        format!("setsid sh -c 'echo $$ > {}; exec sleep 3600' & echo $$ > {}; exec sleep 3600", stray.display(), own.display());
+    let script = format!(
+        "setsid sh -c 'echo $$ > {}; exec sleep 3600' & echo $$ > {}; exec sleep 3600",
+        stray.display(),
+        own.display()
+    );
     let watched = numbered(&floor, ExecutorKind::Process, 1, &["sh", "-c", &script]);
     let mut ear = start(&executor, &watched).await;
     ear.started().await;
@@ -280,7 +292,8 @@ async fn a_killed_shim_is_a_loss_and_takes_its_program_along() {
 async fn the_shim_holds_the_deadline_with_nobody_watching() {
     let floor = Floor::new();
     left_running(&floor, 1.0);
-    let executor = floor.process_with(vec![("OPENBELL_CLOCK".into(), floor.file("clock").display().to_string())]);
+    let executor =
+        floor.process_with(vec![("OPENBELL_CLOCK".into(), floor.file("clock").display().to_string())]);
     let mut spec = floor.spec(&cast(ExecutorKind::Process).stubborn);
     spec.deadline = Some(start_of_day() + LONG);
     start(&executor, &spec).await.started().await;
@@ -305,7 +318,8 @@ async fn a_shim_survives_the_signals_that_end_others() {
     ear.started().await;
     wait_until("it runs", || output(&spec).contains("counted")).await;
     let shim = rustix::process::Pid::from_raw(pids(&spec).shim.pid).expect("a pid");
-    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP]
+    {
         rustix::process::kill_process(shim, signal).expect("sent");
     }
     executor.stop(&spec.id, StopSignal::Term, LONG).await;

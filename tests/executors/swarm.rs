@@ -1,5 +1,5 @@
-//! Services on a real swarm of two engines: `OPENBELL_SWARM` is its manager's address (`scripts/swarm up`), and the image
-//! `OPENBELL_TEST_IMAGE` is on both.
+//! Services on a real swarm of two engines: `OPENBELL_SWARM` is its manager's address (`scripts/swarm up`),
+//! and the image `OPENBELL_TEST_IMAGE` is on both.
 
 use openbell::config::{Config, DockerSettings, Pull};
 use openbell::domain::dag::{SecretRef, StepKind};
@@ -21,7 +21,12 @@ pub fn manager(test: &str) -> Option<String> {
 
 fn settings() -> DockerSettings {
     // The network of each engine's host: a service on the bridge takes two seconds longer to stop.
-    DockerSettings { host: manager("a swarm"), network: "host".into(), pull: Pull::Never, ..DockerSettings::default() }
+    DockerSettings {
+        host: manager("a swarm"),
+        network: "host".into(),
+        pull: Pull::Never,
+        ..DockerSettings::default()
+    }
 }
 
 fn installation(floor: &Floor) -> Installation {
@@ -101,7 +106,8 @@ async fn what_happens_to_a_task_is_told_as_what_it_is() {
     assert_eq!(start(&swarm, &own).await.exit().await.0, Exit::Code(137), "nobody killed it");
     let missing = |attempt, pull| {
         let mut spec = spec(&floor, attempt, "true");
-        spec.step.program = Program::Command { argv: vec!["true".into()], image: Some("127.0.0.1:9/no-such-image:1".into()) };
+        spec.step.program =
+            Program::Command { argv: vec!["true".into()], image: Some("127.0.0.1:9/no-such-image:1".into()) };
         (with(&floor, DockerSettings { pull, ..settings() }), spec)
     };
     for (attempt, pull) in [(2, Pull::Never), (3, Pull::Missing)] {
@@ -125,11 +131,17 @@ async fn what_happens_to_a_task_is_told_as_what_it_is() {
 #[tokio::test]
 async fn built_in_programs_need_stores_that_every_node_reaches() {
     let floor = Floor::new();
-    let swarm = with(&floor, DockerSettings { host: Some("unix:///nonexistent".into()), ..DockerSettings::default() });
+    let swarm = with(
+        &floor,
+        DockerSettings { host: Some("unix:///nonexistent".into()), ..DockerSettings::default() },
+    );
     let mut spec = numbered(&floor, ExecutorKind::Process, 1, &["true"]);
     spec.step.program = Program::Uses("sink/index".into());
     let exit = start(&swarm, &spec).await.exit().await.0;
-    assert!(matches!(&exit, Exit::NotStarted(why) if why.contains("log: embedded:log") && why.contains("kafka://")), "{exit}");
+    assert!(
+        matches!(&exit, Exit::NotStarted(why) if why.contains("log: embedded:log") && why.contains("kafka://")),
+        "{exit}"
+    );
 }
 
 #[tokio::test]
@@ -162,7 +174,10 @@ async fn a_service_outlives_the_daemon_with_its_output_and_its_secrets() {
     assert_eq!(ear.exit().await.0, Exit::Code(3));
     assert_eq!(output(&spec), "one\ntwo\n", "each line once, across both daemons");
     let third = executor(&floor);
-    assert_eq!(third.find().await.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(), [Some((Exit::Code(3), None))]);
+    assert_eq!(
+        third.find().await.iter().map(|f| f.ended.clone()).collect::<Vec<_>>(),
+        [Some((Exit::Code(3), None))]
+    );
     third.forget(&spec.id).await;
     assert!(third.find().await.is_empty() && left(&floor).is_empty(), "{:?}", left(&floor));
 }

@@ -67,7 +67,8 @@ pub struct Place<'a> {
     pub told: Arc<Told>,
 }
 
-/// The first attempt of the step `collector` in a DAG's run of a date, in a window that is open and never closes.
+/// The first attempt of the step `collector` in a DAG's run of a date, in a window that is open and never
+/// closes.
 pub fn context(place: Place<'_>, feed: &str, dag: &str, date: Date, with: &Value) -> Context {
     let step = Step {
         program: Program::Uses(format!("collect/{feed}")),

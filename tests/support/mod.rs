@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long is waited for what must come. It is only how long a failure takes, so it is far more than one busy core needs.
+/// How long is waited for what must come. It is only how long a failure takes, so it is far more than one
+/// busy core needs.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 /// The same for a day of the demo, or a stretch of one.
 pub const A_DAY: Duration = Duration::from_secs(1800);
@@ -22,8 +23,8 @@ pub fn openbell() -> Command {
     command
 }
 
-/// A server's address from the environment, or a line that says why the test does nothing. Where servers are required
-/// (`scripts/test` sets `OPENBELL_SERVERS`), a missing one is a failure.
+/// A server's address from the environment, or a line that says why the test does nothing. Where servers are
+/// required (`scripts/test` sets `OPENBELL_SERVERS`), a missing one is a failure.
 pub fn server(name: &str, test: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
     if value.is_none() {
@@ -36,7 +37,8 @@ pub fn server(name: &str, test: &str) -> Option<String> {
     value
 }
 
-/// An image or an address of a Docker Engine, in the same way; `scripts/test` sets `OPENBELL_ENGINE` where an engine is required.
+/// An image or an address of a Docker Engine, in the same way; `scripts/test` sets `OPENBELL_ENGINE` where an
+/// engine is required.
 pub fn engine(name: &str, test: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
     if value.is_none() {
@@ -93,8 +95,8 @@ pub fn snapshot(url: &str) -> Option<Value> {
     serde_json::from_str(&text).ok()
 }
 
-/// Waits until a demo day (`--hold-at`, with a pipe for its standard input) is held; gives the address of its page. It stands still
-/// from then on, until the pipe is dropped.
+/// Waits until a demo day (`--hold-at`, with a pipe for its standard input) is held; gives the address of its
+/// page. It stands still from then on, until the pipe is dropped.
 pub fn until_held(child: &mut Child, data: &Path, output: impl Fn() -> String) -> String {
     wait_within(A_DAY, "the day to be held", || {
         if let Some(status) = child.try_wait().expect("a child") {
@@ -115,7 +117,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it answers.
     pub fn start(data: &Path, dags: &Path, more: &[&str]) -> Self {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("up.out")).expect("an output file");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(data.join("up.out"))
+            .expect("an output file");
         let child = openbell()
             .args(["up", "--port", "0", "--data"])
             .arg(data)

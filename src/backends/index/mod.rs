@@ -78,7 +78,8 @@ pub trait Index: Send + Sync {
     /// Names of indices with this prefix, sorted.
     async fn indices(&self, prefix: &str) -> Result<Vec<String>>;
 
-    /// Up to `limit` ids of an index with this prefix, in order, after `after` (exclusive). A missing index is empty.
+    /// Up to `limit` ids of an index with this prefix, in order, after `after` (exclusive). A missing index
+    /// is empty.
     async fn ids(&self, index: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>>;
 
     /// One document's source.

@@ -1,5 +1,5 @@
-//! A search index that shares its cluster: all names of indices and templates begin with a prefix on the server, and nobody
-//! here sees it.
+//! A search index that shares its cluster: all names of indices and templates begin with a prefix on the
+//! server, and nobody here sees it.
 
 use std::sync::Arc;
 
@@ -28,8 +28,11 @@ impl Prefixed {
 #[async_trait]
 impl Index for Prefixed {
     async fn put_template(&self, template: &Template) -> Result<()> {
-        let template =
-            Template { name: self.outer(&template.name), prefix: self.outer(&template.prefix), fields: template.fields.clone() };
+        let template = Template {
+            name: self.outer(&template.name),
+            prefix: self.outer(&template.prefix),
+            fields: template.fields.clone(),
+        };
         self.index.put_template(&template).await
     }
 

@@ -100,8 +100,8 @@ pub enum Polled {
     Records(Vec<Stored>),
     /// These partitions are this member's now; reading starts at `next`.
     Assigned(Vec<Committed>),
-    /// These partitions are about to be someone else's. The member finishes and commits what it can, then polls
-    /// again, which gives them up.
+    /// These partitions are about to be someone else's. The member finishes and commits what it can, then
+    /// polls again, which gives them up.
     Revoked(Vec<Partition>),
 }
 
@@ -136,22 +136,25 @@ pub trait Log: Send + Sync {
     /// `Rejected` when the offset is before the start or beyond the end.
     async fn read(&self, partition: &Partition, offset: u64, max: usize) -> Result<Vec<Stored>>;
 
-    /// Joins a consumer group. Partitions are spread over the group's members and move when members come or go;
-    /// a group that never committed starts at each partition's start.
+    /// Joins a consumer group. Partitions are spread over the group's members and move when members come or
+    /// go; a group that never committed starts at each partition's start.
     ///
-    /// A `name` is for a member that has successors, as a step's attempt has. Whoever joins a group under the name of a member
-    /// takes that member's place at once, also of one that died and never left; the earlier one, if it lives, is told
-    /// [`Replaced`](crate::ErrorKind::Replaced). Members without a name, and with different names, know nothing of each other.
+    /// A `name` is for a member that has successors, as a step's attempt has. Whoever joins a group under the
+    /// name of a member takes that member's place at once, also of one that died and never left; the earlier
+    /// one, if it lives, is told [`Replaced`](crate::ErrorKind::Replaced). Members without a name, and with
+    /// different names, know nothing of each other.
     ///
     /// # Errors
-    /// `Rejected` without topics, and for a group, topic or name that is not of 1 to 200 letters, digits, `.`, `_` and `-`.
+    /// `Rejected` without topics, and for a group, topic or name that is not of 1 to 200 letters, digits,
+    /// `.`, `_` and `-`.
     async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>>;
 
     /// Every group's committed offsets.
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>>;
 }
 
-/// A member of a consumer group. Dropping it leaves the group. One that was replaced leaves nothing and frees nothing.
+/// A member of a consumer group. Dropping it leaves the group. One that was replaced leaves nothing and frees
+/// nothing.
 #[async_trait]
 pub trait Consumer: Send {
     /// Waits up to `wait` of real time for something to do.
@@ -163,8 +166,8 @@ pub trait Consumer: Send {
     /// Records that everything before `next` is done.
     ///
     /// # Errors
-    /// `Fenced` when a partition is no longer this member's, `Replaced` when another member has this one's place; nothing of
-    /// the call is committed then.
+    /// `Fenced` when a partition is no longer this member's, `Replaced` when another member has this one's
+    /// place; nothing of the call is committed then.
     async fn commit(&mut self, offsets: &[Committed]) -> Result<()>;
 
     /// Goes on reading an assigned partition at `offset`.
@@ -177,8 +180,8 @@ pub trait Consumer: Send {
     async fn leave(self: Box<Self>) -> Result<()>;
 }
 
-/// The partition of a key: Kafka's default for records with a key (murmur2, as in the Java client), so that a topic
-/// keeps its layout whichever producer writes it.
+/// The partition of a key: Kafka's default for records with a key (murmur2, as in the Java client), so that a
+/// topic keeps its layout whichever producer writes it.
 pub fn partition_for(key: Option<&[u8]>, partitions: u32) -> u32 {
     match key {
         Some(key) if partitions > 0 => (murmur2(key) & 0x7fff_ffff) % partitions,
@@ -215,7 +218,9 @@ mod tests {
     /// Values from Apache Kafka's own `UtilsTest.testMurmur2`.
     #[test]
     fn murmur2_matches_kafka() {
-        for (text, hash) in [("21", -973_932_308), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)] {
+        for (text, hash) in
+            [("21", -973_932_308), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)]
+        {
             assert_eq!(murmur2(text.as_bytes()) as i32, hash, "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! A log that shares its cluster: all names of topics and groups begin with a prefix on the server, and nobody here sees it.
+//! A log that shares its cluster: all names of topics and groups begin with a prefix on the server, and
+//! nobody here sees it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,8 @@ impl Prefixed {
 
 /// A name that cannot be stays so, instead of being saved by the prefix.
 fn outer(prefix: &str, name: &str) -> String {
-    let usable = !["", ".", ".."].contains(&name) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let usable = !["", ".", ".."].contains(&name)
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     if usable { format!("{prefix}{name}") } else { name.to_owned() }
 }
 
@@ -44,7 +46,10 @@ fn inner_stored(prefix: &str, stored: Vec<Stored>) -> Vec<Stored> {
 }
 
 fn inner_committed(prefix: &str, committed: Vec<Committed>) -> Vec<Committed> {
-    committed.into_iter().map(|c| Committed { partition: inner_partition(prefix, c.partition), ..c }).collect()
+    committed
+        .into_iter()
+        .map(|c| Committed { partition: inner_partition(prefix, c.partition), ..c })
+        .collect()
 }
 
 #[async_trait]
@@ -85,7 +90,9 @@ impl Log for Prefixed {
 
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {
         let own = self.log.groups().await?.into_iter().filter(|(name, _)| name.starts_with(&self.prefix));
-        Ok(own.map(|(name, committed)| (inner(&self.prefix, name), inner_committed(&self.prefix, committed))).collect())
+        Ok(own
+            .map(|(name, committed)| (inner(&self.prefix, name), inner_committed(&self.prefix, committed)))
+            .collect())
     }
 }
 
@@ -108,8 +115,10 @@ impl Consumer for Member {
     }
 
     async fn commit(&mut self, offsets: &[Committed]) -> Result<()> {
-        let offsets: Vec<Committed> =
-            offsets.iter().map(|c| Committed { partition: outer_partition(&self.prefix, &c.partition), next: c.next }).collect();
+        let offsets: Vec<Committed> = offsets
+            .iter()
+            .map(|c| Committed { partition: outer_partition(&self.prefix, &c.partition), next: c.next })
+            .collect();
         self.member.commit(&offsets).await
     }
 

@@ -30,11 +30,16 @@ impl FolderMail {
 impl Mail for FolderMail {
     async fn send(&self, message: &Message) -> Result<()> {
         let bytes = letter::build(&self.place, message)?.formatted();
-        let name = format!("{}-{:016x}.eml", message.at.strftime("%Y%m%dT%H%M%SZ"), letter::fingerprint(&message.key));
+        let name = format!(
+            "{}-{:016x}.eml",
+            message.at.strftime("%Y%m%dT%H%M%SZ"),
+            letter::fingerprint(&message.key)
+        );
         let path = self.folder.join(name);
         let place = self.place.clone();
         blocking::run(&self.place, move || {
-            files::replace(&path, &bytes).map_err(|e| BackendError::io(format!("{place} file {}", path.display()), &e))
+            files::replace(&path, &bytes)
+                .map_err(|e| BackendError::io(format!("{place} file {}", path.display()), &e))
         })
         .await
     }

@@ -8,7 +8,8 @@ use lettre::message::header::ContentType;
 use super::Message;
 use crate::{BackendError, ErrorKind, Result};
 
-/// Builds the letter. Its Message-ID follows from the key alone, so that a repeat can be told from a new mail.
+/// Builds the letter. Its Message-ID follows from the key alone, so that a repeat can be told from a new
+/// mail.
 pub(super) fn build(place: &str, message: &Message) -> Result<lettre::Message> {
     let refuse = |what: String| BackendError::new(ErrorKind::Rejected, place, what);
     let mailbox = |role: &str, text: &str| -> Result<Mailbox> {
@@ -16,7 +17,8 @@ pub(super) fn build(place: &str, message: &Message) -> Result<lettre::Message> {
             "write it as name@example.com or Name <name@example.com> ({})",
             if role == "sender" { "mail_from" } else { "alerts.email" }
         );
-        text.parse().map_err(|e| refuse(format!("{role} \"{text}\" is not a mail address: {e}")).remedy(remedy))
+        text.parse()
+            .map_err(|e| refuse(format!("{role} \"{text}\" is not a mail address: {e}")).remedy(remedy))
     };
     let from = mailbox("sender", &message.from)?;
     let host = from.email.domain().to_owned();
@@ -41,5 +43,7 @@ fn safe(key: &str) -> String {
 
 /// FNV-1a, 64 bit: the same in every version, so that a repeat after an upgrade still overwrites.
 pub(super) fn fingerprint(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

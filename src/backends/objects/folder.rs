@@ -1,7 +1,8 @@
 //! Objects as files below a folder.
 //!
-//! An object at `{key}` has its metadata beside it in `{key}.meta.json`, which is written first. The object itself appears by
-//! a hard link to a finished file, so that it is there whole or not at all, and never replaces another.
+//! An object at `{key}` has its metadata beside it in `{key}.meta.json`, which is written first. The object
+//! itself appears by a hard link to a finished file, so that it is there whole or not at all, and never
+//! replaces another.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -51,7 +52,13 @@ impl FolderObjects {
             fs::remove_dir_all(&unfinished).map_err(fail)?;
         }
         files::create_folders(&unfinished).map_err(fail)?;
-        let inner = Inner { root: root.to_owned(), counter: AtomicU64::new(0), putting: Mutex::new(()), _lock: lock, place };
+        let inner = Inner {
+            root: root.to_owned(),
+            counter: AtomicU64::new(0),
+            putting: Mutex::new(()),
+            _lock: lock,
+            place,
+        };
         Ok(Self(Arc::new(inner)))
     }
 }
@@ -65,7 +72,8 @@ impl Inner {
     fn put(&self, key: &str, body: &[u8], metadata: &Metadata) -> Result<Put> {
         let path = self.path(key)?;
         let fail = |e: io::Error| self.fail(key, &e);
-        let unfinished = self.root.join(UNFINISHED).join(self.counter.fetch_add(1, Ordering::Relaxed).to_string());
+        let unfinished =
+            self.root.join(UNFINISHED).join(self.counter.fetch_add(1, Ordering::Relaxed).to_string());
         let put = self.put_through(&unfinished, &path, body, metadata);
         for leftover in [unfinished.with_extension("meta"), unfinished] {
             match fs::remove_file(&leftover) {
@@ -76,7 +84,13 @@ impl Inner {
         put.map_err(fail)
     }
 
-    fn put_through(&self, unfinished: &Path, path: &Path, body: &[u8], metadata: &Metadata) -> io::Result<Put> {
+    fn put_through(
+        &self,
+        unfinished: &Path,
+        path: &Path,
+        body: &[u8],
+        metadata: &Metadata,
+    ) -> io::Result<Put> {
         if path.is_file() {
             return Ok(Put::Exists);
         }
@@ -102,11 +116,14 @@ impl Inner {
     fn fail(&self, key: &str, error: &io::Error) -> BackendError {
         let failed = BackendError::io(format!("{} key {key}", self.place), error);
         match error.kind() {
-            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => BackendError {
-                kind: ErrorKind::Rejected,
-                remedy: "one key cannot be both an object and the folder of others: choose another key".into(),
-                ..failed
-            },
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => {
+                BackendError {
+                    kind: ErrorKind::Rejected,
+                    remedy: "one key cannot be both an object and the folder of others: choose another key"
+                        .into(),
+                    ..failed
+                }
+            }
             io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks => {
                 failed.remedy("this file system has no hard links: put the objects folder on another one")
             }
@@ -138,7 +155,10 @@ impl Inner {
         match fs::read(self.path(key)?) {
             Ok(body) => Ok(Some(body)),
             Err(e)
-                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory) =>
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory
+                ) =>
             {
                 Ok(None)
             }
@@ -161,7 +181,9 @@ impl Inner {
         let fail = |e: io::Error| BackendError::io(format!("{} folder {base}", self.place), &e);
         let entries = match fs::read_dir(self.root.join(base)) {
             Ok(entries) => entries,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
             Err(error) => return Err(fail(error)),
         };
         for entry in entries {

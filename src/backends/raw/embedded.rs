@@ -1,7 +1,7 @@
 //! Raw documents in a sled database in this process.
 //!
-//! A document is stored as `version u8 | seconds i64 | nanoseconds i32 | body` under its id; the newest receipt of a collection
-//! is kept beside its documents.
+//! A document is stored as `version u8 | seconds i64 | nanoseconds i32 | body` under its id; the newest
+//! receipt of a collection is kept beside its documents.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -66,7 +66,9 @@ fn insert(db: &Database, collection: &str, documents: Vec<Document>) -> Result<I
 }
 
 fn latest(db: &Database, tree: &sled::Tree) -> Result<Option<Timestamp>> {
-    let Some(bytes) = tree.get(database::beside_key(LATEST)).map_err(|e| db.fail(e))? else { return Ok(None) };
+    let Some(bytes) = tree.get(database::beside_key(LATEST)).map_err(|e| db.fail(e))? else {
+        return Ok(None);
+    };
     Ok(database::take_instant(db.value(&bytes)?).map(|(at, _)| at))
 }
 
@@ -107,7 +109,13 @@ impl Raw for EmbeddedRaw {
         blocking::run(&self.0.place, move || insert(&db, &collection, documents)).await
     }
 
-    async fn ids(&self, collection: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    async fn ids(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
         let (db, collection, prefix) = (Arc::clone(&self.0), collection.to_owned(), prefix.to_owned());
         let after = after.map(str::to_owned);
         blocking::run(&self.0.place, move || db.ids(&collection, &prefix, after.as_deref(), limit)).await
@@ -120,6 +128,9 @@ impl Raw for EmbeddedRaw {
 
     async fn latest(&self, collection: &str) -> Result<Option<Timestamp>> {
         let (db, collection) = (Arc::clone(&self.0), collection.to_owned());
-        blocking::run(&self.0.place, move || db.existing_tree(&collection)?.map_or(Ok(None), |tree| latest(&db, &tree))).await
+        blocking::run(&self.0.place, move || {
+            db.existing_tree(&collection)?.map_or(Ok(None), |tree| latest(&db, &tree))
+        })
+        .await
     }
 }

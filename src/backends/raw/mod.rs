@@ -33,11 +33,18 @@ pub struct Inserted {
 /// A document store.
 #[async_trait]
 pub trait Raw: Send + Sync {
-    /// Inserts documents; an id that exists keeps its stored document and counts as success. Durable on return.
+    /// Inserts documents; an id that exists keeps its stored document and counts as success. Durable on
+    /// return.
     async fn insert(&self, collection: &str, documents: Vec<Document>) -> Result<Inserted>;
 
     /// Up to `limit` ids with this prefix, in order, after `after` (exclusive).
-    async fn ids(&self, collection: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>>;
+    async fn ids(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>>;
 
     /// One document.
     async fn get(&self, collection: &str, id: &str) -> Result<Option<Document>>;

@@ -81,11 +81,14 @@ async fn serve(stream: TcpStream, script: &(dyn Fn(&Seen) -> Reply + Send + Sync
     }
     let mut first = lines[0].split(' ').map(str::to_owned);
     let headers: Vec<_> = lines[1..].iter().filter_map(|l| l.split_once(':')).collect();
-    let headers: Vec<_> = headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
-    let length = headers.iter().find(|(n, _)| n == "content-length").map_or(0, |(_, v)| v.parse().expect("a length"));
+    let headers: Vec<_> =
+        headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
+    let length =
+        headers.iter().find(|(n, _)| n == "content-length").map_or(0, |(_, v)| v.parse().expect("a length"));
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.expect("a body");
-    let seen = Seen { method: first.next().expect("a method"), path: first.next().expect("a path"), headers, body };
+    let seen =
+        Seen { method: first.next().expect("a method"), path: first.next().expect("a path"), headers, body };
     let reply = script(&seen);
     let bodiless = seen.method == "HEAD";
     all.lock().push(seen);
@@ -93,7 +96,8 @@ async fn serve(stream: TcpStream, script: &(dyn Fn(&Seen) -> Reply + Send + Sync
         Reply::Lost => {}
         Reply::Frozen => std::future::pending().await,
         Reply::Answer(status, headers, body) => {
-            let mut answer = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+            let mut answer =
+                format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
                 answer.push_str(&format!("{name}: {value}\r\n"));
             }

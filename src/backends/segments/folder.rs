@@ -49,9 +49,15 @@ pub(crate) fn place_of(place: &str, path: &Path) -> String {
     format!("{place} file {}", path.display())
 }
 
-/// Removes, oldest first, segments that hold nothing but frames numbered below `before`, as long as `agree` says yes to the
-/// segment that follows each. The newest stays whatever it holds: its name remembers which numbers are spent.
-pub(crate) fn prune(folder: &Path, place: &str, before: u64, mut agree: impl FnMut(&Segment) -> Result<bool>) -> Result<usize> {
+/// Removes, oldest first, segments that hold nothing but frames numbered below `before`, as long as `agree`
+/// says yes to the segment that follows each. The newest stays whatever it holds: its name remembers which
+/// numbers are spent.
+pub(crate) fn prune(
+    folder: &Path,
+    place: &str,
+    before: u64,
+    mut agree: impl FnMut(&Segment) -> Result<bool>,
+) -> Result<usize> {
     let segments = list(folder, place)?;
     let mut removed = 0;
     for pair in segments.windows(2) {
@@ -60,7 +66,9 @@ pub(crate) fn prune(folder: &Path, place: &str, before: u64, mut agree: impl FnM
         }
         fs::remove_file(&pair[0].path).map_err(|e| BackendError::io(place_of(place, &pair[0].path), &e))?;
         match fs::remove_file(damage_note(&pair[0].path)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(BackendError::io(place_of(place, &pair[0].path), &e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(BackendError::io(place_of(place, &pair[0].path), &e));
+            }
             _ => removed += 1,
         }
     }

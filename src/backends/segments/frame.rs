@@ -4,7 +4,8 @@
 pub(crate) const HEADER: usize = 16;
 /// Largest payload.
 pub(crate) const MAX_PAYLOAD: usize = 16 << 20;
-/// How far beyond the expected number a frame found by [`resync`] may be: what repeated repairs can have taken out.
+/// How far beyond the expected number a frame found by [`resync`] may be: what repeated repairs can have
+/// taken out.
 const FURTHEST: u64 = 1 << 26;
 
 /// What stands at the start of some bytes.

@@ -1,4 +1,5 @@
-//! A reading end of a segment folder. Any number of them, also in other processes, also while the writer works.
+//! A reading end of a segment folder. Any number of them, also in other processes, also while the writer
+//! works.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +18,8 @@ use crate::{BackendError, ErrorKind, Result};
 /// Bytes between two remembered positions.
 const HINT_EVERY: u64 = 256 << 10;
 
-/// A sparse index shared by the readers of one writer's process: number → (its segment's first number, byte offset).
+/// A sparse index shared by the readers of one writer's process: number → (its segment's first number, byte
+/// offset).
 pub(crate) type Hints = Arc<Mutex<BTreeMap<u64, (u64, u64)>>>;
 
 /// How much to take.
@@ -27,8 +29,8 @@ pub(crate) struct Take {
     pub(crate) frames: usize,
     /// No further frame once the payloads exceed this many bytes.
     pub(crate) bytes: usize,
-    /// Frames below this number are known to be durable and nothing else is wanted; `None` takes all there are and makes
-    /// them durable before handing them out.
+    /// Frames below this number are known to be durable and nothing else is wanted; `None` takes all there
+    /// are and makes them durable before handing them out.
     pub(crate) until: Option<u64>,
 }
 
@@ -64,12 +66,19 @@ impl Reader {
         self.next
     }
 
-    /// Takes whole frames; none at the end. A torn tail ends the batch; damage with frames behind it is an error, once
-    /// everything before it was handed out.
-    pub(crate) fn take<T>(&mut self, take: Take, mut map: impl FnMut(u64, &[u8]) -> Result<T>) -> Result<Vec<T>> {
+    /// Takes whole frames; none at the end. A torn tail ends the batch; damage with frames behind it is an
+    /// error, once everything before it was handed out.
+    pub(crate) fn take<T>(
+        &mut self,
+        take: Take,
+        mut map: impl FnMut(u64, &[u8]) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let mut out = Vec::new();
         let mut bytes = 0;
-        while out.len() < take.frames && bytes < take.bytes && take.until.is_none_or(|until| self.next < until) {
+        while out.len() < take.frames
+            && bytes < take.bytes
+            && take.until.is_none_or(|until| self.next < until)
+        {
             let wanted = self.next;
             self.ensure_open()?;
             let Some(open) = &mut self.open else { break };
@@ -93,14 +102,16 @@ impl Reader {
                         break;
                     }
                 }
-                FrameAt::Whole { .. } | FrameAt::Partial | FrameAt::Bad => match self.at_damage(out.is_empty()) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        self.open = None;
-                        return Err(error);
+                FrameAt::Whole { .. } | FrameAt::Partial | FrameAt::Bad => {
+                    match self.at_damage(out.is_empty()) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(error) => {
+                            self.open = None;
+                            return Err(error);
+                        }
                     }
-                },
+                }
             }
         }
         if take.until.is_none() && !out.is_empty() {
@@ -158,7 +169,8 @@ impl Reader {
         Ok(false)
     }
 
-    /// Tells a frame that is being written and a torn tail (false: wait) from damage (error); true to look again.
+    /// Tells a frame that is being written and a torn tail (false: wait) from damage (error); true to look
+    /// again.
     fn at_damage(&mut self, report: bool) -> Result<bool> {
         let wanted = self.next;
         let Some(open) = &mut self.open else { return Ok(true) };
@@ -168,11 +180,16 @@ impl Reader {
         }
         let at = open.window.position();
         let rest = open.window.rest().map_err(|e| open.fail(&self.place, &e))?;
-        let mut behind = frame::resync(&rest, 1, open.least).map(|(skip, number)| (number, Some(at + skip as u64)));
+        let mut behind =
+            frame::resync(&rest, 1, open.least).map(|(skip, number)| (number, Some(at + skip as u64)));
         if behind.is_none() {
             for later in folder::list(&self.dir, &self.place)?.into_iter().filter(|s| s.first > open.first) {
-                let Some(mut later) = Open::new(&self.place, later.first, &later.path, None)? else { continue };
-                if let FrameAt::Whole { number, .. } = later.window.look().map_err(|e| later.fail(&self.place, &e))? {
+                let Some(mut later) = Open::new(&self.place, later.first, &later.path, None)? else {
+                    continue;
+                };
+                if let FrameAt::Whole { number, .. } =
+                    later.window.look().map_err(|e| later.fail(&self.place, &e))?
+                {
                     behind = Some((number, None));
                     if number <= wanted {
                         self.open = Some(later);
@@ -192,9 +209,11 @@ impl Reader {
                 Ok(true)
             }
             Some(_) if !open.verifying => {
-                // The write may have ended between the two looks, or the file been cut and rewritten since it was opened.
+                // The write may have ended between the two looks, or the file been cut and rewritten since it
+                // was opened.
                 let (first, path) = (open.first, open.path.clone());
-                self.open = Open::new(&self.place, first, &path, None)?.map(|open| Open { verifying: true, ..open });
+                self.open =
+                    Open::new(&self.place, first, &path, None)?.map(|open| Open { verifying: true, ..open });
                 Ok(true)
             }
             Some(_) if report => Err(open.damage(&self.place, at)),
@@ -202,8 +221,8 @@ impl Reader {
         }
     }
 
-    /// A number that was handed out must never come back with other contents, not even after a power cut. Files before the
-    /// open one were synced before it was created.
+    /// A number that was handed out must never come back with other contents, not even after a power cut.
+    /// Files before the open one were synced before it was created.
     fn make_durable(&self) -> Result<()> {
         let Some(open) = &self.open else { return Ok(()) };
         open.window.file.sync_data().map_err(|e| open.fail(&self.place, &e))

@@ -42,11 +42,13 @@ struct Contents {
     good: Vec<Range<u64>>,
     bad: Vec<Range<u64>>,
     last: Option<u64>,
-    /// The bad stretch at the end is the beginning of the next frame and nothing else: a write that never finished.
+    /// The bad stretch at the end is the beginning of the next frame and nothing else: a write that never
+    /// finished.
     torn_write: bool,
 }
 
-/// Repairs the folder; afterwards every examined file is a row of whole frames, and the newest file is the one to append to.
+/// Repairs the folder; afterwards every examined file is a row of whole frames, and the newest file is the
+/// one to append to.
 pub(crate) fn recover(dir: &Path, place: &str, options: &Options) -> Result<Opened> {
     let segments = folder::list(dir, place)?;
     let mut opened = Opened { last: None, next: options.first, pieces: Vec::new() };
@@ -73,8 +75,8 @@ pub(crate) fn recover(dir: &Path, place: &str, options: &Options) -> Result<Open
     opened.next = opened.last.map_or(options.first, |last| last + 1).max(newest);
     let jump = tail_bytes > 0 && !(options.reuse_torn && torn_write);
     if jump {
-        // As many numbers as the cut-off bytes can have held are spent. The new file's name remembers that even if the
-        // machine stops before the cut.
+        // As many numbers as the cut-off bytes can have held are spent. The new file's name remembers that
+        // even if the machine stops before the cut.
         opened.next += tail_bytes / frame::HEADER as u64 + 1;
     }
     for (segment, contents) in &examined {
@@ -99,7 +101,12 @@ pub(crate) fn recover(dir: &Path, place: &str, options: &Options) -> Result<Open
 /// Creates an empty segment, durably.
 pub(crate) fn create(dir: &Path, place: &str, first: u64) -> Result<PathBuf> {
     let path = dir.join(folder::name(first));
-    let made = OpenOptions::new().create(true).truncate(false).write(true).open(&path).and_then(|_| files::sync_folder(dir));
+    let made = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .and_then(|_| files::sync_folder(dir));
     made.map_err(|e| BackendError::io(place_of(place, &path), &e))?;
     Ok(path)
 }
@@ -126,7 +133,8 @@ fn examine(segment: &Segment, place: &str) -> Result<Contents> {
                 let found = frame::resync(&rest, 1, least);
                 let end = at + found.map_or(rest.len(), |(p, _)| p) as u64;
                 contents.bad.push(at..end);
-                contents.torn_write = look == FrameAt::Partial && window.claimed_number().is_none_or(|n| n == least);
+                contents.torn_write =
+                    look == FrameAt::Partial && window.claimed_number().is_none_or(|n| n == least);
                 if at > good_from {
                     contents.good.push(good_from..at);
                 }
@@ -145,7 +153,13 @@ fn examine(segment: &Segment, place: &str) -> Result<Contents> {
 }
 
 /// Copies the bad stretches of a segment into files of their own.
-fn set_aside(dir: &Path, place: &str, segment: &Segment, contents: &Contents, pieces: &mut Vec<DamagedPiece>) -> Result<()> {
+fn set_aside(
+    dir: &Path,
+    place: &str,
+    segment: &Segment,
+    contents: &Contents,
+    pieces: &mut Vec<DamagedPiece>,
+) -> Result<()> {
     if contents.bad.is_empty() {
         return Ok(());
     }
@@ -156,20 +170,30 @@ fn set_aside(dir: &Path, place: &str, segment: &Segment, contents: &Contents, pi
     for bad in &contents.bad {
         let damaged = &bytes[bad.start as usize..(bad.end as usize).min(bytes.len())];
         let mut kept_in = aside.join(format!("{}@{}", folder::name(segment.first), bad.start));
-        // An earlier opening that was interrupted may have kept the same bytes already; other bytes are never overwritten.
+        // An earlier opening that was interrupted may have kept the same bytes already; other bytes are never
+        // overwritten.
         for copy in 2.. {
             match fs::read(&kept_in) {
                 Ok(held) if held == damaged => break,
-                Ok(_) => kept_in = aside.join(format!("{}@{}.{copy}", folder::name(segment.first), bad.start)),
+                Ok(_) => {
+                    kept_in = aside.join(format!("{}@{}.{copy}", folder::name(segment.first), bad.start))
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     let fresh = aside.join("being-copied");
-                    files::write_synced(&fresh, damaged).and_then(|()| fs::rename(&fresh, &kept_in)).map_err(fail)?;
+                    files::write_synced(&fresh, damaged)
+                        .and_then(|()| fs::rename(&fresh, &kept_in))
+                        .map_err(fail)?;
                     break;
                 }
                 Err(e) => return Err(fail(e)),
             }
         }
-        pieces.push(DamagedPiece { segment: segment.path.clone(), offset: bad.start, bytes: bad.end - bad.start, kept_in });
+        pieces.push(DamagedPiece {
+            segment: segment.path.clone(),
+            offset: bad.start,
+            bytes: bad.end - bad.start,
+            kept_in,
+        });
     }
     files::sync_folder(&aside).map_err(fail)
 }
@@ -180,7 +204,9 @@ fn take_out(dir: &Path, place: &str, segment: &Segment, contents: &Contents) -> 
     let only_tail = contents.good.len() <= 1 && contents.good.first().is_none_or(|g| g.start == 0);
     if !contents.bad.is_empty() && only_tail {
         let file = OpenOptions::new().write(true).open(&segment.path).map_err(fail)?;
-        file.set_len(contents.good.first().map_or(0, |g| g.end)).and_then(|()| file.sync_all()).map_err(fail)?;
+        file.set_len(contents.good.first().map_or(0, |g| g.end))
+            .and_then(|()| file.sync_all())
+            .map_err(fail)?;
     } else if !contents.bad.is_empty() {
         let bytes = fs::read(&segment.path).map_err(fail)?;
         let fresh = dir.join("being-repaired");

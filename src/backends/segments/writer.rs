@@ -18,12 +18,13 @@ const KEPT_BUFFER: usize = 1 << 20;
 /// How a folder is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// A file that would grow beyond this is followed by a new one. One call's frames always stay together, so a single call
-    /// larger than this makes a larger file.
+    /// A file that would grow beyond this is followed by a new one. One call's frames always stay together,
+    /// so a single call larger than this makes a larger file.
     pub(crate) max_segment: u64,
     /// The first number of an empty folder.
     pub(crate) first: u64,
-    /// Whether the numbers of a write that never finished may be given again: only where readers see synced frames alone.
+    /// Whether the numbers of a write that never finished may be given again: only where readers see synced
+    /// frames alone.
     pub(crate) reuse_torn: bool,
 }
 
@@ -61,7 +62,12 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Opens or creates the folder and repairs it. The caller holds the folder's lock.
-    pub(crate) fn open(dir: &Path, place: String, options: Options, disk: Box<dyn Disk>) -> Result<(Self, Opened)> {
+    pub(crate) fn open(
+        dir: &Path,
+        place: String,
+        options: Options,
+        disk: Box<dyn Disk>,
+    ) -> Result<(Self, Opened)> {
         files::create_folders(dir).map_err(|e| BackendError::io(&place, &e))?;
         let opened = recover::recover(dir, &place, &options)?;
         for piece in &opened.pieces {
@@ -98,7 +104,8 @@ impl Writer {
         self.next
     }
 
-    /// Appends `count` frames, whose payloads `fill` writes, and returns the first one's number. After an error none of them is kept.
+    /// Appends `count` frames, whose payloads `fill` writes, and returns the first one's number. After an
+    /// error none of them is kept.
     pub(crate) fn append(&mut self, count: usize, mut fill: impl FnMut(usize, &mut Vec<u8>)) -> Result<u64> {
         self.usable()?;
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -145,7 +152,9 @@ impl Writer {
 
     fn cut_back(&mut self) -> Result<()> {
         self.uncut = true;
-        self.file.set_len(self.length).map_err(|e| BackendError::io(place_of(&self.place, &self.path), &e))?;
+        self.file
+            .set_len(self.length)
+            .map_err(|e| BackendError::io(place_of(&self.place, &self.path), &e))?;
         self.uncut = false;
         Ok(())
     }
@@ -166,14 +175,16 @@ impl Writer {
         self.file.sync_data().map_err(|e| self.sync_failed(&e))
     }
 
-    /// The file whose sync makes everything appended so far durable, for a caller that syncs without holding the writer.
+    /// The file whose sync makes everything appended so far durable, for a caller that syncs without holding
+    /// the writer.
     pub(crate) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
 
     /// Records that a sync failed and builds its error.
     pub(crate) fn sync_failed(&mut self, error: &io::Error) -> BackendError {
-        // The kernel forgets dirty pages after a failed sync, so a second sync would claim success for lost bytes.
+        // The kernel forgets dirty pages after a failed sync, so a second sync would claim success for lost
+        // bytes.
         self.failed = true;
         BackendError::new(
             ErrorKind::Unavailable,

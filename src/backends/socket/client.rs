@@ -16,9 +16,9 @@ use crate::objects::{Metadata, Objects, Put};
 use crate::raw::{Document, Inserted, Raw};
 use crate::{Backends, Result};
 
-/// The stores of the daemon that listens, now or later, at `path`. Connects with the first call, and again whenever
-/// the connection is gone; while the daemon is away, calls fail with `Unavailable` after a pause that grows to a second, so
-/// that a caller may simply repeat them.
+/// The stores of the daemon that listens, now or later, at `path`. Connects with the first call, and again
+/// whenever the connection is gone; while the daemon is away, calls fail with `Unavailable` after a pause
+/// that grows to a second, so that a caller may simply repeat them.
 pub fn connect(path: impl Into<PathBuf>) -> Backends {
     let link = Arc::new(Link::new(path.into()));
     let remote = Arc::new(Remote(link));
@@ -76,9 +76,19 @@ impl Raw for Remote {
     async fn insert(&self, collection: &str, documents: Vec<Document>) -> Result<Inserted> {
         call!(self, Inserted, Request::RawInsert { collection: collection.into(), documents })
     }
-    async fn ids(&self, collection: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    async fn ids(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
         let after = after.map(str::to_owned);
-        call!(self, Names, Request::RawIds { collection: collection.into(), prefix: prefix.into(), after, limit })
+        call!(
+            self,
+            Names,
+            Request::RawIds { collection: collection.into(), prefix: prefix.into(), after, limit }
+        )
     }
     async fn get(&self, collection: &str, id: &str) -> Result<Option<Document>> {
         call!(self, Document, Request::RawGet { collection: collection.into(), id: id.into() })

@@ -18,7 +18,8 @@ use super::protocol::{Answer, Call, Reply, Request};
 use super::{HELLO, frame};
 use crate::{BackendError, ErrorKind, Result};
 
-/// Real time in which a daemon has to answer; far more than any call takes, so that only a hung daemon exceeds it.
+/// Real time in which a daemon has to answer; far more than any call takes, so that only a hung daemon
+/// exceeds it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Real time in which a connection has to come about.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -138,8 +139,12 @@ impl Connection {
         match tokio::time::timeout(ANSWER_WITHIN, self.answer(&mut sent)).await {
             Ok(answer) => answer,
             Err(_) => {
-                let message = format!("no answer within {} s; the call may or may not have happened", ANSWER_WITHIN.as_secs());
-                Err(BackendError::new(ErrorKind::Unavailable, &self.place, message).remedy("look at the daemon's output"))
+                let message = format!(
+                    "no answer within {} s; the call may or may not have happened",
+                    ANSWER_WITHIN.as_secs()
+                );
+                Err(BackendError::new(ErrorKind::Unavailable, &self.place, message)
+                    .remedy("look at the daemon's output"))
             }
         }
     }
@@ -175,8 +180,9 @@ impl Connection {
     }
 
     fn encode(&self, id: u64, request: Request) -> Result<Vec<u8>> {
-        frame::encode(&Call { id, request })
-            .map_err(|why| BackendError::new(ErrorKind::Rejected, &self.place, why).remedy("send fewer at once"))
+        frame::encode(&Call { id, request }).map_err(|why| {
+            BackendError::new(ErrorKind::Rejected, &self.place, why).remedy("send fewer at once")
+        })
     }
 
     fn lost(&self) -> BackendError {
@@ -199,7 +205,11 @@ impl Connection {
 }
 
 /// Ends when the connection's owners are gone, which closes the sending direction and thereby the connection.
-async fn write(mut writer: OwnedWriteHalf, mut to_write: mpsc::UnboundedReceiver<Vec<u8>>, waiting: Arc<Waiting>) {
+async fn write(
+    mut writer: OwnedWriteHalf,
+    mut to_write: mpsc::UnboundedReceiver<Vec<u8>>,
+    waiting: Arc<Waiting>,
+) {
     while let Some(bytes) = to_write.recv().await {
         if writer.write_all(&bytes).await.is_err() {
             break;

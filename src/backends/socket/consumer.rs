@@ -21,7 +21,8 @@ pub(super) struct RemoteConsumer {
     group: String,
     topics: Vec<String>,
     name: Option<String>,
-    /// The connection that the consumer lives on, and its number there; `None` between its loss and the next poll.
+    /// The connection that the consumer lives on, and its number there; `None` between its loss and the next
+    /// poll.
     seat: Option<JoinedConsumer>,
     owned: BTreeSet<Partition>,
     /// A poll that was sent and not answered.
@@ -52,7 +53,12 @@ impl Drop for JoinedConsumer {
 }
 
 impl RemoteConsumer {
-    pub(super) async fn join(link: Arc<Link>, group: &str, topics: &[String], name: Option<&str>) -> Result<Self> {
+    pub(super) async fn join(
+        link: Arc<Link>,
+        group: &str,
+        topics: &[String],
+        name: Option<&str>,
+    ) -> Result<Self> {
         let mut joined = Self {
             link,
             group: group.to_owned(),
@@ -96,7 +102,8 @@ impl RemoteConsumer {
     async fn settle(&mut self) -> Result<()> {
         let Some(seat) = &self.seat else { return Ok(()) };
         let Some(polling) = &mut self.polling else { return Ok(()) };
-        seat.connection.send_and_forget(Request::Interrupt { consumer: seat.number, poll: polling.sent.id })?;
+        seat.connection
+            .send_and_forget(Request::Interrupt { consumer: seat.number, poll: polling.sent.id })?;
         let answer = seat.connection.answer(&mut polling.sent).await;
         self.polling = None;
         match answer {
@@ -113,11 +120,14 @@ impl RemoteConsumer {
     async fn steer(&mut self, request: impl FnOnce(u64) -> Request) -> Result<()> {
         self.settle().await.inspect_err(|_| self.lost_if_dead())?;
         let Some(seat) = &self.seat else {
-            // The group has put this member out; saying "unavailable" would make the caller repeat what cannot succeed.
-            let message = format!("group {}: this member lost its partitions with the connection to the daemon", self.group);
-            return Err(
-                BackendError::new(ErrorKind::Fenced, &self.link.place, message).remedy("poll again: that joins the group again")
+            // The group has put this member out; saying "unavailable" would make the caller repeat what
+            // cannot succeed.
+            let message = format!(
+                "group {}: this member lost its partitions with the connection to the daemon",
+                self.group
             );
+            return Err(BackendError::new(ErrorKind::Fenced, &self.link.place, message)
+                .remedy("poll again: that joins the group again"));
         };
         let outcome = seat.connection.call(request(seat.number)).await;
         self.lost_if_dead();
@@ -182,7 +192,9 @@ impl Consumer for RemoteConsumer {
             let Some(polling) = &mut self.polling else { continue };
             // A poll of an earlier call may be meant to wait for longer than this one.
             let patience = if polling.until <= deadline { deadline + GRACE } else { deadline };
-            let Ok(answer) = tokio::time::timeout_at(patience, seat.connection.answer(&mut polling.sent)).await else {
+            let Ok(answer) =
+                tokio::time::timeout_at(patience, seat.connection.answer(&mut polling.sent)).await
+            else {
                 return Ok(Polled::Nothing);
             };
             self.polling = None;
@@ -213,7 +225,9 @@ impl Consumer for RemoteConsumer {
         self.steer(|consumer| Request::Pause { consumer, partition: partition.clone(), paused }).await?;
         // What was read of it already is read again when it resumes.
         match self.withhold(partition).filter(|_| paused) {
-            Some(offset) => self.steer(|consumer| Request::Seek { consumer, partition: partition.clone(), offset }).await,
+            Some(offset) => {
+                self.steer(|consumer| Request::Seek { consumer, partition: partition.clone(), offset }).await
+            }
             None => Ok(()),
         }
     }

@@ -13,7 +13,8 @@ const RESERVED: usize = 64 << 10;
 
 /// A frame with its length; `None` if it would be too large.
 pub(super) fn encode(message: &impl Serialize) -> Result<Vec<u8>, String> {
-    let frame = postcard::to_extend(message, vec![0; 4]).map_err(|e| format!("the message cannot be encoded: {e}"))?;
+    let frame = postcard::to_extend(message, vec![0; 4])
+        .map_err(|e| format!("the message cannot be encoded: {e}"))?;
     encode_length(frame)
 }
 
@@ -28,7 +29,9 @@ fn encode_length(mut frame: Vec<u8>) -> Result<Vec<u8>, String> {
 }
 
 /// Reads one message; `None` at an orderly end of the stream.
-pub(super) async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+pub(super) async fn read<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     if stream.read(&mut length[..1]).await? == 0 {
         return Ok(None);
@@ -86,7 +89,9 @@ mod tests {
             assert!(block(read::<Call>(&mut &bytes[..cut])).is_err());
         }
         let huge = (MAX_FRAME as u32 + 1).to_be_bytes();
-        assert!(block(read::<Call>(&mut &huge[..])).expect_err("too large").to_string().contains("announced"));
+        assert!(
+            block(read::<Call>(&mut &huge[..])).expect_err("too large").to_string().contains("announced")
+        );
         assert!(encode(&vec![0u8; MAX_FRAME + 1]).is_err());
     }
 }

@@ -25,7 +25,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// A poll waits no longer than this (real time); the client asks again.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
 
-/// Serves the stores to whoever connects, until stopped. Returns once every connection has ended and let go of the stores.
+/// Serves the stores to whoever connects, until stopped. Returns once every connection has ended and let go
+/// of the stores.
 pub async fn serve(listener: UnixListener, backends: Backends, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
@@ -77,12 +78,16 @@ async fn hello(stream: &mut UnixStream) -> io::Result<bool> {
         Ok(theirs) if theirs.as_ref().is_ok_and(|t| *t == HELLO) => Ok(true),
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(_)) => Err(io::Error::new(io::ErrorKind::InvalidData, "the other end is not an openbell of this version")),
+        Ok(Ok(_)) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the other end is not an openbell of this version",
+        )),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the other end did not say hello")),
     }
 }
 
-/// Works until the client ends the connection (fine) or sends garbage (an error). Dropping it ends all its work and its consumers.
+/// Works until the client ends the connection (fine) or sends garbage (an error). Dropping it ends all its
+/// work and its consumers.
 async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()> {
     if !hello(&mut stream).await? {
         return Ok(());
@@ -101,7 +106,10 @@ async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()
             Request::Join { consumer, group, topics, name } => {
                 let joined = backends.log.join(&group, &topics, name.as_deref()).await;
                 let outcome = joined.map(|c| {
-                    members.insert(consumer, Arc::new(Member { consumer: Mutex::new(c), interrupted: watch::channel(0).0 }));
+                    members.insert(
+                        consumer,
+                        Arc::new(Member { consumer: Mutex::new(c), interrupted: watch::channel(0).0 }),
+                    );
                     Reply::Done
                 });
                 send(&answers, id, outcome).await;
@@ -115,14 +123,18 @@ async fn connection(mut stream: UnixStream, backends: Backends) -> io::Result<()
             }
             Request::Interrupt { consumer, poll } => {
                 if let Some(member) = member(&consumer) {
-                    member.interrupted.send_if_modified(|up_to| std::mem::replace(up_to, poll.max(*up_to)) < poll);
+                    member
+                        .interrupted
+                        .send_if_modified(|up_to| std::mem::replace(up_to, poll.max(*up_to)) < poll);
                 }
             }
             Request::Poll { consumer, wait_ms } => {
                 let (member, answers) = (member(&consumer), answers.clone());
                 work.spawn(async move { send(&answers, id, poll(member, id, wait_ms).await).await });
             }
-            Request::Commit { consumer, .. } | Request::Seek { consumer, .. } | Request::Pause { consumer, .. } => {
+            Request::Commit { consumer, .. }
+            | Request::Seek { consumer, .. }
+            | Request::Pause { consumer, .. } => {
                 let (member, answers) = (member(&consumer), answers.clone());
                 work.spawn(async move { send(&answers, id, steer(member, request).await).await });
             }
@@ -152,7 +164,11 @@ async fn write(mut writer: OwnedWriteHalf, mut outgoing: mpsc::Receiver<Vec<u8>>
 
 async fn send(answers: &mpsc::Sender<Vec<u8>>, id: u64, outcome: Result<Reply>) {
     let bytes = frame::encode(&Answer { id, outcome }).or_else(|why| {
-        let error = BackendError::new(ErrorKind::Rejected, "daemon socket", format!("the answer is too large: {why}"));
+        let error = BackendError::new(
+            ErrorKind::Rejected,
+            "daemon socket",
+            format!("the answer is too large: {why}"),
+        );
         frame::encode(&Answer { id, outcome: Err(error.remedy("ask for fewer at once")) })
     });
     match bytes {
@@ -163,7 +179,11 @@ async fn send(answers: &mpsc::Sender<Vec<u8>>, id: u64, outcome: Result<Reply>) 
 }
 
 fn unknown() -> BackendError {
-    BackendError::new(ErrorKind::Fenced, "daemon socket", "this consumer is not a member of its group any more")
+    BackendError::new(
+        ErrorKind::Fenced,
+        "daemon socket",
+        "this consumer is not a member of its group any more",
+    )
 }
 
 async fn poll(member: Option<Arc<Member>>, id: u64, wait_ms: u64) -> Result<Reply> {
@@ -193,7 +213,9 @@ async fn steer(member: Option<Arc<Member>>, request: Request) -> Result<Reply> {
 async fn carry_out(backends: &Backends, request: Request) -> Result<Reply> {
     let Backends { log, raw, index, objects } = backends;
     Ok(match request {
-        Request::CreateTopic { topic, partitions } => Reply::Created(log.create_topic(&topic, partitions).await?),
+        Request::CreateTopic { topic, partitions } => {
+            Reply::Created(log.create_topic(&topic, partitions).await?)
+        }
         Request::DeleteTopic { topic } => {
             log.delete_topic(&topic).await?;
             Reply::Done
@@ -203,7 +225,9 @@ async fn carry_out(backends: &Backends, request: Request) -> Result<Reply> {
         Request::Append { topic, records } => Reply::Placed(log.append(&topic, records).await?),
         Request::Read { partition, offset, max } => Reply::Records(log.read(&partition, offset, max).await?),
         Request::Groups => Reply::Groups(log.groups().await?),
-        Request::RawInsert { collection, documents } => Reply::Inserted(raw.insert(&collection, documents).await?),
+        Request::RawInsert { collection, documents } => {
+            Reply::Inserted(raw.insert(&collection, documents).await?)
+        }
         Request::RawIds { collection, prefix, after, limit } => {
             Reply::Names(raw.ids(&collection, &prefix, after.as_deref(), limit).await?)
         }
@@ -220,10 +244,14 @@ async fn carry_out(backends: &Backends, request: Request) -> Result<Reply> {
         }
         Request::IndexGet { index: name, id } => Reply::Bytes(index.get(&name, &id).await?.map(Blob)),
         Request::IndexLatest { prefix, field } => Reply::Text(index.latest(&prefix, &field).await?),
-        Request::PutObject { key, body, metadata } => Reply::Put(objects.put_if_absent(&key, body.0, &metadata).await?),
+        Request::PutObject { key, body, metadata } => {
+            Reply::Put(objects.put_if_absent(&key, body.0, &metadata).await?)
+        }
         Request::Head { key } => Reply::Metadata(objects.head(&key).await?),
         Request::GetObject { key } => Reply::Bytes(objects.get(&key).await?.map(Blob)),
-        Request::List { prefix, after, limit } => Reply::Names(objects.list(&prefix, after.as_deref(), limit).await?),
+        Request::List { prefix, after, limit } => {
+            Reply::Names(objects.list(&prefix, after.as_deref(), limit).await?)
+        }
         // Carried out by the connection itself.
         Request::Join { .. }
         | Request::Poll { .. }

@@ -30,7 +30,8 @@ pub(super) fn id_or_new(dir: &Path) -> Result<String> {
         return Ok(id);
     }
     let id = format!("{:016x}", fastrand::u64(..));
-    files::replace(&dir.join("spool.id"), format!("{id}\n").as_bytes()).map_err(|e| BackendError::io(place(dir), &e))?;
+    files::replace(&dir.join("spool.id"), format!("{id}\n").as_bytes())
+        .map_err(|e| BackendError::io(place(dir), &e))?;
     Ok(id)
 }
 
@@ -76,7 +77,8 @@ fn cursor_place(path: &Path) -> String {
 fn cursor_path(dir: &Path, name: &str) -> Result<PathBuf> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
         let message = format!("\"{name}\" is not a cursor name");
-        return Err(BackendError::new(ErrorKind::Rejected, place(dir), message).remedy("use letters, digits, '-' and '_'"));
+        return Err(BackendError::new(ErrorKind::Rejected, place(dir), message)
+            .remedy("use letters, digits, '-' and '_'"));
     }
     Ok(dir.join(format!("{name}.cursor")))
 }

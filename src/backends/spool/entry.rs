@@ -117,8 +117,12 @@ impl NewEntry {
 
 pub(super) fn decode(place: &str, seq: u64, payload: &[u8]) -> Result<Entry> {
     parse(seq, payload).ok_or_else(|| {
-        BackendError::new(ErrorKind::Corrupt, place, format!("entry {seq} is whole, but of a format this version does not know"))
-            .remedy("read it with the version of openbell that wrote it")
+        BackendError::new(
+            ErrorKind::Corrupt,
+            place,
+            format!("entry {seq} is whole, but of a format this version does not know"),
+        )
+        .remedy("read it with the version of openbell that wrote it")
     })
 }
 

@@ -1,7 +1,7 @@
 //! The collector's local write-ahead log.
 //!
-//! What arrives is appended, [synced](Writer::sync), and only then forwarded; so an outage of a store, a crash or a restart
-//! costs nothing that was received. Layout of a spool folder:
+//! What arrives is appended, [synced](Writer::sync), and only then forwarded; so an outage of a store, a
+//! crash or a restart costs nothing that was received. Layout of a spool folder:
 //!
 //! | file | what |
 //! |---|---|
@@ -11,11 +11,12 @@
 //! | `{name}.cursor` | the next sequence number to forward somewhere |
 //! | `aside/` | damaged bytes that an opening took out; never deleted by openbell |
 //!
-//! An entry is a frame of [numbered segments](super::segments) whose payload is `kind u8 | seconds i64 | nanoseconds i32 | body`.
+//! An entry is a frame of [numbered segments](super::segments) whose payload is `kind u8 | seconds i64 |
+//! nanoseconds i32 | body`.
 //!
-//! Sequence numbers start at 1 and rise by one, and jump where entries were lost to damage: a number that a reader may have
-//! seen is never given again. Entries are made durable before a [`Reader`] hands them out, so what was forwarded is in the
-//! spool, also after a power cut.
+//! Sequence numbers start at 1 and rise by one, and jump where entries were lost to damage: a number that a
+//! reader may have seen is never given again. Entries are made durable before a [`Reader`] hands them out, so
+//! what was forwarded is in the spool, also after a power cut.
 
 mod cursor;
 mod entry;

@@ -24,8 +24,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads from `seq` on (1 is the first entry). A spool that does not exist yet, and a `seq` beyond the end, have no
-    /// entries until somebody writes them; entries that were pruned are passed over.
+    /// Reads from `seq` on (1 is the first entry). A spool that does not exist yet, and a `seq` beyond the
+    /// end, have no entries until somebody writes them; entries that were pruned are passed over.
     pub fn open(dir: &Path, seq: u64) -> Result<Self> {
         let place = place(dir);
         let segments = segments::Reader::new(dir, place.clone(), seq.max(1), None);
@@ -38,12 +38,13 @@ impl Reader {
         Self { ask: false, ..self }
     }
 
-    /// Up to `max` whole entries (fewer if they are large); empty at the end: the caller waits, for [`super::Writer::watch`] or as it
-    /// sees fit, and calls again. A torn tail ends the batch. What is returned is durable.
+    /// Up to `max` whole entries (fewer if they are large); empty at the end: the caller waits, for
+    /// [`super::Writer::watch`] or as it sees fit, and calls again. A torn tail ends the batch. What is
+    /// returned is durable.
     ///
     /// # Errors
-    /// `Corrupt`, with the file and the byte, for damage that has whole entries behind it. Opening the spool for writing
-    /// sets the damage aside, and reading goes on.
+    /// `Corrupt`, with the file and the byte, for damage that has whole entries behind it. Opening the spool
+    /// for writing sets the damage aside, and reading goes on.
     pub fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
         // Closed when the writer is gone; another one may have come.
         if self.synced.as_ref().is_none_or(|s| s.has_changed().is_err()) {
@@ -60,7 +61,8 @@ impl Reader {
     }
 }
 
-/// Removes files that hold nothing but entries numbered below `before_seq` and received before `older_than`. The newest file stays. Returns how many were removed.
+/// Removes files that hold nothing but entries numbered below `before_seq` and received before `older_than`.
+/// The newest file stays. Returns how many were removed.
 pub fn prune(dir: &Path, before_seq: u64, older_than: Timestamp) -> Result<usize> {
     let place = place(dir);
     folder::prune(dir, &place, before_seq, |next| {

@@ -1,7 +1,7 @@
 //! How far the spools that this process writes are synced.
 //!
-//! A reader in the writer's process asks here, and never hands out what is not durable yet. A reader in another process
-//! cannot ask, and syncs the file itself instead, which waits for the disk with every batch.
+//! A reader in the writer's process asks here, and never hands out what is not durable yet. A reader in
+//! another process cannot ask, and syncs the file itself instead, which waits for the disk with every batch.
 
 use std::collections::BTreeMap;
 use std::fs;

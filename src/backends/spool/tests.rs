@@ -47,7 +47,8 @@ fn bodies(entries: &[Entry]) -> Vec<&[u8]> {
 }
 
 fn segment_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path()).collect();
     files.retain(|p| p.extension().is_some_and(|e| e == "seg"));
     files.sort();
     files
@@ -113,7 +114,8 @@ fn a_reader_beyond_the_end_or_of_no_spool_waits() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A crash that leaves any beginning of the newest file keeps exactly the whole entries of that beginning.
+    /// A crash that leaves any beginning of the newest file keeps exactly the whole entries of that
+    /// beginning.
     #[test]
     fn any_truncation_keeps_a_prefix(sizes in prop::collection::vec(0usize..90, 1..30), cut: prop::sample::Index) {
         let dir = tempfile::tempdir().expect("a folder");
@@ -326,7 +328,11 @@ fn a_really_full_disk_loses_nothing() {
     impl Drop for Unmount<'_> {
         fn drop(&mut self) {
             let done = std::process::Command::new("umount").arg("-l").arg(self.0).status();
-            assert!(done.is_ok_and(|s| s.success()), "the test's tmpfs stays mounted at {}", self.0.display());
+            assert!(
+                done.is_ok_and(|s| s.success()),
+                "the test's tmpfs stays mounted at {}",
+                self.0.display()
+            );
         }
     }
     let _unmount = Unmount(dir.path());
@@ -366,7 +372,8 @@ fn readers_follow_a_working_writer() {
             let mut reader = if foreign { reader.foreign() } else { reader };
             std::thread::spawn(move || {
                 let mut seen = Vec::new();
-                // Reads without waiting, so that the foreign one meets half-written entries; the watch only says when to stop.
+                // Reads without waiting, so that the foreign one meets half-written entries; the watch only
+                // says when to stop.
                 while *synced.borrow_and_update() < COUNT || seen.len() < COUNT as usize {
                     seen.extend(reader.next(64).expect("never an error").into_iter().map(|e| e.seq));
                 }

@@ -26,7 +26,8 @@ pub struct Writer {
 /// What opening a spool found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
-    /// Highest sequence number kept; 0 for an empty spool. The next entry's number is higher, by more than one if a damaged tail was cut.
+    /// Highest sequence number kept; 0 for an empty spool. The next entry's number is higher, by more than
+    /// one if a damaged tail was cut.
     pub last_seq: u64,
     /// Bytes of a torn or damaged tail, or of damaged stretches before it, that were set aside.
     pub set_aside_bytes: u64,
@@ -35,11 +36,13 @@ pub struct Recovered {
 }
 
 impl Writer {
-    /// Opens or creates the spool in `dir`; cuts a torn tail back to the last whole entry and keeps the cut-off bytes in a file
-    /// beside it. A damaged stretch before whole entries is taken out likewise, and the entries after it stay.
+    /// Opens or creates the spool in `dir`; cuts a torn tail back to the last whole entry and keeps the
+    /// cut-off bytes in a file beside it. A damaged stretch before whole entries is taken out likewise, and
+    /// the entries after it stay.
     ///
     /// # Errors
-    /// `Busy` while another writer has the spool open; `Full` when there is no room to set damaged bytes aside (nothing was cut then).
+    /// `Busy` while another writer has the spool open; `Full` when there is no room to set damaged bytes
+    /// aside (nothing was cut then).
     pub fn open(dir: &Path) -> Result<(Self, Recovered)> {
         Self::open_with(dir, SEGMENT_BYTES, Box::new(RealDisk))
     }
@@ -49,8 +52,12 @@ impl Writer {
         let fail = |e| BackendError::io(&place, &e);
         files::create_folders(dir).map_err(fail)?;
         let Some(lock) = files::lock(&dir.join("lock")).map_err(fail)? else {
-            return Err(BackendError::new(ErrorKind::Busy, place, "another collector has this spool open for writing")
-                .remedy("stop it first; two collectors need two steps, each with its own spool"));
+            return Err(BackendError::new(
+                ErrorKind::Busy,
+                place,
+                "another collector has this spool open for writing",
+            )
+            .remedy("stop it first; two collectors need two steps, each with its own spool"));
         };
         let id = cursor::id_or_new(dir)?;
         let options = Options { max_segment, first: 1, reuse_torn: false };
@@ -66,7 +73,8 @@ impl Writer {
         };
         let last = recovered.last_seq;
         let synced = watch::channel(last).0;
-        let listed = synced::list(dir, synced.subscribe()).map_err(|e| BackendError::io(super::place(dir), &e))?;
+        let listed =
+            synced::list(dir, synced.subscribe()).map_err(|e| BackendError::io(super::place(dir), &e))?;
         Ok((Self { segments, id, last, synced, _listed: listed, _lock: lock }, recovered))
     }
 
@@ -78,8 +86,8 @@ impl Writer {
     /// Appends entries; returns the last one's sequence number. Not durable before [`Writer::sync`].
     ///
     /// # Errors
-    /// `Full` when the disk is: nothing of the call is kept, and it can be repeated. `Rejected` for a body that is too large.
-    /// `Unavailable` after a failed sync: open the spool again.
+    /// `Full` when the disk is: nothing of the call is kept, and it can be repeated. `Rejected` for a body
+    /// that is too large. `Unavailable` after a failed sync: open the spool again.
     pub fn append(&mut self, entries: &[NewEntry]) -> Result<u64> {
         if !entries.is_empty() {
             let first = self.segments.append(entries.len(), |i, out| entries[i].encode(out))?;
@@ -88,11 +96,12 @@ impl Writer {
         Ok(self.last)
     }
 
-    /// Makes everything appended durable, and thereby visible to readers in this process, and tells those who [watch](Writer::watch); returns the last sequence number.
+    /// Makes everything appended durable, and thereby visible to readers in this process, and tells those who
+    /// [watch](Writer::watch); returns the last sequence number.
     ///
     /// # Errors
-    /// `Unavailable` when the disk fails. What was appended since the last sync is in doubt then, and the writer refuses
-    /// further work: open the spool again, which finds out.
+    /// `Unavailable` when the disk fails. What was appended since the last sync is in doubt then, and the
+    /// writer refuses further work: open the spool again, which finds out.
     pub fn sync(&mut self) -> Result<u64> {
         self.segments.sync()?;
         self.synced.send_if_modified(|synced| std::mem::replace(synced, self.last) != self.last);

@@ -20,7 +20,8 @@ fn wrong(why: impl Into<String>) -> io::Error {
 }
 
 fn header(name: &str, bytes: u64, modified_s: i64) -> io::Result<[u8; BLOCK]> {
-    let (prefix, short) = split(name).ok_or_else(|| wrong(format!("the name {name} is too long for a tar file")))?;
+    let (prefix, short) =
+        split(name).ok_or_else(|| wrong(format!("the name {name} is too long for a tar file")))?;
     if bytes > LARGEST {
         return Err(wrong(format!("{name} is larger than 8 GiB, which a tar file cannot hold")));
     }
@@ -46,7 +47,9 @@ fn split(name: &str) -> Option<(&str, &str)> {
     if name.len() <= NAME {
         return Some(("", name));
     }
-    name.match_indices('/').map(|(at, _)| (&name[..at], &name[at + 1..])).find(|(a, b)| a.len() <= PREFIX && b.len() <= NAME)
+    name.match_indices('/')
+        .map(|(at, _)| (&name[..at], &name[at + 1..]))
+        .find(|(a, b)| a.len() <= PREFIX && b.len() <= NAME)
 }
 
 impl<W: Write> Writer<W> {
@@ -58,7 +61,13 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// When there are fewer, the name or size does not fit, or writing fails.
-    pub(super) fn file(&mut self, name: &str, bytes: u64, modified_s: i64, content: impl Read) -> io::Result<u32> {
+    pub(super) fn file(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        modified_s: i64,
+        content: impl Read,
+    ) -> io::Result<u32> {
         self.out.write_all(&header(name, bytes, modified_s)?)?;
         let mut sum = Summing { inner: &mut self.out, hash: crc32fast::Hasher::new() };
         let copied = io::copy(&mut content.take(bytes), &mut sum)?;
@@ -121,7 +130,9 @@ impl<R: Read> Reader<R> {
     fn block(&mut self) -> io::Result<[u8; BLOCK]> {
         let mut block = [0; BLOCK];
         self.input.read_exact(&mut block).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => wrong(format!("it ends at byte {}, before its end mark", self.at)),
+            io::ErrorKind::UnexpectedEof => {
+                wrong(format!("it ends at byte {}, before its end mark", self.at))
+            }
             _ => error,
         })?;
         self.at += BLOCK as u64;
@@ -137,9 +148,14 @@ impl<R: Read> Reader<R> {
         let block = self.block()?;
         if block == [0; BLOCK] {
             let second = self.block()?;
-            return if second == [0; BLOCK] { Ok(None) } else { Err(wrong(format!("its end mark at byte {place} is damaged"))) };
+            return if second == [0; BLOCK] {
+                Ok(None)
+            } else {
+                Err(wrong(format!("its end mark at byte {place} is damaged")))
+            };
         }
-        let head = parse(&block).ok_or_else(|| wrong(format!("the head of a file at byte {place} is damaged")))?;
+        let head =
+            parse(&block).ok_or_else(|| wrong(format!("the head of a file at byte {place} is damaged")))?;
         Ok(Some(head))
     }
 
@@ -176,7 +192,11 @@ fn octal(field: &[u8]) -> Option<u64> {
 }
 
 fn parse(block: &[u8; BLOCK]) -> Option<Head> {
-    let sum: u64 = block.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { 32 } else { u64::from(*b) }).sum();
+    let sum: u64 = block
+        .iter()
+        .enumerate()
+        .map(|(at, b)| if (148..156).contains(&at) { 32 } else { u64::from(*b) })
+        .sum();
     if octal(&block[148..156])? != sum || block[257..262] != *b"ustar" || block[156] != b'0' {
         return None;
     }
@@ -193,7 +213,12 @@ mod tests {
     fn what_is_written_is_read_and_any_tar_reads_it() {
         let long = format!("spool/{}/{}/00000000000000000001.seg", "d".repeat(63), "s".repeat(63));
         let mut writer = Writer::new(Vec::new());
-        let files = [("a", b"one".to_vec()), ("empty", vec![]), (long.as_str(), vec![7; 1024]), ("b/c", vec![1; 513])];
+        let files = [
+            ("a", b"one".to_vec()),
+            ("empty", vec![]),
+            (long.as_str(), vec![7; 1024]),
+            ("b/c", vec![1; 513]),
+        ];
         for (name, content) in &files {
             writer.file(name, content.len() as u64, 1_700_000_000, content.as_slice()).expect("written");
         }
@@ -208,11 +233,29 @@ mod tests {
         assert_eq!(reader.next().expect("readable"), None);
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("x.tar"), &bytes).expect("written");
-        let listed =
-            std::process::Command::new("tar").arg("-tf").arg(folder.path().join("x.tar")).output().expect("there is a tar");
-        assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().collect::<Vec<_>>(), files.map(|(name, _)| name.to_owned()));
+        let listed = std::process::Command::new("tar")
+            .arg("-tf")
+            .arg(folder.path().join("x.tar"))
+            .output()
+            .expect("there is a tar");
+        assert_eq!(
+            String::from_utf8_lossy(&listed.stdout).lines().collect::<Vec<_>>(),
+            files.map(|(name, _)| name.to_owned())
+        );
         let mut writer = Writer::new(Vec::new());
-        assert!(writer.file("short", 10, 0, b"123".as_slice()).expect_err("shorter").to_string().contains("became shorter"));
-        assert!(writer.file(&"x".repeat(300), 0, 0, b"".as_slice()).expect_err("too long").to_string().contains("too long"));
+        assert!(
+            writer
+                .file("short", 10, 0, b"123".as_slice())
+                .expect_err("shorter")
+                .to_string()
+                .contains("became shorter")
+        );
+        assert!(
+            writer
+                .file(&"x".repeat(300), 0, 0, b"".as_slice())
+                .expect_err("too long")
+                .to_string()
+                .contains("too long")
+        );
     }
 }

@@ -60,7 +60,9 @@ pub(super) fn check(file: &Path) -> Result<Checked, Failure> {
             Ok(crc32) => match (head.name.as_str(), held.bytes) {
                 (MANIFEST, Some(bytes)) => manifest = bytes,
                 (MANIFEST_SUM, Some(bytes)) => sum = String::from_utf8_lossy(&bytes).trim().to_owned(),
-                _ => drop(found.insert(head.name.clone(), Entry { name: head.name, bytes: head.bytes, crc32 })),
+                _ => {
+                    drop(found.insert(head.name.clone(), Entry { name: head.name, bytes: head.bytes, crc32 }))
+                }
             },
             Err(error) => break Err(error),
         }
@@ -84,8 +86,10 @@ pub(super) fn check(file: &Path) -> Result<Checked, Failure> {
     };
     if manifest.format > FORMAT {
         let (program, format) = (&manifest.openbell, manifest.format);
-        let message =
-            format!("{}: openbell {program} wrote it in format {format}; this one reads up to {FORMAT}", file.display());
+        let message = format!(
+            "{}: openbell {program} wrote it in format {format}; this one reads up to {FORMAT}",
+            file.display()
+        );
         return Err(Failure::unusable(format!("{message}; take the newer version")));
     }
     checked.faults.extend(differences(&manifest, found));
@@ -100,16 +104,23 @@ fn differences(manifest: &Manifest, mut found: BTreeMap<String, Entry>) -> Vec<S
         match found.remove(&entry.name) {
             None => faults.push(format!("{} is missing", entry.name)),
             Some(there) if there.bytes != entry.bytes => {
-                faults.push(format!("{} has {} bytes and should have {}", entry.name, there.bytes, entry.bytes));
+                faults.push(format!(
+                    "{} has {} bytes and should have {}",
+                    entry.name, there.bytes, entry.bytes
+                ));
             }
             Some(there) if there.crc32 != entry.crc32 => {
                 let (is, was) = (there.crc32, entry.crc32);
-                faults.push(format!("{} is damaged: its checksum is {is:08x} and should be {was:08x}", entry.name));
+                faults.push(format!(
+                    "{} is damaged: its checksum is {is:08x} and should be {was:08x}",
+                    entry.name
+                ));
             }
             Some(_) => {}
         }
     }
-    faults.extend(found.into_keys().map(|name| format!("{name} is in it, and the manifest does not know it")));
+    faults
+        .extend(found.into_keys().map(|name| format!("{name} is in it, and the manifest does not know it")));
     faults
 }
 

@@ -29,7 +29,8 @@ fn at<'a>(path: &'a Path) -> impl Fn(io::Error) -> Failure + 'a {
     move |error| Failure::unusable(format!("{}: {error}", path.display()))
 }
 
-/// The journal as text: a file that the daemon wrote, or that is written here, with what keeps it until it is copied.
+/// The journal as text: a file that the daemon wrote, or that is written here, with what keeps it until it is
+/// copied.
 struct Exported {
     file: PathBuf,
     running: bool,
@@ -52,12 +53,15 @@ async fn export(data: &Path) -> Result<Exported, Failure> {
     // A socket nobody answers was left by a daemon that died.
     if tokio::net::UnixStream::connect(&socket).await.is_ok() {
         let answer = Client::find(data)?.post_json("/api/v1/export", &json!({})).await?;
-        let file = answer["file"].as_str().ok_or_else(|| Failure::unusable("the daemon did not say where its export is"))?;
+        let file = answer["file"]
+            .as_str()
+            .ok_or_else(|| Failure::unusable("the daemon did not say where its export is"))?;
         return Ok(Exported { file: file.into(), running: true, _lock: None, _folder: None });
     }
     let lock = Lock::take(data).map_err(Failure::unusable)?;
     let folder = Folder(data.join("backup-export"));
-    let (store, _) = Sled::open(&data.join("state"), &data.join("state-export")).await.map_err(Failure::unusable)?;
+    let (store, _) =
+        Sled::open(&data.join("state"), &data.join("state-export")).await.map_err(Failure::unusable)?;
     let file = store.export(&folder.0, Clock::system().now()).await.map_err(Failure::unusable)?;
     Ok(Exported { file, running: false, _lock: Some(lock), _folder: Some(folder) })
 }
@@ -89,7 +93,8 @@ fn below(
     Ok(())
 }
 
-/// Whether a file of a spool's folder is of what was received, and not a note about how far it was forwarded: a new folder has new stores.
+/// Whether a file of a spool's folder is of what was received, and not a note about how far it was forwarded:
+/// a new folder has new stores.
 fn received(name: &str) -> bool {
     let note = name.ends_with(".cursor") || name.ends_with(".topics");
     !note && !name.ends_with(".tmp") && name != "lock"
@@ -100,7 +105,9 @@ pub(super) async fn collect(arguments: &Arguments, to: &Path) -> Result<Manifest
     let data = arguments.data.as_path();
     if !data.join("state").is_dir() {
         let data = data.display();
-        return Err(Failure::unusable(format!("{data} is not the data folder of a daemon; name it with --data")));
+        return Err(Failure::unusable(format!(
+            "{data} is not the data folder of a daemon; name it with --data"
+        )));
     }
     let config = crate::serve::configuration(arguments.config.as_deref())?;
     if to.exists() {

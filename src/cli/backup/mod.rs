@@ -8,11 +8,12 @@
 //! | `dags/…`, `openbell.yaml` | DAG files and configuration, for whoever has no other copy; runs hold their DAG themselves |
 //! | `manifest.json`, `manifest.crc32` | version, time, size and checksum of each |
 //!
-//! What the stores hold follows from the spool: a collector that finds no cursor forwards all of it again, the sinks do the rest, and dead letters
-//! come about again. Outputs of steps, delivered mails and what steps keep beside their stores are not in it.
+//! What the stores hold follows from the spool: a collector that finds no cursor forwards all of it again,
+//! the sinks do the rest, and dead letters come about again. Outputs of steps, delivered mails and what steps
+//! keep beside their stores are not in it.
 //!
-//! The journal is exported by whoever owns it, so it is consistent; spools only grow, so a copy of what was there is whole up to
-//! its last record, like after a power cut.
+//! The journal is exported by whoever owns it, so it is consistent; spools only grow, so a copy of what was
+//! there is whole up to its last record, like after a power cut.
 
 mod archive;
 mod check;
@@ -128,9 +129,16 @@ fn check_main(file: &Path, as_json: bool) -> super::exit::Result {
             &json!({ "file": file, "ok": checked.faults.is_empty(), "faults": checked.faults, "manifest": checked.manifest }),
         )?;
     } else if let (Some(manifest), []) = (&checked.manifest, checked.faults.as_slice()) {
-        print(format!("{}: {} files of {}, every byte as it was\n", file.display(), manifest.files.len(), manifest.at))?;
+        print(format!(
+            "{}: {} files of {}, every byte as it was\n",
+            file.display(),
+            manifest.files.len(),
+            manifest.at
+        ))?;
     } else {
-        print(checked.faults.iter().map(|fault| format!("{}: {fault}\n", file.display())).collect::<String>())?;
+        print(
+            checked.faults.iter().map(|fault| format!("{}: {fault}\n", file.display())).collect::<String>(),
+        )?;
     }
     Ok(if checked.faults.is_empty() { Exit::Fine } else { Exit::Fault })
 }
@@ -140,11 +148,20 @@ fn report(to: &Path, manifest: &Manifest, as_json: bool) -> super::exit::Result 
         return print_json(&json!({ "file": to, "manifest": manifest })).map(|()| Exit::Fine);
     }
     let mut rows = vec![["WHAT", "FILES", "BYTES"].map(str::to_owned)];
-    for (what, within) in
-        [("journal", STATE), ("users", USERS), ("received", "spool/"), ("DAG files", "dags/"), ("configuration", CONFIG)]
-    {
+    for (what, within) in [
+        ("journal", STATE),
+        ("users", USERS),
+        ("received", "spool/"),
+        ("DAG files", "dags/"),
+        ("configuration", CONFIG),
+    ] {
         let found: Vec<_> = manifest.files.iter().filter(|f| f.name.starts_with(within)).collect();
-        rows.push([what.to_owned(), found.len().to_string(), found.iter().map(|f| f.bytes).sum::<u64>().to_string()]);
+        rows.push([
+            what.to_owned(),
+            found.len().to_string(),
+            found.iter().map(|f| f.bytes).sum::<u64>().to_string(),
+        ]);
     }
-    print(format!("{}\n{}", columns(&rows), format_args!("written to {}\n", to.display()))).map(|()| Exit::Fine)
+    print(format!("{}\n{}", columns(&rows), format_args!("written to {}\n", to.display())))
+        .map(|()| Exit::Fine)
 }

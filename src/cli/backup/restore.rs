@@ -67,7 +67,9 @@ fn at<'a>(path: &'a Path) -> impl Fn(io::Error) -> Failure + 'a {
 pub(super) fn restore(file: &Path, data: &Path) -> Result<(Manifest, usize), Failure> {
     if !is_empty(data).map_err(at(data))? {
         let data = data.display();
-        return Err(Failure::unusable(format!("{data} is not empty; a backup replaces nothing, name a new folder with --data")));
+        return Err(Failure::unusable(format!(
+            "{data} is not empty; a backup replaces nothing, name a new folder with --data"
+        )));
     }
     let checked = check(file)?;
     let manifest = match (checked.manifest, checked.faults.first()) {
@@ -91,7 +93,8 @@ pub(super) fn restore(file: &Path, data: &Path) -> Result<(Manifest, usize), Fai
         if let Some(folder) = path.parent() {
             private_folder(folder)?;
         }
-        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        let mut to =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
         reader.content(&head, &mut to).map_err(at(&path))?;
         to.sync_all().map_err(at(&path))?;
     }
@@ -109,11 +112,14 @@ fn private_folder(folder: &Path) -> Result<(), Failure> {
 fn inside(name: &str) -> Result<PathBuf, Failure> {
     let path = Path::new(name);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    let known = [STATE, USERS, CONFIG].contains(&name) || name.starts_with("spool/") || name.starts_with("dags/");
+    let known =
+        [STATE, USERS, CONFIG].contains(&name) || name.starts_with("spool/") || name.starts_with("dags/");
     if plain && known {
         return Ok(path.to_owned());
     }
-    Err(Failure::fault(format!("the backup holds {name}, which belongs nowhere in a data folder; it was not made by openbell")))
+    Err(Failure::fault(format!(
+        "the backup holds {name}, which belongs nowhere in a data folder; it was not made by openbell"
+    )))
 }
 
 #[cfg(test)]
@@ -125,7 +131,8 @@ mod tests {
         for name in ["state.jsonl", "users.json", "spool/day/collector/1.seg", "dags/day.yaml"] {
             assert_eq!(inside(name).expect("fine"), Path::new(name));
         }
-        for name in ["/etc/passwd", "spool/../../x", "../x", "state/db", "daemon.token", "dags/./../../x", ""] {
+        for name in ["/etc/passwd", "spool/../../x", "../x", "state/db", "daemon.token", "dags/./../../x", ""]
+        {
             assert!(inside(name).is_err(), "{name}");
         }
     }

@@ -32,7 +32,14 @@ fn backup(words: &[&str]) -> Arguments {
 async fn up(data: &Path, dags: &Path) -> RunningDaemon {
     let config = config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
     let (data, dags) = (data.to_owned(), dags.to_owned());
-    let options = serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
+    let options = serve::Options {
+        config,
+        data,
+        dags,
+        clock: Clock::system(),
+        only: None,
+        stand_ins: Default::default(),
+    };
     serve::start(options).await.expect("it comes up")
 }
 
@@ -109,7 +116,10 @@ async fn a_running_day_is_backed_up_and_a_daemon_goes_on_from_the_backup() {
     daemon.handle.command("ann", trigger).await.expect("started");
     let before = until(&daemon, ready).await;
     let manifest = collect::collect(&place.arguments(), &place.file).await.expect("written");
-    assert!(manifest.running && manifest.files.iter().any(|f| f.name.starts_with("spool/") && f.bytes > 1_000), "{manifest:?}");
+    assert!(
+        manifest.running && manifest.files.iter().any(|f| f.name.starts_with("spool/") && f.bytes > 1_000),
+        "{manifest:?}"
+    );
     let notes = |name: &str| [".cursor", ".topics", "/lock"].iter().any(|end| name.ends_with(end));
     assert!(
         !manifest.files.iter().any(|f| notes(&f.name)),
@@ -125,18 +135,29 @@ async fn a_running_day_is_backed_up_and_a_daemon_goes_on_from_the_backup() {
     assert!(restored == manifest && entries > 5, "{entries}");
     let spooled = |data: &Path| {
         let within = data.join("spool");
-        let all = tree(&within).into_iter().map(|(path, bytes)| (path.strip_prefix(&within).expect("within").to_owned(), bytes));
+        let all = tree(&within)
+            .into_iter()
+            .map(|(path, bytes)| (path.strip_prefix(&within).expect("within").to_owned(), bytes));
         all.filter(|(path, _)| !path.ends_with("lock") && !path.ends_with("log.cursor")).collect::<Vec<_>>()
     };
     assert_eq!(spooled(&place.fresh), spooled(&place.data));
     for (path, _) in tree(&place.fresh.join("spool")) {
-        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o077, 0, "{}", path.display());
+        assert_eq!(
+            fs::metadata(&path).expect("a file").permissions().mode() & 0o077,
+            0,
+            "{}",
+            path.display()
+        );
     }
     let daemon = up(&place.fresh, &place.fresh.join("dags")).await;
     let after = until(&daemon, |view| view.run.id == before.run.id && ready(view)).await;
     assert_eq!((after.run.created_at, &after.run.dag), (before.run.created_at, &before.run.dag));
     let known = daemon.handle.snapshot();
-    assert!(known.audit.iter().any(|entry| entry.who == "ann" && entry.what == "trigger"), "the audit, too: {:?}", known.audit);
+    assert!(
+        known.audit.iter().any(|entry| entry.who == "ann" && entry.what == "trigger"),
+        "the audit, too: {:?}",
+        known.audit
+    );
     daemon.stop().await.expect("stopped");
     let twice = restore::restore(&place.file, &place.fresh).expect_err("it holds something");
     assert!(twice.message.contains("is not empty"), "{twice}");
@@ -146,10 +167,17 @@ async fn a_running_day_is_backed_up_and_a_daemon_goes_on_from_the_backup() {
 async fn a_flipped_bit_is_found_wherever_it_is() {
     let place = place();
     up(&place.data, &place.dags).await.stop().await.expect("stopped");
-    let manifest = collect::collect(&place.arguments(), &place.file).await.expect("written, without a daemon");
+    let manifest =
+        collect::collect(&place.arguments(), &place.file).await.expect("written, without a daemon");
     assert!(!manifest.running && !place.data.join("backup-export").exists());
     let good = fs::read(&place.file).expect("a file");
-    let spool = manifest.files.iter().find(|f| f.name.starts_with("spool/") && f.bytes > 600).expect("a spool").name.clone();
+    let spool = manifest
+        .files
+        .iter()
+        .find(|f| f.name.starts_with("spool/") && f.bytes > 600)
+        .expect("a spool")
+        .name
+        .clone();
     let inside = good.windows(6).rposition(|w| w == b"H0STCN" || w == b"005930").expect("a trade");
     for at in (0..good.len()).step_by(509).chain([inside]) {
         let mut bad = good.clone();

@@ -25,7 +25,8 @@ fn tree(dag: &Dag) -> String {
     let mut roots: Vec<&Step> = dag.steps().iter().filter(|s| s.needs.is_empty()).collect();
     roots.sort_by_key(|s| s.kind == StepKind::Teardown);
     let mut shown = BTreeSet::new();
-    // Own stack, last first: (step, its need here, the branches of its parents, whether it is the last of its siblings).
+    // Own stack, last first: (step, its need here, the branches of its parents, whether it is the last of its
+    // siblings).
     let mut stack: Vec<(&Step, Option<&Step>, String, bool)> = Vec::new();
     push(&mut stack, None, roots, "");
     while let Some((step, parent, margin, last)) = stack.pop() {
@@ -63,8 +64,12 @@ fn label(dag: &Dag, step: &Step, parent: Option<&Step>) -> String {
     if step.kind == StepKind::Teardown {
         text.push_str("  (at close)");
     }
-    let others: Vec<String> =
-        step.needs.iter().filter(|n| parent.is_none_or(|p| p.name != n.step)).map(|n| show::need(dag, n)).collect();
+    let others: Vec<String> = step
+        .needs
+        .iter()
+        .filter(|n| parent.is_none_or(|p| p.name != n.step))
+        .map(|n| show::need(dag, n))
+        .collect();
     if !others.is_empty() {
         text.push_str(&format!("  (also needs {})", others.join(", ")));
     }
@@ -91,7 +96,12 @@ fn as_dot(dag: &Dag) -> String {
     }
     for step in dag.steps() {
         for need in &step.needs {
-            text.push_str(&format!("  \"{}\" -> \"{}\" [label=\"{}\"];\n", need.step, step.name, show::until(need.until)));
+            text.push_str(&format!(
+                "  \"{}\" -> \"{}\" [label=\"{}\"];\n",
+                need.step,
+                step.name,
+                show::until(need.until)
+            ));
         }
     }
     text.push_str("}\n");

@@ -26,7 +26,8 @@ struct Finding {
 }
 
 pub(super) fn lint(files: &[PathBuf], shared: &Shared) -> Result {
-    let (checked, mut findings) = if files.is_empty() { whole_folder(shared.folder())? } else { single_files(files, shared)? };
+    let (checked, mut findings) =
+        if files.is_empty() { whole_folder(shared.folder())? } else { single_files(files, shared)? };
     findings.dedup_by(|a, b| a.text == b.text);
     let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
     let exit = if errors == 0 { Exit::Fine } else { Exit::Fault };
@@ -41,7 +42,12 @@ pub(super) fn lint(files: &[PathBuf], shared: &Shared) -> Result {
     let mut text: String = findings.iter().map(|f| format!("{}\n\n", f.text)).collect();
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let warnings = findings.len() - errors;
-    text.push_str(&format!("{} checked: {}, {}\n", count(checked, "file"), count(errors, "error"), count(warnings, "warning")));
+    text.push_str(&format!(
+        "{} checked: {}, {}\n",
+        count(checked, "file"),
+        count(errors, "error"),
+        count(warnings, "warning")
+    ));
     print(&text)?;
     Ok(exit)
 }
@@ -51,7 +57,8 @@ fn whole_folder(path: &Path) -> std::result::Result<(usize, Vec<Finding>), Failu
     let mut findings: Vec<Finding> = folder.problems.iter().map(of_problem).collect();
     findings.extend(folder.calendars.values().filter_map(|c| ending(c, path)));
     findings.extend(folder.files.iter().flat_map(of_file));
-    let faulty_calendars = folder.problems.iter().map(|p| &p.path).collect::<std::collections::BTreeSet<_>>().len();
+    let faulty_calendars =
+        folder.problems.iter().map(|p| &p.path).collect::<std::collections::BTreeSet<_>>().len();
     Ok((folder.files.len() + folder.calendars.len() + faulty_calendars, findings))
 }
 
@@ -65,7 +72,11 @@ fn single_files(files: &[PathBuf], shared: &Shared) -> std::result::Result<(usiz
         let folder = shared.dags.as_deref().unwrap_or(parent);
         let (calendars, problems) = folder::calendars(folder);
         findings.extend(problems.iter().map(of_problem));
-        findings.extend(of_file(&folder::read_file(path, folder, &Known { programs: steps::programs(), calendars: &calendars })));
+        findings.extend(of_file(&folder::read_file(
+            path,
+            folder,
+            &Known { programs: steps::programs(), calendars: &calendars },
+        )));
     }
     Ok((files.len(), findings))
 }
@@ -99,7 +110,10 @@ fn of_problem(problem: &Problem) -> Finding {
 /// A warning for a calendar that ends soon.
 fn ending(calendar: &Calendar, folder: &Path) -> Option<Finding> {
     let zone = jiff::tz::TimeZone::get(&calendar.timezone).ok()?;
-    let soon = zone.to_datetime(Clock::system().now()).date().saturating_add(jiff::Span::new().days(CALENDAR_NOTICE_DAYS));
+    let soon = zone
+        .to_datetime(Clock::system().now())
+        .date()
+        .saturating_add(jiff::Span::new().days(CALENDAR_NOTICE_DAYS));
     let (_, last) = calendar.covered()?;
     if soon <= last {
         return None;

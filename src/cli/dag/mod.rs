@@ -120,15 +120,21 @@ impl Shared {
 pub fn main(command: Command) -> Result {
     match command {
         Command::List { shared } => show::list(&read(shared.folder())?, shared.json),
-        Command::Show { name, shared } => with_dag(&name, &shared, |file, dag, _| show::show(file, dag, shared.json)),
-        Command::Lint { files, shared } => lint::lint(&files, &shared),
-        Command::Graph { name, dot, shared } => with_dag(&name, &shared, |_, dag, _| graph::graph(dag, dot, shared.json)),
-        Command::Next { name, count, from, shared } => {
-            with_dag(&name, &shared, |_, dag, folder| next::next(dag, folder.calendar_of(dag), count.into(), from, shared.json))
+        Command::Show { name, shared } => {
+            with_dag(&name, &shared, |file, dag, _| show::show(file, dag, shared.json))
         }
+        Command::Lint { files, shared } => lint::lint(&files, &shared),
+        Command::Graph { name, dot, shared } => {
+            with_dag(&name, &shared, |_, dag, _| graph::graph(dag, dot, shared.json))
+        }
+        Command::Next { name, count, from, shared } => with_dag(&name, &shared, |_, dag, folder| {
+            next::next(dag, folder.calendar_of(dag), count.into(), from, shared.json)
+        }),
         Command::Test { file, date, until, data, json } => {
             let until = until
-                .map(|text| domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}"))))
+                .map(|text| {
+                    domain::units::duration(&text).map_err(|e| Failure::usage(format!("--until {text}: {e}")))
+                })
                 .transpose()?;
             test::main(&test::Test { file, date, until, data, json, config: config::Config::default() })
         }
@@ -151,7 +157,10 @@ fn with_dag(name: &str, shared: &Shared, then: impl FnOnce(&DagFile, &Dag, &Fold
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
         };
-        return Err(Failure::usage(format!("there is no DAG \"{name}\" in {}; {help}", shared.folder().display())));
+        return Err(Failure::usage(format!(
+            "there is no DAG \"{name}\" in {}; {help}",
+            shared.folder().display()
+        )));
     };
     match &file.dag {
         Ok(dag) => then(file, dag, &folder),

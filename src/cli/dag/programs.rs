@@ -14,7 +14,10 @@ pub(super) fn show(name: Option<&str>, as_json: bool) -> Result {
         }
         let mut rows = vec![["PROGRAM", "KIND", "WHAT IT DOES"].map(String::from)];
         rows.extend(all.iter().map(|p| [p.name.to_owned(), kinds(p), p.about.to_owned()]));
-        return print(&format!("{}\nopenbell dag programs NAME shows what one takes\n", table::columns(&rows)));
+        return print(&format!(
+            "{}\nopenbell dag programs NAME shows what one takes\n",
+            table::columns(&rows)
+        ));
     };
     let Some(program) = program::find(all, name) else {
         let names = || all.iter().map(|p| p.name);
@@ -32,19 +35,30 @@ fn kinds(program: &Program) -> String {
 }
 
 fn text(program: &Program) -> String {
-    let copies = if program.replicas { "share their work (replicas:, executor swarm)" } else { "would do the same work twice" };
-    let facts = [["program", program.name], ["kind", &kinds(program)], ["does", program.about], ["copies", copies]];
+    let copies = if program.replicas {
+        "share their work (replicas:, executor swarm)"
+    } else {
+        "would do the same work twice"
+    };
+    let facts =
+        [["program", program.name], ["kind", &kinds(program)], ["does", program.about], ["copies", copies]];
     let mut text = table::columns(&facts.map(|fact| fact.map(str::to_owned)));
     let mut rows = vec![["PARAMETER", "VALUE", "WHAT IT IS"].map(String::from)];
     rows.extend(program.all_parameters().into_iter().map(|(name, parameter)| {
-        let told = if parameter.is_required() { format!("{} (required)", parameter.help) } else { parameter.about() };
+        let told = if parameter.is_required() {
+            format!("{} (required)", parameter.help)
+        } else {
+            parameter.about()
+        };
         [name, steps::programs::value(&parameter.shape), told]
     }));
     if rows.len() > 1 {
         text.push_str(&format!("\n{}", table::columns(&rows)));
     }
     let mut rows = vec![["SECRET", "USUALLY", "WHAT IT IS"].map(String::from)];
-    rows.extend(program.secrets.iter().map(|s| [s.name.to_owned(), format!("env:{}", s.variable), s.help.to_owned()]));
+    rows.extend(
+        program.secrets.iter().map(|s| [s.name.to_owned(), format!("env:{}", s.variable), s.help.to_owned()]),
+    );
     if rows.len() > 1 {
         text.push_str(&format!("\n{}", table::columns(&rows)));
     }

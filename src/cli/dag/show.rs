@@ -12,16 +12,22 @@ use domain::units;
 pub(super) fn list(folder: &Folder, json: bool) -> Result {
     if json {
         let files: Vec<_> = folder.files.iter().map(as_json).collect();
-        let problems: Vec<_> =
-            folder.problems.iter().map(|p| json!({"file": p.path, "line": p.line, "message": p.message})).collect();
+        let problems: Vec<_> = folder
+            .problems
+            .iter()
+            .map(|p| json!({"file": p.path, "line": p.line, "message": p.message}))
+            .collect();
         return print_json(
             &json!({"dags": files, "calendars": folder.calendars.keys().collect::<Vec<_>>(), "problems": problems}),
         );
     }
     let mut rows = vec![["NAME", "STATE", "SCHEDULE", "STEPS", "OWNER", "FILE"].map(String::from)];
     rows.extend(folder.files.iter().map(row));
-    let mut text =
-        if folder.files.is_empty() { "no DAG files (*.yaml) in this folder\n".to_owned() } else { table::columns(&rows) };
+    let mut text = if folder.files.is_empty() {
+        "no DAG files (*.yaml) in this folder\n".to_owned()
+    } else {
+        table::columns(&rows)
+    };
     for problem in &folder.problems {
         text.push_str(&format!("\n{problem}"));
     }
@@ -94,7 +100,11 @@ pub(super) fn show(file: &DagFile, dag: &Dag, json: bool) -> Result {
     fact("alerts", dag.alerts.on.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", "));
     fact("params", dag.params.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "));
     let mut rows = vec![["STEP", "KIND", "RUNS", "NEEDS", "POLICY"].map(String::from)];
-    rows.extend(dag.steps().iter().map(|s| [s.name.to_string(), s.kind.as_str().into(), runs(s), needs(dag, s), policy(s)]));
+    rows.extend(
+        dag.steps()
+            .iter()
+            .map(|s| [s.name.to_string(), s.kind.as_str().into(), runs(s), needs(dag, s), policy(s)]),
+    );
     let mut text = format!("{}\n{}", table::columns(&facts), table::columns(&rows));
     let mut rows = vec![["STEP", "PARAMETER", "VALUE"].map(String::from)];
     rows.extend(dag.steps().iter().flat_map(parameters));
@@ -102,7 +112,12 @@ pub(super) fn show(file: &DagFile, dag: &Dag, json: bool) -> Result {
         text.push_str(&format!("\n{}", table::columns(&rows)));
     }
     let mut rows = vec![["STEP", "CONTAINER"].map(String::from)];
-    rows.extend(dag.steps().iter().filter(|s| !s.container.is_empty()).map(|s| [s.name.to_string(), container(&s.container)]));
+    rows.extend(
+        dag.steps()
+            .iter()
+            .filter(|s| !s.container.is_empty())
+            .map(|s| [s.name.to_string(), container(&s.container)]),
+    );
     if rows.len() > 1 {
         text.push_str(&format!("\n{}", table::columns(&rows)));
     }
@@ -148,7 +163,8 @@ fn all_parameters(step: &Step) -> Option<serde_json::Value> {
 /// What a step says of its container; the rest is the configuration's.
 fn container(container: &Container) -> String {
     let mut words = Vec::new();
-    let mut word = |name: &str, value: Option<String>| words.extend(value.map(|value| format!("{name} {value}")));
+    let mut word =
+        |name: &str, value: Option<String>| words.extend(value.map(|value| format!("{name} {value}")));
     word("memory", container.memory_bytes.map(units::size));
     word("cpus", container.cpus.map(|n| n.to_string()));
     word("pids", container.pids.map(|n| n.to_string()));

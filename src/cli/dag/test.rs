@@ -1,4 +1,5 @@
-//! `openbell dag test`: one DAG once, in the foreground, with its output on the terminal and its outcome as the exit code.
+//! `openbell dag test`: one DAG once, in the foreground, with its output on the terminal and its outcome as
+//! the exit code.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,14 +54,15 @@ pub fn main(test: &Test) -> Result {
 async fn play(test: &Test) -> Result {
     let dags = test.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let (calendars, _) = daemon::folder::calendars(&dags);
-    let file =
-        daemon::folder::read_file(&test.file, &dags, &dagfile::Known { programs: steps::programs(), calendars: &calendars });
+    let file = daemon::folder::read_file(
+        &test.file,
+        &dags,
+        &dagfile::Known { programs: steps::programs(), calendars: &calendars },
+    );
     let shown = test.file.display().to_string();
-    let name = file
-        .dag
-        .as_ref()
-        .map(|dag| dag.name.clone())
-        .map_err(|errors| Failure::fault(errors.iter().map(|e| e.render(&shown)).collect::<Vec<_>>().join("\n")))?;
+    let name = file.dag.as_ref().map(|dag| dag.name.clone()).map_err(|errors| {
+        Failure::fault(errors.iter().map(|e| e.render(&shown)).collect::<Vec<_>>().join("\n"))
+    })?;
     let data = match &test.data {
         Some(data) => data.clone(),
         None => std::env::temp_dir().join(format!("openbell-test-{}", std::process::id())),
@@ -85,7 +87,8 @@ async fn play(test: &Test) -> Result {
 
 async fn watch(test: &Test, daemon: &RunningDaemon, name: &DagName, now: Timestamp) -> Result {
     let until = test.until.map(|d| now.checked_add(d).unwrap_or(Timestamp::MAX));
-    let trigger = |until| Command::Trigger { dag: name.clone(), params: BTreeMap::new(), until, date: test.date };
+    let trigger =
+        |until| Command::Trigger { dag: name.clone(), params: BTreeMap::new(), until, date: test.date };
     let id = match daemon.handle.command("cli", trigger(until)).await {
         Ok(id) => id,
         // A DAG with services outside its window: ten minutes are enough for a test.
@@ -108,7 +111,8 @@ async fn watch(test: &Test, daemon: &RunningDaemon, name: &DagName, now: Timesta
                     if now.attempt > 0 {
                         follow(test, daemon, &id, step, now.attempt, &mut printed);
                     }
-                    if shown.insert(step.clone(), (now.state, now.attempt)) != Some((now.state, now.attempt)) {
+                    if shown.insert(step.clone(), (now.state, now.attempt)) != Some((now.state, now.attempt))
+                    {
                         let reason = now.reason.as_deref().map_or(String::new(), |r| format!(" ({r})"));
                         test.say(format_args!("{step}: {}{reason}", now.state.as_str()));
                     }

@@ -28,7 +28,9 @@ pub fn time(text: &str) -> Result<Time, String> {
 /// # Errors
 /// A time outside the window: the day would end, or not have begun, without being held.
 pub fn instant(time: Time, date: Date, window: Window, zone: &TimeZone) -> Result<Timestamp, Failure> {
-    let at = zone.to_timestamp(date.to_datetime(time)).map_err(|e| Failure::usage(format!("--hold-at {time}: {e}")))?;
+    let at = zone
+        .to_timestamp(date.to_datetime(time))
+        .map_err(|e| Failure::usage(format!("--hold-at {time}: {e}")))?;
     if window.contains(at) {
         return Ok(at);
     }
@@ -42,8 +44,8 @@ pub fn instant(time: Time, date: Date, window: Window, zone: &TimeZone) -> Resul
     )))
 }
 
-/// Waits until the clock stands still, says so, and lets it go on when standard input has a line or ends. Whoever started this
-/// holds the other end of it, so that a day is never held for somebody who is gone.
+/// Waits until the clock stands still, says so, and lets it go on when standard input has a line or ends.
+/// Whoever started this holds the other end of it, so that a day is never held for somebody who is gone.
 pub async fn until_told(
     clock: Clock,
     at: Timestamp,
@@ -89,7 +91,10 @@ mod tests {
     fn a_time_inside_the_day_is_an_instant_and_another_is_refused_with_what_may_be_written() {
         let zone = TimeZone::get("Asia/Seoul").expect("a zone");
         let at = |text: &str| text.parse::<Timestamp>().expect("a timestamp");
-        let window = Window { open_at: at("2026-11-20T08:50:00+09:00"), close_at: Some(at("2026-11-20T16:00:00+09:00")) };
+        let window = Window {
+            open_at: at("2026-11-20T08:50:00+09:00"),
+            close_at: Some(at("2026-11-20T16:00:00+09:00")),
+        };
         let date = "2026-11-20".parse().expect("a date");
         let held = |text: &str| instant(time(text).expect("a time"), date, window, &zone);
         assert_eq!(held("08:50").expect("the open"), window.open_at);

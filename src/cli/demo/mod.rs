@@ -1,5 +1,5 @@
-//! `openbell demo`: a whole trading day on a virtual clock against the exchange simulator, with its incidents, and the
-//! proof that it reconciles.
+//! `openbell demo`: a whole trading day on a virtual clock against the exchange simulator, with its
+//! incidents, and the proof that it reconciles.
 
 mod hold;
 mod pace;
@@ -53,16 +53,17 @@ pub struct Arguments {
     /// The day to play
     #[arg(long, default_value = "2026-11-20", value_name = "YYYY-MM-DD")]
     pub date: Date,
-    /// Stores the day runs on; real ones are found by OPENBELL_KAFKA, OPENBELL_MONGO, OPENBELL_ELASTICSEARCH, OPENBELL_S3 and
-    /// OPENBELL_SMTP (addresses as in the configuration), and all names on them begin with a prefix of this day's own
+    /// Stores the day runs on; real ones are found by OPENBELL_KAFKA, OPENBELL_MONGO, OPENBELL_ELASTICSEARCH,
+    /// OPENBELL_S3 and OPENBELL_SMTP (addresses as in the configuration), and all names on them begin with a
+    /// prefix of this day's own
     #[arg(long, default_value = "embedded", value_parser = ["embedded", "real"], value_name = "WHICH")]
     pub backends: String,
-    /// Where steps run; docker takes the image OPENBELL_IMAGE (default openbell:VERSION) from the engine at DOCKER_HOST, and swarm from
-    /// each node of the swarm whose manager that is
+    /// Where steps run; docker takes the image OPENBELL_IMAGE (default openbell:VERSION) from the engine at
+    /// DOCKER_HOST, and swarm from each node of the swarm whose manager that is
     #[arg(long, default_value = "embedded", value_parser = ["embedded", "process", "docker", "swarm"], value_name = "WHERE")]
     pub executor: String,
-    /// Hold the day at this time (of the exchange): its clock stands still while the page and all services go on, until standard input
-    /// has a line (Enter) or ends; a program that starts this gives it a pipe
+    /// Hold the day at this time (of the exchange): its clock stands still while the page and all services go
+    /// on, until standard input has a line (Enter) or ends; a program that starts this gives it a pipe
     #[arg(long, value_parser = hold::time, value_name = "HH:MM")]
     pub hold_at: Option<Time>,
     /// Keep the page when the day has ended and its report is out, until Ctrl-C
@@ -95,7 +96,8 @@ fn tell(arguments: &Arguments, report: &Report) -> Result<(), Failure> {
     match &arguments.report {
         Some(path) if path.as_os_str() == "-" => println!("{json}"),
         Some(path) => {
-            std::fs::write(path, json + "\n").map_err(|e| Failure::unusable(format!("--report {}: {e}", path.display())))?;
+            std::fs::write(path, json + "\n")
+                .map_err(|e| Failure::unusable(format!("--report {}: {e}", path.display())))?;
             println!("{}", report.summary());
         }
         None => println!("{}", report.summary()),

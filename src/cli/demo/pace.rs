@@ -1,8 +1,9 @@
 //! The demo's hand on the clock: fast while the day only passes, slow while there is real work to do.
 //!
-//! Starting, draining and tearing down take real time, which does not get shorter when the clock runs faster; and a machine
-//! that is busy with something else may fall behind the feed for a moment. So the clock races only while everything that
-//! should be up is up and keeps up, and it slows down a little ahead of the close. It stands still where the day is held.
+//! Starting, draining and tearing down take real time, which does not get shorter when the clock runs faster;
+//! and a machine that is busy with something else may fall behind the feed for a moment. So the clock races
+//! only while everything that should be up is up and keeps up, and it slows down a little ahead of the close.
+//! It stands still where the day is held.
 
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ impl Speeds {
 const CLOSING: f64 = 1.0;
 /// Speed while the day is held.
 pub const HELD: f64 = 0.0;
-/// Records that may wait between two hops before the clock slows down: at the opening burst about a minute of trades.
+/// Records that may wait between two hops before the clock slows down: at the opening burst about a minute of
+/// trades.
 const BEHIND: u64 = 250;
 /// How often the clock is looked at, of real time, and how far ahead of an edge it slows down.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -108,7 +110,10 @@ fn need(snapshot: &Snapshot, day: &RunId, now: Timestamp) -> Need {
         let state = view.run.steps.get(&step.name).map_or(StepState::Pending, |s| s.state);
         match step.kind {
             StepKind::Service => {
-                matches!(state, StepState::Pending | StepState::Starting | StepState::Running | StepState::Waiting)
+                matches!(
+                    state,
+                    StepState::Pending | StepState::Starting | StepState::Running | StepState::Waiting
+                )
             }
             StepKind::Task => !state.is_terminal(),
             StepKind::Check | StepKind::Teardown => false,
@@ -134,7 +139,9 @@ fn wanted(need: Need, speed: f64, speeds: Speeds, hold: Option<f64>) -> f64 {
         Need::Starting => speeds.starting,
         Need::Closing => CLOSING,
         Need::Over | Need::CatchingUp(_) | Need::Passing(_) if held => HELD,
-        Need::CatchingUp(close) | Need::Passing(close) if near(close) || hold.is_some_and(near) => speeds.starting,
+        Need::CatchingUp(close) | Need::Passing(close) if near(close) || hold.is_some_and(near) => {
+            speeds.starting
+        }
         Need::CatchingUp(_) => speeds.catching_up,
         Need::Passing(_) => speed,
         // The proof takes real time, and the next day, which may have begun, is not what is played.
@@ -146,7 +153,8 @@ fn wanted(need: Need, speed: f64, speeds: Speeds, hold: Option<f64>) -> f64 {
 /// The longest queue between two hops.
 fn behind(snapshot: &Snapshot, day: &RunId) -> u64 {
     let lag = snapshot.gauges.group_lag.values().copied().max().unwrap_or(0);
-    let facts = of(snapshot, day).into_iter().flat_map(|view| view.statuses.values()).map(|status| &status.facts);
+    let facts =
+        of(snapshot, day).into_iter().flat_map(|view| view.statuses.values()).map(|status| &status.facts);
     let spooled = facts.filter_map(|facts| {
         let at = |name: &str| facts.get(name).and_then(serde_json::Value::as_u64);
         Some(at("spool_seq")?.saturating_sub(at("log_seq")?.min(at("raw_seq")?)))
@@ -183,7 +191,11 @@ mod tests {
         }
         assert_eq!(paced(Need::Starting, Some(0.0)), Speeds::EMBEDDED.starting);
         assert_eq!(paced(Need::Closing, Some(0.0)), CLOSING);
-        assert_eq!(paced(Need::Passing(FAR), Some(44.0)), Speeds::EMBEDDED.starting, "it comes to rest slowly");
+        assert_eq!(
+            paced(Need::Passing(FAR), Some(44.0)),
+            Speeds::EMBEDDED.starting,
+            "it comes to rest slowly"
+        );
         assert_eq!(paced(Need::Passing(FAR), Some(46.0)), 300.0);
     }
 }

@@ -1,7 +1,8 @@
 //! Plays a demo day: simulator, virtual clock, daemon and page in one process.
 //!
-//! Everything needed to go on after a crash is in the data folder: the clock file says what time it is on that day, and the
-//! market follows from the seed. A day that is continued lost what was traded while nobody listened, as a real day would.
+//! Everything needed to go on after a crash is in the data folder: the clock file says what time it is on
+//! that day, and the market follows from the seed. A day that is continued lost what was traded while nobody
+//! listened, as a real day would.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,7 +74,10 @@ pub async fn play(arguments: &Arguments) -> Result<Report, Failure> {
         seed: arguments.seed,
         dag: arguments.dag.clone(),
         exchange_port: simulator.listens_on().port(),
-        name: before.as_ref().map_or_else(|| format!("{}-{:06x}", arguments.seed, fastrand::u32(..1 << 24)), |b| b.name.clone()),
+        name: before.as_ref().map_or_else(
+            || format!("{}-{:06x}", arguments.seed, fastrand::u32(..1 << 24)),
+            |b| b.name.clone(),
+        ),
         finished: false,
     };
     write_day_file(&data, &day_file)?;
@@ -120,7 +124,8 @@ impl PlayedDay {
         let zone = schedule.zone().map_err(Failure::usage)?;
         let session = session(dag, calendar, &zone, arguments.date)?;
         let run = RunId::new(&dag.name, &arguments.date.to_string());
-        let held_at = arguments.hold_at.map(|time| hold::instant(time, arguments.date, window, &zone)).transpose()?;
+        let held_at =
+            arguments.hold_at.map(|time| hold::instant(time, arguments.date, window, &zone)).transpose()?;
         Ok(Some(Self { session, zone, window, close, run, held_at }))
     }
 
@@ -133,11 +138,19 @@ impl PlayedDay {
 }
 
 /// Starts the daemon, lets the day pass, and proves it.
-async fn perform(arguments: &Arguments, demo: &DemoDay<'_>, played: PlayedDay, clock: &Clock) -> Result<Report, Failure> {
+async fn perform(
+    arguments: &Arguments,
+    demo: &DemoDay<'_>,
+    played: PlayedDay,
+    clock: &Clock,
+) -> Result<Report, Failure> {
     let PlayedDay { session, zone, close, run, held_at, .. } = played;
     let daemon = start_daemon(arguments, demo, clock).await?;
     if !arguments.quiet {
-        println!("{} at {} times real speed, seed {}; page: {}", arguments.date, arguments.speed, arguments.seed, daemon.url);
+        println!(
+            "{} at {} times real speed, seed {}; page: {}",
+            arguments.date, arguments.speed, arguments.seed, daemon.url
+        );
         println!("data: {}", demo.data.display());
     }
     // Containers need real time to start as well.
@@ -150,10 +163,12 @@ async fn perform(arguments: &Arguments, demo: &DemoDay<'_>, played: PlayedDay, c
     let pacing = tokio::spawn(pace::keep(clock.clone(), handle, day, speeds, holds));
     let (handle, day) = hands();
     let viewing = tokio::spawn(view::show(handle, day, demo.topic.to_owned(), arguments.quiet, said));
-    let holding = held_at.map(|at| tokio::spawn(hold::until_told(clock.clone(), at, zone, hold.clone(), say)));
+    let holding =
+        held_at.map(|at| tokio::spawn(hold::until_told(clock.clone(), at, zone, hold.clone(), say)));
     let kill_at = Timestamp::from_second(session.open.as_second() + 150 * 60).unwrap_or(session.open);
     let (handle, day) = hands();
-    let killing = (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), handle, day, kill_at)));
+    let killing =
+        (clock.now() < kill_at).then(|| tokio::spawn(kill_a_sink(clock.clone(), handle, day, kill_at)));
 
     let outcome = wait_for_the_end(&daemon, &run, close, clock).await;
     if arguments.stay && outcome.is_ok() {
@@ -199,7 +214,11 @@ pub(super) struct DemoDay<'a> {
     dags: &'a Path,
 }
 
-async fn start_daemon(arguments: &Arguments, demo: &DemoDay<'_>, clock: &Clock) -> Result<RunningDaemon, Failure> {
+async fn start_daemon(
+    arguments: &Arguments,
+    demo: &DemoDay<'_>,
+    clock: &Clock,
+) -> Result<RunningDaemon, Failure> {
     let DemoDay { exchange, simulator, dag, name, data, dags, .. } = *demo;
     let wanted = arguments.port.unwrap_or(8650);
     let mut config = Config {
@@ -249,14 +268,21 @@ async fn kill_a_sink(clock: Clock, handle: daemon::Handle, day: RunId, at: Times
     clock.sleep_until(at).await;
     let snapshot = handle.snapshot();
     let Some(run) = pace::of(&snapshot, &day).map(|view| &view.run) else { return };
-    let Some(sink) = hop::of_run(run, steps::programs()).into_iter().find(|hop| hop.group.is_some()) else { return };
+    let Some(sink) = hop::of_run(run, steps::programs()).into_iter().find(|hop| hop.group.is_some()) else {
+        return;
+    };
     if let Err(refused) = handle.command("demo", Command::Kill(day, sink.step)).await {
         tracing::warn!(%refused, "the scripted kill of a sink was not carried out");
     }
 }
 
 /// Returns when the day's run has ended; a day whose loop hangs is given up after an hour past close.
-async fn wait_for_the_end(daemon: &RunningDaemon, day: &RunId, close: Timestamp, clock: &Clock) -> Result<(), Failure> {
+async fn wait_for_the_end(
+    daemon: &RunningDaemon,
+    day: &RunId,
+    close: Timestamp,
+    clock: &Clock,
+) -> Result<(), Failure> {
     let mut snapshots = daemon.handle.subscribe();
     let give_up = close.checked_add(Duration::from_secs(3600)).unwrap_or(close);
     loop {
@@ -282,15 +308,18 @@ fn data_folder(arguments: &Arguments) -> Result<PathBuf, Failure> {
         Some(data) => data.clone(),
         None => std::env::temp_dir().join(format!("openbell-demo-{}-{}", arguments.seed, std::process::id())),
     };
-    std::fs::create_dir_all(&data)
-        .map_err(|e| Failure::unusable(format!("--data {}: {e}; choose a folder you may write", data.display())))?;
+    std::fs::create_dir_all(&data).map_err(|e| {
+        Failure::unusable(format!("--data {}: {e}; choose a folder you may write", data.display()))
+    })?;
     data.canonicalize().map_err(|e| Failure::unusable(format!("--data {}: {e}", data.display())))
 }
 
 fn day_file(data: &Path) -> Result<Option<DayFile>, Failure> {
     let path = data.join("demo.json");
     match std::fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Failure::unusable(format!("{}: {e}", path.display()))),
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|e| Failure::unusable(format!("{}: {e}", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Failure::unusable(format!("{}: {e}", path.display()))),
     }
@@ -304,9 +333,14 @@ fn write_day_file(data: &Path, day_file: &DayFile) -> Result<(), Failure> {
 
 fn check_billing(before: &DayFile, arguments: &Arguments, data: &Path) -> Result<(), Failure> {
     if before.finished {
-        return Err(Failure::usage(format!("{} holds a demo day that has ended; choose another --data", data.display())));
+        return Err(Failure::usage(format!(
+            "{} holds a demo day that has ended; choose another --data",
+            data.display()
+        )));
     }
-    if (before.date, before.seed, before.dag.as_str()) != (arguments.date, arguments.seed, arguments.dag.as_str()) {
+    if (before.date, before.seed, before.dag.as_str())
+        != (arguments.date, arguments.seed, arguments.dag.as_str())
+    {
         return Err(Failure::usage(format!(
             "{} holds another day that was interrupted (--date {} --seed {} --dag {}); go on with these, or choose another --data",
             data.display(),
@@ -330,7 +364,8 @@ fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
     // For a binary that runs outside its source tree.
     for (name, text) in EXCHANGES.iter().flat_map(|exchange| exchange.shipped()) {
         let path = built_in.join(name);
-        let written = std::fs::create_dir_all(path.parent().unwrap_or(&built_in)).and_then(|()| std::fs::write(&path, text));
+        let written = std::fs::create_dir_all(path.parent().unwrap_or(&built_in))
+            .and_then(|()| std::fs::write(&path, text));
         written.map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))?;
     }
     Ok(built_in)
@@ -339,7 +374,9 @@ fn dag_folder(arguments: &Arguments, data: &Path) -> Result<PathBuf, Failure> {
 fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<Calendar>), Failure> {
     let folder = daemon::folder::read(dags, steps::programs()).map_err(Failure::unusable)?;
     let dags_there = folder.dags();
-    if let Some(dag) = dags_there.iter().find(|(known, _)| known.as_str() == name).map(|(_, dag)| (*dag).clone()) {
+    if let Some(dag) =
+        dags_there.iter().find(|(known, _)| known.as_str() == name).map(|(_, dag)| (*dag).clone())
+    {
         let calendar = folder.calendar_of(&dag).cloned();
         return Ok((dag, calendar));
     }
@@ -349,7 +386,11 @@ fn find_dag(dags: &Path, name: &str) -> Result<(Dag, Option<Calendar>), Failure>
         return Err(Failure::usage(format!("--dag {name} does not work:\n{}", errors.join("\n"))));
     }
     let names: Vec<_> = dags_there.keys().map(DagName::as_str).collect();
-    Err(Failure::usage(format!("--dag {name}: there is no such DAG in {}; there are {}", dags.display(), names.join(", "))))
+    Err(Failure::usage(format!(
+        "--dag {name}: there is no such DAG in {}; there are {}",
+        dags.display(),
+        names.join(", ")
+    )))
 }
 
 /// What the DAG's collector listens to, and where its trades go.
@@ -367,22 +408,36 @@ fn source(dag: &Dag, dags: &Path) -> Result<Source, Failure> {
         Some((simulate::find(name)?, feed::find(name)?, &step.with))
     });
     let Some((exchange, feed, with)) = found else {
-        let served = EXCHANGES.iter().map(|exchange| format!("collect/{}", exchange.feed())).collect::<Vec<_>>().join(" or ");
-        return Err(Failure::usage(format!("DAG {} has no {served} step for the simulator to serve", dag.name)));
+        let served = EXCHANGES
+            .iter()
+            .map(|exchange| format!("collect/{}", exchange.feed()))
+            .collect::<Vec<_>>()
+            .join(" or ");
+        return Err(Failure::usage(format!(
+            "DAG {} has no {served} step for the simulator to serve",
+            dag.name
+        )));
     };
     let symbols = steps::collect::symbols(feed, with, dags).map_err(Failure::usage)?;
-    let topic = with.get("topic").and_then(serde_json::Value::as_str).unwrap_or(feed.default_topic()).to_owned();
+    let topic =
+        with.get("topic").and_then(serde_json::Value::as_str).unwrap_or(feed.default_topic()).to_owned();
     Ok(Source { exchange, feed, symbols, topic })
 }
 
 /// The exchange's session of the day: the calendar's, or from midnight to midnight where there is none.
-fn session(dag: &Dag, calendar: Option<&Calendar>, zone: &TimeZone, date: Date) -> Result<TradingSession, Failure> {
+fn session(
+    dag: &Dag,
+    calendar: Option<&Calendar>,
+    zone: &TimeZone,
+    date: Date,
+) -> Result<TradingSession, Failure> {
     if let Some(calendar) = calendar {
         let closed = || Failure::usage(format!("{date} is no session of the calendar of DAG {}", dag.name));
         return calendar.session(date).ok_or_else(closed);
     }
     let midnight = |date: Date| Some(date.to_zoned(zone.clone()).ok()?.timestamp());
     let day = midnight(date).zip(date.tomorrow().ok().and_then(midnight));
-    let (open, close) = day.ok_or_else(|| Failure::usage(format!("--date {date} is beyond what a calendar has")))?;
+    let (open, close) =
+        day.ok_or_else(|| Failure::usage(format!("--date {date} is beyond what a calendar has")))?;
     Ok(TradingSession { date, open, close })
 }

@@ -1,5 +1,5 @@
-//! The proof of a demo day: the exchange's own ledger against what every hop holds, read back from the stores themselves
-//! by other code than the day's `reconcile` step.
+//! The proof of a demo day: the exchange's own ledger against what every hop holds, read back from the stores
+//! themselves by other code than the day's `reconcile` step.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
@@ -31,7 +31,11 @@ const PAGE: usize = 5000;
 ///
 /// # Errors
 /// When a hop cannot be read at all.
-pub(super) async fn prove(arguments: &Arguments, daemon: &RunningDaemon, demo: &DemoDay<'_>) -> Result<Report, Failure> {
+pub(super) async fn prove(
+    arguments: &Arguments,
+    daemon: &RunningDaemon,
+    demo: &DemoDay<'_>,
+) -> Result<Report, Failure> {
     let (snapshot, date) = (daemon.handle.snapshot(), arguments.date);
     let run = snapshot
         .runs
@@ -39,7 +43,8 @@ pub(super) async fn prove(arguments: &Arguments, daemon: &RunningDaemon, demo: &
         .map(|v| &v.run)
         .find(|r| r.dag.name == demo.dag.name && r.session_date == date)
         .ok_or_else(|| Failure::fault("the day's run is not there any more"))?;
-    let zone = demo.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
+    let zone =
+        demo.dag.schedule.as_ref().and_then(|s| TimeZone::get(&s.timezone).ok()).unwrap_or(TimeZone::UTC);
     let at = |t: Timestamp| rfc3339(t, &zone);
 
     let way = hop::of_run(run, steps::programs());
@@ -49,17 +54,20 @@ pub(super) async fn prove(arguments: &Arguments, daemon: &RunningDaemon, demo: &
         spools.insert(&hop.name, read_spool(&folder.join(hop.step.as_str()), demo.feed, date)?);
     }
     // Where an exchange never closes, its ledger and the spool have some of the days around.
-    let ledger: Vec<Traded> = demo.simulator.traded().into_iter().filter(|t| t.session_date == date).collect();
+    let ledger: Vec<Traded> =
+        demo.simulator.traded().into_iter().filter(|t| t.session_date == date).collect();
     let index: HashMap<&str, usize> = ledger.iter().enumerate().map(|(n, t)| (t.id.as_str(), n)).collect();
     let held: BTreeSet<&str> = spools.values().flat_map(Spooled::held).collect();
-    let undelivered: Vec<usize> = (0..ledger.len()).filter(|n| !held.contains(ledger[*n].id.as_str())).collect();
+    let undelivered: Vec<usize> =
+        (0..ledger.len()).filter(|n| !held.contains(ledger[*n].id.as_str())).collect();
     let mut by_symbol: BTreeMap<String, Decimal> = BTreeMap::new();
     for n in &undelivered {
         *by_symbol.entry(ledger[*n].symbol.to_string()).or_default() += ledger[*n].quantity;
     }
     let strangers = held.iter().filter(|id| !index.contains_key(**id)).count();
 
-    let lost = |own: &Spooled| lost_inside_sessions(own, &index, &undelivered, |n| ledger[n].symbol.to_string());
+    let lost =
+        |own: &Spooled| lost_inside_sessions(own, &index, &undelivered, |n| ledger[n].symbol.to_string());
     let hops = found(daemon, &way, &spools, date, lost).await?;
     let actual = dead_letters(daemon, &way).await.map_err(Failure::unusable)?;
     let spooled = Spooled::joined(spools.into_values());
@@ -84,7 +92,9 @@ pub(super) async fn prove(arguments: &Arguments, daemon: &RunningDaemon, demo: &
         report.faults.push(format!("spool: {strangers} records that the exchange never traded"));
     }
     if mangled_held as u64 != actual {
-        report.faults.push(format!("dead letters: the spool holds {mangled_held} malformed frames, the topic {actual}"));
+        report.faults.push(format!(
+            "dead letters: the spool holds {mangled_held} malformed frames, the topic {actual}"
+        ));
     }
     report.ok = report.faults.is_empty();
     Ok(report)
@@ -102,9 +112,12 @@ async fn found(
     let prefixes: Vec<String> = feeds.into_iter().map(|feed| EventId::date_prefix(feed, date)).collect();
     let mut hops = BTreeMap::new();
     for hop in way {
-        let of: Vec<&Spooled> = way.iter().filter(|s| hop.is_fed_by(s)).filter_map(|s| spools.get(&s.name)).collect();
+        let of: Vec<&Spooled> =
+            way.iter().filter(|s| hop.is_fed_by(s)).filter_map(|s| spools.get(&s.name)).collect();
         let counts = match spools.get(&hop.name) {
-            Some(own) => Found { missing: lost(own), ..count(own.held().map(str::to_owned), &BTreeSet::new()) },
+            Some(own) => {
+                Found { missing: lost(own), ..count(own.held().map(str::to_owned), &BTreeSet::new()) }
+            }
             None if of.is_empty() => continue,
             None => {
                 let day = ids(daemon, hop, &prefixes).await?.into_iter().filter(|id| is_of(id, date));
@@ -118,7 +131,8 @@ async fn found(
 
 /// Dead letters of all topics that are collected.
 async fn dead_letters(daemon: &RunningDaemon, way: &[Hop]) -> Result<u64, backends::BackendError> {
-    let topics: BTreeSet<&String> = way.iter().filter(|hop| hop.kind == HopKind::Log).map(|hop| &hop.topic).collect();
+    let topics: BTreeSet<&String> =
+        way.iter().filter(|hop| hop.kind == HopKind::Log).map(|hop| &hop.topic).collect();
     let mut held = 0;
     for topic in topics {
         held += read_topic(daemon, &format!("{topic}.dlq")).await?.len() as u64;
@@ -156,7 +170,8 @@ impl Spooled {
             let shift = all.spans.keys().next_back().map_or(0, |last| last + 1);
             all.ids.extend(spool.ids.into_iter().map(|(session, id)| (session + shift, id)));
             all.gaps.extend(spool.gaps);
-            all.malformed.extend(spool.malformed.into_iter().map(|(session, frame)| (session + shift, frame)));
+            all.malformed
+                .extend(spool.malformed.into_iter().map(|(session, frame)| (session + shift, frame)));
             all.spans.extend(spool.spans.into_iter().map(|(session, span)| (session + shift, span)));
             all
         })
@@ -185,7 +200,9 @@ fn read_spool(folder: &Path, feed: &dyn Feed, date: Date) -> Result<Spooled, Fai
                 }
                 rule.see(Received::Trade(&trade));
                 all.ids.push((session, trade.id.to_string()));
-            } else if let Some(total) = steps::spooled::total(&entry).filter(|total| total.session_date == date) {
+            } else if let Some(total) =
+                steps::spooled::total(&entry).filter(|total| total.session_date == date)
+            {
                 rule.see(Received::Total(&total));
                 continue;
             } else if entry.kind == Kind::Malformed {
@@ -206,8 +223,8 @@ fn count(ids: impl Iterator<Item = String>, wanted: &BTreeSet<&str>) -> Found {
     Found { unique: unique.len() as u64, duplicates: total - unique.len() as u64, missing }
 }
 
-/// Trades lost although a session was up. The exchange sends in ledger order and TCP keeps it, so within one session nothing
-/// of a symbol may be missing between its first record and the session's last.
+/// Trades lost although a session was up. The exchange sends in ledger order and TCP keeps it, so within one
+/// session nothing of a symbol may be missing between its first record and the session's last.
 fn lost_inside_sessions(
     spooled: &Spooled,
     demo: &HashMap<&str, usize>,
@@ -225,7 +242,9 @@ fn lost_inside_sessions(
     }
     let inside = |n: &&usize| {
         let name = symbol(**n);
-        last.iter().any(|(session, end)| **n < *end && first.get(&(*session, name.clone())).is_some_and(|start| *start < **n))
+        last.iter().any(|(session, end)| {
+            **n < *end && first.get(&(*session, name.clone())).is_some_and(|start| *start < **n)
+        })
     };
     undelivered.iter().filter(inside).count() as u64
 }
@@ -236,7 +255,10 @@ fn expected_dead_letters(simulator: &dyn Running, spooled: &Spooled) -> (u64, us
     let frames = simulator.malformed_frames();
     let expected = frames
         .iter()
-        .filter(|(at, bytes)| arrived.contains(bytes.as_slice()) || spooled.spans.values().any(|(from, to)| from < at && at < to))
+        .filter(|(at, bytes)| {
+            arrived.contains(bytes.as_slice())
+                || spooled.spans.values().any(|(from, to)| from < at && at < to)
+        })
         .count();
     (expected as u64, spooled.malformed.len())
 }
@@ -285,7 +307,10 @@ async fn ids(daemon: &RunningDaemon, hop: &Hop, prefixes: &[String]) -> Result<V
     }
 }
 
-async fn read_topic(daemon: &RunningDaemon, name: &str) -> Result<Vec<backends::log::Record>, backends::BackendError> {
+async fn read_topic(
+    daemon: &RunningDaemon,
+    name: &str,
+) -> Result<Vec<backends::log::Record>, backends::BackendError> {
     let log = &daemon.backends.log;
     let mut records = Vec::new();
     let Some(topic) = log.topic(name).await? else { return Ok(records) };

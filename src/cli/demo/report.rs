@@ -104,7 +104,10 @@ impl Report {
             }
         }
         if self.dead_letters.expected != self.dead_letters.actual {
-            faults.push(format!("dead letters: {} expected, {} held", self.dead_letters.expected, self.dead_letters.actual));
+            faults.push(format!(
+                "dead letters: {} expected, {} held",
+                self.dead_letters.expected, self.dead_letters.actual
+            ));
         }
         let mut gaps: BTreeMap<&str, Decimal> = BTreeMap::new();
         for gap in &self.gaps {
@@ -116,10 +119,14 @@ impl Report {
             .chain(gaps.keys().copied())
             .collect::<std::collections::BTreeSet<_>>()
         {
-            let (undelivered, explained) =
-                (undelivered_by_symbol.get(symbol).copied().unwrap_or_default(), gaps.get(symbol).copied().unwrap_or_default());
+            let (undelivered, explained) = (
+                undelivered_by_symbol.get(symbol).copied().unwrap_or_default(),
+                gaps.get(symbol).copied().unwrap_or_default(),
+            );
             if undelivered != explained {
-                faults.push(format!("{symbol}: {undelivered} shares undelivered, {explained} in the gap ledger"));
+                faults.push(format!(
+                    "{symbol}: {undelivered} shares undelivered, {explained} in the gap ledger"
+                ));
             }
         }
         for step in &self.steps {
@@ -172,7 +179,10 @@ impl Report {
             let hop = &self.hops[name];
             line(format!("{name:<10}{:>10}{:>12}{:>10}", hop.unique, hop.duplicates, hop.missing));
         }
-        line(format!("dead letters: {} expected, {} held", self.dead_letters.expected, self.dead_letters.actual));
+        line(format!(
+            "dead letters: {} expected, {} held",
+            self.dead_letters.expected, self.dead_letters.actual
+        ));
         let symbols: std::collections::BTreeSet<&str> = self.gaps.iter().map(|g| g.symbol.as_str()).collect();
         line(format!(
             "gaps: {} in {} symbols, {}",
@@ -203,7 +213,9 @@ mod tests {
 
     fn report() -> Report {
         let mut report = Report::closed("2026-11-20".parse().expect("a date"), 60.0, 1, &[]);
-        report.hops = ["spool", "log", "raw", "index", "objects"].map(|name| (name.to_owned(), Found::default())).into();
+        report.hops = ["spool", "log", "raw", "index", "objects"]
+            .map(|name| (name.to_owned(), Found::default()))
+            .into();
         report
     }
 

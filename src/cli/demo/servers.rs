@@ -12,12 +12,16 @@ const SERVERS: [(&str, &str); 5] = [
     ("OPENBELL_SMTP", "smtp://127.0.0.1:25"),
 ];
 
-/// Puts the servers' addresses into a configuration. A demo shares its servers with others, so whatever it makes there begins
-/// with the day's name: `openbell-demo-…`.
+/// Puts the servers' addresses into a configuration. A demo shares its servers with others, so whatever it
+/// makes there begins with the day's name: `openbell-demo-…`.
 ///
 /// # Errors
 /// Which variables are not set, and how to get servers.
-pub fn configured(config: Config, day: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Config, Failure> {
+pub fn configured(
+    config: Config,
+    day: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Failure> {
     let found = SERVERS.map(|(name, _)| variable(name).filter(|value| !value.trim().is_empty()));
     let missing: Vec<String> = SERVERS
         .iter()
@@ -48,7 +52,8 @@ fn with_parameter(address: &str, parameter: &str) -> String {
 
 /// An address whose path ends in a name of ours: replacing it (a database) or below it (a folder of keys).
 fn below(address: &str, name: &str, replace: bool) -> String {
-    let (place, query) = address.split_once('?').map_or((address, None), |(place, query)| (place, Some(query)));
+    let (place, query) =
+        address.split_once('?').map_or((address, None), |(place, query)| (place, Some(query)));
     let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
     let place = match rest.split_once('/') {
         Some((hosts, path)) if !replace && !path.trim_matches('/').is_empty() => {
@@ -68,7 +73,11 @@ mod tests {
     fn whatever_is_missing_is_named_at_once() {
         let only_kafka = |name: &str| (name == "OPENBELL_KAFKA").then(|| "kafka://a:1".to_owned());
         let failure = configured(Config::default(), "x", only_kafka).expect_err("four are missing").message;
-        assert!(!failure.contains("OPENBELL_KAFKA") && failure.contains("OPENBELL_MONGO") && failure.contains("OPENBELL_SMTP"));
+        assert!(
+            !failure.contains("OPENBELL_KAFKA")
+                && failure.contains("OPENBELL_MONGO")
+                && failure.contains("OPENBELL_SMTP")
+        );
         assert!(failure.contains("scripts/services up"), "{failure}");
     }
 

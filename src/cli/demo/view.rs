@@ -1,4 +1,5 @@
-//! The terminal view of a demo: a bar from open to close with what matters now, and a line for each thing that happens.
+//! The terminal view of a demo: a bar from open to close with what matters now, and a line for each thing
+//! that happens.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,13 @@ use domain::run::StepState;
 
 /// Shows the day until dropped. What is `said` is shown in any case: somebody has to act on it.
 pub async fn show(handle: Handle, day: RunId, topic: String, quiet: bool, mut said: mpsc::Receiver<String>) {
-    let bar = if quiet { ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()) } else { ProgressBar::no_length() };
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = if quiet {
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
+    } else {
+        ProgressBar::no_length()
+    };
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.progress_chars("=> "));
     let mut snapshots = handle.subscribe();
     let mut known = Known::default();
@@ -64,7 +70,11 @@ fn draw(bar: &ProgressBar, snapshot: &Snapshot, day: &RunId, topic: &str) {
     let count = |name: &str| snapshot.gauges.topics.get(name).copied().unwrap_or(0);
     let lag: u64 = snapshot.gauges.group_lag.values().copied().max().unwrap_or(0);
     let dead: u64 = snapshot.gauges.dead_letters.values().sum();
-    bar.set_message(format!("{} trades, lag {lag}, {dead} dead letters, {}", count(topic), view.run.state.as_str()));
+    bar.set_message(format!(
+        "{} trades, lag {lag}, {dead} dead letters, {}",
+        count(topic),
+        view.run.state.as_str()
+    ));
 }
 
 /// What was shown before.

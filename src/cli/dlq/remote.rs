@@ -16,7 +16,11 @@ use steps::replay::Replayed;
 const PART: usize = 500;
 
 /// Carries out the command.
-pub(super) async fn carry_out(command: &Command, client: &Client, out: &mut impl Write) -> crate::exit::Result {
+pub(super) async fn carry_out(
+    command: &Command,
+    client: &Client,
+    out: &mut impl Write,
+) -> crate::exit::Result {
     match command {
         Command::List(which) => {
             let (lines, zone) = lines(which, client, usize::MAX).await?;

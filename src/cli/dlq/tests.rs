@@ -31,7 +31,9 @@ async fn run(words: &[&str], backends: &Backends) -> (Result<Exit, String>, Stri
 async fn times_are_in_the_zone_of_the_dag_folder_when_no_daemon_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("a plain path");
-    let Command::List(which) = command(&["list", "--data", path, "--dags", path]) else { unreachable!("it is a list") };
+    let Command::List(which) = command(&["list", "--data", path, "--dags", path]) else {
+        unreachable!("it is a list")
+    };
     let at = "2026-11-20T00:30:00Z".parse().expect("a time");
     assert_eq!(zone(&which).await.full(at), "2026-11-20 00:30:00 UTC", "there is no DAG");
     let dag = "name: day\nschedule: { timezone: Asia/Seoul, open: \"50 8 * * *\" }\nsteps:\n  a: { command: [\"true\"] }\n";
@@ -62,7 +64,9 @@ async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
         let Command::List(which) = command(&["list", "--data", folder]) else { unreachable!("it is a list") };
         which
     };
-    assert!(open(&within(&folder.path().join("none"))).await.err().expect("no folder").message.contains("--data"));
+    assert!(
+        open(&within(&folder.path().join("none"))).await.err().expect("no folder").message.contains("--data")
+    );
     let backends = open(&within(folder.path())).await.expect("opened");
     let (result, _) = run(&["list"], &backends).await;
     assert!(result.expect_err("no topic").contains("kis.trades.dlq"));
@@ -71,7 +75,12 @@ async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
     assert_eq!(run(&["list"], &backends).await.1, "no dead letters of kis.trades\n");
     backends.log.append("kis.trades.dlq", vec![bad_text()]).await.expect("appended");
     let (_, text) = run(&["list"], &backends).await;
-    assert!(text.contains("bad_utf8") && text.contains("day/collector") && text.contains("2026-11-20 09:30:00 KST"), "{text}");
+    assert!(
+        text.contains("bad_utf8")
+            && text.contains("day/collector")
+            && text.contains("2026-11-20 09:30:00 KST"),
+        "{text}"
+    );
     let (_, text) = run(&["show", "5", "--cause", "bad_utf8"], &backends).await;
     assert!(text.contains("exception.class.name: bad_utf8") && text.contains("30 7c 48 30"), "{text}");
     assert!(text.contains("offset 0  2026-11-20 09:30:00 KST"), "{text}");
@@ -82,7 +91,13 @@ async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let stop = tokio_util::sync::CancellationToken::new();
     let server = tokio::spawn(web::serve(listener, daemon.handle.clone(), backends.clone(), stop.clone()));
-    for words in [&["list"][..], &["list", "--json"], &["list", "--cause", "none"], &["show", "3"], &["show", "--json"]] {
+    for words in [
+        &["list"][..],
+        &["list", "--json"],
+        &["list", "--cause", "none"],
+        &["show", "3"],
+        &["show", "--json"],
+    ] {
         let command = command(&[words, &["--url", &url]].concat());
         let client = command.which().daemon.client().expect("a client");
         let mut out = Vec::new();
@@ -91,7 +106,8 @@ async fn lists_shows_and_replays_on_stores_opened_from_the_folder() {
     }
     let command = command(&["replay", "--json", "--url", &url]);
     let mut out = Vec::new();
-    let result = remote::carry_out(&command, &command.which().daemon.client().expect("a client"), &mut out).await;
+    let result =
+        remote::carry_out(&command, &command.which().daemon.client().expect("a client"), &mut out).await;
     assert_eq!(result.map_err(|f| f.to_string()), Ok(Exit::Fault));
     assert!(String::from_utf8_lossy(&out).contains("\"bad_utf8\": 1"), "{out:?}");
     stop.cancel();

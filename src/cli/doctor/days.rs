@@ -33,16 +33,22 @@ pub(super) fn dags(dags: &Path, now: Timestamp) -> Vec<Finding> {
     }
     for file in &folder.files {
         let path = file.path.display().to_string();
-        let said =
-            |diagnostics: &[dagfile::Diagnostic]| diagnostics.iter().map(|d| d.render(&path)).collect::<Vec<_>>().join("\n");
+        let said = |diagnostics: &[dagfile::Diagnostic]| {
+            diagnostics.iter().map(|d| d.render(&path)).collect::<Vec<_>>().join("\n")
+        };
         if let Err(errors) = &file.dag {
-            findings.push(Finding::fail("DAG files", said(errors), "correct the file; openbell dag lint shows the same"));
+            findings.push(Finding::fail(
+                "DAG files",
+                said(errors),
+                "correct the file; openbell dag lint shows the same",
+            ));
         }
         if !file.warnings.is_empty() {
             findings.push(Finding::warn("DAG files", said(&file.warnings), ""));
         }
     }
-    let enabled: Vec<&Dag> = folder.files.iter().filter(|f| f.enabled).filter_map(|f| f.dag.as_ref().ok()).collect();
+    let enabled: Vec<&Dag> =
+        folder.files.iter().filter(|f| f.enabled).filter_map(|f| f.dag.as_ref().ok()).collect();
     let names = enabled.iter().map(|d| d.name.as_str()).collect::<Vec<_>>().join(", ");
     findings.push(if enabled.is_empty() {
         Finding::warn(
@@ -58,10 +64,12 @@ pub(super) fn dags(dags: &Path, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// Whether the calendars of the enabled DAGs know the next days. Beyond its last year a calendar takes every weekday for an open one.
+/// Whether the calendars of the enabled DAGs know the next days. Beyond its last year a calendar takes every
+/// weekday for an open one.
 fn calendars(folder: &Folder, enabled: &[&Dag], now: Timestamp) -> Vec<Finding> {
     let mut seen = BTreeSet::new();
-    let used = enabled.iter().filter_map(|dag| folder.calendar_of(dag)).filter(|c| seen.insert(c.name.clone()));
+    let used =
+        enabled.iter().filter_map(|dag| folder.calendar_of(dag)).filter(|c| seen.insert(c.name.clone()));
     used.map(|calendar| {
         let zone = jiff::tz::TimeZone::get(&calendar.timezone).unwrap_or(jiff::tz::TimeZone::UTC);
         let last_needed: Option<Date> = now.to_zoned(zone).date().checked_add(AHEAD.days()).ok();
@@ -89,18 +97,26 @@ fn secrets(enabled: &[&Dag]) -> Vec<Finding> {
     for dag in enabled {
         for step in dag.steps() {
             for reference in step.secrets.values() {
-                let users = &mut wanted.entry(reference.to_string()).or_insert_with(|| (reference, BTreeSet::new())).1;
+                let users = &mut wanted
+                    .entry(reference.to_string())
+                    .or_insert_with(|| (reference, BTreeSet::new()))
+                    .1;
                 users.insert(format!("{}/{}", dag.name, step.name));
             }
         }
     }
-    let finding = |(place, (reference, users)): (String, (&SecretRef, BTreeSet<String>))| match resolve(reference) {
-        Ok(_) => Finding::ok("secrets", format!("{place} can be read")),
-        Err(refused) => {
-            let users = users.into_iter().collect::<Vec<_>>().join(", ");
-            Finding::fail("secrets", format!("{place}, needed by {users}: {}", refused.why), refused.remedy.to_string())
-        }
-    };
+    let finding =
+        |(place, (reference, users)): (String, (&SecretRef, BTreeSet<String>))| match resolve(reference) {
+            Ok(_) => Finding::ok("secrets", format!("{place} can be read")),
+            Err(refused) => {
+                let users = users.into_iter().collect::<Vec<_>>().join(", ");
+                Finding::fail(
+                    "secrets",
+                    format!("{place}, needed by {users}: {}", refused.why),
+                    refused.remedy.to_string(),
+                )
+            }
+        };
     wanted.into_iter().map(finding).collect()
 }
 

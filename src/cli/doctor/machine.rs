@@ -78,8 +78,8 @@ pub(super) fn parts(config: &Config) -> [(Part, &'static str, &str); 5] {
     ]
 }
 
-/// Whether the addresses of the stores mean something, and the folders of those on this machine can be used. Servers are
-/// asked by [`network::servers`](super::network::servers).
+/// Whether the addresses of the stores mean something, and the folders of those on this machine can be used.
+/// Servers are asked by [`network::servers`](super::network::servers).
 pub(super) fn stores(config: &Config, data: &Path) -> Vec<Finding> {
     parts(config).into_iter().filter_map(|(part, name, address)| store(part, name, address, data)).collect()
 }
@@ -88,14 +88,20 @@ fn store(part: Part, name: &'static str, address: &str, data: &Path) -> Option<F
     match parse(part, address, data) {
         Ok(Address::Embedded(folder) | Address::Folder(folder)) => Some(local(name, &folder)),
         Ok(Address::Server(_)) => None,
-        Err(error) => Some(Finding::fail(name, error.to_string(), "correct the address in the configuration")),
+        Err(error) => {
+            Some(Finding::fail(name, error.to_string(), "correct the address in the configuration"))
+        }
     }
 }
 
 fn local(name: &'static str, folder: &Path) -> Finding {
     let at = existing(folder);
     if !at.is_dir() {
-        return Finding::fail(name, format!("{} is not a folder", at.display()), "remove it, or give the store another address");
+        return Finding::fail(
+            name,
+            format!("{} is not a folder", at.display()),
+            "remove it, or give the store another address",
+        );
     }
     match access(&at, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) if folder.exists() => Finding::ok(name, format!("{} can be used", folder.display())),
@@ -112,7 +118,11 @@ fn local(name: &'static str, folder: &Path) -> Finding {
 pub(super) fn clock(now: Timestamp) -> Finding {
     const CHECK: &str = "clock";
     if now.as_second() < FIRST_RELEASE {
-        return Finding::fail(CHECK, format!("it reads {now}, which is past"), "set the machine's clock, best by NTP");
+        return Finding::fail(
+            CHECK,
+            format!("it reads {now}, which is past"),
+            "set the machine's clock, best by NTP",
+        );
     }
     match TimeZone::get("Asia/Seoul") {
         Ok(_) => Finding::ok(CHECK, format!("it reads {}", Zone::new("Asia/Seoul").full(now))),

@@ -24,11 +24,20 @@ pub(super) async fn daemon(data: &Path) -> (Finding, Option<String>) {
     const CHECK: &str = "daemon";
     let note = match read_note(data) {
         Ok(Some(note)) => note,
-        Ok(None) => return (Finding::ok(CHECK, format!("none runs on {}; openbell up starts one", data.display())), None),
-        Err(failure) => return (Finding::fail(CHECK, failure.message, "remove the file if no daemon runs"), None),
+        Ok(None) => {
+            return (
+                Finding::ok(CHECK, format!("none runs on {}; openbell up starts one", data.display())),
+                None,
+            );
+        }
+        Err(failure) => {
+            return (Finding::fail(CHECK, failure.message, "remove the file if no daemon runs"), None);
+        }
     };
     let answers = match Client::at(&note.url) {
-        Ok(client) => tokio::time::timeout(PATIENCE, client.get_pieces("/healthz", |_| Ok(()))).await.is_ok_and(|r| r.is_ok()),
+        Ok(client) => tokio::time::timeout(PATIENCE, client.get_pieces("/healthz", |_| Ok(())))
+            .await
+            .is_ok_and(|r| r.is_ok()),
         Err(_) => false,
     };
     if answers {
@@ -39,7 +48,13 @@ pub(super) async fn daemon(data: &Path) -> (Finding, Option<String>) {
         return (Finding::warn(CHECK, message, "look at its output; openbell down stops it"), None);
     }
     (
-        Finding::ok(CHECK, format!("the last one on {} is gone; openbell up starts one and adopts what it left", data.display())),
+        Finding::ok(
+            CHECK,
+            format!(
+                "the last one on {} is gone; openbell up starts one and adopts what it left",
+                data.display()
+            ),
+        ),
         None,
     )
 }
@@ -49,7 +64,13 @@ pub(super) fn port(listen: &str, running: Option<&str>) -> Finding {
     const CHECK: &str = "port";
     let address: SocketAddr = match listen.parse() {
         Ok(address) => address,
-        Err(error) => return Finding::fail(CHECK, format!("listen: \"{listen}\": {error}"), "write for example 127.0.0.1:8650"),
+        Err(error) => {
+            return Finding::fail(
+                CHECK,
+                format!("listen: \"{listen}\": {error}"),
+                "write for example 127.0.0.1:8650",
+            );
+        }
     };
     if running == Some(format!("http://{}", super::super::serve::reachable(address)).as_str()) {
         return Finding::ok(CHECK, format!("{address} is the running daemon's"));
@@ -57,8 +78,10 @@ pub(super) fn port(listen: &str, running: Option<&str>) -> Finding {
     match std::net::TcpListener::bind(address) {
         Ok(_) => Finding::ok(CHECK, format!("{address} is free")),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            let who = holder(address.port())
-                .map_or_else(|| "another program".to_owned(), |(pid, name)| format!("{name} (process {pid})"));
+            let who = holder(address.port()).map_or_else(
+                || "another program".to_owned(),
+                |(pid, name)| format!("{name} (process {pid})"),
+            );
             let remedy = "stop it, or choose another port with --port (0 takes a free one)";
             Finding::fail(CHECK, format!("{address} is taken by {who}"), remedy)
         }
@@ -72,8 +95,10 @@ pub(super) fn port(listen: &str, running: Option<&str>) -> Finding {
 
 /// The process that listens on a local port, as far as /proc tells this user.
 fn holder(port: u16) -> Option<(u32, String)> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
-    let socket = tables.iter().flat_map(|t| t.lines().skip(1)).find_map(|line| listening_inode(line, port))?;
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let socket =
+        tables.iter().flat_map(|t| t.lines().skip(1)).find_map(|line| listening_inode(line, port))?;
     let target = PathBuf::from(format!("socket:[{socket}]"));
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
@@ -126,7 +151,9 @@ pub(super) async fn endpoint(check: &str, url: &str) -> Finding {
     match tokio::time::timeout(PATIENCE, TcpStream::connect((host.trim_matches(['[', ']']), port))).await {
         Ok(Ok(_)) => Finding::ok(check, format!("{host}:{port} takes connections")),
         Ok(Err(error)) => Finding::warn(check, format!("{host}:{port} cannot be reached: {error}"), remedy),
-        Err(_) => Finding::warn(check, format!("{host}:{port} did not answer in {} s", PATIENCE.as_secs()), remedy),
+        Err(_) => {
+            Finding::warn(check, format!("{host}:{port} did not answer in {} s", PATIENCE.as_secs()), remedy)
+        }
     }
 }
 
@@ -154,7 +181,9 @@ fn stranger(endpoint: &Endpoint) -> String {
     let here = matches!(endpoint.host(), "127.0.0.1" | "localhost" | "[::1]");
     match port.filter(|_| here).and_then(|port| Some((port, holder(port)?))) {
         Some((port, (pid, name))) => {
-            format!("port {port} of this machine belongs to {name} (process {pid}); is that the server you mean?")
+            format!(
+                "port {port} of this machine belongs to {name} (process {pid}); is that the server you mean?"
+            )
         }
         None => "start the server, or correct its address in the configuration".to_owned(),
     }
@@ -190,9 +219,11 @@ async fn ping(host: &str, executor: &str) -> Finding {
     const CHECK: &str = "Docker";
     let is_needed = matches!(executor, "docker" | "swarm");
     let trouble = |message: String| match is_needed {
-        true => {
-            Finding::fail(CHECK, message, format!("executor: {executor} needs one; start it, or set docker.host to where one is"))
-        }
+        true => Finding::fail(
+            CHECK,
+            message,
+            format!("executor: {executor} needs one; start it, or set docker.host to where one is"),
+        ),
         false => Finding::warn(
             CHECK,
             message,
@@ -203,7 +234,13 @@ async fn ping(host: &str, executor: &str) -> Finding {
         "" => "/var/run/docker.sock",
         other => match other.strip_prefix("unix://") {
             Some(path) => path,
-            None => return Finding::warn(CHECK, format!("the engine at {other} is not on this machine"), "it is not looked at"),
+            None => {
+                return Finding::warn(
+                    CHECK,
+                    format!("the engine at {other} is not on this machine"),
+                    "it is not looked at",
+                );
+            }
         },
     };
     let (request, missing) = if executor == "swarm" {
@@ -255,8 +292,14 @@ mod tests {
 
     #[test]
     fn hosts_and_ports_are_found_in_urls() {
-        assert_eq!(host_and_port("https://openapi.koreainvestment.com:9443"), Some(("openapi.koreainvestment.com", 9443)));
-        assert_eq!(host_and_port("ws://ops.koreainvestment.com:21000/tryitout"), Some(("ops.koreainvestment.com", 21000)));
+        assert_eq!(
+            host_and_port("https://openapi.koreainvestment.com:9443"),
+            Some(("openapi.koreainvestment.com", 9443))
+        );
+        assert_eq!(
+            host_and_port("ws://ops.koreainvestment.com:21000/tryitout"),
+            Some(("ops.koreainvestment.com", 21000))
+        );
         assert_eq!(host_and_port("https://h/x?y=1:2"), Some(("h", 443)));
         assert_eq!(host_and_port("ws://[::1]:9/x"), Some(("[::1]", 9)));
         for bad in ["h:1", "https://", "ftp://h", "https://h:x"] {
@@ -298,7 +341,10 @@ mod tests {
         let alone = ping(&host, "swarm").await;
         assert!(alone.level == Level::Fail && alone.message.contains("no manager of a swarm"), "{alone:?}");
         let requests = engine.await.expect("no panic");
-        assert!(requests[0].starts_with("GET /_ping HTTP/1.0\r\n") && requests[1].starts_with("GET /nodes HTTP/1.0\r\n"));
+        assert!(
+            requests[0].starts_with("GET /_ping HTTP/1.0\r\n")
+                && requests[1].starts_with("GET /nodes HTTP/1.0\r\n")
+        );
         assert_eq!(ping("tcp://elsewhere:2375", "docker").await.level, Level::Warn);
     }
 
@@ -307,8 +353,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (none, _) = daemon(folder.path()).await;
         assert!(none.level == Level::Ok && none.message.starts_with("none runs"), "{none:?}");
-        std::fs::write(folder.path().join("daemon.json"), "{\"url\": \"http://127.0.0.1:1\", \"pid\": 4194999}")
-            .expect("written");
+        std::fs::write(
+            folder.path().join("daemon.json"),
+            "{\"url\": \"http://127.0.0.1:1\", \"pid\": 4194999}",
+        )
+        .expect("written");
         let (gone, url) = daemon(folder.path()).await;
         assert!(gone.message.contains("is gone") && url.is_none(), "{gone:?}");
     }

@@ -20,15 +20,24 @@ async fn every_part_is_looked_at() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("c.yaml");
     // Feeds on this machine where nobody listens, so that no test reaches out.
-    let url = |scheme: &str| if scheme.starts_with("ws") { "ws://127.0.0.1:1/x" } else { "http://127.0.0.1:1" };
+    let url =
+        |scheme: &str| if scheme.starts_with("ws") { "ws://127.0.0.1:1/x" } else { "http://127.0.0.1:1" };
     let of = |feed: &&dyn feed::Feed| {
-        let keys = feed.addresses().iter().map(|a| (a.key, url(a.default))).collect::<std::collections::BTreeMap<_, _>>();
+        let keys = feed
+            .addresses()
+            .iter()
+            .map(|a| (a.key, url(a.default)))
+            .collect::<std::collections::BTreeMap<_, _>>();
         (feed.name(), keys)
     };
     let feeds: std::collections::BTreeMap<_, _> = feed::FEEDS.iter().map(of).collect();
     std::fs::write(&file, serde_json::json!({ "feeds": feeds }).to_string()).expect("written");
-    let arguments =
-        Arguments { config: Some(file), data: folder.path().join("data").into(), dags: folder.path().join("none"), json: true };
+    let arguments = Arguments {
+        config: Some(file),
+        data: folder.path().join("data").into(),
+        dags: folder.path().join("none"),
+        json: true,
+    };
     let findings = examine(&arguments, &Clock::system()).await;
     for check in [
         "configuration",

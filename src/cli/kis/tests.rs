@@ -34,7 +34,11 @@ fn bad_lines_are_named_and_the_others_still_printed() {
     assert_eq!((exit, lines.len()), (Exit::Fault, 2));
     let errors: Vec<_> = errors.lines().collect();
     assert_eq!(errors.len(), 3);
-    assert!(errors[0].starts_with("line 2: wrong_width: 2 fields in 1 record(s) of H0STCNT0"), "{}", errors[0]);
+    assert!(
+        errors[0].starts_with("line 2: wrong_width: 2 fields in 1 record(s) of H0STCNT0"),
+        "{}",
+        errors[0]
+    );
     assert!(errors[1].starts_with("line 3: bad_utf8: "), "{}", errors[1]);
     assert_eq!(errors[2], "line 4: bad_number: field 2 STCK_PRPR is \"abc\", expected a number");
 }
@@ -49,8 +53,7 @@ fn encrypted_frames_open_after_their_reply_and_keys_stay_hidden() {
     let shown = lines[0].to_string();
     assert!(!shown.contains("abcdefghijklmnop") && !shown.contains("0123456789abcdef"), "{shown}");
     assert_eq!((lines[1]["symbol"].as_str(), lines[1]["id"].is_null()), (Some("005930"), true));
-    let echo =
-        r#"{"header":{"tr_id":"H0STCNT0"},"body":{"rt_cd":"1","msg_cd":"OPSP0011","msg1":"invalid approval : 3daa450a-0685"}}"#;
+    let echo = r#"{"header":{"tr_id":"H0STCNT0"},"body":{"rt_cd":"1","msg_cd":"OPSP0011","msg1":"invalid approval : 3daa450a-0685"}}"#;
     let (_, lines, _) = run(echo.as_bytes());
     assert_eq!(lines[0]["control"]["msg1"], "invalid approval : [redacted]");
 }

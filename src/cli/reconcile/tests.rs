@@ -27,8 +27,14 @@ async fn day(folder: &Path, dag: &str) -> RunId {
     std::fs::create_dir_all(&dags).expect("a folder");
     std::fs::write(dags.join("day.yaml"), dag).expect("written");
     let config = config::Config { listen: "127.0.0.1:0".into(), ..Default::default() };
-    let options =
-        super::super::serve::Options { config, data, dags, clock: Clock::system(), only: None, stand_ins: Default::default() };
+    let options = super::super::serve::Options {
+        config,
+        data,
+        dags,
+        clock: Clock::system(),
+        only: None,
+        stand_ins: Default::default(),
+    };
     let running = super::super::serve::start(options).await.expect("it comes up");
     let trigger = daemon::handle::Command::Trigger {
         dag: "day".parse().expect("a name"),

@@ -41,7 +41,12 @@ fn a_whole_table_is_read() {
       placement: [node.labels.zone == a, "node.role != manager"]
 "#,
     ));
-    let mounts = ["/srv/models:/models:ro", "cache:/var/cache:rw", "/etc/ssl/ours:/etc/ssl/certs:ro", "state:/state:rw"];
+    let mounts = [
+        "/srv/models:/models:ro",
+        "cache:/var/cache:rw",
+        "/etc/ssl/ours:/etc/ssl/certs:ro",
+        "state:/state:rw",
+    ];
     let whole = Container {
         memory_bytes: Some(256 << 20),
         cpus: Some(0.5),
@@ -98,10 +103,17 @@ steps:
         ["/etc/ssl/ours:/certs:ro", "cache:/cache:rw", "/srv/new:/models:ro"],
         "its own stands at the same target"
     );
-    assert_eq!((task.health.is_some(), task.placement.len()), (false, 0), "a task never gets ready, and Docker has one node");
+    assert_eq!(
+        (task.health.is_some(), task.placement.len()),
+        (false, 0),
+        "a task never gets ready, and Docker has one node"
+    );
     let web = container(&dag, "web");
     let health = web.health.as_ref().expect("a health command");
-    assert_eq!((health.command[0].as_str(), health.interval, health.retries), ("healthy", Duration::from_secs(5), 3));
+    assert_eq!(
+        (health.command[0].as_str(), health.interval, health.retries),
+        ("healthy", Duration::from_secs(5), 3)
+    );
     assert_eq!(container(&dag, "far").placement, ["node.labels.zone == a"]);
     assert!(container(&dag, "near").placement.is_empty());
     for name in ["bare", "local", "inside"] {
@@ -112,15 +124,25 @@ steps:
 
 #[test]
 fn limits_out_of_range() {
-    one(&with("{ memory: 5MiB }"), "4:53", &["\"memory\" of \"container\" of step \"a\" is less than an engine takes", "6MiB"]);
+    one(
+        &with("{ memory: 5MiB }"),
+        "4:53",
+        &["\"memory\" of \"container\" of step \"a\" is less than an engine takes", "6MiB"],
+    );
     one(&with("{ memory: 512m }"), "4:53", &["\"512m\", which is not a size", "64MiB"]);
     one(&with("{ memory: 512 }"), "4:53", &["give it a unit: 512MiB"]);
     for bad in ["0", "-1", "0.001", "2000"] {
-        one(&with(&format!("{{ cpus: {bad} }}")), "4:51", &["not a number from 0.01 to 1024", "for example 0.5"]);
+        one(
+            &with(&format!("{{ cpus: {bad} }}")),
+            "4:51",
+            &["not a number from 0.01 to 1024", "for example 0.5"],
+        );
     }
     one(&with("{ cpus: half }"), "4:51", &["is a text, not a number"]);
     one(&with("{ pids: 0 }"), "4:51", &["is 0, not a whole number of at least 1"]);
-    for (bad, word) in [("root", "not a user in numbers"), ("\"1000:\"", "UID:GID"), ("[1]", "is a list"), ("-1", "is -1")] {
+    for (bad, word) in
+        [("root", "not a user in numbers"), ("\"1000:\"", "UID:GID"), ("[1]", "is a list"), ("-1", "is -1")]
+    {
         one(&with(&format!("{{ user: {bad} }}")), "4:51", &[word]);
     }
     one(&with("{ network: container:other }"), "4:54", &["is not a network", "docker network ls"]);
@@ -142,17 +164,26 @@ fn mounts_that_cannot_be() {
         one(&with(&format!("{{ mounts: [\"{bad}\"] }}")), "4:54", &[word]);
     }
     one(&with("{ mounts: [{ source: models/, target: /m }] }"), "4:64", &["neither an absolute path"]);
-    one(&with("{ mounts: [{ source: /srv, target: m }] }"), "4:78", &["not an absolute path in the container"]);
+    one(
+        &with("{ mounts: [{ source: /srv, target: m }] }"),
+        "4:78",
+        &["not an absolute path in the container"],
+    );
     one(&with("{ mounts: [{ source: /srv }] }"), "4:54", &["has no \"target\""]);
     one(&with("{ mounts: [\"/a:/m\", \"b:/m/\"] }"), "4:63", &["two mounts are at \"/m\""]);
     one(&with("{ volumes: [\"/a:/m\"] }"), "4:45", &["did you mean \"mounts\"?"]);
     let found = faults(&with("{ mounts: [\"/var/run/docker.sock:/docker.sock\"] }"));
-    assert!(found.len() == 1 && found[0].starts_with("4:54 warning: ") && found[0].contains("the whole machine"), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].starts_with("4:54 warning: ") && found[0].contains("the whole machine"),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_finding_points_into_the_table() {
-    let parsed = parsed(&steps("  a:\n    command: [x]\n    image: i\n    container:\n      mounts:\n        - models:models\n"));
+    let parsed = parsed(&steps(
+        "  a:\n    command: [x]\n    image: i\n    container:\n      mounts:\n        - models:models\n",
+    ));
     let said = parsed.diagnostics[0].render("x.yaml");
     let expected = "x.yaml:9:11: error: \"models\" is not an absolute path in the container\n   |\n 9 |         - models:models\n   |           ^^^^^^^^^^^^^\nhelp: write where the container sees it, from / on";
     assert_eq!(said, expected);
@@ -168,22 +199,40 @@ fn only_steps_in_containers_have_one() {
     );
     one(&step(""), "4:22", &["a command without an image runs as a process", "add image: NAME:TAG"]);
     let topics = |executor| {
-        steps(&format!("  a: {{ uses: topics, with: {{ create: [a] }}, executor: {executor}, container: {{ pids: 9 }} }}\n"))
+        steps(&format!(
+            "  a: {{ uses: topics, with: {{ create: [a] }}, executor: {executor}, container: {{ pids: 9 }} }}\n"
+        ))
     };
-    one(&topics("embedded"), "4:65", &["the executor embedded has no containers", "write executor: docker, or remove container"]);
-    one(&topics("process"), "4:64", &["the executor process has no containers", "write executor: docker, or remove container"]);
+    one(
+        &topics("embedded"),
+        "4:65",
+        &["the executor embedded has no containers", "write executor: docker, or remove container"],
+    );
+    one(
+        &topics("process"),
+        "4:64",
+        &["the executor process has no containers", "write executor: docker, or remove container"],
+    );
     fine(&topics("docker"));
-    let of_file =
-        format!("executor: process\n{}", steps("  a: { uses: topics, with: { create: [a] }, container: { pids: 9 } }\n"));
+    let of_file = format!(
+        "executor: process\n{}",
+        steps("  a: { uses: topics, with: { create: [a] }, container: { pids: 9 } }\n")
+    );
     one(&of_file, "5:45", &["the executor process has no containers"]);
     one(&steps("  a: { command: [x], image: i, memory: 1GiB }\n"), "4:32", &["did you mean \"container\"?"]);
 }
 
 #[test]
 fn placement_is_for_swarms() {
-    one(&with("{ placement: [node.role == worker] }"), "4:45", &["does not run on one", "add executor: swarm"]);
+    one(
+        &with("{ placement: [node.role == worker] }"),
+        "4:45",
+        &["does not run on one", "add executor: swarm"],
+    );
     let swarm = |constraint: &str| {
-        steps(&format!("  a: {{ command: [x], image: i, executor: swarm, container: {{ placement: [\"{constraint}\"] }} }}\n"))
+        steps(&format!(
+            "  a: {{ command: [x], image: i, executor: swarm, container: {{ placement: [\"{constraint}\"] }} }}\n"
+        ))
     };
     one(&swarm("zone == a"), "4:74", &["nodes have no \"zone\"", "node.labels.zone == a"]);
     one(&swarm("node.role = worker"), "4:74", &["compares nothing"]);
@@ -192,28 +241,46 @@ fn placement_is_for_swarms() {
 #[test]
 fn health_is_for_services_that_do_not_speak_for_themselves() {
     let health = |rest: &str| service(&format!("{{ health: {{ {rest} }} }}"));
-    one(&with("{ health: { command: [x] } }"), "4:45", &["\"health\" does not go with a task", "kind: service"]);
+    one(
+        &with("{ health: { command: [x] } }"),
+        "4:45",
+        &["\"health\" does not go with a task", "kind: service"],
+    );
     let sink = "  a: { kind: service, uses: sink/index, container: { health: { command: [x] } } }\n";
     one(&steps(sink), "4:54", &["a built-in program says itself", "remove health"]);
     one(&health("interval: 1s"), "4:60", &["has no \"command\""]);
     one(&health("command: []"), "4:79", &["the health command is empty"]);
     one(&health("command: [CMD, curl]"), "4:79", &["a word of compose", "[sh, -c, \"…\"]"]);
-    one(&health("command: [x], interval: 0s"), "4:94", &["\"interval\" of \"health\" of \"container\" of step \"a\" is zero"]);
+    one(
+        &health("command: [x], interval: 0s"),
+        "4:94",
+        &["\"interval\" of \"health\" of \"container\" of step \"a\" is zero"],
+    );
     one(&health("command: [x], retries: 0"), "4:93", &["at least 1"]);
     one(&service("{ healthcheck: { command: [x] } }"), "4:60", &["did you mean \"health\"?"]);
     one(&health("test: [x], command: [x]"), "4:70", &["did you mean \"command\"?"]);
     let found = faults(&health("command: [x], interval: 30s"));
-    assert!(found.len() == 1 && found[0].starts_with("4:94 warning: the first look comes after 30 s"), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].starts_with("4:94 warning: the first look comes after 30 s"),
+        "{found:?}"
+    );
     let found = faults(&health("command: \"curl x || exit 1\""));
-    assert!(found.len() == 1 && found[0].contains("warning: the command runs without a shell, so ||"), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].contains("warning: the command runs without a shell, so ||"),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn the_schema_knows_the_table() {
     let schema = schema::schema(PROGRAMS);
-    let step = &schema["properties"]["steps"]["additionalProperties"]["properties"]["container"]["properties"];
+    let step =
+        &schema["properties"]["steps"]["additionalProperties"]["properties"]["container"]["properties"];
     assert_eq!(step, &schema["properties"]["defaults"]["properties"]["container"]["properties"]);
-    assert_eq!((&step["cpus"]["minimum"], &step["pids"]["minimum"]), (&serde_json::json!(0.01), &serde_json::json!(1)));
+    assert_eq!(
+        (&step["cpus"]["minimum"], &step["pids"]["minimum"]),
+        (&serde_json::json!(0.01), &serde_json::json!(1))
+    );
     assert_eq!(step["mounts"]["items"]["anyOf"][1]["required"], serde_json::json!(["source", "target"]));
     assert_eq!(step["pull"]["enum"], serde_json::json!(["always", "missing", "never"]));
 }

@@ -52,13 +52,19 @@ fn a_sink_of_another_topic_is_told() {
     );
     warned(
         &[INDEX, RECONCILE],
-        &[("4:3", "which no collecting step"), ("5:3", "step \"s1\" has nothing to compare the stores with, and fails")],
+        &[
+            ("4:3", "which no collecting step"),
+            ("5:3", "step \"s1\" has nothing to compare the stores with, and fails"),
+        ],
     );
 }
 
 #[test]
 fn a_check_without_a_collector_is_told() {
-    warned(&[FRESHNESS], &[("4:3", "no step of this DAG collects data, so step \"s0\" has nothing to look at")]);
+    warned(
+        &[FRESHNESS],
+        &[("4:3", "no step of this DAG collects data, so step \"s0\" has nothing to look at")],
+    );
     warned(&[INDEX, FRESHNESS], &[("5:3", "step \"s1\" does not notice when a feed stops")]);
     warned(&["vwap, kind: service", RECONCILE], &[("5:3", "nothing to compare")]);
 }
@@ -68,5 +74,8 @@ fn two_places_that_share_one_group_are_told() {
     let sink = |more: &str| format!("sink/index, kind: service, with: {{ topic: t, group: g, {more} }}");
     let (one, two) = (sink("index: one"), sink("index: two"));
     warned(&["collect:t", &one, &one, FRESHNESS, RECONCILE], &[]);
-    warned(&["collect:t", &one, &two, FRESHNESS, RECONCILE], &[("6:3", "steps \"s1\" and \"s2\" read \"t\" as one group")]);
+    warned(
+        &["collect:t", &one, &two, FRESHNESS, RECONCILE],
+        &[("6:3", "steps \"s1\" and \"s2\" read \"t\" as one group")],
+    );
 }

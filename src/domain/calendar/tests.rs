@@ -21,8 +21,16 @@ fn sessions_follow_the_rows() {
     let krx = Calendar::parse("krx", KRX).expect("a calendar");
     let hours = |d: Date| krx.session(d).map(|s| (s.open, s.close));
     assert_eq!(hours(date(2026, 11, 20)), Some((at("2026-11-20T09:00+09"), at("2026-11-20T15:30+09"))));
-    assert_eq!(hours(date(2026, 11, 19)), Some((at("2026-11-19T10:00+09"), at("2026-11-19T16:30+09"))), "CSAT");
-    assert_eq!(hours(date(2026, 1, 2)), Some((at("2026-01-02T10:00+09"), at("2026-01-02T15:30+09"))), "first of the year");
+    assert_eq!(
+        hours(date(2026, 11, 19)),
+        Some((at("2026-11-19T10:00+09"), at("2026-11-19T16:30+09"))),
+        "CSAT"
+    );
+    assert_eq!(
+        hours(date(2026, 1, 2)),
+        Some((at("2026-01-02T10:00+09"), at("2026-01-02T15:30+09"))),
+        "first of the year"
+    );
     assert_eq!(hours(date(2026, 7, 17)), None, "holiday");
     assert_eq!(hours(date(2026, 11, 21)), None, "Saturday");
     assert_eq!(krx.day(date(2026, 12, 31)).map(Day::name), Some("KRX year-end closure"));
@@ -32,7 +40,9 @@ fn sessions_follow_the_rows() {
 fn knows_where_it_ends() {
     let krx = Calendar::parse("krx", KRX).expect("a calendar");
     assert_eq!(krx.covered(), Some((date(2024, 1, 1), date(2027, 12, 31))));
-    assert!(krx.covers(date(2027, 12, 31)) && !krx.covers(date(2028, 1, 1)) && !krx.covers(date(2023, 12, 31)));
+    assert!(
+        krx.covers(date(2027, 12, 31)) && !krx.covers(date(2028, 1, 1)) && !krx.covers(date(2023, 12, 31))
+    );
 }
 
 #[test]

@@ -138,7 +138,8 @@ impl FromStr for User {
     type Err = ContainerError;
 
     fn from_str(text: &str) -> Result<Self, ContainerError> {
-        let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+        let number =
+            |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
         let read = || match text.split_once(':') {
             Some((uid, gid)) => Some(Self { uid: number(uid)?, gid: Some(number(gid)?) }),
             None => Some(Self { uid: number(text)?, gid: None }),
@@ -196,7 +197,10 @@ impl Mount {
         }
         let target = absolute(text)?;
         if target == "/" {
-            return Err(refused("a mount over / hides the image's own files", "write a folder, for example /models"));
+            return Err(refused(
+                "a mount over / hides the image's own files",
+                "write a folder, for example /models",
+            ));
         }
         if let Some(folder) = RESERVED.iter().find(|folder| is_below(&target, folder)) {
             let message = format!("\"{target}\" belongs to the system of the container");
@@ -210,12 +214,16 @@ impl FromStr for Mount {
     type Err = ContainerError;
 
     fn from_str(text: &str) -> Result<Self, ContainerError> {
-        let mount =
-            |source: &str, target, read_only| Ok(Self { source: source.parse()?, target: Self::target(target)?, read_only });
+        let mount = |source: &str, target, read_only| {
+            Ok(Self { source: source.parse()?, target: Self::target(target)?, read_only })
+        };
         match text.split(':').collect::<Vec<_>>()[..] {
             [source, target] | [source, target, "ro"] => mount(source, target, true),
             [source, target, "rw"] => mount(source, target, false),
-            [_, _, mode] => Err(refused(format!("a mount cannot be \"{mode}\""), "write :ro (the default) or :rw at its end")),
+            [_, _, mode] => Err(refused(
+                format!("a mount cannot be \"{mode}\""),
+                "write :ro (the default) or :rw at its end",
+            )),
             _ => Err(refused(
                 format!("\"{text}\" is not a mount"),
                 "write SOURCE:TARGET, or SOURCE:TARGET:rw to let the step write, for example /srv/models:/models",
@@ -246,7 +254,8 @@ pub fn is_below(path: &str, folder: &str) -> bool {
 
 /// Whether engines take it as the name of a volume or a network.
 fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// Checks the name of a network.
@@ -258,11 +267,15 @@ pub fn check_network(text: &str) -> Result<(), ContainerError> {
         return Ok(());
     }
     let message = format!("\"{text}\" is not a network");
-    Err(refused(message, "write bridge, host, none, or the name of a network of the engine (docker network ls)"))
+    Err(refused(
+        message,
+        "write bridge, host, none, or the name of a network of the engine (docker network ls)",
+    ))
 }
 
 /// What a constraint can speak of: <https://docs.docker.com/reference/cli/docker/service/create/#constraint>.
-const ATTRIBUTES: [&str; 5] = ["node.id", "node.hostname", "node.role", "node.platform.os", "node.platform.arch"];
+const ATTRIBUTES: [&str; 5] =
+    ["node.id", "node.hostname", "node.role", "node.platform.os", "node.platform.arch"];
 const LABELS: [&str; 2] = ["node.labels.", "engine.labels."];
 
 /// Checks a constraint on the nodes of a swarm.
@@ -270,7 +283,8 @@ const LABELS: [&str; 2] = ["node.labels.", "engine.labels."];
 /// # Errors
 /// When a swarm would refuse it, or never meet it.
 pub fn check_placement(text: &str) -> Result<(), ContainerError> {
-    let example = "write for example node.labels.zone == a, node.role != manager or node.hostname == worker-1";
+    let example =
+        "write for example node.labels.zone == a, node.role != manager or node.hostname == worker-1";
     let Some((attribute, value)) = text.split_once("==").or_else(|| text.split_once("!=")) else {
         return Err(refused(format!("\"{text}\" compares nothing"), example));
     };
@@ -304,7 +318,14 @@ mod tests {
     #[test]
     fn mounts_are_absolute_and_read_only_unless_they_say_otherwise() {
         let mount: Mount = "/srv//models/:/models/./v1".parse().expect("a mount");
-        assert_eq!(mount, Mount { source: Source::Path("/srv/models".into()), target: "/models/v1".into(), read_only: true });
+        assert_eq!(
+            mount,
+            Mount {
+                source: Source::Path("/srv/models".into()),
+                target: "/models/v1".into(),
+                read_only: true
+            }
+        );
         let volume: Mount = "cache:/cache:rw".parse().expect("a mount");
         assert_eq!((volume.source.clone(), volume.read_only), (Source::Volume("cache".into()), false));
         assert_eq!(volume.to_string(), "cache:/cache:rw");
@@ -352,11 +373,16 @@ mod tests {
     #[test]
     fn nothing_said_is_nothing_written() {
         assert_eq!(serde_json::to_string(&Container::default()).expect("JSON"), "{}");
-        let some = Container { pull: Some(Pull::Never), user: Some(User { uid: 1, gid: None }), ..Container::default() };
+        let some = Container {
+            pull: Some(Pull::Never),
+            user: Some(User { uid: 1, gid: None }),
+            ..Container::default()
+        };
         let text = serde_json::to_string(&some).expect("JSON");
         assert_eq!(serde_json::from_str::<Container>(&text).expect("a container"), some);
         assert!(!some.is_empty() && Container::default().is_empty());
-        // Journals of versions that knew no `container:` read as before, and one without any is as they wrote it.
+        // Journals of versions that knew no `container:` read as before, and one without any is as they wrote
+        // it.
         let step = super::super::fixtures::step("a", super::super::StepKind::Task, &[]);
         let before = serde_json::to_value(&step).expect("JSON");
         assert!(before.get("container").is_none(), "{before}");

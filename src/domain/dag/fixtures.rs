@@ -8,7 +8,10 @@ pub fn step(name: &str, kind: StepKind, needs: &[(&str, Until)]) -> Step {
         kind,
         program: Program::Command { argv: vec!["true".into()], image: None },
         executor: None,
-        needs: needs.iter().map(|(n, until)| Need { step: n.parse().expect("valid name"), until: *until }).collect(),
+        needs: needs
+            .iter()
+            .map(|(n, until)| Need { step: n.parse().expect("valid name"), until: *until })
+            .collect(),
         trigger_rule: TriggerRule::AllSuccess,
         with: serde_json::Map::new(),
         env: BTreeMap::new(),
@@ -29,6 +32,13 @@ pub fn step(name: &str, kind: StepKind, needs: &[(&str, Until)]) -> Step {
 
 /// A DAG without a schedule.
 pub fn dag(name: &str, steps: Vec<Step>) -> Dag {
-    Dag::new(name.parse().expect("valid name"), String::new(), String::new(), None, AlertPolicy::default(), steps)
-        .expect("valid DAG")
+    Dag::new(
+        name.parse().expect("valid name"),
+        String::new(),
+        String::new(),
+        None,
+        AlertPolicy::default(),
+        steps,
+    )
+    .expect("valid DAG")
 }

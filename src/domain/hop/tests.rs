@@ -36,7 +36,10 @@ fn the_shipped_day_has_five_hops_whatever_its_steps_are_called() {
             ("freshness", "freshness", json!({})),
         ]);
         assert_eq!(names(&found), ["spool", "log", "raw", "index", "objects"]);
-        assert_eq!(found.iter().map(Hop::checked_as).collect::<Vec<_>>(), ["feed", "log", "raw", "index", "objects"]);
+        assert_eq!(
+            found.iter().map(Hop::checked_as).collect::<Vec<_>>(),
+            ["feed", "log", "raw", "index", "objects"]
+        );
         assert_eq!(
             found.iter().map(|h| h.place.as_str()).collect::<Vec<_>>(),
             ["", "kis.trades", "kis.trades", "kis-trades", "kis.trades"]
@@ -80,10 +83,15 @@ fn a_sink_is_fed_by_whoever_writes_its_topic() {
     ]);
     assert_eq!(
         names(&found),
-        ["a.spool", "a.log", "a.raw", "b.spool", "b.log", "b.raw", "c.spool", "c.log", "c.raw", "index", "objects"]
+        [
+            "a.spool", "a.log", "a.raw", "b.spool", "b.log", "b.raw", "c.spool", "c.log", "c.raw", "index",
+            "objects"
+        ]
     );
     assert_eq!(found[3].checked_as(), "b.feed");
-    let fed = |at: usize| spools_of(&found, &found[at]).into_iter().map(|s| found[s].name.clone()).collect::<Vec<_>>();
+    let fed = |at: usize| {
+        spools_of(&found, &found[at]).into_iter().map(|s| found[s].name.clone()).collect::<Vec<_>>()
+    };
     assert_eq!(
         (fed(0), fed(4), fed(9), fed(10)),
         (vec!["a.spool".into()], vec!["b.spool".into()], vec!["b.spool".into(), "c.spool".into()], vec![])
@@ -130,20 +138,30 @@ fn overrides_narrow_the_list() {
         ("y", "sink/index", json!({"topic": "two", "index": "years"})),
     ]);
     let narrow = |with: Value| narrowed(all.clone(), with.as_object().expect("a table"));
-    let left = |with: Value| narrow(with).expect("matched").iter().map(|h| h.name.clone()).collect::<Vec<_>>();
+    let left =
+        |with: Value| narrow(with).expect("matched").iter().map(|h| h.name.clone()).collect::<Vec<_>>();
     assert_eq!(left(json!({})).len(), all.len());
     assert_eq!(left(json!({"collector": "a"})), ["a.spool", "a.log", "a.raw"]);
     assert_eq!(left(json!({"topic": "two", "index": "years"})), ["b.spool", "b.log", "b.raw", "y"]);
-    assert_eq!(left(json!({"topic": "two", "prefix": "/elsewhere/"})), ["b.spool", "b.log", "b.raw", "x", "y", "objects"]);
-    let added =
-        narrow(json!({"collector": "a", "prefix": "/elsewhere/", "timezone": "UTC"})).expect("matched").pop().expect("a hop");
-    assert_eq!((added.place.as_str(), added.group, added.timezone.as_deref()), ("elsewhere", None, Some("UTC")));
+    assert_eq!(
+        left(json!({"topic": "two", "prefix": "/elsewhere/"})),
+        ["b.spool", "b.log", "b.raw", "x", "y", "objects"]
+    );
+    let added = narrow(json!({"collector": "a", "prefix": "/elsewhere/", "timezone": "UTC"}))
+        .expect("matched")
+        .pop()
+        .expect("a hop");
+    assert_eq!(
+        (added.place.as_str(), added.group, added.timezone.as_deref()),
+        ("elsewhere", None, Some("UTC"))
+    );
     let refused = narrow(json!({"collector": "c"})).expect_err("there is none");
     assert_eq!(
         (refused.parameter, refused.to_string().as_str()),
         ("collector", "no collecting step of this run has it; there are a, b")
     );
-    let nothing = narrowed(Vec::new(), json!({"topic": "t"}).as_object().expect("a table")).expect_err("there is none");
+    let nothing =
+        narrowed(Vec::new(), json!({"topic": "t"}).as_object().expect("a table")).expect_err("there is none");
     assert!(nothing.to_string().ends_with("there is none"), "{nothing}");
 }
 

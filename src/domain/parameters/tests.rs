@@ -9,7 +9,8 @@ const KNOWN: &[Parameter] = &[
     Parameter::new("stale_after", Shape::Duration, "age").or("5m"),
     Parameter::new("topic", Shape::Text, "a topic").or("kis.trades"),
     Parameter::new("collection", Shape::Text, "a collection").or_as("topic"),
-    Parameter::new("index", Shape::Text, "an index").or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades")),
+    Parameter::new("index", Shape::Text, "an index")
+        .or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades")),
     Parameter::new("group", Shape::Text, "a group").or_else("DAG and step"),
     Parameter::new("rotate", Shape::Table(ROTATE), "when an object is closed"),
 ];
@@ -24,7 +25,8 @@ fn with(value: Value) -> Map<String, Value> {
 
 #[test]
 fn reads_what_is_there_and_the_row_has_the_rest() {
-    let with = with(json!({"create": ["a", "b"], "rotate": {"size": "1MiB"}, "topic": "x", "stale_after": null}));
+    let with =
+        with(json!({"create": ["a", "b"], "rotate": {"size": "1MiB"}, "topic": "x", "stale_after": null}));
     let p = Parameters::new("sink/objects", KNOWN, &with);
     assert_eq!(
         (p.names("create"), p.names("channels")),
@@ -45,7 +47,9 @@ fn reads_what_is_there_and_the_row_has_the_rest() {
 
 #[test]
 fn refusals_name_the_parameter_and_the_remedy() {
-    let with = with(json!({"create": [], "stale_after": 5, "rotate": {"size": "64mb"}, "partitions": 0, "topic": 3}));
+    let with = with(
+        json!({"create": [], "stale_after": 5, "rotate": {"size": "64mb"}, "partitions": 0, "topic": 3}),
+    );
     let (p, none) = (Parameters::new("topics", KNOWN, &with), Map::new());
     for (error, part) in [
         (p.names("create").expect_err("empty"), "write create: [first, second]"),

@@ -5,8 +5,10 @@ use crate::dag::StepKind;
 
 const TOPIC: Parameter = Parameter::new("topic", Shape::Text, "the topic it works on").or("kis.trades");
 const GROUP: Parameter = Parameter::new("group", Shape::Text, "its consumer group").or_else("DAG and step");
-const COLLECTION: Parameter = Parameter::new("collection", Shape::Text, "collection of the raw store").or_as("topic");
-const INDEX: Parameter = Parameter::new("index", Shape::Text, "name of the index before the date").or("kis-trades");
+const COLLECTION: Parameter =
+    Parameter::new("collection", Shape::Text, "collection of the raw store").or_as("topic");
+const INDEX: Parameter =
+    Parameter::new("index", Shape::Text, "name of the index before the date").or("kis-trades");
 const PREFIX: Parameter = Parameter::new("prefix", Shape::Text, "first part of the keys").or_as("topic");
 
 const ROTATE: &[Parameter] = &[
@@ -15,7 +17,15 @@ const ROTATE: &[Parameter] = &[
 ];
 
 const fn service(name: &'static str, role: Role, parameters: &'static [Parameter]) -> Program {
-    Program { name, kinds: &[StepKind::Service], role, about: "a service", parameters, secrets: &[], replicas: true }
+    Program {
+        name,
+        kinds: &[StepKind::Service],
+        role,
+        about: "a service",
+        parameters,
+        secrets: &[],
+        replicas: true,
+    }
 }
 
 /// A source, a sink for each kind of store, and a program of each other role.
@@ -54,7 +64,12 @@ pub const PROGRAMS: &[Program] = &[
     service(
         "sink/objects",
         Role::Hop(Store::Objects),
-        &[TOPIC, GROUP, PREFIX, Parameter::new("rotate", Shape::Table(ROTATE), "when an object is closed and the next begun")],
+        &[
+            TOPIC,
+            GROUP,
+            PREFIX,
+            Parameter::new("rotate", Shape::Table(ROTATE), "when an object is closed and the next begun"),
+        ],
     ),
     service(
         "vwap",
@@ -84,7 +99,9 @@ pub const PROGRAMS: &[Program] = &[
         kinds: &[StepKind::Teardown, StepKind::Task],
         role: Role::Reconcile,
         about: "compares the stores",
-        parameters: &[Parameter::new("listed", Shape::Count(0), "most missing ids listed").or("100").counting("ids")],
+        parameters: &[Parameter::new("listed", Shape::Count(0), "most missing ids listed")
+            .or("100")
+            .counting("ids")],
         secrets: &[],
         replicas: false,
     },

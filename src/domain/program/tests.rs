@@ -15,8 +15,8 @@ fn a_text_is_what_is_given_or_what_holds_without() {
     assert_eq!(text(json!({}), "group"), None);
     assert_eq!(text(json!({"topic": 3}), "topic"), None);
     assert_eq!(text(json!({}), "nothing"), None);
-    let index =
-        Parameter::new("index", Shape::Text, "a name").or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades"));
+    let index = Parameter::new("index", Shape::Text, "a name")
+        .or_made("topic", "TOPIC-trades", |topic| format!("{topic}-trades"));
     let (parameters, with) = ([testing::PROGRAMS[4].parameters[0], index], json!({"topic": "a"}));
     let made = Program { parameters: Box::leak(Box::new(parameters)), ..PROGRAM };
     assert_eq!(made.text(with.as_object().expect("a table"), "index").as_deref(), Some("a-trades"));

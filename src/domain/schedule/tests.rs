@@ -7,7 +7,14 @@ fn cron(text: &str) -> Edge {
 }
 
 fn schedule(zone: &str, open: Edge, close: Option<Edge>) -> Schedule {
-    Schedule { timezone: zone.into(), calendar: None, open, close, late_start: LateStart::Join, catchup: Catchup::None }
+    Schedule {
+        timezone: zone.into(),
+        calendar: None,
+        open,
+        close,
+        late_start: LateStart::Join,
+        catchup: Catchup::None,
+    }
 }
 
 fn at(text: &str) -> Timestamp {
@@ -27,7 +34,10 @@ fn opens(schedule: &Schedule, after: &str, n: usize) -> Vec<String> {
 fn a_window_needs_both_edges_on_the_date() {
     let day = schedule("Asia/Seoul", cron("50 8 * * MON-FRI"), Some(cron("0 16 * * MON-THU")));
     let window = day.window_on(date(2026, 11, 19), None).expect("a Thursday");
-    assert_eq!(window, Window { open_at: at("2026-11-19T08:50+09"), close_at: Some(at("2026-11-19T16:00+09")) });
+    assert_eq!(
+        window,
+        Window { open_at: at("2026-11-19T08:50+09"), close_at: Some(at("2026-11-19T16:00+09")) }
+    );
     assert_eq!(day.window_on(date(2026, 11, 20), None), None, "no close on Fridays");
     assert_eq!(day.window_on(date(2026, 11, 21), None), None, "Saturday");
     let reversed = schedule("Asia/Seoul", cron("0 16 * * *"), Some(cron("50 8 * * *")));
@@ -47,7 +57,10 @@ fn session_edges_without_a_calendar_are_midnights() {
     let day = schedule("Asia/Seoul", edge(Anchor::Open, -600), Some(edge(Anchor::Close, 1800)));
     let sessions = day.next_windows(at("2026-11-18T12:00+09"), None, 2);
     assert_eq!(sessions[0].key, "2026-11-19");
-    assert_eq!(sessions[0].window, Window { open_at: at("2026-11-18T23:50+09"), close_at: Some(at("2026-11-20T00:30+09")) });
+    assert_eq!(
+        sessions[0].window,
+        Window { open_at: at("2026-11-18T23:50+09"), close_at: Some(at("2026-11-20T00:30+09")) }
+    );
     assert_eq!(sessions[1].key, "2026-11-20");
     assert_eq!(day.open.to_string(), "session.open - 10m");
     assert_eq!(day.close.map(|c| c.to_string()).as_deref(), Some("session.close + 30m"));
@@ -56,7 +69,8 @@ fn session_edges_without_a_calendar_are_midnights() {
 #[test]
 fn plain_cron_has_several_sessions_a_day() {
     let day = schedule("Asia/Seoul", cron("0 9,13 * * *"), None);
-    let keys: Vec<_> = day.next_windows(at("2026-11-19T09:00+09"), None, 3).into_iter().map(|s| s.key).collect();
+    let keys: Vec<_> =
+        day.next_windows(at("2026-11-19T09:00+09"), None, 3).into_iter().map(|s| s.key).collect();
     assert_eq!(keys, ["2026-11-19T1300", "2026-11-20T0900", "2026-11-20T1300"]);
 }
 
@@ -84,7 +98,8 @@ fn sparse_and_impossible_schedules_end() {
 #[test]
 fn sessions_between_is_open_at_the_start_and_closed_at_the_end() {
     let day = schedule("UTC", cron("0 * * * *"), None);
-    let keys: Vec<_> = day.sessions_between(at("2026-01-01T00:00Z"), at("2026-01-01T02:00Z"), None).map(|s| s.key).collect();
+    let keys: Vec<_> =
+        day.sessions_between(at("2026-01-01T00:00Z"), at("2026-01-01T02:00Z"), None).map(|s| s.key).collect();
     assert_eq!(keys, ["2026-01-01T0100", "2026-01-01T0200"]);
     assert_eq!(day.sessions_between(at("2026-01-01T02:00Z"), at("2026-01-01T01:00Z"), None).count(), 0);
 }

@@ -62,8 +62,14 @@ fn what_older_versions_wrote_is_read() {
             "trade_time":"2026-11-20T09:00:00+09:00","received_at":"2026-11-20T09:00:00.5+09:00","price":"71900","quantity":5,
             "accumulated_volume":7,"accumulated_value":503300,"fields":{"A":"b"}}"#;
     let read: Trade = serde_json::from_str(old).expect("read");
-    let expected = Trade { accumulated_volume: Some(7), accumulated_value: Some(503_300), ..trade(71_900.into(), 5.into()) };
+    let expected = Trade {
+        accumulated_volume: Some(7),
+        accumulated_value: Some(503_300),
+        ..trade(71_900.into(), 5.into())
+    };
     assert_eq!(read, expected);
     let rounded = old.replace("\"quantity\":5", "\"quantity\":0.5");
-    assert!(serde_json::from_str::<Trade>(&rounded).expect_err("a binary number").to_string().contains("as text"));
+    assert!(
+        serde_json::from_str::<Trade>(&rounded).expect_err("a binary number").to_string().contains("as text")
+    );
 }

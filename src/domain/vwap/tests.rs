@@ -7,7 +7,8 @@ use crate::trade::EventId;
 
 fn trade(symbol: &str, at_second: i64, price: &str, quantity: i64, accumulated: i64) -> Trade {
     let date: Date = "2026-11-20".parse().expect("a date");
-    let at = "2026-11-20T09:00:00+09:00".parse::<Timestamp>().expect("a time") + SignedDuration::from_secs(at_second);
+    let at = "2026-11-20T09:00:00+09:00".parse::<Timestamp>().expect("a time")
+        + SignedDuration::from_secs(at_second);
     Trade {
         id: EventId::new("kis", date, symbol, accumulated),
         feed: "kis".into(),
@@ -27,7 +28,9 @@ fn trade(symbol: &str, at_second: i64, price: &str, quantity: i64, accumulated: 
 
 fn sum(trades: &[(&str, &str)]) -> Sums {
     let decimal = |text: &str| text.parse::<Decimal>().expect("a decimal");
-    trades.iter().fold(Sums::default(), |sums, (price, quantity)| sums.with(decimal(price), decimal(quantity)).expect("fits"))
+    trades.iter().fold(Sums::default(), |sums, (price, quantity)| {
+        sums.with(decimal(price), decimal(quantity)).expect("fits")
+    })
 }
 
 #[test]
@@ -58,18 +61,27 @@ fn prices_quantities_and_sums_that_cannot_be_are_refused() {
     assert!(matches!(book.fold(&trade("A", 0, "5", -1, 1)), Err(Refused::Quantity { .. })));
     let huge = Trade { price: Decimal::MAX, quantity: Decimal::MAX, ..trade("A", 0, "5", 1, 1) };
     assert!(matches!(book.fold(&huge), Err(Refused::Size { .. })));
-    assert_eq!(book.fold(&trade("A", 0, "5", 1, 1)), Ok(Folded::Counted), "a refusal must not mark the id as seen");
+    assert_eq!(
+        book.fold(&trade("A", 0, "5", 1, 1)),
+        Ok(Folded::Counted),
+        "a refusal must not mark the id as seen"
+    );
 }
 
 #[test]
 fn windows_tumble_on_trade_time_and_late_trades_correct_them() {
     let mut book = book();
-    for (second, price, quantity, acc) in [(0, "100", 1, 1), (29, "200", 3, 4), (30, "300", 1, 5), (10, "400", 4, 9)] {
+    for (second, price, quantity, acc) in
+        [(0, "100", 1, 1), (29, "200", 3, 4), (30, "300", 1, 5), (10, "400", 4, 9)]
+    {
         assert_eq!(book.fold(&trade("A", second, price, quantity, acc)), Ok(Folded::Counted));
     }
     let symbol = book.symbols().next().expect("a symbol");
-    let sums: Vec<_> =
-        symbol.windows.iter().map(|w| (w.sums.vwap().expect("volume").normalize().to_string(), w.sums.trades)).collect();
+    let sums: Vec<_> = symbol
+        .windows
+        .iter()
+        .map(|w| (w.sums.vwap().expect("volume").normalize().to_string(), w.sums.trades))
+        .collect();
     assert_eq!(sums, [("287.5".to_owned(), 3), ("300".to_owned(), 1)]);
     assert_eq!(symbol.session.volume, 9.into());
     assert_eq!((symbol.exchange, symbol.last.id.as_str()), (Some((9, 900)), "kis:2026-11-20:A:9"));
@@ -83,7 +95,10 @@ fn vwap_rounds_half_up() {
     // Two places more than the prices have: 0.00000100, 0.00000101 and 0.00000102 at 1, 2 and 1.
     let coin = sum(&[("0.00000100", "0.5"), ("0.00000101", "1"), ("0.00000102", "0.50000001")]);
     assert_eq!(coin.vwap().expect("volume").to_string(), "0.0000010100");
-    assert_eq!((coin.volume.to_string(), coin.value.to_string()), ("2.00000001".into(), "0.0000020200000102".into()));
+    assert_eq!(
+        (coin.volume.to_string(), coin.value.to_string()),
+        ("2.00000001".into(), "0.0000020200000102".into())
+    );
 }
 
 #[test]
@@ -106,7 +121,8 @@ fn trades_told_again_behind_newer_ones_give_the_same_windows() {
     let (old, new) = trades.split_at(390);
     let mut book = Averages::new(Duration::from_secs(30), lateness, 1_000);
     let mut stored = BTreeMap::new();
-    for (n, (trade, again)) in new.iter().map(|t| (t, false)).chain(old.iter().map(|t| (t, true))).enumerate() {
+    for (n, (trade, again)) in new.iter().map(|t| (t, false)).chain(old.iter().map(|t| (t, true))).enumerate()
+    {
         book.retell(again);
         assert_eq!(book.fold(trade), Ok(Folded::Counted));
         if n % 7 == 0 || n == 399 {

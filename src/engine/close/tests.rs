@@ -16,7 +16,8 @@ fn a_collector_that_could_not_forward_everything_fails_the_run_and_is_not_starte
     collector.drain = Some(Duration::from_secs(300));
     let mut sink = step("sink", StepKind::Service, &[("collector", Until::Ready)]);
     sink.program = Program::Uses("sink/index".into());
-    let mut play = Play::new(vec![collector, sink, step("reconcile", StepKind::Teardown, &[])], Some("16:00"));
+    let mut play =
+        Play::new(vec![collector, sink, step("reconcile", StepKind::Teardown, &[])], Some("16:00"));
     play.started("collector").ready("collector").started("sink").ready("sink").clear_actions();
     play.tick("16:00");
     let Some(Action::Stop { kill_after, .. }) = play.actions.last() else { panic!("{:?}", play.actions) };
@@ -26,7 +27,10 @@ fn a_collector_that_could_not_forward_everything_fails_the_run_and_is_not_starte
     let result = Some(serde_json::json!({ "error": "raw: 20 records are not there" }));
     let collector = "collector".parse().expect("a name");
     play.event(&RunEvent::Exited { step: collector, attempt: 1, exit: Exit::Code(1), result }, "16:05:24");
-    assert_eq!((play.step("collector").state, play.stops()), (StepState::Failed, vec!["collector".into(), "sink".into()]));
+    assert_eq!(
+        (play.step("collector").state, play.stops()),
+        (StepState::Failed, vec!["collector".into(), "sink".into()])
+    );
     let told = "service collector: exit code 1: raw: 20 records are not there, while stopping";
     let is_told = |a: &Action| matches!(a, Action::Alert { summary, .. } if summary == told);
     assert_eq!(play.actions.iter().filter(|a| is_told(a)).count(), 1, "{:?}", play.actions);
@@ -54,7 +58,11 @@ fn a_stop_that_is_followed_by_a_start_grants_no_drain_and_the_close_makes_up_for
         assert_eq!(*kill_after, Duration::from_secs(30), "its grace alone");
         play.clear_actions();
         play.tick("16:00").tick("16:00:10").exit("sink", Exit::Code(1));
-        assert_eq!((play.starts(), play.stops()), (vec!["sink".to_owned()], vec!["sink".to_owned()]), "late: {late}");
+        assert_eq!(
+            (play.starts(), play.stops()),
+            (vec!["sink".to_owned()], vec!["sink".to_owned()]),
+            "late: {late}"
+        );
         let Some(Action::Stop { kill_after, .. }) = play.actions.last() else { panic!("{:?}", play.actions) };
         assert_eq!(*kill_after, Duration::from_secs(90), "now it drains");
         play.exit("sink", Exit::Code(0));

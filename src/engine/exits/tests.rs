@@ -17,7 +17,9 @@ fn slow(retries: u32) -> Step {
 }
 
 fn told(play: &Play) -> Vec<(AlertKind, String)> {
-    let alert = |a: &Action| if let Action::Alert { kind, summary, .. } = a { Some((*kind, summary.clone())) } else { None };
+    let alert = |a: &Action| {
+        if let Action::Alert { kind, summary, .. } = a { Some((*kind, summary.clone())) } else { None }
+    };
     play.actions
         .iter()
         .filter_map(alert)
@@ -53,14 +55,20 @@ fn one_that_heeded_it_was_not_killed() {
 fn tries_that_take_too_long_are_told_at_the_first_and_at_the_last() {
     let mut play = Play::new(vec![slow(1)], None);
     play.started("slow").tick("08:51");
-    assert_eq!(told(&play), [(AlertKind::DeadlineMissed, "task slow timed out after 60s; it is tried again".to_owned())]);
+    assert_eq!(
+        told(&play),
+        [(AlertKind::DeadlineMissed, "task slow timed out after 60s; it is tried again".to_owned())]
+    );
     play.exit("slow", Exit::Signal(15));
     play.clear_actions();
     let next = play.step("slow").next_at.expect("it is tried again");
     play.tick_at(next).started("slow");
     let late = play.step("slow").deadline.expect("a deadline");
     play.tick_at(late).exit("slow", Exit::Signal(15));
-    assert_eq!(told(&play).iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [AlertKind::StepFailed, AlertKind::DeadlineMissed]);
+    assert_eq!(
+        told(&play).iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+        [AlertKind::StepFailed, AlertKind::DeadlineMissed]
+    );
 }
 
 #[test]
@@ -88,8 +96,13 @@ fn what_was_noticed_of_an_attempt_stays_with_it() {
     play.started("slow");
     let text = "printed more than is kept".to_owned();
     let step = "slow".parse().expect("a name");
-    let noticed =
-        RunEvent::Noticed { step, attempt: 1, noticed_at: at("08:50:07"), kind: AlertKind::OutputCut, text: text.clone() };
+    let noticed = RunEvent::Noticed {
+        step,
+        attempt: 1,
+        noticed_at: at("08:50:07"),
+        kind: AlertKind::OutputCut,
+        text: text.clone(),
+    };
     play.event(&noticed, "08:50:08").event(&noticed, "08:50:09").exit("slow", Exit::Code(3));
     assert_eq!(told(&play), [(AlertKind::OutputCut, format!("slow: {text}"))]);
     assert_eq!(play.step("slow").notice.as_ref(), Some(&text));

@@ -42,7 +42,9 @@ fn build(drafts: &[Draft]) -> Dag {
         let needs: Vec<(String, Until)> = steps
             .iter()
             .enumerate()
-            .filter(|(i, earlier)| bits >> i & 1 == 1 && (kind == StepKind::Teardown || earlier.kind != StepKind::Teardown))
+            .filter(|(i, earlier)| {
+                bits >> i & 1 == 1 && (kind == StepKind::Teardown || earlier.kind != StepKind::Teardown)
+            })
             .map(|(_, earlier)| (earlier.name.to_string(), UNTILS[*until]))
             .collect();
         let needs: Vec<(&str, Until)> = needs.iter().map(|(n, u)| (n.as_str(), *u)).collect();
@@ -125,12 +127,22 @@ impl World {
     fn check_waits(&self, run: &Run) {
         for step in run.dag.steps().iter().filter(|s| s.kind == StepKind::Service) {
             let state = &run.steps[&step.name];
-            assert!(state.not_before.is_none() || state.state == StepState::Running, "{}: {state:?}", step.name);
-            if matches!(state.state, StepState::Starting | StepState::Running) && state.ready_since.is_none() {
+            assert!(
+                state.not_before.is_none() || state.state == StepState::Running,
+                "{}: {state:?}",
+                step.name
+            );
+            if matches!(state.state, StepState::Starting | StepState::Running) && state.ready_since.is_none()
+            {
                 let started = state.attempt_started_at.expect("it was started");
-                let most = (started + step.ready_within.max(Duration::from_secs(600))).max(self.resumed_at + step.ready_within);
+                let most = (started + step.ready_within.max(Duration::from_secs(600)))
+                    .max(self.resumed_at + step.ready_within);
                 let deadline = state.deadline.expect("a deadline");
-                assert!(deadline <= most && deadline >= started + step.ready_within, "{}: {state:?}", step.name);
+                assert!(
+                    deadline <= most && deadline >= started + step.ready_within,
+                    "{}: {state:?}",
+                    step.name
+                );
             }
         }
     }
@@ -142,9 +154,14 @@ impl World {
                 Action::Start { attempt, .. } => {
                     let live = self.alive.iter().find(|a| a.step == attempt.step);
                     assert_eq!(live, None, "two live attempts");
-                    assert!(self.now >= run.window.open_at || run.state == RunState::Closing, "nothing starts before the open");
+                    assert!(
+                        self.now >= run.window.open_at || run.state == RunState::Closing,
+                        "nothing starts before the open"
+                    );
                     let step = run.dag.step(&attempt.step).expect("a step");
-                    if run.window.close_at.is_some_and(|close| self.now >= close) && step.kind != StepKind::Teardown {
+                    if run.window.close_at.is_some_and(|close| self.now >= close)
+                        && step.kind != StepKind::Teardown
+                    {
                         let next = applied.actions.get(index + 1);
                         assert!(
                             matches!(next, Some(Action::Stop { attempt: a, .. }) if a == attempt),
@@ -164,7 +181,9 @@ impl World {
                 Action::Stop { attempt, .. } => {
                     self.asked.insert(attempt.clone());
                     let step = run.dag.step(&attempt.step).expect("a step");
-                    if step.kind == StepKind::Service && run.steps[&step.name].stop_cause == Some(StopCause::Closed) {
+                    if step.kind == StepKind::Service
+                        && run.steps[&step.name].stop_cause == Some(StopCause::Closed)
+                    {
                         for source in above(&run.dag, step).iter().filter(|s| s.kind == StepKind::Service) {
                             assert!(
                                 run.steps[&source.name].state.is_terminal(),
@@ -186,7 +205,12 @@ impl World {
 
     fn exit(&mut self, attempt: &AttemptId, exit: Exit) {
         self.alive.remove(attempt);
-        self.feed(RunEvent::Exited { step: attempt.step.clone(), attempt: attempt.attempt, exit, result: None });
+        self.feed(RunEvent::Exited {
+            step: attempt.step.clone(),
+            attempt: attempt.attempt,
+            exit,
+            result: None,
+        });
     }
 
     /// One arbitrary thing happens.
@@ -200,24 +224,40 @@ impl World {
             (3..=4, Some(a), _) => self.feed(RunEvent::Ready { step: a.step, attempt: a.attempt }),
             (5, Some(a), _) if pick.is_multiple_of(2) => {
                 let until = self.now + Duration::from_secs(pick as u64 % 1500);
-                self.feed(RunEvent::Waiting { step: a.step, attempt: a.attempt, until, reason: "taken".into() });
+                self.feed(RunEvent::Waiting {
+                    step: a.step,
+                    attempt: a.attempt,
+                    until,
+                    reason: "taken".into(),
+                });
             }
             (5, Some(a), _) if pick.is_multiple_of(3) => {
                 let noticed_at = self.now;
                 let kind = AlertKind::TopicRemade;
-                self.feed(RunEvent::Noticed { step: a.step, attempt: a.attempt, noticed_at, kind, text: "anew".into() });
+                self.feed(RunEvent::Noticed {
+                    step: a.step,
+                    attempt: a.attempt,
+                    noticed_at,
+                    kind,
+                    text: "anew".into(),
+                });
             }
-            (5, Some(a), _) => self.feed(RunEvent::Degraded { step: a.step, attempt: a.attempt, reason: "slow".into() }),
+            (5, Some(a), _) => {
+                self.feed(RunEvent::Degraded { step: a.step, attempt: a.attempt, reason: "slow".into() })
+            }
             // A stale or doubled end of an attempt that is already gone.
             (6, Some(a), _) if !self.alive.contains(&a) => self.exit(&a, Exit::Code(0)),
             (6..=7, _, Some(a)) => self.exit(&a, Exit::Code(0)),
             (8, _, Some(a)) => self.exit(&a, Exit::Code(1)),
-            (9, _, Some(a)) => self.exit(&a, if pick.is_multiple_of(2) { Exit::Lost("gone".into()) } else { Exit::Signal(9) }),
+            (9, _, Some(a)) => self
+                .exit(&a, if pick.is_multiple_of(2) { Exit::Lost("gone".into()) } else { Exit::Signal(9) }),
             (10, ..) if pick.is_multiple_of(9) => self.feed(RunEvent::CancelRequested { by: "p".into() }),
             (11, ..) if pick.is_multiple_of(3) => {
                 self.feed(RunEvent::Marked { step: name, success: pick.is_multiple_of(2), by: "p".into() })
             }
-            (12, ..) if pick.is_multiple_of(3) => self.feed(RunEvent::Cleared { steps: vec![name], by: "p".into() }),
+            (12, ..) if pick.is_multiple_of(3) => {
+                self.feed(RunEvent::Cleared { steps: vec![name], by: "p".into() })
+            }
             (14, ..) if pick.is_multiple_of(2) => self.crash(pick),
             (13, ..) => {
                 self.now += Duration::from_secs(pick as u64 % 2000);
@@ -251,7 +291,9 @@ impl World {
                     }
                     self.feed(event);
                 }
-                Decision::Start { attempt, .. } => assert!(self.alive.contains(&attempt), "a start that was decided before"),
+                Decision::Start { attempt, .. } => {
+                    assert!(self.alive.contains(&attempt), "a start that was decided before")
+                }
                 Decision::Stop { attempt, orphan, .. } => {
                     assert!(!orphan, "everything that lives is owned: {attempt}");
                     self.asked.insert(attempt);
@@ -266,12 +308,17 @@ impl World {
         let Some(wake) = next_wake(&self.run) else { return };
         self.now = self.now.max(wake);
         self.feed(RunEvent::Tick);
-        assert!(next_wake(&self.run).is_none_or(|next| next > self.now), "a tick at {} left a wake in the past", self.now);
+        assert!(
+            next_wake(&self.run).is_none_or(|next| next > self.now),
+            "a tick at {} left a wake in the past",
+            self.now
+        );
     }
 
     /// From now on every attempt does what it is for.
     fn answer_until_the_end(&mut self) {
-        let endless = self.run.window.close_at.is_none() && !self.run.dag.steps().iter().any(|s| s.kind == StepKind::Task);
+        let endless = self.run.window.close_at.is_none()
+            && !self.run.dag.steps().iter().any(|s| s.kind == StepKind::Task);
         if endless {
             self.feed(RunEvent::CancelRequested { by: "p".into() });
         }
@@ -279,7 +326,9 @@ impl World {
             if self.run.state.is_terminal() {
                 return;
             }
-            let Some(attempt) = self.alive.iter().find(|a| !self.is_settled(a) || self.ends_by_itself(a)).cloned() else {
+            let Some(attempt) =
+                self.alive.iter().find(|a| !self.is_settled(a) || self.ends_by_itself(a)).cloned()
+            else {
                 self.wake_up();
                 continue;
             };

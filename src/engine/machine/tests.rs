@@ -39,7 +39,10 @@ impl Play {
             cause: Cause::Scheduled,
             session_date: jiff::civil::date(2026, 11, 20),
             window: Window { open_at: at("08:50"), close_at: close.map(at) },
-            params: params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
+            params: params
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
         };
         let event = RunEvent::Created(Box::new(created));
         let applied = apply(None, &event, at("08:50")).expect("created");
@@ -101,12 +104,16 @@ impl Play {
     }
 
     pub(crate) fn starts(&self) -> Vec<String> {
-        let name = |a: &Action| if let Action::Start { attempt, .. } = a { Some(attempt.step.to_string()) } else { None };
+        let name = |a: &Action| {
+            if let Action::Start { attempt, .. } = a { Some(attempt.step.to_string()) } else { None }
+        };
         self.actions.iter().filter_map(name).collect()
     }
 
     pub(crate) fn stops(&self) -> Vec<String> {
-        let name = |a: &Action| if let Action::Stop { attempt, .. } = a { Some(attempt.step.to_string()) } else { None };
+        let name = |a: &Action| {
+            if let Action::Stop { attempt, .. } = a { Some(attempt.step.to_string()) } else { None }
+        };
         self.actions.iter().filter_map(name).collect()
     }
 
@@ -127,7 +134,10 @@ impl Play {
     fn wake_up(&mut self) -> &mut Self {
         self.now = self.wake();
         self.feed(&RunEvent::Tick);
-        assert!(next_wake(&self.run).is_none_or(|wake| wake > self.now), "a tick at the wake must consume it");
+        assert!(
+            next_wake(&self.run).is_none_or(|wake| wake > self.now),
+            "a tick at the wake must consume it"
+        );
         self
     }
 }
@@ -153,7 +163,12 @@ fn day() -> Play {
 
 fn open_day() -> Play {
     let mut play = day();
-    play.started("topics").exit("topics", Exit::Code(0)).started("collector").ready("collector").started("sink").ready("sink");
+    play.started("topics")
+        .exit("topics", Exit::Code(0))
+        .started("collector")
+        .ready("collector")
+        .started("sink")
+        .ready("sink");
     play
 }
 
@@ -200,9 +215,13 @@ fn starts_carry_a_deadline_behind_the_close() {
     let deadlines: BTreeMap<_, _> = play
         .actions
         .iter()
-        .filter_map(
-            |a| if let Action::Start { attempt, deadline } = a { Some((attempt.step.to_string(), *deadline)) } else { None },
-        )
+        .filter_map(|a| {
+            if let Action::Start { attempt, deadline } = a {
+                Some((attempt.step.to_string(), *deadline))
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(deadlines["topics"], Some(at("09:00:30")), "timeout and grace");
     assert_eq!(deadlines["collector"], Some(at("16:00:30")));
@@ -230,7 +249,10 @@ fn a_task_is_retried_with_backoff_and_then_fails_what_needs_it() {
 fn losses_spend_no_retry() {
     let mut play = Play::new(vec![step("a", StepKind::Task, &[])], None);
     play.started("a").exit("a", Exit::Lost("gone".into()));
-    assert_eq!((play.state("a"), play.step("a").attempt, play.step("a").retries_used), (StepState::Starting, 2, 0));
+    assert_eq!(
+        (play.state("a"), play.step("a").attempt, play.step("a").retries_used),
+        (StepState::Starting, 2, 0)
+    );
     play.exit("a", Exit::Lost("gone".into()));
     assert_eq!(play.state("a"), StepState::Waiting, "a second loss waits");
     play.wake_up().started("a").exit("a", Exit::Code(0));
@@ -258,10 +280,20 @@ fn reports_of_older_attempts_and_doubles_change_nothing() {
     let before = play.run.clone();
     let journal = play.journal.len();
     for event in [
-        RunEvent::Exited { step: "sink".parse().expect("a name"), attempt: 1, exit: Exit::Code(0), result: None },
+        RunEvent::Exited {
+            step: "sink".parse().expect("a name"),
+            attempt: 1,
+            exit: Exit::Code(0),
+            result: None,
+        },
         RunEvent::Ready { step: "sink".parse().expect("a name"), attempt: 1 },
         RunEvent::Started { step: "sink".parse().expect("a name"), attempt: 3 },
-        RunEvent::Exited { step: "topics".parse().expect("a name"), attempt: 1, exit: Exit::Code(1), result: None },
+        RunEvent::Exited {
+            step: "topics".parse().expect("a name"),
+            attempt: 1,
+            exit: Exit::Code(1),
+            result: None,
+        },
         RunEvent::Ready { step: "collector".parse().expect("a name"), attempt: 1 },
     ] {
         play.feed(&event);
@@ -319,7 +351,11 @@ fn a_service_that_is_not_ready_in_time_is_restarted_with_an_alert() {
 #[test]
 fn a_service_that_was_never_ready_fails_the_day() {
     let mut play = day();
-    play.started("topics").exit("topics", Exit::Code(0)).started("collector").tick("16:00").exit("collector", Exit::Code(0));
+    play.started("topics")
+        .exit("topics", Exit::Code(0))
+        .started("collector")
+        .tick("16:00")
+        .exit("collector", Exit::Code(0));
     assert_eq!(play.state("collector"), StepState::Failed);
     assert_eq!(play.state("sink"), StepState::Skipped);
     play.started("reconcile").exit("reconcile", Exit::Code(0));
@@ -352,7 +388,10 @@ fn checks_keep_to_the_grid_and_count_what_they_missed() {
     play.started("freshness").tick("09:00");
     assert_eq!(play.step("freshness").attempt, 1, "a running round is not started twice");
     play.tick("09:02").exit("freshness", Exit::Code(0));
-    assert_eq!((play.step("freshness").missed_rounds, play.step("freshness").next_at), (1, Some(at("09:05"))));
+    assert_eq!(
+        (play.step("freshness").missed_rounds, play.step("freshness").next_at),
+        (1, Some(at("09:05")))
+    );
     play.tick("10:06");
     assert_eq!((play.step("freshness").missed_rounds, play.state("freshness")), (13, StepState::Starting));
     play.clear_actions();
@@ -370,7 +409,10 @@ fn a_cancel_stops_everything_and_still_tears_down() {
     assert_eq!(play.stops(), ["collector"]);
     let again = apply(Some(play.run.clone()), &RunEvent::CancelRequested { by: "bob".into() }, at("10:01"));
     assert!(matches!(again, Err(Refused::Closing(_))));
-    play.exit("collector", Exit::Code(0)).exit("sink", Exit::Code(0)).started("reconcile").exit("reconcile", Exit::Code(1));
+    play.exit("collector", Exit::Code(0))
+        .exit("sink", Exit::Code(0))
+        .started("reconcile")
+        .exit("reconcile", Exit::Code(1));
     assert_eq!(play.run.state, RunState::Cancelled);
 }
 
@@ -396,8 +438,7 @@ fn an_alert_tells_what_the_step_said() {
     let result = Some(serde_json::json!({ "ok": false, "error": "index misses 7\nand more" }));
     let name = play.attempt("report", 1).step;
     play.event(&RunEvent::Exited { step: name, attempt: 1, exit: Exit::Code(1), result }, "16:00");
-    let told =
-        |a: &Action| matches!(a, Action::Alert { summary, .. } if summary == "teardown report: exit code 1: index misses 7");
+    let told = |a: &Action| matches!(a, Action::Alert { summary, .. } if summary == "teardown report: exit code 1: index misses 7");
     assert!(play.actions.iter().any(told), "{:?}", play.actions);
     assert_eq!(play.run.state, RunState::Failed);
     assert!(play.step("report").result.as_ref().is_some_and(|r| r["ok"] == false));
@@ -427,18 +468,27 @@ fn a_run_without_a_window_stops_its_services_when_the_tasks_are_done() {
 
 #[test]
 fn clearing_reopens_inside_the_window_only() {
-    let mut play = Play::new(vec![step("a", StepKind::Task, &[]), step("b", StepKind::Task, &[("a", Until::Succeeded)])], None);
+    let mut play = Play::new(
+        vec![step("a", StepKind::Task, &[]), step("b", StepKind::Task, &[("a", Until::Succeeded)])],
+        None,
+    );
     play.started("a").exit("a", Exit::Code(0)).started("b").exit("b", Exit::Code(1));
     assert_eq!(play.run.state, RunState::Failed);
     let clear = RunEvent::Cleared { steps: vec!["b".parse().expect("a name")], by: "ann".into() };
     play.event(&clear, "11:00");
-    assert_eq!((play.run.state, play.state("b"), play.step("b").attempt), (RunState::Running, StepState::Starting, 2));
+    assert_eq!(
+        (play.run.state, play.state("b"), play.step("b").attempt),
+        (RunState::Running, StepState::Starting, 2)
+    );
     play.started("b").exit("b", Exit::Code(0));
     assert_eq!(play.run.state, RunState::Succeeded);
     assert_eq!(replay(&play.journal).expect("replays"), Some(play.run.clone()));
 
     let mut play = open_day();
-    play.event(&RunEvent::Cleared { steps: vec!["sink".parse().expect("a name")], by: "ann".into() }, "11:00");
+    play.event(
+        &RunEvent::Cleared { steps: vec!["sink".parse().expect("a name")], by: "ann".into() },
+        "11:00",
+    );
     assert_eq!(play.state("sink"), StepState::Stopping);
     play.exit("sink", Exit::Code(0));
     assert_eq!((play.state("sink"), play.step("sink").attempt), (StepState::Starting, 2));
@@ -452,11 +502,17 @@ fn clear_of(name: &str) -> RunEvent {
 
 #[test]
 fn marking_by_hand_decides_and_frees_what_waited() {
-    let mut play =
-        Play::new(vec![step("a", StepKind::Task, &[]), step("b", StepKind::Task, &[("a", Until::Succeeded)])], Some("16:00"));
+    let mut play = Play::new(
+        vec![step("a", StepKind::Task, &[]), step("b", StepKind::Task, &[("a", Until::Succeeded)])],
+        Some("16:00"),
+    );
     play.started("a").exit("a", Exit::Code(1));
     assert_eq!(play.state("b"), StepState::UpstreamFailed);
-    let mark = |name: &str, success| RunEvent::Marked { step: name.parse().expect("a name"), success, by: "ann".into() };
+    let mark = |name: &str, success| RunEvent::Marked {
+        step: name.parse().expect("a name"),
+        success,
+        by: "ann".into(),
+    };
     play.event(&mark("a", true), "09:00");
     assert_eq!((play.state("a"), play.state("b")), (StepState::Succeeded, StepState::Starting));
     play.started("b").feed(&mark("b", true));

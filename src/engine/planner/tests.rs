@@ -16,7 +16,8 @@ fn scheduled(open: &str, close: Option<&str>, late_start: LateStart, catchup: Ca
     let edge = |text: &str| Edge::Cron(text.parse().expect("a cron expression"));
     let mut dag = fixtures::dag("day", Vec::new());
     let (open, close) = (edge(open), close.map(edge));
-    dag.schedule = Some(Schedule { timezone: "Asia/Seoul".into(), calendar: None, open, close, late_start, catchup });
+    dag.schedule =
+        Some(Schedule { timezone: "Asia/Seoul".into(), calendar: None, open, close, late_start, catchup });
     dag
 }
 
@@ -51,10 +52,18 @@ fn starts_at_the_edge_and_only_once() {
     assert!(look(&dag, Some(MORNING), MORNING, "2026-11-20T08:49:59+09", &[]).is_empty());
     let decisions = look(&dag, Some(MORNING), MORNING, "2026-11-20T08:50+09", &[]);
     let [Decision::Start(start)] = &decisions[..] else { panic!("{decisions:?}") };
-    assert_eq!((start.id.as_str(), start.late_by, start.catch_up), ("day@2026-11-20", SignedDuration::ZERO, false));
-    assert_eq!(start.window, Window { open_at: at("2026-11-20T08:50+09"), close_at: Some(at("2026-11-20T16:00+09")) });
+    assert_eq!(
+        (start.id.as_str(), start.late_by, start.catch_up),
+        ("day@2026-11-20", SignedDuration::ZERO, false)
+    );
+    assert_eq!(
+        start.window,
+        Window { open_at: at("2026-11-20T08:50+09"), close_at: Some(at("2026-11-20T16:00+09")) }
+    );
     assert!(look(&dag, Some(MORNING), MORNING, "2026-11-20T08:50+09", &["2026-11-20"]).is_empty());
-    assert!(look(&dag, Some("2026-11-20T09:00+09"), MORNING, "2026-11-20T09:01+09", &["2026-11-20"]).is_empty());
+    assert!(
+        look(&dag, Some("2026-11-20T09:00+09"), MORNING, "2026-11-20T09:01+09", &["2026-11-20"]).is_empty()
+    );
 }
 
 #[test]
@@ -65,21 +74,31 @@ fn a_late_daemon_joins_or_skips() {
     let [Decision::Start(start)] = &join[..] else { panic!("{join:?}") };
     assert_eq!(start.late_by, SignedDuration::from_mins(70));
     assert_eq!(short(&look(&day(LateStart::Skip, Catchup::None), yesterday, now, now, &[])), ["-2026-11-20"]);
-    assert!(look(&day(LateStart::Skip, Catchup::None), Some(now), now, "2026-11-20T10:05+09", &[]).is_empty(), "skipped once");
-    let on_time = look(&day(LateStart::Skip, Catchup::None), Some(MORNING), MORNING, "2026-11-20T08:50:02+09", &[]);
+    assert!(
+        look(&day(LateStart::Skip, Catchup::None), Some(now), now, "2026-11-20T10:05+09", &[]).is_empty(),
+        "skipped once"
+    );
+    let on_time =
+        look(&day(LateStart::Skip, Catchup::None), Some(MORNING), MORNING, "2026-11-20T08:50:02+09", &[]);
     assert_eq!(short(&on_time), ["+2026-11-20"], "a slow tick is not a late daemon");
 }
 
 #[test]
 fn windows_that_passed_are_missed_or_caught_up() {
     let (until, now) = (Some("2026-11-17T12:00+09"), "2026-11-20T16:00+09");
-    let decide = |catchup| short(&look(&day(LateStart::Join, catchup), until, now, now, &["2026-11-17", "2026-11-19"]));
+    let decide = |catchup| {
+        short(&look(&day(LateStart::Join, catchup), until, now, now, &["2026-11-17", "2026-11-19"]))
+    };
     assert_eq!(decide(Catchup::None), ["!2026-11-18", "!2026-11-20"]);
     assert_eq!(decide(Catchup::Last), ["!2026-11-18", "^2026-11-20"]);
     assert_eq!(decide(Catchup::All), ["^2026-11-18", "^2026-11-20"]);
     let caught = look(&day(LateStart::Join, Catchup::Last), Some("2026-11-20T08:00+09"), now, now, &[]);
     let [Decision::Start(start)] = &caught[..] else { panic!("{caught:?}") };
-    assert_eq!(start.window, Window { open_at: at(now), close_at: Some(at("2026-11-20T23:10+09")) }, "as long as scheduled");
+    assert_eq!(
+        start.window,
+        Window { open_at: at(now), close_at: Some(at("2026-11-20T23:10+09")) },
+        "as long as scheduled"
+    );
     assert_eq!(start.session_date, jiff::civil::date(2026, 11, 20));
 }
 
@@ -93,7 +112,8 @@ fn a_new_dag_has_no_past_but_joins_the_present() {
 #[test]
 fn a_pause_blocks_starts_and_its_end_joins() {
     let dag = day(LateStart::Join, Catchup::None);
-    let mut planned = PlannedDag { dag: &dag, calendar: None, paused: true, planned_until: Some(at(MORNING)) };
+    let mut planned =
+        PlannedDag { dag: &dag, calendar: None, paused: true, planned_until: Some(at(MORNING)) };
     let noon = at("2026-11-20T12:00+09");
     assert!(plan(noon, at(MORNING), &[planned], |_| false).is_empty());
     planned = PlannedDag { paused: false, planned_until: Some(noon), ..planned };
@@ -131,9 +151,20 @@ fn wakes_at_the_next_edge() {
     let wake = |now: &str, dags: &[PlannedDag<'_>]| next_wake(at(now), dags);
     assert_eq!(wake("2026-11-20T08:49+09", &[planned(&dag, false)]), Some(at("2026-11-20T08:50+09")));
     assert_eq!(wake("2026-11-20T08:50+09", &[planned(&dag, false)]), Some(at("2026-11-20T16:00+09")));
-    assert_eq!(wake("2026-11-20T16:00+09", &[planned(&dag, false)]), Some(at("2026-11-23T08:50+09")), "over the weekend");
-    assert_eq!(wake("2026-11-20T10:10+09", &[planned(&dag, false), planned(&hourly, false)]), Some(at("2026-11-20T11:00+09")));
-    assert_eq!(wake("2026-11-20T10:10+09", &[planned(&dag, true)]), Some(at("2026-11-20T16:00+09")), "a pause keeps the close");
+    assert_eq!(
+        wake("2026-11-20T16:00+09", &[planned(&dag, false)]),
+        Some(at("2026-11-23T08:50+09")),
+        "over the weekend"
+    );
+    assert_eq!(
+        wake("2026-11-20T10:10+09", &[planned(&dag, false), planned(&hourly, false)]),
+        Some(at("2026-11-20T11:00+09"))
+    );
+    assert_eq!(
+        wake("2026-11-20T10:10+09", &[planned(&dag, true)]),
+        Some(at("2026-11-20T16:00+09")),
+        "a pause keeps the close"
+    );
     assert_eq!(wake("2026-11-20T17:00+09", &[planned(&dag, true)]), None);
 }
 
@@ -168,7 +199,8 @@ fn a_backfill_finds_what_passed_without_a_run() {
     let BackfillStatus::Due(start) = &found[0].status else { panic!("{found:?}") };
     assert_eq!((start.session_date, start.catch_up, start.window.open_at), (date(13), true, now));
     assert_eq!(start.window.close_at, None, "until its tasks are done");
-    let mut lasting = fixtures::dag("day", vec![fixtures::step("collector", domain::dag::StepKind::Service, &[])]);
+    let mut lasting =
+        fixtures::dag("day", vec![fixtures::step("collector", domain::dag::StepKind::Service, &[])]);
     lasting.schedule = dag.schedule.clone();
     let found = backfill(now, PlannedDag { dag: &lasting, ..planned }, date(13), date(13), |_| false);
     let BackfillStatus::Due(start) = &found[0].status else { panic!("{found:?}") };
@@ -182,12 +214,14 @@ struct Step {
     minutes: i64,
     /// The daemon is new.
     restart: bool,
-    /// How many of the decisions are carried out before the daemon dies; `None`: all, and the look is recorded.
+    /// How many of the decisions are carried out before the daemon dies; `None`: all, and the look is
+    /// recorded.
     dies_after: Option<usize>,
 }
 
 fn steps(backwards: bool) -> impl Strategy<Value = Vec<Step>> {
-    let minutes = if backwards { prop_oneof![8 => 0..2000i64, 2 => -3000..0i64].boxed() } else { (0..3000i64).boxed() };
+    let minutes =
+        if backwards { prop_oneof![8 => 0..2000i64, 2 => -3000..0i64].boxed() } else { (0..3000i64).boxed() };
     let step = (minutes, proptest::bool::weighted(0.2), proptest::option::weighted(0.2, 0..3usize))
         .prop_map(|(minutes, restart, dies_after)| Step { minutes, restart, dies_after });
     proptest::collection::vec(step, 1..60)
@@ -205,7 +239,8 @@ fn schedules() -> impl Strategy<Value = Dag> {
     (edges, late, catchup).prop_map(|((open, close), late, catchup)| scheduled(open, close, late, catchup))
 }
 
-/// Plays the steps; gives back how often each session was started, everything that was decided, and the first and last look.
+/// Plays the steps; gives back how often each session was started, everything that was decided, and the first
+/// and last look.
 struct Played {
     starts: BTreeMap<String, usize>,
     decided: BTreeSet<String>,

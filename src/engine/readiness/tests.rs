@@ -64,8 +64,7 @@ fn no_service_can_wait_for_ever() {
     assert_eq!(next_wake(&play.run), Some(at("09:00")), "ten minutes after its start");
     play.tick("09:00");
     assert_eq!((play.stops(), told(&play)), (vec!["collector".to_owned()], 1));
-    let told =
-        |a: &Action| matches!(a, Action::Alert { summary, .. } if summary.contains("600 s after its start (another session"));
+    let told = |a: &Action| matches!(a, Action::Alert { summary, .. } if summary.contains("600 s after its start (another session"));
     assert!(play.actions.iter().any(told), "{:?}", play.actions);
     play.exit("collector", Exit::Signal(15));
     assert_eq!((play.step("collector").state, play.step("collector").not_before), (StepState::Waiting, None));
@@ -100,7 +99,10 @@ fn a_service_killed_and_ready_again_in_time_wakes_nobody() {
     play.started("collector").ready("collector").tick("10:00").exit("collector", Exit::Signal(9));
     let start = play.step("collector").next_at.expect("it is started again");
     play.tick_at(start).started("collector").tick_at(start + Duration::from_secs(29)).ready("collector");
-    assert_eq!((play.step("collector").state, play.step("collector").attempt, told(&play)), (StepState::Ready, 2, 0));
+    assert_eq!(
+        (play.step("collector").state, play.step("collector").attempt, told(&play)),
+        (StepState::Ready, 2, 0)
+    );
 }
 
 #[test]

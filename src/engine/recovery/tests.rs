@@ -7,7 +7,10 @@ use domain::run::RunState;
 fn day() -> Play {
     let mut collector = step("collector", StepKind::Service, &[("topics", Until::Succeeded)]);
     collector.program = Program::Uses("collect/kis".into());
-    Play::new(vec![step("topics", StepKind::Task, &[]), collector, step("report", StepKind::Teardown, &[])], Some("16:00"))
+    Play::new(
+        vec![step("topics", StepKind::Task, &[]), collector, step("report", StepKind::Teardown, &[])],
+        Some("16:00"),
+    )
 }
 
 fn seen(play: &Play, name: &str, number: u32, ended: Option<Exit>) -> FoundAttempt {
@@ -26,7 +29,8 @@ fn a_living_wanted_attempt_is_adopted() {
 fn an_attempt_that_ended_meanwhile_is_read_as_if_seen_live() {
     let mut play = day();
     play.started("topics").exit("topics", Exit::Code(0)).started("collector");
-    let decisions = recover(&[play.run.clone()], &[seen(&play, "collector", 1, Some(Exit::Code(7)))], at("08:50:10"));
+    let decisions =
+        recover(&[play.run.clone()], &[seen(&play, "collector", 1, Some(Exit::Code(7)))], at("08:50:10"));
     assert!(matches!(
         &decisions[..],
         [Decision::Feed { event: RunEvent::Exited { exit: Exit::Code(7), .. }, .. }, Decision::Forget(_)]
@@ -69,7 +73,9 @@ fn a_close_slept_through_is_made_up_for_by_the_next_tick() {
     assert_eq!(play.stops(), ["collector"]);
     assert_eq!(play.run.state, RunState::Closing);
     let decisions = recover(&[play.run.clone()], &[seen(&play, "collector", 1, None)], at("16:05:10"));
-    let Some(Decision::Stop { kill_after, orphan: false, .. }) = decisions.get(1) else { panic!("{decisions:?}") };
+    let Some(Decision::Stop { kill_after, orphan: false, .. }) = decisions.get(1) else {
+        panic!("{decisions:?}")
+    };
     assert_eq!(*kill_after, Duration::from_secs(20));
 }
 
@@ -87,7 +93,11 @@ fn services_that_got_ready_unheard_are_not_taken_for_late() {
     );
     // The start of one was confirmed, that of two was not; then nobody listened for ten minutes.
     play.started("one").clear_actions();
-    let decisions = recover(&[play.run.clone()], &[seen(&play, "one", 1, None), seen(&play, "two", 1, None)], at("09:00"));
+    let decisions = recover(
+        &[play.run.clone()],
+        &[seen(&play, "one", 1, None), seen(&play, "two", 1, None)],
+        at("09:00"),
+    );
     for decision in &decisions {
         if let Decision::Feed { event, .. } = decision {
             play.event(event, "09:00");
@@ -116,7 +126,11 @@ fn services_that_got_ready_unheard_are_not_taken_for_late() {
 #[test]
 fn an_interrupted_drain_is_finished_by_a_new_attempt() {
     let mut play = day();
-    play.started("topics").exit("topics", Exit::Code(0)).started("collector").ready("collector").tick("16:00");
+    play.started("topics")
+        .exit("topics", Exit::Code(0))
+        .started("collector")
+        .ready("collector")
+        .tick("16:00");
     let decisions = recover(&[play.run.clone()], &[], at("16:00:05"));
     let [Decision::Feed { event, .. }] = &decisions[..] else { panic!("{decisions:?}") };
     play.clear_actions();

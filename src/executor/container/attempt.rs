@@ -1,4 +1,5 @@
-//! The life of one attempt in a container or a service, from its start, or from where an earlier daemon left it, to its end.
+//! The life of one attempt in a container or a service, from its start, or from where an earlier daemon left
+//! it, to its end.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -80,7 +81,11 @@ pub(crate) trait Workload: Sized + Send + Sync + 'static {
     fn status(attempt: &Attempt<Contained<Self>>) -> Option<Status>;
 
     /// Asks it to stop; the order is in its folder.
-    fn ask(attempt: &Attempt<Contained<Self>>, signal: StopSignal, order: &StopOrder) -> impl Future<Output = ()> + Send;
+    fn ask(
+        attempt: &Attempt<Contained<Self>>,
+        signal: StopSignal,
+        order: &StopOrder,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Kills it, however often the engine has to be asked.
     fn kill(attempt: &Attempt<Contained<Self>>) -> impl Future<Output = ()> + Send;
@@ -129,7 +134,9 @@ impl<W: Workload> Attempt<Contained<W>> {
                     told = notice;
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(attempt = %self.id, %error, "an attempt's output is interrupted"),
+                Err(error) => {
+                    tracing::debug!(attempt = %self.id, %error, "an attempt's output is interrupted")
+                }
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
@@ -139,7 +146,9 @@ impl<W: Workload> Attempt<Contained<W>> {
     async fn copy_rest(&self) {
         loop {
             match self.copy(Part::Rest).await {
-                Ok(notice) => return notice.into_iter().for_each(|notice| self.report(News::Noticed(notice))),
+                Ok(notice) => {
+                    return notice.into_iter().for_each(|notice| self.report(News::Noticed(notice)));
+                }
                 Err(error) => {
                     tracing::debug!(attempt = %self.id, %error, "the end of an attempt's output is missing");
                     if error.is_final() {

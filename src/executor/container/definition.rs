@@ -25,12 +25,18 @@ pub(crate) mod label {
     pub(crate) const DEADLINE: &str = "openbell.deadline";
 }
 
-/// The name of an attempt's container. Engines allow letters, digits and `_.-`; the labels have the exact words.
+/// The name of an attempt's container. Engines allow letters, digits and `_.-`; the labels have the exact
+/// words.
 pub(crate) fn name(installation: &str, attempt: &AttemptId) -> String {
     let plain = |text: &str| -> String {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '.' }).collect()
     };
-    format!("openbell-{installation}-{}-{}-{}", plain(attempt.run.as_str()), plain(attempt.step.as_str()), attempt.attempt)
+    format!(
+        "openbell-{installation}-{}-{}-{}",
+        plain(attempt.run.as_str()),
+        plain(attempt.step.as_str()),
+        attempt.attempt
+    )
 }
 
 /// The attempt that a container's labels name, if it is one of this installation.
@@ -61,8 +67,8 @@ pub(crate) fn filter(installation: &str) -> Option<HashMap<String, Vec<String>>>
     Some(HashMap::from([("label".to_owned(), vec![format!("{}={installation}", label::INSTALLATION)])]))
 }
 
-/// Everything about the container of an attempt. `settings` are those that hold for its step; `variable` reads the daemon's
-/// environment, for secrets that are kept there.
+/// Everything about the container of an attempt. `settings` are those that hold for its step; `variable`
+/// reads the daemon's environment, for secrets that are kept there.
 ///
 /// # Errors
 /// What is missing, with the remedy.
@@ -76,10 +82,13 @@ pub(crate) fn body(
         Program::Uses(_) => Some(&settings.image),
         Program::Command { image, .. } => image.as_ref(),
     };
-    let image = image.ok_or_else(|| format!("step \"{}\" has no image; add image: NAME:TAG", spec.step.name))?;
+    let image =
+        image.ok_or_else(|| format!("step \"{}\" has no image; add image: NAME:TAG", spec.step.name))?;
     let Inside { environment, mut mounts, entrypoint, cmd } = inside(spec, installation, variable)?;
     for mount in &spec.step.container.mounts {
-        if let Some(taken) = mounts.iter().filter_map(|m| m.target.as_deref()).find(|taken| overlap(&mount.target, taken)) {
+        if let Some(taken) =
+            mounts.iter().filter_map(|m| m.target.as_deref()).find(|taken| overlap(&mount.target, taken))
+        {
             return Err(format!(
                 "the mount {mount} is over {taken}, which openbell gives the step; write another target into mounts: of container:"
             ));
@@ -111,7 +120,11 @@ struct Inside {
     cmd: Vec<String>,
 }
 
-fn inside(spec: &AttemptSpec, installation: &Installation, variable: impl Fn(&str) -> Option<String>) -> Result<Inside, String> {
+fn inside(
+    spec: &AttemptSpec,
+    installation: &Installation,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Inside, String> {
     let folder = path_text(&spec.folder)?;
     let mut environment: Vec<(String, String)> = vec![
         ("OPENBELL_RUN".into(), spec.id.run.to_string()),
@@ -125,7 +138,10 @@ fn inside(spec: &AttemptSpec, installation: &Installation, variable: impl Fn(&st
     match &spec.step.program {
         Program::Uses(_) => {
             environment.extend(installation.environment.iter().cloned());
-            let mut mounts = vec![bind(&path_text(&installation.data)?, false), bind(&path_text(&installation.dags)?, true)];
+            let mut mounts = vec![
+                bind(&path_text(&installation.data)?, false),
+                bind(&path_text(&installation.dags)?, true),
+            ];
             let (variables, files) = references(spec, installation);
             for name in variables {
                 // One that is not set is missed by the step itself, in its own words.
@@ -133,10 +149,16 @@ fn inside(spec: &AttemptSpec, installation: &Installation, variable: impl Fn(&st
             }
             mounts.extend(files.iter().map(|file| bind(file, true)));
             environment.extend(own);
-            Ok(Inside { environment, mounts, entrypoint: None, cmd: vec!["step".into(), "--folder".into(), folder] })
+            Ok(Inside {
+                environment,
+                mounts,
+                entrypoint: None,
+                cmd: vec!["step".into(), "--folder".into(), folder],
+            })
         }
         Program::Command { argv, .. } => {
-            let (program, arguments) = argv.split_first().ok_or("its command is empty; write command: [PROGRAM, ARGUMENT…]")?;
+            let (program, arguments) =
+                argv.split_first().ok_or("its command is empty; write command: [PROGRAM, ARGUMENT…]")?;
             environment.extend(own);
             let (entrypoint, cmd) = (Some(vec![program.clone()]), arguments.to_vec());
             Ok(Inside { environment, mounts: vec![bind(&folder, false)], entrypoint, cmd })
@@ -148,7 +170,8 @@ fn inside(spec: &AttemptSpec, installation: &Installation, variable: impl Fn(&st
 fn host(spec: &AttemptSpec, settings: &DockerSettings, mounts: Vec<Mount>) -> HostConfig {
     let memory = settings.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let tmp_is_mounted = spec.step.container.mounts.iter().any(|mount| mount.target == TMP);
-    // The engine's copy of the output is bounded, by more than is copied of it (`output`), so that a beginning is never lost.
+    // The engine's copy of the output is bounded, by more than is copied of it (`output`), so that a
+    // beginning is never lost.
     let log = [("max-size", "64m"), ("max-file", "3"), ("compress", "false")];
     HostConfig {
         mounts: Some(mounts),
@@ -161,8 +184,10 @@ fn host(spec: &AttemptSpec, settings: &DockerSettings, mounts: Vec<Mount>) -> Ho
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         readonly_rootfs: Some(true),
-        tmpfs: (!tmp_is_mounted).then(|| HashMap::from([(TMP.to_owned(), "rw,nosuid,nodev,size=64m".to_owned())])),
-        // Built-in programs heed signals as process 1; of another program's children somebody has to take care.
+        tmpfs: (!tmp_is_mounted)
+            .then(|| HashMap::from([(TMP.to_owned(), "rw,nosuid,nodev,size=64m".to_owned())])),
+        // Built-in programs heed signals as process 1; of another program's children somebody has to take
+        // care.
         init: matches!(spec.step.program, Program::Command { .. }).then_some(true),
         log_config: Some(HostConfigLogConfig {
             typ: Some("local".into()),
@@ -173,7 +198,9 @@ fn host(spec: &AttemptSpec, settings: &DockerSettings, mounts: Vec<Mount>) -> Ho
 }
 
 fn path_text(path: &Path) -> Result<String, String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| format!("the path {} is not UTF-8; choose another folder", path.display()))
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("the path {} is not UTF-8; choose another folder", path.display()))
 }
 
 fn bind(path: &str, read_only: bool) -> Mount {
@@ -223,7 +250,8 @@ fn health(health: &Health) -> HealthConfig {
     }
 }
 
-/// Environment variables and files that a built-in program reads secrets from: its own, and those of the stores' addresses.
+/// Environment variables and files that a built-in program reads secrets from: its own, and those of the
+/// stores' addresses.
 pub(crate) fn references(spec: &AttemptSpec, installation: &Installation) -> (Vec<String>, Vec<String>) {
     // The clients of stores look for these by themselves.
     let mut variables: Vec<String> =

@@ -9,7 +9,8 @@ use tokio::sync::OnceCell;
 
 /// Where an engine is when nobody says otherwise.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
-/// Longest real wait for the beginning of an answer. Containers are made and started within it, on a busy machine too.
+/// Longest real wait for the beginning of an answer. Containers are made and started within it, on a busy
+/// machine too.
 const PATIENCE_SECONDS: u64 = 120;
 /// Real time between tries at an engine that does not answer.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -23,10 +24,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// The engine at `host` (`unix://PATH`, `tcp://HOST:PORT`); without one, where `DOCKER_HOST` says, or the usual socket.
+    /// The engine at `host` (`unix://PATH`, `tcp://HOST:PORT`); without one, where `DOCKER_HOST` says, or the
+    /// usual socket.
     pub(crate) fn new(host: Option<&str>) -> Self {
         let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
-        let host = host.map(str::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
+        let host =
+            host.map(str::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
         Self { host, client: OnceCell::new() }
     }
 
@@ -43,7 +46,9 @@ impl Engine {
         self.client
             .get_or_try_init(|| async {
                 let client = self.connect()?.with_timeout(Duration::from_secs(PATIENCE_SECONDS));
-                tokio::time::timeout(FIRST_ANSWER, client.negotiate_version()).await.unwrap_or(Err(Error::RequestTimeoutError))
+                tokio::time::timeout(FIRST_ANSWER, client.negotiate_version())
+                    .await
+                    .unwrap_or(Err(Error::RequestTimeoutError))
             })
             .await
     }

@@ -1,4 +1,5 @@
-//! The executor of containers and of services: makes them, finds those of earlier daemons, passes on stops and kills.
+//! The executor of containers and of services: makes them, finds those of earlier daemons, passes on stops
+//! and kills.
 
 use std::collections::HashSet;
 use std::io;
@@ -38,7 +39,12 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(clock: &Clock, settings: DockerSettings, installation: Installation, binary: PathBuf) -> Self {
+    pub(super) fn new(
+        clock: &Clock,
+        settings: DockerSettings,
+        installation: Installation,
+        binary: PathBuf,
+    ) -> Self {
         let engine = Arc::new(Engine::new(settings.host.as_deref()));
         let keepers = Keepers { binary, host: engine.host().to_owned(), clock: clock.clone() };
         Self { settings, installation, engine, keepers }
@@ -159,7 +165,8 @@ impl<P: Platform> Containers<P> {
         }
     }
 
-    /// The attempt if it lives; one that nobody asked to adopt (an orphan that is only to be stopped) is watched from now on.
+    /// The attempt if it lives; one that nobody asked to adopt (an orphan that is only to be stopped) is
+    /// watched from now on.
     async fn find_living(&self, id: &AttemptId) -> Option<Watched<P>> {
         // Asked for every orphan of every executor: what the engine does not have is not ours.
         if self.attempts.get(id).is_none() && self.platform.has(&self.platform.name(id)).await {
@@ -177,7 +184,8 @@ impl<P: Platform> Containers<P> {
     }
 
     fn listed(&self, attempt: AttemptId, presence: Presence) -> Option<Found> {
-        let result = |attempt: &AttemptId| folder::read_or_warn(&self.runs.join(attempt.path()).join(folder::RESULT));
+        let result =
+            |attempt: &AttemptId| folder::read_or_warn(&self.runs.join(attempt.path()).join(folder::RESULT));
         match presence {
             Presence::Made => None,
             Presence::Running => Some(self.found(attempt)),
@@ -190,8 +198,8 @@ impl<P: Platform> Containers<P> {
     }
 }
 
-/// Starts an attempt, or finds that it was started before. Where the engine goes away in the middle it is asked again, since
-/// nobody else may start the step while it may run.
+/// Starts an attempt, or finds that it was started before. Where the engine goes away in the middle it is
+/// asked again, since nobody else may start the step while it may run.
 ///
 /// # Errors
 /// How the attempt ended instead.
@@ -211,7 +219,9 @@ async fn launch<P: Platform>(platform: &P, spec: &AttemptSpec, name: &str) -> Re
                 break Exit::NotStarted(why);
             }
             Err(Failure::Unreached(why)) if tries == 0 => break Exit::Lost(why),
-            Err(Failure::Unreached(why) | Failure::Interrupted(why)) if tries == TRIES => return Err(Exit::Lost(why)),
+            Err(Failure::Unreached(why) | Failure::Interrupted(why)) if tries == TRIES => {
+                return Err(Exit::Lost(why));
+            }
             Err(Failure::Unreached(why) | Failure::Interrupted(why)) => {
                 tries += 1;
                 tracing::warn!(attempt = %spec.id, %why, "the engine went away in the middle of a start; it is asked again");
@@ -244,10 +254,13 @@ fn prepare(spec: &AttemptSpec, note: &Path, name: &str) -> io::Result<()> {
     std::fs::write(note, format!("{name}\n"))
 }
 
-/// Gives a folder of a command to the user whom its step names, so that it can write its status and its result. Only root
-/// can; for anybody else the folder stays as it is, and a step that writes nothing there does not miss it.
+/// Gives a folder of a command to the user whom its step names, so that it can write its status and its
+/// result. Only root can; for anybody else the folder stays as it is, and a step that writes nothing there
+/// does not miss it.
 fn give(spec: &AttemptSpec, folder: &Path) {
-    let Some(user) = spec.step.container.user.filter(|_| matches!(spec.step.program, Program::Command { .. })) else {
+    let Some(user) =
+        spec.step.container.user.filter(|_| matches!(spec.step.program, Program::Command { .. }))
+    else {
         return;
     };
     if let Err(error) = std::os::unix::fs::chown(folder, Some(user.uid), user.gid) {
@@ -258,7 +271,8 @@ fn give(spec: &AttemptSpec, folder: &Path) {
 /// Attempts below `runs` that were given a name, in this file, and that nobody has forgotten.
 fn noted(runs: &Path, file: &str) -> Vec<AttemptId> {
     let open = |folder: &PathBuf| !folder.join(folder::DONE).exists() && folder.join(file).exists();
-    let specs = folder::attempts(runs).into_iter().filter(open).filter_map(|folder| folder::read_spec(&folder).ok());
+    let specs =
+        folder::attempts(runs).into_iter().filter(open).filter_map(|folder| folder::read_spec(&folder).ok());
     specs.map(|spec| spec.id).collect()
 }
 
@@ -286,17 +300,27 @@ impl<P: Platform> Executor for Containers<P> {
 
     async fn find(&self) -> Vec<Found> {
         let (runs, host) = (self.runs.clone(), self.platform.host().engine.host());
-        let noted = tokio::task::spawn_blocking(move || noted(&runs, P::Workload::NAME_FILE)).await.unwrap_or_default();
+        let noted = tokio::task::spawn_blocking(move || noted(&runs, P::Workload::NAME_FILE))
+            .await
+            .unwrap_or_default();
         match self.platform.list(&self.runs).await {
             Ok(all) => {
                 let listed: HashSet<_> = all.iter().map(|(attempt, _)| attempt.clone()).collect();
                 let there = all.into_iter().filter_map(|(attempt, presence)| self.listed(attempt, presence));
                 // What was removed; how it ended may have been written down.
-                let removed = noted.into_iter().filter(|attempt| !listed.contains(attempt)).map(|attempt| self.found(attempt));
+                let removed = noted
+                    .into_iter()
+                    .filter(|attempt| !listed.contains(attempt))
+                    .map(|attempt| self.found(attempt));
                 there.chain(removed.filter(|found| found.ended.is_some())).collect()
             }
             Err(error) if noted.is_empty() => {
-                tracing::debug!(engine = host, error = explain(&error), "no engine for a {}, and nothing to find there", P::WORD);
+                tracing::debug!(
+                    engine = host,
+                    error = explain(&error),
+                    "no engine for a {}, and nothing to find there",
+                    P::WORD
+                );
                 Vec::new()
             }
             Err(error) => {
@@ -326,7 +350,9 @@ impl<P: Platform> Executor for Containers<P> {
             let rest = output::copy(engine, &folder, P::Workload::source(name.clone()), Part::Rest);
             match tokio::time::timeout(LAST_OUTPUT, rest).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(%attempt, %error, "the end of an attempt's output could not be kept"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%attempt, %error, "the end of an attempt's output could not be kept")
+                }
                 Err(_) => tracing::warn!(%attempt, "the end of an attempt's output did not come in time"),
             }
         }

@@ -33,8 +33,9 @@ pub(crate) fn of(folder: &Path, state: &ContainerState, known: Known) -> Exit {
     not_executed(state, &output::tail(folder)).unwrap_or_else(|| exit_of(state, known))
 }
 
-/// What the engine's init printed, if it could not execute the program: containers of commands have it as their first
-/// process, and its code is one that a program may have too. `output` is the end of the container's output.
+/// What the engine's init printed, if it could not execute the program: containers of commands have it as
+/// their first process, and its code is one that a program may have too. `output` is the end of the
+/// container's output.
 fn not_executed(state: &ContainerState, output: &str) -> Option<Exit> {
     if !matches!(state.exit_code, Some(126 | 127)) {
         return None;
@@ -44,14 +45,17 @@ fn not_executed(state: &ContainerState, output: &str) -> Option<Exit> {
     Some(Exit::NotStarted(format!("{why}; look at command: and at the image")))
 }
 
-/// How it ended. A code above 128 is a signal's only if somebody sent that signal: a program may end with any code by itself.
+/// How it ended. A code above 128 is a signal's only if somebody sent that signal: a program may end with any
+/// code by itself.
 fn exit_of(state: &ContainerState, known: Known) -> Exit {
     let code = state.exit_code.unwrap_or(-1);
     let error = state.error.as_deref().unwrap_or_default();
     if state.oom_killed == Some(true) {
         return Exit::OutOfMemory;
     }
-    if !error.is_empty() && state.started_at.as_deref().is_none_or(|at| at.is_empty() || at.starts_with("0001-")) {
+    if !error.is_empty()
+        && state.started_at.as_deref().is_none_or(|at| at.is_empty() || at.starts_with("0001-"))
+    {
         return Exit::NotStarted(error.to_owned());
     }
     let signal = code - SIGNALS;
@@ -59,7 +63,9 @@ fn exit_of(state: &ContainerState, known: Known) -> Exit {
         return Exit::Signal(signal as i32);
     }
     if known.unseen && code != 0 {
-        return Exit::Lost(format!("it ended with code {code} while the engine was away; the engine's restart ends containers"));
+        return Exit::Lost(format!(
+            "it ended with code {code} while the engine was away; the engine's restart ends containers"
+        ));
     }
     Exit::Code(i32::try_from(code).unwrap_or(-1))
 }
@@ -98,8 +104,11 @@ mod tests {
         assert_eq!(exit_of(&state(0), Known { killed: true, asked: Some(15), unseen: false }), Exit::Code(0));
         let memory = ContainerState { oom_killed: Some(true), ..state(137) };
         assert_eq!(exit_of(&memory, Known { killed: true, ..plain }), Exit::OutOfMemory);
-        let never =
-            ContainerState { error: Some("no such file".into()), started_at: Some("0001-01-01T00:00:00Z".into()), ..state(127) };
+        let never = ContainerState {
+            error: Some("no such file".into()),
+            started_at: Some("0001-01-01T00:00:00Z".into()),
+            ..state(127)
+        };
         assert_eq!(exit_of(&never, plain), Exit::NotStarted("no such file".into()));
         assert!(matches!(exit_of(&state(143), Known { unseen: true, ..plain }), Exit::Lost(_)));
         assert_eq!(exit_of(&state(0), Known { unseen: true, ..plain }), Exit::Code(0));

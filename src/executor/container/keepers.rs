@@ -30,7 +30,10 @@ impl Keepers {
             return;
         }
         let (keepers, place) = (self.clone(), folder.to_owned());
-        let started = tokio::task::spawn_blocking(move || keepers.start(&place)).await.map_err(io::Error::other).flatten();
+        let started = tokio::task::spawn_blocking(move || keepers.start(&place))
+            .await
+            .map_err(io::Error::other)
+            .flatten();
         if let Err(error) = started {
             let folder = folder.display();
             tracing::warn!(%folder, %error, "an attempt has no keeper; its deadline is held only while this daemon lives");
@@ -38,7 +41,8 @@ impl Keepers {
     }
 
     fn start(&self, folder: &Path) -> io::Result<()> {
-        if folder.join(folder::EXIT).exists() || !folder::read_spec(folder).is_ok_and(|spec| needs_one(&spec)) {
+        if folder.join(folder::EXIT).exists() || !folder::read_spec(folder).is_ok_and(|spec| needs_one(&spec))
+        {
             return Ok(());
         }
         let lock = File::options().create(true).truncate(false).write(true).open(folder.join(KEEPER_LOCK))?;
@@ -54,7 +58,8 @@ impl Keepers {
         if let Some(file) = self.clock.file() {
             command.arg("--clock").arg(file);
         }
-        // The lock travels as standard input: held without a gap, and let go by the kernel when the keeper ends.
+        // The lock travels as standard input: held without a gap, and let go by the kernel when the keeper
+        // ends.
         command.stdin(Stdio::from(lock)).stdout(Stdio::null()).stderr(log).process_group(0);
         // The runtime takes its status when it ends.
         command.spawn().map(drop)
@@ -81,11 +86,19 @@ mod tests {
     #[test]
     fn commands_with_a_deadline_are_given_a_keeper_and_nobody_else() {
         let command = || Program::Command { argv: vec!["true".into()], image: Some("x:1".into()) };
-        let keepers = Keepers { binary: "/nonexistent".into(), host: "unix:///nonexistent".into(), clock: Clock::system() };
+        let keepers = Keepers {
+            binary: "/nonexistent".into(),
+            host: "unix:///nonexistent".into(),
+            clock: Clock::system(),
+        };
         let start = |program, deadline, ended: bool| {
             let dir = tempfile::tempdir().expect("a folder");
-            folder::write(&dir.path().join(folder::SPEC), &spec(program, deadline), folder::Durability::Volatile)
-                .expect("written");
+            folder::write(
+                &dir.path().join(folder::SPEC),
+                &spec(program, deadline),
+                folder::Durability::Volatile,
+            )
+            .expect("written");
             if ended {
                 std::fs::write(dir.path().join(folder::EXIT), "{}").expect("written");
             }
@@ -95,9 +108,17 @@ mod tests {
         let deadline = || "2026-11-20T16:00:00+09:00".parse().expect("a time");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let _inside = runtime.enter();
-        assert_eq!(start(command(), Some(deadline()), false), (true, true), "this one is tried; there is no such binary");
+        assert_eq!(
+            start(command(), Some(deadline()), false),
+            (true, true),
+            "this one is tried; there is no such binary"
+        );
         assert_eq!(start(command(), None, false), (false, false));
-        assert_eq!(start(Program::Uses("sink/index".into()), Some(deadline()), false), (false, false), "it ends itself");
+        assert_eq!(
+            start(Program::Uses("sink/index".into()), Some(deadline()), false),
+            (false, false),
+            "it ends itself"
+        );
         assert_eq!(start(command(), Some(deadline()), true), (false, false), "it has ended");
     }
 }

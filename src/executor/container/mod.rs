@@ -1,9 +1,10 @@
 //! Attempts in containers: what a Docker Engine ([`docker`]) and a swarm of them ([`swarm`]) share.
 //!
-//! The name and the labels of a container or service are those of the attempt, so that starting is idempotent and a restarted
-//! daemon finds what it left: it lives on without one. An attempt's folder is used as by a process ([`super::folder`]): it is
-//! mounted into the container at the same path, `status.json`, `stop.json` and `result.json` pass through it, and the output
-//! that the engine keeps is copied into `output.log`. Besides the files named there:
+//! The name and the labels of a container or service are those of the attempt, so that starting is idempotent
+//! and a restarted daemon finds what it left: it lives on without one. An attempt's folder is used as by a
+//! process ([`super::folder`]): it is mounted into the container at the same path, `status.json`, `stop.json`
+//! and `result.json` pass through it, and the output that the engine keeps is copied into `output.log`.
+//! Besides the files named there:
 //!
 //! | file | holds |
 //! |---|---|
@@ -16,7 +17,8 @@
 //!
 //! A command has a [keeper](super::keeper) beside it, which holds its deadline if no daemon is left.
 //!
-//! An engine that does not answer is waited for: its containers may live. What is known of an attempt then stays as it is.
+//! An engine that does not answer is waited for: its containers may live. What is known of an attempt then
+//! stays as it is.
 //!
 //! ```text
 //! executor ── the calls of a daemon, for both: start, stop, find, forget; one Platform behind it

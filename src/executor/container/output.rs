@@ -1,8 +1,9 @@
-//! The output that an engine keeps of an attempt, copied into `output.log`, also across restarts of the daemon.
+//! The output that an engine keeps of an attempt, copied into `output.log`, also across restarts of the
+//! daemon.
 //!
-//! How far it came is noted as the time stamp that the engine gave the last line and the length of the file then. A daemon
-//! that takes over cuts the file to that length and goes on after that line, so that nothing is there twice. Of a flood the
-//! beginning and the end are kept.
+//! How far it came is noted as the time stamp that the engine gave the last line and the length of the file
+//! then. A daemon that takes over cuts the file to that length and goes on after that line, so that nothing
+//! is there twice. Of a flood the beginning and the end are kept.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -126,8 +127,8 @@ impl Copier {
         Ok(copier)
     }
 
-    /// Copies what comes until the container ends. An engine ends the stream with it, however far behind its reader is:
-    /// what is left comes with [`Copier::rest`].
+    /// Copies what comes until the container ends. An engine ends the stream with it, however far behind its
+    /// reader is: what is left comes with [`Copier::rest`].
     async fn follow(&mut self, client: &bollard::Docker) -> Result<(), CopyError> {
         self.read(client, true).await
     }
@@ -141,7 +142,10 @@ impl Copier {
     /// What people should hear of an output that was cut. The same output gives the same notice.
     fn notice(&self) -> Option<Notice> {
         let at = self.position.newest.parse().ok().filter(|_| self.position.full)?;
-        let text = format!("printed more than {} MiB; the rest of its output is not kept, except its end", MOST >> 20);
+        let text = format!(
+            "printed more than {} MiB; the rest of its output is not kept, except its end",
+            MOST >> 20
+        );
         Some(Notice { at, kind: AlertKind::OutputCut, text })
     }
 
@@ -151,7 +155,8 @@ impl Copier {
             return Ok(());
         }
         let tail = END_LINES.to_owned();
-        let options = LogsOptions { stdout: true, stderr: true, timestamps: true, tail, ..LogsOptions::default() };
+        let options =
+            LogsOptions { stdout: true, stderr: true, timestamps: true, tail, ..LogsOptions::default() };
         let source = self.source.clone();
         let mut lines = source.lines(client, options);
         let mut end = Tail::default();
@@ -177,8 +182,18 @@ impl Copier {
         }
         self.before.clone_from(&self.position.newest);
         // The engine counts in whole seconds here; what comes twice is left out by its stamp.
-        let since = self.before.parse::<Timestamp>().map_or(0, |at| i32::try_from(at.as_second()).unwrap_or_default());
-        let options = LogsOptions { follow, stdout: true, stderr: true, since, timestamps: true, ..LogsOptions::default() };
+        let since = self
+            .before
+            .parse::<Timestamp>()
+            .map_or(0, |at| i32::try_from(at.as_second()).unwrap_or_default());
+        let options = LogsOptions {
+            follow,
+            stdout: true,
+            stderr: true,
+            since,
+            timestamps: true,
+            ..LogsOptions::default()
+        };
         let source = self.source.clone();
         let mut lines = source.lines(client, options);
         let outcome = loop {
@@ -236,9 +251,14 @@ pub(crate) enum Part {
     Rest,
 }
 
-/// Copies an attempt's output from the engine; gives what people should hear of it. An output that the engine does not have
-/// any more is copied.
-pub(crate) async fn copy(engine: &Engine, folder: &Path, source: Source, part: Part) -> Result<Option<Notice>, CopyError> {
+/// Copies an attempt's output from the engine; gives what people should hear of it. An output that the engine
+/// does not have any more is copied.
+pub(crate) async fn copy(
+    engine: &Engine,
+    folder: &Path,
+    source: Source,
+    part: Part,
+) -> Result<Option<Notice>, CopyError> {
     let mut copier = Copier::open(folder, source)?;
     let client = engine.client().await?;
     let copied = match part {
@@ -251,7 +271,8 @@ pub(crate) async fn copy(engine: &Engine, folder: &Path, source: Source, part: P
     }
 }
 
-/// Waits for the rest of an output; `None` when no more of it has come for [`SILENCE`]. A machine under load needs its time for a flood.
+/// Waits for the rest of an output; `None` when no more of it has come for [`SILENCE`]. A machine under load
+/// needs its time for a flood.
 pub(crate) async fn while_it_grows<T>(folder: &Path, rest: impl Future<Output = T>) -> Option<T> {
     let path = folder.join(folder::OUTPUT);
     let length = || std::fs::metadata(&path).map_or(0, |m| m.len());
@@ -299,8 +320,8 @@ fn stamped(line: &[u8]) -> Option<(&str, &[u8])> {
     Some((stamp, rest.strip_prefix(b" ")?))
 }
 
-/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the output is copied
-/// anew.
+/// Writes a line of the executor's own among an attempt's output, and beside it, so that it stays when the
+/// output is copied anew.
 pub(crate) fn append(folder: &Path, clock: &Clock, text: &str) -> io::Result<()> {
     let line = format!("{} {text}\n", clock.now());
     for name in [SAID, folder::OUTPUT] {
@@ -325,7 +346,9 @@ fn cut(folder: &Path, log: &mut File, length: u64) -> io::Result<()> {
     }
     log.set_len(length)?;
     let said: Vec<_> = said.split_inclusive(|b| *b == b'\n').collect();
-    tail.split_inclusive(|b| *b == b'\n').filter(|line| said.contains(line)).try_for_each(|line| log.write_all(line))
+    tail.split_inclusive(|b| *b == b'\n')
+        .filter(|line| said.contains(line))
+        .try_for_each(|line| log.write_all(line))
 }
 
 /// The end of an attempt's output; empty if it cannot be read.
@@ -423,7 +446,10 @@ mod tests {
         end.take(&line(9000, "error: no such table\n"), &copier.position.newest);
         copier.close(&end).expect("written");
         let log = std::fs::read(dir.path().join(folder::OUTPUT)).expect("output");
-        assert!(log.starts_with("first\n… and this is its end:\nand so".as_bytes()) && log.ends_with(b"error: no such table\n"));
+        assert!(
+            log.starts_with("first\n… and this is its end:\nand so".as_bytes())
+                && log.ends_with(b"error: no such table\n")
+        );
         assert!(log.len() < END_BYTES + 200, "{}", log.len());
     }
 }

@@ -1,4 +1,5 @@
-//! What the copies of a step say and return, as one attempt. A step of one copy uses the attempt's own folder.
+//! What the copies of a step say and return, as one attempt. A step of one copy uses the attempt's own
+//! folder.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,8 @@ pub(super) fn read(attempt: &Path, copies: u32) -> Vec<Option<Status>> {
     numbers.map(|number| read_status(&folder(attempt, number))).collect()
 }
 
-/// One status for all: ready when every copy is, with the trouble of the first that has any and the sums of their numbers.
+/// One status for all: ready when every copy is, with the trouble of the first that has any and the sums of
+/// their numbers.
 pub(super) fn merge(all: &[Option<Status>], nodes: &[String]) -> Option<Status> {
     let mut said = all.iter().flatten();
     let mut merged = said.next()?.clone();
@@ -25,8 +27,14 @@ pub(super) fn merge(all: &[Option<Status>], nodes: &[String]) -> Option<Status> 
         merged.waits = merged.waits.or_else(|| status.waits.clone());
         merged.notice = merged.notice.into_iter().chain(status.notice.clone()).max_by_key(|n| n.at);
         for (name, value) in &status.facts {
-            let sum = merged.facts.get(name).and_then(serde_json::Value::as_u64).zip(value.as_u64()).map(|(a, b)| a + b);
-            let latest = merged.facts.get(name).zip(value.as_str()).filter(|(old, new)| old.as_str() < Some(*new));
+            let sum = merged
+                .facts
+                .get(name)
+                .and_then(serde_json::Value::as_u64)
+                .zip(value.as_u64())
+                .map(|(a, b)| a + b);
+            let latest =
+                merged.facts.get(name).zip(value.as_str()).filter(|(old, new)| old.as_str() < Some(*new));
             match (sum, latest.is_some(), merged.facts.contains_key(name)) {
                 (Some(sum), _, _) => drop(merged.facts.insert(name.clone(), sum.into())),
                 (None, true, _) | (None, _, false) => drop(merged.facts.insert(name.clone(), value.clone())),
@@ -71,15 +79,22 @@ mod tests {
     fn copies_speak_with_one_voice() {
         assert_eq!(merge(&[None], &[]), None);
         let one = merge(&[status(true, 5, "a")], &["engine-a".into()]).expect("a status");
-        assert_eq!((one.ready, &one.facts["node"], one.facts.get("replicas")), (true, &"engine-a".into(), None));
+        assert_eq!(
+            (one.ready, &one.facts["node"], one.facts.get("replicas")),
+            (true, &"engine-a".into(), None)
+        );
         let both =
-            merge(&[status(true, 5, "a"), status(false, 7, "b")], &["b".into(), "a".into(), "b".into()]).expect("a status");
+            merge(&[status(true, 5, "a"), status(false, 7, "b")], &["b".into(), "a".into(), "b".into()])
+                .expect("a status");
         assert!(!both.ready);
         assert_eq!(both.facts["written"], 12);
         assert_eq!(both.facts["newest"], "b");
         assert_eq!(both.facts["replicas"], "1 of 2 ready");
         assert_eq!(both.facts["node"], "a, b");
-        assert!(merge(&[status(true, 1, ""), None], &[]).is_some_and(|s| !s.ready), "one has said nothing yet");
+        assert!(
+            merge(&[status(true, 1, ""), None], &[]).is_some_and(|s| !s.ready),
+            "one has said nothing yet"
+        );
     }
 
     #[test]

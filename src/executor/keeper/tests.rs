@@ -39,7 +39,11 @@ fn what_a_daemon_asked_for_before_it_died_is_held_too() {
     // A daemon that came late, after everybody was away, grants its grace anew.
     let late = asked(deadline() + SignedDuration::from_secs(3600), GRACE);
     assert_eq!(at(3601, &late), Next::Wait(deadline() + SignedDuration::from_secs(3630)));
-    assert_eq!(at(-3000, &AttemptFacts { killed: true, ..AttemptFacts::default() }), Next::KillAgain, "somebody told it to");
+    assert_eq!(
+        at(-3000, &AttemptFacts { killed: true, ..AttemptFacts::default() }),
+        Next::KillAgain,
+        "somebody told it to"
+    );
 }
 
 #[test]

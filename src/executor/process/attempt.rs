@@ -22,7 +22,8 @@ use crate::folder;
 use crate::follow::{self, Follower};
 use domain::run::Exit;
 
-/// Real time between reads of a `pid` file. Only needed when a daemon died within the milliseconds in which a program starts.
+/// Real time between reads of a `pid` file. Only needed when a daemon died within the milliseconds in which a
+/// program starts.
 const PID_LOOK: Duration = Duration::from_millis(2);
 /// Real time a killed program of a dead shim gets to vanish.
 const VANISH: Duration = Duration::from_secs(5);
@@ -58,7 +59,9 @@ impl Attempt<Program> {
         }
         let end = async {
             match &mut shim {
-                Shim::Own(child) => child.wait().await.map_or_else(|error| error.to_string(), |end| end.to_string()),
+                Shim::Own(child) => {
+                    child.wait().await.map_or_else(|error| error.to_string(), |end| end.to_string())
+                }
                 Shim::Other => {
                     self.other_end().await;
                     String::new()
@@ -73,7 +76,8 @@ impl Attempt<Program> {
         self.outcome(&shim_end).await
     }
 
-    /// Reads the shim's word that the program was started; at the end of the pipe, there was none or the shim has ended.
+    /// Reads the shim's word that the program was started; at the end of the pipe, there was none or the shim
+    /// has ended.
     async fn hear_start(&self, shim: &mut Child) {
         let mut word = [0; STARTED.len()];
         if let Some(mut pipe) = shim.stdout.take()
@@ -114,7 +118,9 @@ impl Attempt<Program> {
         match watched {
             Ok(pidfd) => match pidfd.readable().await {
                 Ok(_) => return,
-                Err(error) => tracing::warn!(attempt = %self.id, %error, "cannot watch a shim by its descriptor"),
+                Err(error) => {
+                    tracing::warn!(attempt = %self.id, %error, "cannot watch a shim by its descriptor")
+                }
             },
             Err(error) => tracing::warn!(attempt = %self.id, %error, "cannot watch a shim by its descriptor"),
         }
@@ -152,7 +158,10 @@ pub(super) fn kill_leftovers(folder: &Path) -> usize {
 pub(super) fn lost_text(shim_end: &str) -> String {
     match shim_end {
         "" => "its shim vanished without recording an exit (killed, or the machine went down)".into(),
-        end => format!("its shim ended without recording an exit ({end}); see {} in its folder", folder::SHIM_LOG),
+        end => format!(
+            "its shim ended without recording an exit ({end}); see {} in its folder",
+            folder::SHIM_LOG
+        ),
     }
 }
 

@@ -40,13 +40,19 @@ enum Prepared {
 }
 
 impl Process {
-    /// An executor whose attempts live below `runs_dir` (absolute). `environment` is added to that of every attempt.
+    /// An executor whose attempts live below `runs_dir` (absolute). `environment` is added to that of every
+    /// attempt.
     pub fn new(clock: Clock, runs_dir: PathBuf, environment: Vec<(String, String)>) -> Self {
         Self::with_binary(clock, runs_dir, environment, SELF.into())
     }
 
     /// The same with another binary than the running one as shim and for built-in programs.
-    pub fn with_binary(clock: Clock, runs_dir: PathBuf, environment: Vec<(String, String)>, binary: PathBuf) -> Self {
+    pub fn with_binary(
+        clock: Clock,
+        runs_dir: PathBuf,
+        environment: Vec<(String, String)>,
+        binary: PathBuf,
+    ) -> Self {
         Self { clock, runs: runs_dir, environment, binary, attempts: Attempts::default() }
     }
 
@@ -55,7 +61,8 @@ impl Process {
         self.attempts.watch(attempt, async move { watched.watch(shim).await });
     }
 
-    /// The attempt if it lives. One that nobody asked to adopt (an orphan that is only to be stopped) is watched from now on.
+    /// The attempt if it lives. One that nobody asked to adopt (an orphan that is only to be stopped) is
+    /// watched from now on.
     fn find_living(&self, id: &AttemptId) -> Option<Arc<Attempt<Program>>> {
         let folder = self.runs.join(id.path());
         if self.attempts.get(id).is_none() && is_locked(&folder) {
@@ -72,7 +79,11 @@ impl Process {
 }
 
 /// Prepares the folder and starts the shim, unless there was a start before.
-fn prepare(spec: &AttemptSpec, binary: &Path, environment: &[(String, String)]) -> Result<Prepared, StartError> {
+fn prepare(
+    spec: &AttemptSpec,
+    binary: &Path,
+    environment: &[(String, String)],
+) -> Result<Prepared, StartError> {
     let folder = &spec.folder;
     let failed = |what: String, error: &io::Error, remedy: &str| StartError {
         attempt: spec.id.to_string(),
@@ -114,7 +125,8 @@ impl Executor for Process {
     }
 
     async fn start(&self, spec: AttemptSpec, reports: Reports) -> Result<(), StartError> {
-        let Ok(attempt) = self.attempts.add(&spec.id, spec.folder.clone(), Program::new(), Some(reports)) else {
+        let Ok(attempt) = self.attempts.add(&spec.id, spec.folder.clone(), Program::new(), Some(reports))
+        else {
             return Ok(());
         };
         let (binary, environment) = (self.binary.clone(), self.environment.clone());

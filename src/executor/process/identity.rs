@@ -36,8 +36,8 @@ pub(super) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// State letter and start time in the text of `/proc/PID/stat`. The command in its second field is in parentheses and may hold
-/// blanks and parentheses itself, so fields are counted from the last one.
+/// State letter and start time in the text of `/proc/PID/stat`. The command in its second field is in
+/// parentheses and may hold blanks and parentheses itself, so fields are counted from the last one.
 fn parse_stat(text: &str) -> Option<(char, u64)> {
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -68,8 +68,9 @@ impl Identity {
         self.is_alive().then_some(fd)
     }
 
-    /// Signals the group it leads; fine if all of it has ended. The group may outlive its leader: its number is then not given
-    /// to a new process, so only a process of that number with another start time means that the group is gone.
+    /// Signals the group it leads; fine if all of it has ended. The group may outlive its leader: its number
+    /// is then not given to a new process, so only a process of that number with another start time means
+    /// that the group is gone.
     pub(super) fn signal_group(&self, signal: Signal) {
         if stat(self.pid).is_ok_and(|(_, started)| started != self.started) {
             return;
@@ -77,7 +78,9 @@ impl Identity {
         let Some(group) = Pid::from_raw(self.pid) else { return };
         match kill_process_group(group, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => tracing::warn!(group = self.pid, signal = signal.as_raw(), %error, "cannot signal a process group"),
+            Err(error) => {
+                tracing::warn!(group = self.pid, signal = signal.as_raw(), %error, "cannot signal a process group")
+            }
         }
     }
 }
@@ -90,8 +93,9 @@ pub(super) fn mark(folder: &Path) -> Vec<u8> {
     [FOLDER_VARIABLE.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat()
 }
 
-/// Kills every process that was started with this entry in its environment, and says how many there were. It also finds those
-/// that left their group, and the program of a shim that died before it could write down who runs.
+/// Kills every process that was started with this entry in its environment, and says how many there were. It
+/// also finds those that left their group, and the program of a shim that died before it could write down who
+/// runs.
 pub(super) fn kill_marked(mark: &[u8]) -> usize {
     let Ok(processes) = fs::read_dir("/proc") else { return 0 };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -99,10 +103,13 @@ pub(super) fn kill_marked(mark: &[u8]) -> usize {
 }
 
 fn kill_if_marked(pid: i32, mark: &[u8]) -> bool {
-    let Some(Ok(pidfd)) = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return false };
-    // Read after opening the descriptor, so that the process read about is the one signalled. A zombie has none, and those of
-    // other users cannot be read.
-    let is_marked = fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|byte| *byte == 0).any(|e| e == mark));
+    let Some(Ok(pidfd)) = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+        return false;
+    };
+    // Read after opening the descriptor, so that the process read about is the one signalled. A zombie has
+    // none, and those of other users cannot be read.
+    let is_marked = fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|all| all.split(|byte| *byte == 0).any(|e| e == mark));
     if is_marked && let Err(error) = pidfd_send_signal(pidfd, Signal::KILL) {
         // It ended in this moment; the next look does not find it.
         tracing::debug!(pid, %error, "cannot kill a leftover process");

@@ -1,10 +1,11 @@
-//! The shim: the parent of one program. It must do its few things even when the daemon is dead and nobody looks: start the
-//! program, say who runs, hold the deadline, write down the end.
+//! The shim: the parent of one program. It must do its few things even when the daemon is dead and nobody
+//! looks: start the program, say who runs, hold the deadline, write down the end.
 //!
-//! It is plain blocking code without a runtime: it sleeps in one poll(2) on the program's pidfd, and does not need to be
-//! started in more than a few milliseconds. Signals that end other processes do not end it: it leads its own process group,
-//! so Ctrl-C at a terminal does not reach it, and SIGTERM, SIGINT, SIGQUIT and SIGHUP sent to it (a service manager that ends
-//! all processes of a unit) are caught and ignored, because it is then the one that can still record how the program ended.
+//! It is plain blocking code without a runtime: it sleeps in one poll(2) on the program's pidfd, and does not
+//! need to be started in more than a few milliseconds. Signals that end other processes do not end it: it
+//! leads its own process group, so Ctrl-C at a terminal does not reach it, and SIGTERM, SIGINT, SIGQUIT and
+//! SIGHUP sent to it (a service manager that ends all processes of a unit) are caught and ignored, because it
+//! is then the one that can still record how the program ended.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -33,7 +34,8 @@ pub(crate) const SELF: &str = "/proc/self/exe";
 /// What the shim says on its standard output once the `pid` file is there.
 pub(super) const STARTED: &str = "started\n";
 
-/// Shortest and longest real time between reads of the clock: one that is set, or changes its speed, is noticed.
+/// Shortest and longest real time between reads of the clock: one that is set, or changes its speed, is
+/// noticed.
 const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(500)];
 
 /// Runs the attempt in `folder` to its end. `clock_file` is the virtual clock of a demo.
@@ -51,12 +53,15 @@ pub fn run(folder: &Path, clock_file: Option<&Path>) -> io::Result<()> {
             let exit = attempt(folder, &clock).unwrap_or_else(Exit::NotStarted);
             (clock, exit)
         }
-        Err(error) => (Clock::system(), Exit::NotStarted(format!("the clock of the day cannot be read: {error}"))),
+        Err(error) => {
+            (Clock::system(), Exit::NotStarted(format!("the clock of the day cannot be read: {error}")))
+        }
     };
     record(folder, &ExitRecord { exit, finished_at: clock.now() })
 }
 
-/// Replaces the default action of the signals that end a process. They are set back to it in the program that is started.
+/// Replaces the default action of the signals that end a process. They are set back to it in the program that
+/// is started.
 pub(crate) fn ignore_signals() -> io::Result<()> {
     // The handlers stay for the life of the process (tokio documents that); their runtime is not needed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -69,11 +74,15 @@ pub(crate) fn ignore_signals() -> io::Result<()> {
 
 /// Starts the program and waits for its end; the error is why it did not start.
 fn attempt(folder: &Path, clock: &Clock) -> Result<Exit, String> {
-    let spec = folder::read_spec(folder).map_err(|error| format!("its specification cannot be read: {error}"))?;
-    let text = |error: io::Error| format!("{} cannot be written: {error}; check the disk's free space", folder.display());
+    let spec =
+        folder::read_spec(folder).map_err(|error| format!("its specification cannot be read: {error}"))?;
+    let text = |error: io::Error| {
+        format!("{} cannot be written: {error}; check the disk's free space", folder.display())
+    };
     let log = OpenOptions::new().create(true).append(true).open(folder.join(folder::OUTPUT)).map_err(text)?;
     let output = Output::open(folder, clock.clone()).map_err(text)?;
-    let mut child = start(&spec, folder, &log).inspect_err(|why| output.line(&format!("could not be started: {why}")))?;
+    let mut child =
+        start(&spec, folder, &log).inspect_err(|why| output.line(&format!("could not be started: {why}")))?;
     drop(log);
     let identity = match announce(folder, &child) {
         Ok(identity) => identity,
@@ -87,8 +96,8 @@ fn attempt(folder: &Path, clock: &Clock) -> Result<Exit, String> {
         output.line(&format!("the attempt cannot be watched, its deadline is not held: {error}"));
         return Ok(child.wait().map_or_else(|error| Exit::Lost(error.to_string()), exit_of));
     }
-    // What the program left behind in its group ends now, before its status is taken: until then the number of the group
-    // cannot come to mean another.
+    // What the program left behind in its group ends now, before its status is taken: until then the number
+    // of the group cannot come to mean another.
     identity.signal_group(Signal::KILL);
     Ok(child.wait().map_or_else(|error| Exit::Lost(error.to_string()), exit_of))
 }
@@ -124,7 +133,9 @@ fn start(spec: &AttemptSpec, folder: &Path, log: &File) -> Result<Child, String>
     let name = command.get_program().to_string_lossy().into_owned();
     command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("\"{name}\" not found; install it or give its full path"),
-        io::ErrorKind::PermissionDenied => format!("\"{name}\" may not be executed; make it executable (chmod +x)"),
+        io::ErrorKind::PermissionDenied => {
+            format!("\"{name}\" may not be executed; make it executable (chmod +x)")
+        }
         _ => format!("\"{name}\" cannot be executed: {error}"),
     })
 }
@@ -153,7 +164,13 @@ enum Alarm {
 }
 
 /// Waits until the program has ended, and sees to it that it does when its deadline has passed.
-fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, output: &Output) -> io::Result<()> {
+fn wait(
+    child: &Child,
+    program: &Identity,
+    spec: &AttemptSpec,
+    clock: &Clock,
+    output: &Output,
+) -> io::Result<()> {
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let mut alarm = spec.deadline.map_or(Alarm::Never, Alarm::Stop);
     loop {
@@ -176,7 +193,9 @@ fn wait(child: &Child, program: &Identity, spec: &AttemptSpec, clock: &Clock, ou
             _ => {}
         }
         let timeout = match alarm {
-            Alarm::Stop(at) | Alarm::Kill(at) => Some(timespec(pause(at.duration_since(now), clock.speed(), PAUSES))),
+            Alarm::Stop(at) | Alarm::Kill(at) => {
+                Some(timespec(pause(at.duration_since(now), clock.speed(), PAUSES)))
+            }
             Alarm::Never => None,
         };
         match poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], timeout.as_ref()) {

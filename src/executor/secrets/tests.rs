@@ -17,7 +17,10 @@ fn a_command_gets_all_of_its_secrets_or_is_told_which_is_missing() {
         SecretRef::File(_) => Ok("v4l\0ue".to_owned()),
     };
     let why = of_command(&step, one).expect_err("no environment carries it");
-    assert!(why.contains("\"KEY\" (file:/etc/key)") && why.contains("zero byte") && !why.contains("v4l"), "{why}");
+    assert!(
+        why.contains("\"KEY\" (file:/etc/key)") && why.contains("zero byte") && !why.contains("v4l"),
+        "{why}"
+    );
     let why = of_command(&step, |_| Err(Refused::foreign("it is not set", "set it"))).expect_err("not there");
     assert_eq!(why, "its secret \"API_TOKEN\" (env:VENDOR_TOKEN) cannot be read: it is not set; set it");
 

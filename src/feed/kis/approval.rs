@@ -36,7 +36,8 @@ pub fn answer(status: u16, body: &str) -> Result<String, Refusal> {
             _ => Err(Refusal::Failed("the answer to the approval call has no approval_key".into())),
         };
     }
-    let first = |names: [&str; 2]| names.iter().find_map(|n| value[n].as_str()).unwrap_or_default().to_owned();
+    let first =
+        |names: [&str; 2]| names.iter().find_map(|n| value[n].as_str()).unwrap_or_default().to_owned();
     let (code, text) = (first(["error_code", "msg_cd"]), first(["error_description", "msg1"]));
     let said = format!("{code} {text} (HTTP {status})").trim().to_owned();
     match code.as_str() {

@@ -1,5 +1,5 @@
-//! Order notices travel under AES-256-CBC with PKCS#7 padding, in base64; key and initialisation vector come with the
-//! subscription's reply and hold for that message type and session.
+//! Order notices travel under AES-256-CBC with PKCS#7 padding, in base64; key and initialisation vector come
+//! with the subscription's reply and hold for that message type and session.
 
 use aes::Aes256;
 use base64::Engine;
@@ -42,9 +42,10 @@ impl Sealed<'_> {
     /// # Errors
     /// `bad_base64`, `bad_cipher`, `bad_utf8`.
     pub fn open(&self, seal: &Seal) -> Result<String, Refused> {
-        let sealed = STANDARD
-            .decode(self.payload.trim_end())
-            .map_err(|_| Refused { cause: "bad_base64", message: "the encrypted payload is not base64".into() })?;
+        let sealed = STANDARD.decode(self.payload.trim_end()).map_err(|_| Refused {
+            cause: "bad_base64",
+            message: "the encrypted payload is not base64".into(),
+        })?;
         let cipher = cbc::Decryptor::<Aes256>::new(&seal.key.into(), &seal.iv.into());
         let plain = cipher.decrypt_padded_vec_mut::<Pkcs7>(&sealed).map_err(|_| Refused {
             cause: "bad_cipher",

@@ -179,7 +179,10 @@ pub fn parse(text: &str) -> Result<Control, Refused> {
     }
     let body = &value["body"];
     let (Some(rt_cd), message) = (word(&body["rt_cd"]), word(&body["msg1"]).unwrap_or_default()) else {
-        return Err(Refused { cause: "bad_control", message: "the control message has no body.rt_cd".into() });
+        return Err(Refused {
+            cause: "bad_control",
+            message: "the control message has no body.rt_cd".into(),
+        });
     };
     let msg_cd = word(&body["msg_cd"]).unwrap_or_default();
     let code = Code::known(&msg_cd).unwrap_or_else(|| match rt_cd.as_str() {
@@ -212,7 +215,8 @@ fn word(value: &Value) -> Option<String> {
     }
 }
 
-/// Takes the approval key out of a message that repeats it: everything after the last colon, and any word long enough to be a key.
+/// Takes the approval key out of a message that repeats it: everything after the last colon, and any word
+/// long enough to be a key.
 fn redact(code: &Code, message: String) -> String {
     if *code != Code::InvalidApproval && !message.to_ascii_lowercase().contains("approval") {
         return message;
@@ -220,6 +224,10 @@ fn redact(code: &Code, message: String) -> String {
     match message.split_once(':') {
         Some((head, tail)) if tail.trim() == "NOT FOUND" => format!("{head}: NOT FOUND"),
         Some((head, _)) => format!("{head}: [redacted]"),
-        None => message.split(' ').map(|w| if w.len() >= 20 { "[redacted]" } else { w }).collect::<Vec<_>>().join(" "),
+        None => message
+            .split(' ')
+            .map(|w| if w.len() >= 20 { "[redacted]" } else { w })
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }

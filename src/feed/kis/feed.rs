@@ -11,7 +11,8 @@ use super::session::Settings;
 use super::trade::KOREA;
 use super::{Message, parse, trade, trade_of};
 use crate::{
-    Address, Completeness, Feed, Parameter, Parameters, Received, Refused, SecretName, Session, Setup, SetupError, Shape,
+    Address, Completeness, Feed, Parameter, Parameters, Received, Refused, SecretName, Session, Setup,
+    SetupError, Shape,
 };
 use domain::gaps::{Fill, Gap, VolumeGaps};
 use domain::trade::Trade;
@@ -20,8 +21,10 @@ use domain::trade::Trade;
 #[derive(Debug, Clone, Copy)]
 pub struct Kis;
 
-const APP_KEY: SecretName = SecretName { name: "app_key", variable: "KIS_APP_KEY", help: "the app key KIS gave you" };
-const APP_SECRET: SecretName = SecretName { name: "app_secret", variable: "KIS_APP_SECRET", help: "the secret of the app key" };
+const APP_KEY: SecretName =
+    SecretName { name: "app_key", variable: "KIS_APP_KEY", help: "the app key KIS gave you" };
+const APP_SECRET: SecretName =
+    SecretName { name: "app_secret", variable: "KIS_APP_SECRET", help: "the secret of the app key" };
 
 const PARAMETERS: &[Parameter] = &[
     Parameter::required("symbols", Shape::NAMES, "a list of codes, or file:PATH with one a line"),
@@ -46,7 +49,11 @@ impl Feed for Kis {
 
     fn addresses(&self) -> &'static [Address] {
         &[
-            Address { key: "rest", default: "https://openapi.koreainvestment.com:9443", help: "REST base, for the approval key" },
+            Address {
+                key: "rest",
+                default: "https://openapi.koreainvestment.com:9443",
+                help: "REST base, for the approval key",
+            },
             Address {
                 key: "websocket",
                 default: "ws://ops.koreainvestment.com:21000/tryitout",
@@ -77,9 +84,12 @@ impl Feed for Kis {
     }
 
     fn symbols(&self, with: &Parameters<'_>) -> Result<Vec<String>, SetupError> {
-        const EXAMPLE: &str = "write symbols: [\"005930\", \"000660\"] or symbols: \"file:symbols/krx41.txt\"";
+        const EXAMPLE: &str =
+            "write symbols: [\"005930\", \"000660\"] or symbols: \"file:symbols/krx41.txt\"";
         let codes = with.codes("symbols", EXAMPLE)?;
-        let bad = codes.iter().find(|s| !(6..=9).contains(&s.len()) || !s.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let bad = codes
+            .iter()
+            .find(|s| !(6..=9).contains(&s.len()) || !s.bytes().all(|b| b.is_ascii_alphanumeric()));
         match bad {
             None => Ok(codes),
             Some(bad) => Err(with.wrong(
@@ -109,9 +119,10 @@ impl Feed for Kis {
     fn decode(&self, wire: &[u8], received_at: Timestamp) -> Option<Result<Trade, Refused>> {
         Some(match std::str::from_utf8(wire) {
             Ok(wire) => trade(wire, received_at),
-            Err(e) => {
-                Err(Refused { cause: "bad_utf8", message: format!("byte {} of the spool entry is not UTF-8", e.valid_up_to()) })
-            }
+            Err(e) => Err(Refused {
+                cause: "bad_utf8",
+                message: format!("byte {} of the spool entry is not UTF-8", e.valid_up_to()),
+            }),
         })
     }
 
@@ -132,13 +143,17 @@ pub(super) fn settings(feed: &Kis, setup: &Setup<'_>) -> Result<Settings, SetupE
     let is_trade = |layout: &Layout| matches!(layout.content, Content::Trade { .. });
     if let Some(other) = tr_ids.iter().find(|tr_id| !Layout::of(tr_id).is_some_and(is_trade)) {
         let known: Vec<_> = LAYOUTS.iter().filter(|l| is_trade(l)).map(|l| l.tr_id).collect();
-        return Err(with.wrong("tr_ids", format!("\"{other}\" does not carry trades; write one of {}", known.join(", "))));
+        return Err(with.wrong(
+            "tr_ids",
+            format!("\"{other}\" does not carry trades; write one of {}", known.join(", ")),
+        ));
     }
     let mut settings = Settings::new(tr_ids, feed.symbols(&with)?);
     settings.limit = with.size("limit")?;
     settings.pace = with.duration("pace")?;
     settings.stale_after = with.duration("stale_after")?;
-    // The session waits in the clock's time, but servers answer in real time: on a fast clock the limits on answers keep some of it.
+    // The session waits in the clock's time, but servers answer in real time: on a fast clock the limits on
+    // answers keep some of it.
     let least = std::time::Duration::from_millis(300).mul_f64(setup.speed.clamp(1.0, 1e6));
     settings.ack_within = settings.ack_within.max(least);
     settings.stale_after = settings.stale_after.max(least);

@@ -48,8 +48,9 @@ pub struct Record<'f> {
 /// Reads one WebSocket message, text or binary.
 ///
 /// # Errors
-/// `empty`, `bad_utf8`, `truncated`, `bad_flag`, `bad_count`, `unknown_tr_id`, `wrong_width`, `too_long` for data frames; see
-/// [`control::parse`] for control messages. Messages never repeat more of the input than names and numbers.
+/// `empty`, `bad_utf8`, `truncated`, `bad_flag`, `bad_count`, `unknown_tr_id`, `wrong_width`, `too_long` for
+/// data frames; see [`control::parse`] for control messages. Messages never repeat more of the input than
+/// names and numbers.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Refused> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -67,7 +68,9 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Refused> {
 
 fn data(text: &str) -> Result<Message<'_>, Refused> {
     let mut parts = text.splitn(4, '|');
-    let (Some(flag), Some(tr_id), Some(count), Some(payload)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(flag), Some(tr_id), Some(count), Some(payload)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         let found = text.split('|').count();
         return Err(Refused {
             cause: "truncated",
@@ -78,7 +81,10 @@ fn data(text: &str) -> Result<Message<'_>, Refused> {
         "0" => false,
         "1" => true,
         other => {
-            return Err(Refused { cause: "bad_flag", message: format!("the flag is \"{}\", expected 0 or 1", short(other)) });
+            return Err(Refused {
+                cause: "bad_flag",
+                message: format!("the flag is \"{}\", expected 0 or 1", short(other)),
+            });
         }
     };
     let count = match count.parse::<u16>() {
@@ -96,7 +102,8 @@ fn data(text: &str) -> Result<Message<'_>, Refused> {
 
 /// Enough of an unexpected text to recognise it.
 pub(super) fn short(text: &str) -> String {
-    let mut shown: String = text.chars().take(24).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String =
+        text.chars().take(24).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(24).is_some() {
         shown.push('…');
     }
@@ -104,21 +111,27 @@ pub(super) fn short(text: &str) -> String {
 }
 
 impl<'a> Frame<'a> {
-    /// Finds the records of a plain payload. The width is derived (fields / count) and must be one that the type is known to have:
-    /// KIS adds fields at days' notice, and a frame read at the wrong width is silent nonsense.
+    /// Finds the records of a plain payload. The width is derived (fields / count) and must be one that the
+    /// type is known to have: KIS adds fields at days' notice, and a frame read at the wrong width is silent
+    /// nonsense.
     ///
     /// # Errors
     /// `unknown_tr_id`, `wrong_width`, `too_long`.
     pub fn new(tr_id: &str, count: usize, payload: &'a str) -> Result<Self, Refused> {
         let Some(layout) = Layout::of(tr_id) else {
-            return Err(Refused { cause: "unknown_tr_id", message: format!("message type \"{}\" is not known", short(tr_id)) });
+            return Err(Refused {
+                cause: "unknown_tr_id",
+                message: format!("message type \"{}\" is not known", short(tr_id)),
+            });
         };
         let starts = field_starts(payload)?;
         let fields = starts.len() - 1;
         let shape = if fields.is_multiple_of(count) { layout.shape(fields / count) } else { None };
         let Some(shape) = shape else {
-            let message =
-                format!("{fields} fields in {count} record(s) of {tr_id}, expected {} fields a record", layout.widths());
+            let message = format!(
+                "{fields} fields in {count} record(s) of {tr_id}, expected {} fields a record",
+                layout.widths()
+            );
             return Err(Refused { cause: "wrong_width", message });
         };
         Ok(Self { layout, shape, payload, starts })
@@ -160,7 +173,10 @@ fn field_starts(payload: &str) -> Result<Vec<u32>, Refused> {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     const CARET: u64 = LOW * b'^' as u64;
     if payload.len() >= u32::MAX as usize {
-        return Err(Refused { cause: "too_long", message: format!("the payload has {} bytes", payload.len()) });
+        return Err(Refused {
+            cause: "too_long",
+            message: format!("the payload has {} bytes", payload.len()),
+        });
     }
     let bytes = payload.as_bytes();
     let mut starts = Vec::with_capacity(bytes.len() / 5 + 8);
@@ -168,8 +184,11 @@ fn field_starts(payload: &str) -> Result<Vec<u32>, Refused> {
     let mut chunks = bytes.chunks_exact(8);
     let mut base = 0u32;
     for chunk in &mut chunks {
-        let word = u64::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]]) ^ CARET;
-        // High bit of each byte that is zero now, exactly: bytes are below 0x80 after the mask, so no borrow crosses them.
+        let word = u64::from_le_bytes([
+            chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
+        ]) ^ CARET;
+        // High bit of each byte that is zero now, exactly: bytes are below 0x80 after the mask, so no borrow
+        // crosses them.
         let mut hits = !(((word & !HIGH) + (LOW * 0x7f)) | word) & HIGH;
         while hits != 0 {
             starts.push(base + hits.trailing_zeros() / 8 + 1);

@@ -1,4 +1,5 @@
-//! What the fields of each message type are called and mean (field order: KIS's published column lists, checked against recorded frames).
+//! What the fields of each message type are called and mean (field order: KIS's published column lists,
+//! checked against recorded frames).
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +41,8 @@ pub enum Content {
     MarketStatus,
 }
 
-/// The layout of one message type. KIS adds fields at a few days' notice, so a type has a set of known shapes, and a record's
-/// shape is found by its width.
+/// The layout of one message type. KIS adds fields at a few days' notice, so a type has a set of known
+/// shapes, and a record's shape is found by its width.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The message type.
@@ -75,15 +76,40 @@ impl Layout {
 
 /// Every message type this codec knows.
 pub static LAYOUTS: &[Layout] = &[
-    Layout { tr_id: "H0STCNT0", content: Content::Trade { feed: "kis" }, symbol: 0, shapes: &[&TRADE, TRADE_46] },
-    Layout { tr_id: "H0UNCNT0", content: Content::Trade { feed: "kis-un" }, symbol: 0, shapes: &[&VENUE_TRADE, VENUE_TRADE_46] },
-    Layout { tr_id: "H0NXCNT0", content: Content::Trade { feed: "kis-nx" }, symbol: 0, shapes: &[&VENUE_TRADE, VENUE_TRADE_46] },
+    Layout {
+        tr_id: "H0STCNT0",
+        content: Content::Trade { feed: "kis" },
+        symbol: 0,
+        shapes: &[&TRADE, TRADE_46],
+    },
+    Layout {
+        tr_id: "H0UNCNT0",
+        content: Content::Trade { feed: "kis-un" },
+        symbol: 0,
+        shapes: &[&VENUE_TRADE, VENUE_TRADE_46],
+    },
+    Layout {
+        tr_id: "H0NXCNT0",
+        content: Content::Trade { feed: "kis-nx" },
+        symbol: 0,
+        shapes: &[&VENUE_TRADE, VENUE_TRADE_46],
+    },
     Layout { tr_id: "H0STASP0", content: Content::Book, symbol: 0, shapes: &[&BOOK, BOOK_62, BOOK_59] },
-    Layout { tr_id: "H0UNASP0", content: Content::Book, symbol: 0, shapes: &[&UNIFIED_BOOK, UNIFIED_BOOK_66] },
+    Layout {
+        tr_id: "H0UNASP0",
+        content: Content::Book,
+        symbol: 0,
+        shapes: &[&UNIFIED_BOOK, UNIFIED_BOOK_66],
+    },
     Layout { tr_id: "H0NXASP0", content: Content::Book, symbol: 0, shapes: &[&NXT_BOOK, NXT_BOOK_62] },
     Layout { tr_id: "H0STCNI0", content: Content::Notice, symbol: 8, shapes: &[&NOTICE, &NOTICE_23] },
     Layout { tr_id: "H0STCNI9", content: Content::Notice, symbol: 8, shapes: &[&NOTICE, &NOTICE_23] },
-    Layout { tr_id: "H0STMKO0", content: Content::MarketStatus, symbol: 0, shapes: &[&MARKET_STATUS, MARKET_STATUS_10] },
+    Layout {
+        tr_id: "H0STMKO0",
+        content: Content::MarketStatus,
+        symbol: 0,
+        shapes: &[&MARKET_STATUS, MARKET_STATUS_10],
+    },
 ];
 
 /// Positions in a trade record that the codec itself reads; the first 46 fields are the same in every shape.
@@ -103,7 +129,8 @@ pub mod trade_at {
     /// `BSOP_DATE`
     pub const DATE: usize = 33;
     /// Fields without which there is no trade; the others may be empty.
-    pub const ESSENTIAL: [usize; 7] = [SYMBOL, TIME, PRICE, QUANTITY, ACCUMULATED_VOLUME, ACCUMULATED_VALUE, DATE];
+    pub const ESSENTIAL: [usize; 7] =
+        [SYMBOL, TIME, PRICE, QUANTITY, ACCUMULATED_VOLUME, ACCUMULATED_VALUE, DATE];
 }
 
 const fn t(name: &'static str) -> Field {
@@ -252,7 +279,8 @@ const fn book<const N: usize>(extra: &[Field]) -> [Field; N] {
     fields
 }
 
-const BOOK: [Field; 63] = book(&[d("MID_PRC"), i("MIDP_TOTAL_RSQN"), t("MIDP_CLS_CODE"), t("MARKET_CLS_CODE")]);
+const BOOK: [Field; 63] =
+    book(&[d("MID_PRC"), i("MIDP_TOTAL_RSQN"), t("MIDP_CLS_CODE"), t("MARKET_CLS_CODE")]);
 const BOOK_62: &[Field] = BOOK.split_at(62).0;
 const BOOK_59: &[Field] = BOOK.split_at(59).0;
 
@@ -268,7 +296,8 @@ const UNIFIED_BOOK: [Field; 67] = book(&[
 ]);
 const UNIFIED_BOOK_66: &[Field] = UNIFIED_BOOK.split_at(66).0;
 
-const NXT_BOOK: [Field; 63] = book(&[d("NMID_PRC"), i("NMID_TOTAL_RSQN"), t("NMID_CLS_CODE"), t("MARKET_CLS_CODE")]);
+const NXT_BOOK: [Field; 63] =
+    book(&[d("NMID_PRC"), i("NMID_TOTAL_RSQN"), t("NMID_CLS_CODE"), t("MARKET_CLS_CODE")]);
 const NXT_BOOK_62: &[Field] = NXT_BOOK.split_at(62).0;
 
 const NOTICE: [Field; 26] = [
@@ -347,8 +376,15 @@ mod tests {
             if matches!(layout.content, Content::Trade { .. }) {
                 for shape in layout.shapes {
                     let named = trade_at::ESSENTIAL.map(|at| shape[at].name);
-                    let expected =
-                        ["MKSC_SHRN_ISCD", "STCK_CNTG_HOUR", "STCK_PRPR", "CNTG_VOL", "ACML_VOL", "ACML_TR_PBMN", "BSOP_DATE"];
+                    let expected = [
+                        "MKSC_SHRN_ISCD",
+                        "STCK_CNTG_HOUR",
+                        "STCK_PRPR",
+                        "CNTG_VOL",
+                        "ACML_VOL",
+                        "ACML_TR_PBMN",
+                        "BSOP_DATE",
+                    ];
                     assert_eq!(named, expected);
                 }
             }

@@ -1,4 +1,5 @@
-//! The session of the feed: messages are parsed and judged here, once, and what is a protocol matter goes to the [machine](super::session).
+//! The session of the feed: messages are parsed and judged here, once, and what is a protocol matter goes to
+//! the [machine](super::session).
 
 use std::time::Duration;
 
@@ -44,13 +45,21 @@ impl Live {
                 if let Control::Reply(reply) = &control
                     && reply.rt_cd != "0"
                 {
-                    let (tr_id, tr_key) = (reply.tr_id.as_deref().unwrap_or("-"), reply.tr_key.as_deref().unwrap_or("-"));
-                    out.push(Output::Note(format!("KIS says {} {} ({tr_id} {tr_key})", reply.code.as_str(), reply.text)));
+                    let (tr_id, tr_key) =
+                        (reply.tr_id.as_deref().unwrap_or("-"), reply.tr_key.as_deref().unwrap_or("-"));
+                    out.push(Output::Note(format!(
+                        "KIS says {} {} ({tr_id} {tr_key})",
+                        reply.code.as_str(),
+                        reply.text
+                    )));
                 }
                 self.tell(session::Input::Control(control), now, out);
             }
             Ok(Message::Sealed(sealed)) => {
-                let message = format!("an encrypted frame of {} came, which this collector did not ask for", sealed.tr_id);
+                let message = format!(
+                    "an encrypted frame of {} came, which this collector did not ask for",
+                    sealed.tr_id
+                );
                 malformed(Refused { cause: "unexpected_encryption", message }, bytes, out);
                 self.tell(session::Input::Traffic, now, out);
             }
@@ -78,9 +87,11 @@ impl Live {
                     body: Some(approval::body(&self.app_key, &self.app_secret).to_string()),
                     within: KEY_WITHIN,
                 }),
-                session::Output::Open => {
-                    Output::Connect(Connect { url: self.websocket.clone(), headers: Vec::new(), accept_bad_text: true })
-                }
+                session::Output::Open => Output::Connect(Connect {
+                    url: self.websocket.clone(),
+                    headers: Vec::new(),
+                    accept_bad_text: true,
+                }),
                 session::Output::Request(request) => match self.machine.text(&request) {
                     Some(text) => Output::Send(Outgoing::Text(text)),
                     None => continue,
@@ -88,7 +99,9 @@ impl Live {
                 session::Output::Echo(text) => Output::Send(Outgoing::Text(text)),
                 session::Output::Close(why) => Output::Close(why),
                 session::Output::Up { number, active } => Output::Up { number, active },
-                session::Output::Down { number, reason, last_message_at } => Output::Down { number, reason, last_message_at },
+                session::Output::Down { number, reason, last_message_at } => {
+                    Output::Down { number, reason, last_message_at }
+                }
                 session::Output::Note(note) => Output::Note(note),
                 session::Output::Fatal { reason, remedy } => Output::Fatal { reason, remedy },
             });
@@ -127,7 +140,9 @@ impl Session for Live {
             Input::NotOpened(why) => session::Input::NotOpened(why),
             Input::Traffic => session::Input::Traffic,
             Input::Answer(Ok(answer)) => session::Input::Key(approval::answer(answer.status, &answer.body)),
-            Input::Answer(Err(why)) => session::Input::Key(Err(Refusal::Failed(format!("the approval call failed: {why}")))),
+            Input::Answer(Err(why)) => {
+                session::Input::Key(Err(Refusal::Failed(format!("the approval call failed: {why}"))))
+            }
             Input::Closed(why) => session::Input::Closed(why),
             Input::Stop => session::Input::Stop,
         };

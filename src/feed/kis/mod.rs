@@ -1,7 +1,9 @@
-//! Korea Investment & Securities' real-time WebSocket: bytes ↔ records and control messages, and the session protocol.
+//! Korea Investment & Securities' real-time WebSocket: bytes ↔ records and control messages, and the session
+//! protocol.
 //!
-//! [`parse`] tells what a message is; [`trade()`] turns a record into the house's own [`Trade`](domain::trade::Trade);
-//! [`session`] decides what to send when; [`Kis`] puts them together as a [`Feed`](crate::Feed). Nothing here does input or output.
+//! [`parse`] tells what a message is; [`trade()`] turns a record into the house's own
+//! [`Trade`](domain::trade::Trade); [`session`] decides what to send when; [`Kis`] puts them together as a
+//! [`Feed`](crate::Feed). Nothing here does input or output.
 
 pub mod approval;
 mod cipher;

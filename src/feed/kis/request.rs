@@ -1,4 +1,5 @@
-//! What a client sends: one message registers or removes one message type for one instrument. There is no batch form.
+//! What a client sends: one message registers or removes one message type for one instrument. There is no
+//! batch form.
 
 use serde_json::json;
 

@@ -40,14 +40,20 @@ fn the_recorded_47_field_trade_has_its_values() {
     assert_eq!(record.fields().count(), 47);
     let trade = trade(&record.wire(), received()).expect("a trade");
     assert_eq!(trade.id.as_str(), "kis:2026-09-22:005930:11955000");
-    assert_eq!((trade.feed.as_str(), trade.channel.as_str(), trade.symbol.as_str()), ("kis", "H0STCNT0", "005930"));
+    assert_eq!(
+        (trade.feed.as_str(), trade.channel.as_str(), trade.symbol.as_str()),
+        ("kis", "H0STCNT0", "005930")
+    );
     assert_eq!(trade.session_date, date(2026, 9, 22));
     assert_eq!(trade.trade_time, "2026-09-22T14:06:10+09:00");
     assert_eq!(trade.received_at, "2026-09-22T14:06:10.25+09:00");
     // A mid-point trade: half a tick off the 500 KRW grid.
     assert_eq!(trade.price, Decimal::from(277_750));
     assert_eq!(trade.quantity, Decimal::from(5));
-    assert_eq!((trade.accumulated_volume, trade.accumulated_value), (Some(11_955_000), Some(3_352_130_122_500)));
+    assert_eq!(
+        (trade.accumulated_volume, trade.accumulated_value),
+        (Some(11_955_000), Some(3_352_130_122_500))
+    );
     assert_eq!(trade.fields.len(), 47);
     assert_eq!(trade.fields["WGHN_AVRG_STCK_PRC"], "280395.69");
     assert_eq!(trade.fields["OPRC_VRSS_PRPR"], "-5250");
@@ -57,16 +63,23 @@ fn the_recorded_47_field_trade_has_its_values() {
 fn all_records_of_a_frame_are_kept_and_their_volumes_chain() {
     let frame = frame(TRADES_46);
     let trades: Vec<_> = frame.records().map(|r| trade(&r.wire(), received()).expect("a trade")).collect();
-    assert_eq!(trades.iter().map(|t| t.accumulated_volume).collect::<Vec<_>>(), [8_305_216, 8_305_218, 8_305_293].map(Some));
+    assert_eq!(
+        trades.iter().map(|t| t.accumulated_volume).collect::<Vec<_>>(),
+        [8_305_216, 8_305_218, 8_305_293].map(Some)
+    );
     assert_eq!(trades.iter().map(|t| t.quantity).collect::<Vec<_>>(), [1, 2, 75].map(Decimal::from));
-    assert_eq!(trades.iter().map(|t| t.price).collect::<Vec<_>>(), [71_950, 71_900, 72_000].map(Decimal::from));
+    assert_eq!(
+        trades.iter().map(|t| t.price).collect::<Vec<_>>(),
+        [71_950, 71_900, 72_000].map(Decimal::from)
+    );
     assert_eq!(trades.iter().map(|t| t.fields["CCLD_DVSN"].as_str()).collect::<Vec<_>>(), ["5", "5", "1"]);
     assert!(trades.iter().all(|t| t.fields.len() == 46 && !t.fields.contains_key("MARKET_CLS_CODE")));
     for pair in trades.windows(2) {
         let volume = |trade: &Trade| Decimal::from(trade.accumulated_volume.expect("a volume"));
         assert_eq!(volume(&pair[1]), volume(&pair[0]) + pair[1].quantity);
     }
-    let old = trade(&self::frame(TRADE_46).records().next().expect("one").wire(), received()).expect("a trade");
+    let old =
+        trade(&self::frame(TRADE_46).records().next().expect("one").wire(), received()).expect("a trade");
     assert_eq!(old.id.as_str(), "kis:2023-06-12:005930:3052507");
     assert_eq!(old.fields["VI_STND_PRC"], "72100");
 }
@@ -78,7 +91,11 @@ fn books_of_62_and_63_fields_add_up() {
         assert_eq!(frame.content(), Content::Book);
         let record = frame.records().next().expect("one");
         let sum = |side: &str| -> i64 {
-            (1..=10).map(|n| record.get(&format!("{side}_RSQN{n}")).expect("named").parse::<i64>().expect("a number")).sum()
+            (1..=10)
+                .map(|n| {
+                    record.get(&format!("{side}_RSQN{n}")).expect("named").parse::<i64>().expect("a number")
+                })
+                .sum()
         };
         assert_eq!(sum("ASKP").to_string(), record.get("TOTAL_ASKP_RSQN").expect("named"));
         assert_eq!(sum("BIDP").to_string(), record.get("TOTAL_BIDP_RSQN").expect("named"));
@@ -115,7 +132,10 @@ fn the_sealed_notice_opens_with_the_key_of_its_reply() {
     assert_eq!(plain, NOTICE_PLAIN);
     let frame = Frame::new(sealed.tr_id, sealed.count, &plain).expect("26 fields");
     let record = frame.records().next().expect("one");
-    assert_eq!((record.symbol(), record.get("ACNT_NAME"), record.get("ODER_PRC")), ("005930", Some("TEST"), Some("000071900")));
+    assert_eq!(
+        (record.symbol(), record.get("ACNT_NAME"), record.get("ODER_PRC")),
+        ("005930", Some("TEST"), Some("000071900"))
+    );
     let wrong = Seal::new("00000000000000000000000000000000", "0123456789abcdef").expect("a seal");
     // The wrong key gives wrong padding or, rarely, text that is not a notice: never a record.
     assert!(sealed.open(&wrong).is_err_and(|e| e.cause == "bad_cipher" || e.cause == "bad_utf8"));
@@ -144,7 +164,10 @@ fn bad_frames_have_a_stable_cause_and_say_where() {
     let wire = frame(TRADE_47).records().next().expect("one").wire();
     let changed = |from: &str, to: &str| trade(&wire.replacen(from, to, 1), received()).expect_err("refused");
     let error = changed("^277750^", "^27x750^");
-    assert_eq!((error.cause, error.message.as_str()), ("bad_number", "field 2 STCK_PRPR is \"27x750\", expected a number"));
+    assert_eq!(
+        (error.cause, error.message.as_str()),
+        ("bad_number", "field 2 STCK_PRPR is \"27x750\", expected a number")
+    );
     assert_eq!(changed("^277750^", "^^").cause, "missing_field");
     assert_eq!(changed("^11955000^", "^(null)^").cause, "missing_field");
     assert_eq!(changed("^11955000^", "^99999999999999999999^").cause, "bad_number");
@@ -159,7 +182,8 @@ fn bad_frames_have_a_stable_cause_and_say_where() {
 #[test]
 fn fields_without_which_there_still_is_a_trade_may_be_empty_or_null() {
     let wire = frame(TRADE_47).records().next().expect("one").wire();
-    let trade = trade(&wire.replacen("^120.39^", "^(null)^", 1).replacen("^0.53^", "^^", 1), received()).expect("a trade");
+    let trade = trade(&wire.replacen("^120.39^", "^(null)^", 1).replacen("^0.53^", "^^", 1), received())
+        .expect("a trade");
     assert_eq!((trade.fields["CTTR"].as_str(), trade.fields["SHNU_RATE"].as_str()), ("(null)", ""));
 }
 
@@ -168,9 +192,14 @@ fn replies_are_read_with_and_without_their_parts() {
     let done = reply(
         r#"{"header":{"tr_id":"H0STCNT0","tr_key":"005930","encrypt":"N"},"body":{"rt_cd":"0","msg_cd":"OPSP0001","msg1":"UNSUBSCRIBE SUCCESS"}}"#,
     );
-    assert_eq!((done.code, done.tr_key.as_deref(), done.encrypted), (Code::UnsubscribeSuccess, Some("005930"), false));
+    assert_eq!(
+        (done.code, done.tr_key.as_deref(), done.encrypted),
+        (Code::UnsubscribeSuccess, Some("005930"), false)
+    );
     for header in [r#"{"tr_id":"(null)","tr_key":""}"#, r#"{"tr_id":null}"#, "{}"] {
-        let text = format!(r#"{{"header":{header},"body":{{"rt_cd":"9","msg_cd":"OPSP8996","msg1":"ALREADY IN USE appkey"}}}}"#);
+        let text = format!(
+            r#"{{"header":{header},"body":{{"rt_cd":"9","msg_cd":"OPSP8996","msg1":"ALREADY IN USE appkey"}}}}"#
+        );
         let busy = reply(&text);
         assert_eq!((busy.tr_id, busy.tr_key, busy.code.action()), (None, None, Action::WaitForSlot));
     }
@@ -247,7 +276,10 @@ fn approval_answers_are_told_apart() {
     assert!(matches!(answer(403, bad), Err(Refusal::Credentials(_))));
     assert!(matches!(answer(403, &bad.replace("00103", "00105")), Err(Refusal::Credentials(_))));
     assert!(matches!(answer(403, &bad.replace("00103", "00133")), Err(Refusal::TooOften(_))));
-    assert!(matches!(answer(500, r#"{"rt_cd":"1","msg_cd":"EGW00201","msg1":"x"}"#), Err(Refusal::TooOften(_))));
+    assert!(matches!(
+        answer(500, r#"{"rt_cd":"1","msg_cd":"EGW00201","msg1":"x"}"#),
+        Err(Refusal::TooOften(_))
+    ));
     assert!(matches!(answer(503, "<html>"), Err(Refusal::Failed(_))));
     assert!(matches!(answer(200, "{}"), Err(Refusal::Failed(_))));
     let body = approval::body("a", "s");
@@ -312,7 +344,10 @@ fn exercise(bytes: &[u8]) {
     match parse(bytes) {
         Ok(Message::Data(frame)) => {
             for record in frame.records() {
-                assert_eq!(record.text(), record.fields().map(|(_, text)| text).collect::<Vec<_>>().join("^"));
+                assert_eq!(
+                    record.text(),
+                    record.fields().map(|(_, text)| text).collect::<Vec<_>>().join("^")
+                );
                 if let Ok(essence) = Essence::of(&record) {
                     let trade = trade(&record.wire(), received()).expect("the same judgement");
                     assert_eq!(trade.id, essence.id());
@@ -322,7 +357,10 @@ fn exercise(bytes: &[u8]) {
         }
         Ok(Message::Sealed(sealed)) => {
             if let Ok(plain) = sealed.open(&seal) {
-                assert!(Frame::new(sealed.tr_id, sealed.count, &plain).is_ok_and(|f| !f.is_empty()) || !plain.contains('\0'));
+                assert!(
+                    Frame::new(sealed.tr_id, sealed.count, &plain).is_ok_and(|f| !f.is_empty())
+                        || !plain.contains('\0')
+                );
             }
         }
         Ok(Message::Control(_)) => {}

@@ -37,14 +37,18 @@ pub struct Essence<'f> {
 }
 
 impl<'f> Essence<'f> {
-    /// Judges every field of a trade record. Fields without which there is no trade must be there and valid; the others may be empty or
-    /// `(null)`, as KIS sends them, but not something else than their kind.
+    /// Judges every field of a trade record. Fields without which there is no trade must be there and valid;
+    /// the others may be empty or `(null)`, as KIS sends them, but not something else than their kind.
     ///
     /// # Errors
-    /// `not_a_trade`, `missing_field`, `bad_number`, `bad_date`, `bad_time`, each with number and name of the field.
+    /// `not_a_trade`, `missing_field`, `bad_number`, `bad_date`, `bad_time`, each with number and name of the
+    /// field.
     pub fn of(record: &Record<'f>) -> Result<Self, Refused> {
         let Content::Trade { feed } = record.content() else {
-            return Err(Refused { cause: "not_a_trade", message: format!("{} records are not trades", record.tr_id()) });
+            return Err(Refused {
+                cause: "not_a_trade",
+                message: format!("{} records are not trades", record.tr_id()),
+            });
         };
         for (at, field) in record.shape().iter().enumerate() {
             let text = record.field(at);
@@ -58,21 +62,38 @@ impl<'f> Essence<'f> {
         }
         let symbol = record.field(trade_at::SYMBOL);
         if symbol.len() > 9 || !symbol.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(fault("bad_symbol", trade_at::SYMBOL, &record.shape()[trade_at::SYMBOL], "is not an instrument's code"));
+            return Err(fault(
+                "bad_symbol",
+                trade_at::SYMBOL,
+                &record.shape()[trade_at::SYMBOL],
+                "is not an instrument's code",
+            ));
         }
         let integer = |at: usize| {
             let text = record.field(at);
             text.parse::<i64>().map_err(|_| {
-                fault("bad_number", at, &record.shape()[at], &format!("is \"{}\", beyond what 64 bits hold", short(text)))
+                fault(
+                    "bad_number",
+                    at,
+                    &record.shape()[at],
+                    &format!("is \"{}\", beyond what 64 bits hold", short(text)),
+                )
             })
         };
         let price = Decimal::from_str_exact(record.field(trade_at::PRICE)).map_err(|_| {
-            fault("bad_number", trade_at::PRICE, &record.shape()[trade_at::PRICE], "has more digits than a price can have")
+            fault(
+                "bad_number",
+                trade_at::PRICE,
+                &record.shape()[trade_at::PRICE],
+                "has more digits than a price can have",
+            )
         })?;
-        let date = date(record.field(trade_at::DATE))
-            .ok_or_else(|| fault("bad_date", trade_at::DATE, &record.shape()[trade_at::DATE], "is not a date YYYYMMDD"))?;
-        let time = time(record.field(trade_at::TIME))
-            .ok_or_else(|| fault("bad_time", trade_at::TIME, &record.shape()[trade_at::TIME], "is not a time HHMMSS"))?;
+        let date = date(record.field(trade_at::DATE)).ok_or_else(|| {
+            fault("bad_date", trade_at::DATE, &record.shape()[trade_at::DATE], "is not a date YYYYMMDD")
+        })?;
+        let time = time(record.field(trade_at::TIME)).ok_or_else(|| {
+            fault("bad_time", trade_at::TIME, &record.shape()[trade_at::TIME], "is not a time HHMMSS")
+        })?;
         Ok(Self {
             feed,
             symbol,
@@ -93,7 +114,8 @@ impl<'f> Essence<'f> {
     /// The trade's time as RFC 3339 with Korea's offset.
     pub fn trade_time(&self) -> String {
         let (d, t) = (self.date, self.time);
-        let (year, month, day, hour, minute, second) = (d.year(), d.month(), d.day(), t.hour(), t.minute(), t.second());
+        let (year, month, day, hour, minute, second) =
+            (d.year(), d.month(), d.day(), t.hour(), t.minute(), t.second());
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+09:00")
     }
 }
@@ -116,11 +138,16 @@ fn check(at: usize, field: &Field, text: &str) -> Result<(), Refused> {
             };
             (good, "bad_number", "a number")
         }
-        // Only the trade's own date and time are judged as such; times of the day's open, high and low have been seen as 0.
+        // Only the trade's own date and time are judged as such; times of the day's open, high and low have
+        // been seen as 0.
         Kind::Date => (digits(text) && text.len() == 8, "bad_date", "a date YYYYMMDD"),
         Kind::Time => (digits(text) && text.len() <= 6, "bad_time", "a time HHMMSS"),
     };
-    if good { Ok(()) } else { Err(fault(cause, at, field, &format!("is \"{}\", expected {expected}", short(text)))) }
+    if good {
+        Ok(())
+    } else {
+        Err(fault(cause, at, field, &format!("is \"{}\", expected {expected}", short(text))))
+    }
 }
 
 fn date(text: &str) -> Option<Date> {
@@ -139,13 +166,17 @@ fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes.iter().all(u8::is_ascii_digit).then(|| bytes.map(|b| b - b'0'))
 }
 
-/// Decodes one trade record from its wire text `{tr_id}|{field^field^…}` (the form in which the spool keeps it).
+/// Decodes one trade record from its wire text `{tr_id}|{field^field^…}` (the form in which the spool keeps
+/// it).
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn trade(wire: &str, received_at: Timestamp) -> Result<Trade, Refused> {
     let Some((tr_id, payload)) = wire.split_once('|') else {
-        return Err(Refused { cause: "truncated", message: "a record starts with its message type and a '|'".into() });
+        return Err(Refused {
+            cause: "truncated",
+            message: "a record starts with its message type and a '|'".into(),
+        });
     };
     let frame = Frame::new(tr_id, 1, payload)?;
     let record = frame.records().next().expect("a frame of one record has one");
@@ -158,7 +189,8 @@ pub fn trade(wire: &str, received_at: Timestamp) -> Result<Trade, Refused> {
 /// As [`Essence::of`].
 pub fn trade_of(record: &Record<'_>, received_at: Timestamp) -> Result<Trade, Refused> {
     let essence = Essence::of(record)?;
-    let fields: BTreeMap<String, String> = record.fields().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+    let fields: BTreeMap<String, String> =
+        record.fields().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
     Ok(Trade {
         id: essence.id(),
         feed: essence.feed.to_owned(),

@@ -53,7 +53,9 @@ fn read<T, C: FromIterator<T>>(answer: &Answer, row: impl Fn(&Row<'_>) -> Option
     match answer.status {
         200 => {}
         404 => return Outcome::Unknown,
-        status @ (418 | 429) => return Outcome::TooMany { blocked: status == 418, wait: retry_after(answer) },
+        status @ (418 | 429) => {
+            return Outcome::TooMany { blocked: status == 418, wait: retry_after(answer) };
+        }
         status => return Outcome::Failed(format!("HTTP {status}{}", said(&answer.body))),
     }
     let Ok(rows) = serde_json::from_str::<Vec<Row<'_>>>(&answer.body) else {
@@ -81,7 +83,8 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Calls left in this second, by `Remaining-Req: group=candles; min=600; sec=9`. Its `min` means nothing any more.
+/// Calls left in this second, by `Remaining-Req: group=candles; min=600; sec=9`. Its `min` means nothing any
+/// more.
 pub(super) fn remaining(answer: &Answer) -> Option<u32> {
     let header = answer.header("remaining-req")?;
     header.split(';').find_map(|part| part.trim().strip_prefix("sec=")?.trim().parse().ok())
@@ -104,7 +107,10 @@ mod tests {
         let Outcome::Good(candles) = candles(&answer(200, &[], body)) else { panic!("good") };
         let minute: jiff::Timestamp = "2026-11-20T00:00:00Z".parse().expect("a time");
         let minute = minute.as_second() / 60;
-        assert_eq!(candles, BTreeMap::from([(minute, Decimal::new(5, 8)), (minute + 1, Decimal::new(123_456_789, 7))]));
+        assert_eq!(
+            candles,
+            BTreeMap::from([(minute, Decimal::new(5, 8)), (minute + 1, Decimal::new(123_456_789, 7))])
+        );
     }
 
     #[test]
@@ -113,15 +119,23 @@ mod tests {
         assert_eq!(candles(&too_many), Outcome::TooMany { blocked: false, wait: None });
         assert_eq!(remaining(&too_many), Some(0));
         let blocked = answer(418, &[("retry-after", " 90 ")], "");
-        assert_eq!(candles(&blocked), Outcome::TooMany { blocked: true, wait: Some(Duration::from_secs(90)) });
-        assert_eq!(candles(&answer(404, &[], r#"{"error":{"name":404,"message":"Code not found"}}"#)), Outcome::Unknown);
+        assert_eq!(
+            candles(&blocked),
+            Outcome::TooMany { blocked: true, wait: Some(Duration::from_secs(90)) }
+        );
+        assert_eq!(
+            candles(&answer(404, &[], r#"{"error":{"name":404,"message":"Code not found"}}"#)),
+            Outcome::Unknown
+        );
         let failed = candles(&answer(500, &[], r#"{"error":{"name":"internal","message":"later"}}"#));
         assert_eq!(failed, Outcome::Failed("HTTP 500 (internal later)".into()));
     }
 
     #[test]
     fn answers_that_cannot_be_read_are_failures() {
-        for body in ["", "{", "{}", "[1]", r#"[{"market":"KRW-BTC"}]"#, r#"{"error":{"name":"x","message":"y"}}"#] {
+        for body in
+            ["", "{", "{}", "[1]", r#"[{"market":"KRW-BTC"}]"#, r#"{"error":{"name":"x","message":"y"}}"#]
+        {
             assert!(matches!(candles(&answer(200, &[], body)), Outcome::Failed(_)), "{body}");
         }
         assert_eq!(candles(&answer(200, &[], "[]")), Outcome::Good(BTreeMap::new()));

@@ -1,7 +1,9 @@
-//! Completeness without a chain: the exchange's candle of each minute against the sum of the trades that were received of that minute.
+//! Completeness without a chain: the exchange's candle of each minute against the sum of the trades that were
+//! received of that minute.
 //!
-//! A trade belongs to the minute of its trade time. A minute is judged once its total is known; a total replaces an earlier one of the same
-//! minute, for a candle that was read early may still have grown. Trades fold by their number, so repetitions count once.
+//! A trade belongs to the minute of its trade time. A minute is judged once its total is known; a total
+//! replaces an earlier one of the same minute, for a candle that was read early may still have grown. Trades
+//! fold by their number, so repetitions count once.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +54,8 @@ impl Day {
         self.minutes.get(&minute).map_or(Decimal::ZERO, Minute::missing)
     }
 
-    /// The first minute of each run in which something is missing, the first after it, and how much is missing.
+    /// The first minute of each run in which something is missing, the first after it, and how much is
+    /// missing.
     fn runs(&self) -> Vec<(i64, i64, Decimal)> {
         let mut runs: Vec<(i64, i64, Decimal)> = Vec::new();
         for (minute, of) in self.minutes.range(self.from..) {
@@ -71,7 +74,8 @@ fn minute_of(at: Timestamp) -> i64 {
     at.as_second().div_euclid(60)
 }
 
-/// What tells a trade from the others of its minute. An id that ends in something else than a number has the number of its text.
+/// What tells a trade from the others of its minute. An id that ends in something else than a number has the
+/// number of its text.
 fn number_of(trade: &Trade) -> u64 {
     let id = trade.id.as_str();
     id.rsplit(':').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| hash(id))
@@ -91,7 +95,10 @@ impl Minutes {
         if before.is_zero() == after.is_zero() {
             return;
         }
-        let neighbours = [minute - 1, minute + 1].into_iter().filter(|m| *m >= day.from && !day.missing(*m).is_zero()).count();
+        let neighbours = [minute - 1, minute + 1]
+            .into_iter()
+            .filter(|m| *m >= day.from && !day.missing(*m).is_zero())
+            .count();
         // A minute alone is a run of its own; one beside a run belongs to it; one between two joins them.
         if before.is_zero() {
             self.runs = self.runs + 1 - neighbours;
@@ -145,7 +152,8 @@ impl Completeness for Minutes {
 
     fn gaps(&self) -> Vec<Gap> {
         let zone = TimeZone::fixed(KOREA);
-        let text = |minute: i64| rfc3339(Timestamp::from_second(minute * 60).unwrap_or(Timestamp::MAX), &zone);
+        let text =
+            |minute: i64| rfc3339(Timestamp::from_second(minute * 60).unwrap_or(Timestamp::MAX), &zone);
         let mut gaps = Vec::new();
         for (symbol, day) in &self.symbols {
             gaps.extend(day.runs().into_iter().map(|(from, to, missing)| Gap {
@@ -225,7 +233,11 @@ mod tests {
         minutes.see(Received::Trade(&fill("A", 1, (0, 5), 150)));
         minutes.see(Received::Trade(&fill("A", 2, (0, 59), 50)));
         minutes.see(Received::Trade(&fill("A", 3, (2, 0), 100)));
-        assert_eq!((minutes.missing(), minutes.count()), (Decimal::ZERO, 0), "no minute is judged before its total is known");
+        assert_eq!(
+            (minutes.missing(), minutes.count()),
+            (Decimal::ZERO, 0),
+            "no minute is judged before its total is known"
+        );
         minutes.see(Received::Total(&total("A", 0..1, 200)));
         minutes.see(Received::Total(&total("A", 1..2, 300)));
         minutes.see(Received::Total(&total("A", 2..3, 175)));
@@ -233,7 +245,10 @@ mod tests {
         minutes.see(Received::Total(&total("A", 60..61, 1)));
         assert_eq!((minutes.missing(), minutes.count()), (Decimal::new(376, 2), 2));
         let gaps = minutes.gaps();
-        assert_eq!(missing(&minutes), [("A".to_owned(), Decimal::new(375, 2)), ("A".to_owned(), Decimal::new(1, 2))]);
+        assert_eq!(
+            missing(&minutes),
+            [("A".to_owned(), Decimal::new(375, 2)), ("A".to_owned(), Decimal::new(1, 2))]
+        );
         assert!(gaps[0].from.as_deref().is_some_and(|from| from.ends_with(":01:00+09:00")), "{gaps:?}");
         assert!(gaps[0].to.ends_with(":03:00+09:00"), "{gaps:?}");
         // What comes late closes it.

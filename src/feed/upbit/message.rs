@@ -1,7 +1,8 @@
 //! Messages of the server: what one is, and the records in it.
 //!
-//! Messages come as binary ones that hold UTF-8 (text ones are taken too), each an object, or an array of objects in the `_LIST` formats,
-//! with full or short names. What a record is worth is judged in [`trade`](super::trade).
+//! Messages come as binary ones that hold UTF-8 (text ones are taken too), each an object, or an array of
+//! objects in the `_LIST` formats, with full or short names. What a record is worth is judged in
+//! [`trade`](super::trade).
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,8 @@ pub(super) enum Remedy {
     Fatal,
     /// A value of the request is not supported, most likely a code: find out which.
     CheckCodes,
-    /// The request was not understood, or the server is in trouble: connect anew, and give up after a few times.
+    /// The request was not understood, or the server is in trouble: connect anew, and give up after a few
+    /// times.
     Reconnect,
 }
 
@@ -75,10 +77,13 @@ type Object<'a> = BTreeMap<String, &'a RawValue>;
 /// Reads a message.
 ///
 /// # Errors
-/// `empty`, `bad_utf8`, `truncated`, `bad_json`, `not_an_object`. Faults of single records are in [`Message::Records`].
+/// `empty`, `bad_utf8`, `truncated`, `bad_json`, `not_an_object`. Faults of single records are in
+/// [`Message::Records`].
 pub(super) fn parse(bytes: &[u8]) -> Result<Message<'_>, Refused> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| Refused { cause: "bad_utf8", message: format!("byte {} is not UTF-8", e.valid_up_to()) })?;
+    let text = std::str::from_utf8(bytes).map_err(|e| Refused {
+        cause: "bad_utf8",
+        message: format!("byte {} is not UTF-8", e.valid_up_to()),
+    })?;
     let objects: Vec<Object<'_>> = match text.trim_start().bytes().next() {
         None => return Err(Refused { cause: "empty", message: "the message is empty".into() }),
         Some(b'{') => vec![serde_json::from_str(text).map_err(|e| unreadable(text, &e))?],
@@ -102,13 +107,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Message<'_>, Refused> {
 fn unreadable(text: &str, error: &serde_json::Error) -> Refused {
     let place = format!("line {} column {}", error.line(), error.column());
     // A number that ends in its point is one that was cut off, too.
-    let at_the_end = error.line() == text.lines().count() && text.lines().last().is_some_and(|line| error.column() >= line.len());
+    let at_the_end = error.line() == text.lines().count()
+        && text.lines().last().is_some_and(|line| error.column() >= line.len());
     match error.classify() {
         serde_json::error::Category::Syntax if at_the_end => truncated(&place),
         serde_json::error::Category::Eof => truncated(&place),
-        serde_json::error::Category::Data => {
-            Refused { cause: "not_an_object", message: format!("at {place} is something else than an object") }
-        }
+        serde_json::error::Category::Data => Refused {
+            cause: "not_an_object",
+            message: format!("at {place} is something else than an object"),
+        },
         _ => Refused { cause: "bad_json", message: format!("{place} is not JSON") },
     }
 }
@@ -135,15 +142,22 @@ fn control<'a>(object: &Object<'_>) -> Option<Result<Message<'a>, Refused>> {
 }
 
 fn subscriptions(result: &RawValue) -> Result<Vec<Subscribed>, Refused> {
-    let lines: Vec<Object<'_>> = serde_json::from_str(result.get()).map_err(|e| unreadable(result.get(), &e))?;
+    let lines: Vec<Object<'_>> =
+        serde_json::from_str(result.get()).map_err(|e| unreadable(result.get(), &e))?;
     let line = |object: Object<'_>| {
         let get = |full: &str, short: &str| object.get(full).or_else(|| object.get(short));
-        Some(Subscribed { channel: text(get("type", "ty")?), codes: serde_json::from_str(get("codes", "cds")?.get()).ok()? })
+        Some(Subscribed {
+            channel: text(get("type", "ty")?),
+            codes: serde_json::from_str(get("codes", "cds")?.get()).ok()?,
+        })
     };
     lines
         .into_iter()
         .map(|object| {
-            line(object).ok_or_else(|| Refused { cause: "bad_json", message: "a subscription without type or codes".into() })
+            line(object).ok_or_else(|| Refused {
+                cause: "bad_json",
+                message: "a subscription without type or codes".into(),
+            })
         })
         .collect()
 }
@@ -160,13 +174,16 @@ fn record(object: Object<'_>) -> Result<Record<'_>, Refused> {
     let kind = text(kind);
     match Channel::of(&kind) {
         Some(channel) => Ok(Record { channel, fields }),
-        None => Err(Refused { cause: "unknown_type", message: format!("type \"{}\" is not known", shown(&kind)) }),
+        None => {
+            Err(Refused { cause: "unknown_type", message: format!("type \"{}\" is not known", shown(&kind)) })
+        }
     }
 }
 
 /// Enough of an unexpected text to recognise it.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(24).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String =
+        text.chars().take(24).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(24).is_some() {
         shown.push('…');
     }

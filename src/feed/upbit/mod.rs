@@ -8,8 +8,8 @@
 //! | `session` | what to send when: subscription, signs of life, reconnects, calls for candles |
 //! | `completeness` | candles against what was received |
 //!
-//! The exchange never closes. A trade's session date is the date of its time in Korea, so a day is cut at midnight there, although the
-//! exchange itself counts its days in UTC.
+//! The exchange never closes. A trade's session date is the date of its time in Korea, so a day is cut at
+//! midnight there, although the exchange itself counts its days in UTC.
 
 mod answer;
 mod completeness;
@@ -25,7 +25,10 @@ mod trade;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 
-use super::{Address, Completeness, Feed, Parameter, Parameters, Refused, SecretName, Session, Setup, SetupError, Shape};
+use super::{
+    Address, Completeness, Feed, Parameter, Parameters, Refused, SecretName, Session, Setup, SetupError,
+    Shape,
+};
 use domain::trade::Trade;
 
 /// Korea has had one offset, all year, since 1988.
@@ -114,26 +117,51 @@ impl Feed for Upbit {
 
     fn addresses(&self) -> &'static [Address] {
         &[
-            Address { key: "websocket", default: "wss://api.upbit.com/websocket/v1", help: "WebSocket of public data" },
-            Address { key: "rest", default: "https://api.upbit.com", help: "REST base, for candles and the list of markets" },
+            Address {
+                key: "websocket",
+                default: "wss://api.upbit.com/websocket/v1",
+                help: "WebSocket of public data",
+            },
+            Address {
+                key: "rest",
+                default: "https://api.upbit.com",
+                help: "REST base, for candles and the list of markets",
+            },
         ]
     }
 
     fn parameters(&self) -> &'static [Parameter] {
         const {
             &[
-                Parameter::required("symbols", Shape::NAMES, "markets (KRW-BTC), or file:PATH with one a line"),
-                Parameter::new("channel", Shape::OneOf(Channel::WORDS), "what is collected; tickers need a topic of their own")
-                    .or("trade"),
+                Parameter::required(
+                    "symbols",
+                    Shape::NAMES,
+                    "markets (KRW-BTC), or file:PATH with one a line",
+                ),
+                Parameter::new(
+                    "channel",
+                    Shape::OneOf(Channel::WORDS),
+                    "what is collected; tickers need a topic of their own",
+                )
+                .or("trade"),
                 Parameter::new(
                     "format",
                     Shape::OneOf(Format::WORDS),
                     "form of the messages; simple has short names and costs less",
                 )
                 .or("default"),
-                Parameter::new("stale_after", Shape::Duration, "a connection without any message for this long is dead")
-                    .or("75s"),
-                Parameter::new("settle", Shape::Duration, "how long after a minute's end its candle is asked for").or("10s"),
+                Parameter::new(
+                    "stale_after",
+                    Shape::Duration,
+                    "a connection without any message for this long is dead",
+                )
+                .or("75s"),
+                Parameter::new(
+                    "settle",
+                    Shape::Duration,
+                    "how long after a minute's end its candle is asked for",
+                )
+                .or("10s"),
             ]
         }
     }
@@ -153,9 +181,11 @@ impl Feed for Upbit {
     fn symbols(&self, with: &Parameters<'_>) -> Result<Vec<String>, SetupError> {
         let codes = with.codes("symbols", EXAMPLE)?;
         match codes.iter().find(|code| !trade::is_code(code)) {
-            Some(bad) => Err(with.wrong("symbols", format!("\"{bad}\" is not a market, quote first, in capitals; {EXAMPLE}"))),
+            Some(bad) => Err(with
+                .wrong("symbols", format!("\"{bad}\" is not a market, quote first, in capitals; {EXAMPLE}"))),
             None if codes.len() > MOST_CODES => {
-                Err(with.wrong("symbols", format!("there are {}; one collector takes {MOST_CODES}", codes.len())))
+                Err(with
+                    .wrong("symbols", format!("there are {}; one collector takes {MOST_CODES}", codes.len())))
             }
             None => Ok(codes),
         }

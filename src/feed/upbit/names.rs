@@ -55,7 +55,11 @@ const TICKER: [(&str, &str); 21] = [
 
 /// The full name of a field; one that is not known is its own.
 pub(super) fn full(name: &str) -> &str {
-    [&COMMON[..], &TRADE[..], &TICKER[..]].into_iter().flatten().find(|(short, _)| *short == name).map_or(name, |(_, full)| *full)
+    [&COMMON[..], &TRADE[..], &TICKER[..]]
+        .into_iter()
+        .flatten()
+        .find(|(short, _)| *short == name)
+        .map_or(name, |(_, full)| *full)
 }
 
 /// The short name of a field; one that has none is its own.
@@ -79,6 +83,9 @@ mod tests {
             (full("sid"), full("tdt"), full("td"), full("trade_price"), full("new")),
             ("sequential_id", "trade_date", "trade_date", "trade_price", "new")
         );
-        assert_eq!((short("trade_date", true), short("trade_date", false), short("new", false)), ("tdt", "td", "new"));
+        assert_eq!(
+            (short("trade_date", true), short("trade_date", false), short("new", false)),
+            ("tdt", "td", "new")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Numbers of JSON as exact decimals: what an exchange wrote is what is stored, so no number passes through a binary fraction.
+//! Numbers of JSON as exact decimals: what an exchange wrote is what is stored, so no number passes through a
+//! binary fraction.
 
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;

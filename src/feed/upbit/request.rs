@@ -1,6 +1,7 @@
 //! What is sent: subscriptions over the WebSocket, and calls of the REST side.
 //!
-//! A subscription replaces everything that was subscribed before, so the full list is sent each time; there is no unsubscribing.
+//! A subscription replaces everything that was subscribed before, so the full list is sent each time; there
+//! is no unsubscribing.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use super::{Channel, Format};
 use crate::{Method, Request};
 use domain::retry::mix;
 
-/// A sign of life, answered with `{"status":"UP"}`: a connection without traffic is closed after about two minutes.
+/// A sign of life, answered with `{"status":"UP"}`: a connection without traffic is closed after about two
+/// minutes.
 pub(super) const PING: &str = "PING";
 
 /// The markets of one call at most, and candles of one call at most.
@@ -49,7 +51,10 @@ pub(super) fn ticket(unique: u64) -> String {
 pub(super) fn candles(rest: &str, code: &str, to: Timestamp, count: i64, within: Duration) -> Request {
     // The colons of the time are escaped: some servers in between take them amiss.
     let to = to.strftime("%Y-%m-%dT%H%%3A%M%%3A%SZ");
-    get(format!("{}/v1/candles/minutes/1?market={code}&to={to}&count={count}", rest.trim_end_matches('/')), within)
+    get(
+        format!("{}/v1/candles/minutes/1?market={code}&to={to}&count={count}", rest.trim_end_matches('/')),
+        within,
+    )
 }
 
 /// Asks for all markets there are.
@@ -59,7 +64,13 @@ pub(super) fn markets(rest: &str, within: Duration) -> Request {
 
 /// No `Origin` header is ever sent: with one, a client may call once in ten seconds.
 fn get(url: String, within: Duration) -> Request {
-    Request { method: Method::Get, url, headers: vec![("accept".to_owned(), "application/json".to_owned())], body: None, within }
+    Request {
+        method: Method::Get,
+        url,
+        headers: vec![("accept".to_owned(), "application/json".to_owned())],
+        body: None,
+        within,
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +83,10 @@ mod tests {
         assert_eq!((ticket.len(), &ticket[14..15]), (36, "4"));
         let text = subscription(&ticket, Channel::Trade, &["KRW-BTC", "KRW-ETH"], Format::Default);
         let read: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(read, json!([{"ticket": ticket}, {"type": "trade", "codes": ["KRW-BTC", "KRW-ETH"]}, {"format": "DEFAULT"}]));
+        assert_eq!(
+            read,
+            json!([{"ticket": ticket}, {"type": "trade", "codes": ["KRW-BTC", "KRW-ETH"]}, {"format": "DEFAULT"}])
+        );
         let read: Value = serde_json::from_str(&list("t", Format::Simple)).expect("JSON");
         assert_eq!(read, json!([{"ticket": "t"}, {"method": "LIST_SUBSCRIPTIONS"}, {"format": "SIMPLE"}]));
     }
@@ -81,7 +95,10 @@ mod tests {
     fn calls_have_their_times_escaped() {
         let to = "2026-11-20T00:01:00Z".parse().expect("a time");
         let call = candles("https://host/", "KRW-BTC", to, 3, Duration::from_secs(1));
-        assert_eq!(call.url, "https://host/v1/candles/minutes/1?market=KRW-BTC&to=2026-11-20T00%3A01%3A00Z&count=3");
+        assert_eq!(
+            call.url,
+            "https://host/v1/candles/minutes/1?market=KRW-BTC&to=2026-11-20T00%3A01%3A00Z&count=3"
+        );
         assert!(call.headers.iter().all(|(name, _)| name != "origin"));
         assert_eq!(markets("https://host", Duration::from_secs(1)).url, "https://host/v1/market/all");
     }

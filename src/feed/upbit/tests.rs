@@ -53,11 +53,20 @@ fn simple(message: &str, ticker: bool) -> String {
 fn a_trade_keeps_every_digit_and_field() {
     let trade = one(TRADE).expect("a trade");
     assert_eq!(trade.id.as_str(), "upbit:2026-09-02:KRW-BTC:17883351803770004");
-    assert_eq!((trade.feed.as_str(), trade.channel.as_str(), trade.symbol.as_str()), ("upbit", "trade", "KRW-BTC"));
+    assert_eq!(
+        (trade.feed.as_str(), trade.channel.as_str(), trade.symbol.as_str()),
+        ("upbit", "trade", "KRW-BTC")
+    );
     assert_eq!(trade.trade_time, "2026-09-02T16:46:20.377+09:00");
     assert_eq!(trade.received_at, "2026-09-02T16:46:20.5+09:00");
-    assert_eq!((trade.price.to_string(), trade.quantity.to_string()), ("106691000".into(), "0.00009372".into()));
-    assert_eq!((trade.side, trade.accumulated_volume, trade.accumulated_value), (Some(Side::Sell), None, None));
+    assert_eq!(
+        (trade.price.to_string(), trade.quantity.to_string()),
+        ("106691000".into(), "0.00009372".into())
+    );
+    assert_eq!(
+        (trade.side, trade.accumulated_volume, trade.accumulated_value),
+        (Some(Side::Sell), None, None)
+    );
     assert_eq!(trade.fields.len(), 18);
     assert_eq!(trade.fields["trade_price"], "106691000.00000000", "as sent");
     assert_eq!(trade.fields["sequential_id"], "17883351803770004");
@@ -76,7 +85,11 @@ fn short_names_arrays_and_texts_mean_the_same() {
     let ticker = one(TICKER).expect("a ticker");
     assert_eq!(one(&simple(TICKER, true)).expect("SIMPLE"), ticker);
     // Another exchange of this family writes its numbers as texts.
-    let quoted = with(&with(TRADE, "trade_volume", Some("\"0.00009372\"")), "sequential_id", Some("\"17883351803770004\""));
+    let quoted = with(
+        &with(TRADE, "trade_volume", Some("\"0.00009372\"")),
+        "sequential_id",
+        Some("\"17883351803770004\""),
+    );
     assert_eq!(one(&quoted).expect("texts").id, trade.id);
 }
 
@@ -96,13 +109,22 @@ fn a_ticker_is_a_trade_of_another_feed() {
 
 #[test]
 fn exponents_and_zeros_are_the_numbers_they_say() {
-    for (text, price) in
-        [("1.5243E8", "152430000"), ("152430000.00000000", "152430000"), ("0.00100", "0.001"), ("1e-8", "0.00000001")]
-    {
+    for (text, price) in [
+        ("1.5243E8", "152430000"),
+        ("152430000.00000000", "152430000"),
+        ("0.00100", "0.001"),
+        ("1e-8", "0.00000001"),
+    ] {
         assert_eq!(one(&with(TRADE, "trade_price", Some(text))).expect(text).price.to_string(), price);
     }
-    for (text, quantity) in [("5E-8", "0.00000005"), ("12000", "12000.00000000"), ("1.5E10", "15000000000.00000000")] {
-        assert_eq!(one(&with(TRADE, "trade_volume", Some(text))).expect(text).quantity.to_string(), quantity, "one scale");
+    for (text, quantity) in
+        [("5E-8", "0.00000005"), ("12000", "12000.00000000"), ("1.5E10", "15000000000.00000000")]
+    {
+        assert_eq!(
+            one(&with(TRADE, "trade_volume", Some(text))).expect(text).quantity.to_string(),
+            quantity,
+            "one scale"
+        );
     }
     let largest = one(&with(TRADE, "sequential_id", Some("18446744073709551615"))).expect("64 bits");
     assert!(largest.id.as_str().ends_with(":18446744073709551615"));
@@ -149,7 +171,11 @@ fn what_is_missing_or_wrong_has_a_cause_and_a_name() {
         assert!(refused.message.contains(name) || name == "type", "{refused}");
         assert!(refused.message.len() < 200, "{refused}");
     }
-    assert_eq!(one(&with(TRADE, "ask_bid", None)).expect("a trade").side, None, "a trade without its side is a trade");
+    assert_eq!(
+        one(&with(TRADE, "ask_bid", None)).expect("a trade").side,
+        None,
+        "a trade without its side is a trade"
+    );
 }
 
 #[test]
@@ -187,12 +213,14 @@ fn replies_are_told_from_records() {
         parse(text.as_bytes()).expect(text)
     }
     assert!(matches!(read(r#"{"status":"UP"}"#), Message::Status(status) if status == "UP"));
-    let Message::Fault(fault) = read(r#"{"error":{"name":"INVALID_PARAM","message":"codes 필드가 비어 있습니다."}}"#)
+    let Message::Fault(fault) =
+        read(r#"{"error":{"name":"INVALID_PARAM","message":"codes 필드가 비어 있습니다."}}"#)
     else {
         panic!()
     };
     assert_eq!(fault, Fault { name: "INVALID_PARAM".into(), message: "codes 필드가 비어 있습니다.".into() });
-    let listed = vec![Subscribed { channel: "trade".into(), codes: vec!["KRW-BTC".into(), "KRW-ETH".into()] }];
+    let listed =
+        vec![Subscribed { channel: "trade".into(), codes: vec!["KRW-BTC".into(), "KRW-ETH".into()] }];
     for text in [
         r#"{"method":"LIST_SUBSCRIPTIONS","result":[{"type":"trade","codes":["KRW-BTC","KRW-ETH"]}],"ticket":"t"}"#,
         r#"[{"mthd":"LIST_SUBSCRIPTIONS","rslt":[{"ty":"trade","cds":["KRW-BTC","KRW-ETH"]}],"tckt":"t"}]"#,
@@ -211,7 +239,8 @@ fn replies_are_told_from_records() {
 fn one_bad_record_of_several_is_known_by_its_place() {
     let both = format!("[{TRADE},{}]", with(TRADE, "code", None));
     let Ok(Message::Records(records)) = parse(both.as_bytes()) else { panic!() };
-    let judged: Vec<_> = records.into_iter().map(|record| record.and_then(|r| trade::trade(&r, now()))).collect();
+    let judged: Vec<_> =
+        records.into_iter().map(|record| record.and_then(|r| trade::trade(&r, now()))).collect();
     assert!(judged[0].is_ok() && judged[1].as_ref().is_err_and(|refused| refused.cause == "missing_field"));
     assert_eq!(cause(both.as_bytes()), "missing_field", "a replay takes all or nothing");
 }
@@ -221,7 +250,9 @@ fn the_step_s_symbols_are_markets() {
     let symbols = |value: Value| {
         let with = json!({"symbols": value});
         let with = with.as_object().expect("an object");
-        Upbit.symbols(&Parameters::new(&Upbit, with, &|_| Ok("# twenty\nKRW-BTC 비트코인\nKRW-ETH\nKRW-BTC\n".into())))
+        Upbit.symbols(&Parameters::new(&Upbit, with, &|_| {
+            Ok("# twenty\nKRW-BTC 비트코인\nKRW-ETH\nKRW-BTC\n".into())
+        }))
     };
     assert_eq!(symbols(json!(["KRW-BTC", "USDT-1INCH"])).expect("markets"), ["KRW-BTC", "USDT-1INCH"]);
     assert_eq!(symbols(json!("file:symbols/upbit20.txt")).expect("a file"), ["KRW-BTC", "KRW-ETH"]);
@@ -232,14 +263,20 @@ fn the_step_s_symbols_are_markets() {
         json!([]),
         json!((0..600).map(|n| format!("KRW-C{n}")).collect::<Vec<_>>()),
     ] {
-        assert!(matches!(symbols(bad.clone()), Err(SetupError::Parameter { name, .. }) if name == "symbols"), "{bad}");
+        assert!(
+            matches!(symbols(bad.clone()), Err(SetupError::Parameter { name, .. }) if name == "symbols"),
+            "{bad}"
+        );
     }
 }
 
 #[test]
 fn words_of_parameters_are_words_of_the_exchange() {
     assert_eq!(Channel::WORDS.iter().filter_map(|word| Channel::of(word)).count(), Channel::ALL.len());
-    assert_eq!(super::Format::WORDS.iter().filter_map(|word| super::Format::of(word)).count(), super::Format::ALL.len());
+    assert_eq!(
+        super::Format::WORDS.iter().filter_map(|word| super::Format::of(word)).count(),
+        super::Format::ALL.len()
+    );
     let names: BTreeSet<_> = Upbit.parameters().iter().map(|p| p.name).collect();
     assert_eq!(names.len(), Upbit.parameters().len());
 }

@@ -13,11 +13,12 @@ use domain::trade::{EventId, Side, Trade, rfc3339};
 /// Decimals of every quantity: as many as the exchange's smallest unit has.
 pub(super) const DECIMALS: u32 = 8;
 
-/// Trade times before this are no times of this exchange, which opened in October 2017, nor are those after the year 2100; in
-/// milliseconds since 1970.
+/// Trade times before this are no times of this exchange, which opened in October 2017, nor are those after
+/// the year 2100; in milliseconds since 1970.
 const TIMES: std::ops::Range<i64> = 1_506_000_000_000..4_133_980_800_000;
 
-/// Judges a record: fields without which there is no trade must be there and valid, all others are kept as they came.
+/// Judges a record: fields without which there is no trade must be there and valid, all others are kept as
+/// they came.
 ///
 /// # Errors
 /// `missing_field`, `bad_number`, `bad_time`, `bad_code`, `bad_side`, each with the name of the field.
@@ -71,16 +72,20 @@ pub(super) fn trade(record: &Record<'_>, received_at: Timestamp) -> Result<Trade
 pub(super) fn trades(message: &[u8], received_at: Timestamp) -> Result<Vec<Trade>, Refused> {
     match parse(message)? {
         Message::Records(records) => records.into_iter().map(|record| trade(&record?, received_at)).collect(),
-        Message::Status(_) | Message::Fault(_) | Message::Subscriptions(_) => {
-            Err(Refused { cause: "not_a_trade", message: "a message about the connection holds no trades".into() })
-        }
+        Message::Status(_) | Message::Fault(_) | Message::Subscriptions(_) => Err(Refused {
+            cause: "not_a_trade",
+            message: "a message about the connection holds no trades".into(),
+        }),
     }
 }
 
 /// A market as the exchange writes it: quote first, `KRW-BTC`.
 pub(super) fn is_code(code: &str) -> bool {
-    let part =
-        |part: &str| !part.is_empty() && part.len() <= 20 && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 20
+            && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
     code.split_once('-').is_some_and(|(quote, base)| part(quote) && part(base))
 }
 
@@ -89,7 +94,10 @@ fn code(record: &Record<'_>) -> Result<String, Refused> {
     if is_code(&code) {
         return Ok(code);
     }
-    Err(Refused { cause: "bad_code", message: format!("field code is \"{}\", expected a market like KRW-BTC", shown(&code)) })
+    Err(Refused {
+        cause: "bad_code",
+        message: format!("field code is \"{}\", expected a market like KRW-BTC", shown(&code)),
+    })
 }
 
 fn value(record: &Record<'_>, name: &str) -> Option<String> {
@@ -100,7 +108,12 @@ fn missing(name: &str) -> Refused {
     Refused { cause: "missing_field", message: format!("there is no field {name}") }
 }
 
-fn field<T>(record: &Record<'_>, name: &'static str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Refused> {
+fn field<T>(
+    record: &Record<'_>,
+    name: &'static str,
+    expected: &str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<T, Refused> {
     let text = value(record, name).ok_or_else(|| missing(name))?;
     read(&text).ok_or_else(|| Refused {
         cause: if name.ends_with("timestamp") { "bad_time" } else { "bad_number" },

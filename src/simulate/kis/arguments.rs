@@ -51,7 +51,8 @@ struct Line {
     /// Serve recorded frames, one a line, instead of a market
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Start the replay when a session has this many registrations [default: all that the file is about, or 300 ms without a new one]
+    /// Start the replay when a session has this many registrations [default: all that the file is about, or
+    /// 300 ms without a new one]
     #[arg(long, requires = "replay", value_name = "N")]
     replay_after: Option<usize>,
     /// Pause between two replayed frames
@@ -84,7 +85,8 @@ impl Line {
         options.after_market = self.after_market;
         if let Some(file) = &self.replay {
             let recorded = Replay::read(file).map_err(|e| ArgumentError::Unusable(e.to_string()))?;
-            options.replay = Some(Replay { after: self.replay_after, interval: self.replay_interval, ..recorded });
+            options.replay =
+                Some(Replay { after: self.replay_after, interval: self.replay_interval, ..recorded });
         }
         Ok(options)
     }
@@ -148,7 +150,8 @@ mod tests {
     use crate::korea::instant;
 
     fn line(arguments: &[&str]) -> Result<Line, clap::Error> {
-        let matches = Line::augment_args(Command::new("kis")).try_get_matches_from(["kis"].iter().chain(arguments))?;
+        let matches =
+            Line::augment_args(Command::new("kis")).try_get_matches_from(["kis"].iter().chain(arguments))?;
         Line::from_arg_matches(&matches)
     }
 
@@ -168,7 +171,10 @@ mod tests {
     fn a_day_at_speed_starts_at_ten_to_nine_with_the_faults_asked_for() {
         let text = "--port 0 --date 2026-11-20 --speed 60 --script demo --fault stall=2m@14:30 --app-key k --app-secret s --slot-hold 1m";
         let options = kis(&text.split(' ').collect::<Vec<_>>()).options().expect("options");
-        let started = options.clock.now().duration_since(instant("2026-11-20".parse().expect("a date"), time(8, 50, 0, 0)));
+        let started = options
+            .clock
+            .now()
+            .duration_since(instant("2026-11-20".parse().expect("a date"), time(8, 50, 0, 0)));
         assert!(started.as_secs() < 600 && options.clock.speed() == 60.0);
         assert_eq!(options.script.incidents().len(), 8);
         assert_eq!((options.accounts.len(), options.slot_hold), (1, Duration::from_secs(60)));
@@ -203,16 +209,25 @@ mod tests {
 
     #[tokio::test]
     async fn the_ledger_is_written_as_json_lines() {
-        let options = kis(&["--port", "0", "--date", "2026-11-20", "--trades", "50"]).options().expect("options");
+        let options =
+            kis(&["--port", "0", "--date", "2026-11-20", "--trades", "50"]).options().expect("options");
         let running = running(Simulator::start(options)).await.expect("started");
         let mut text = Vec::new();
         running.write_ledger(&mut text).expect("written");
         let text = String::from_utf8(text).expect("text");
-        let first: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("json");
+        let first: serde_json::Value =
+            serde_json::from_str(text.lines().next().expect("a line")).expect("json");
         let traded = running.traded();
         assert_eq!(text.lines().count(), traded.len());
-        assert_eq!((first["id"].as_str(), first["side"].as_str()), (Some(traded[0].id.as_str()), Some("auction")));
-        assert!(first["at"].as_str().is_some_and(|at| at.starts_with("2026-11-20T09:00:") && at.ends_with("+09:00")));
+        assert_eq!(
+            (first["id"].as_str(), first["side"].as_str()),
+            (Some(traded[0].id.as_str()), Some("auction"))
+        );
+        assert!(
+            first["at"]
+                .as_str()
+                .is_some_and(|at| at.starts_with("2026-11-20T09:00:") && at.ends_with("+09:00"))
+        );
         running.stop().await;
     }
 }

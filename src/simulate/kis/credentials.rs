@@ -58,7 +58,12 @@ impl Credentials {
             "/oauth2/Approval" => Self::approve,
             "/oauth2/tokenP" => Self::token,
             "/oauth2/revokeP" => Self::revoke,
-            _ => return (404, json!({"rt_cd": "1", "msg_cd": "EGW00404", "msg1": format!("the simulator has no {path}")})),
+            _ => {
+                return (
+                    404,
+                    json!({"rt_cd": "1", "msg_cd": "EGW00404", "msg1": format!("the simulator has no {path}")}),
+                );
+            }
         };
         if method != "POST" {
             return (405, json!({"rt_cd": "1", "msg_cd": "EGW00405", "msg1": format!("{path} takes POST")}));
@@ -76,11 +81,14 @@ impl Credentials {
     fn check(&self, body: &Value, secret_name: &str) -> Result<String, Answer> {
         let word = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let app_key = word("appkey").ok_or_else(|| refusal("EGW00103", "유효하지 않은 AppKey입니다."))?;
-        let secret = word(secret_name).ok_or_else(|| refusal("EGW00105", "유효하지 않은 AppSecret입니다."))?;
+        let secret =
+            word(secret_name).ok_or_else(|| refusal("EGW00105", "유효하지 않은 AppSecret입니다."))?;
         if let Some(accounts) = &self.accounts {
             match accounts.get(app_key) {
                 None => return Err(refusal("EGW00103", "유효하지 않은 AppKey입니다.")),
-                Some(right) if right != secret => return Err(refusal("EGW00105", "유효하지 않은 AppSecret입니다.")),
+                Some(right) if right != secret => {
+                    return Err(refusal("EGW00105", "유효하지 않은 AppSecret입니다."));
+                }
                 Some(_) => {}
             }
         }
@@ -115,7 +123,9 @@ impl Credentials {
             Some(token) if now.duration_since(token.asked) < TOKEN_EVERY => {
                 return Err(refusal("EGW00133", "접근토큰 발급 잠시 후 다시 시도하세요(1분당 1회)"));
             }
-            Some(token) if now.duration_since(token.issued) < TOKEN_SAME => Token { asked: now, ..token.clone() },
+            Some(token) if now.duration_since(token.issued) < TOKEN_SAME => {
+                Token { asked: now, ..token.clone() }
+            }
             _ => {
                 let unique = self.unique(&app_key, now);
                 Token {
@@ -127,8 +137,7 @@ impl Credentials {
         };
         let ends = KST.to_datetime(token.issued + VALID).strftime("%Y-%m-%d %H:%M:%S").to_string();
         let left = (VALID - now.duration_since(token.issued)).as_secs();
-        let answer =
-            json!({"access_token": token.text, "token_type": "Bearer", "expires_in": left, "access_token_token_expired": ends});
+        let answer = json!({"access_token": token.text, "token_type": "Bearer", "expires_in": left, "access_token_token_expired": ends});
         self.tokens.insert(app_key, token);
         Ok((200, answer))
     }
@@ -192,7 +201,11 @@ mod tests {
         };
         assert_eq!(code("/oauth2/Approval", json!({"appkey": "b", "secretkey": "s"})), "EGW00103");
         assert_eq!(code("/oauth2/Approval", json!({"appkey": "a", "secretkey": "x"})), "EGW00105");
-        assert_eq!(code("/oauth2/Approval", json!({"appkey": "a", "appsecret": "s"})), "EGW00105", "it is called secretkey here");
+        assert_eq!(
+            code("/oauth2/Approval", json!({"appkey": "a", "appsecret": "s"})),
+            "EGW00105",
+            "it is called secretkey here"
+        );
         assert_eq!(code("/oauth2/tokenP", json!({"appkey": "a", "secretkey": "s"})), "EGW00105");
         assert_eq!(code("/oauth2/Approval", json!("no object")), "EGW00103");
         assert_eq!(c.answer("GET", "/oauth2/Approval", b"", at(0)).0, 405);
@@ -215,7 +228,13 @@ mod tests {
 
         let revoke = json!({"appkey": "a", "appsecret": "s", "token": later["access_token"]});
         assert_eq!(call(&mut c, "/oauth2/revokeP", &revoke, 6 * 3600 + 1).0, 200);
-        assert_ne!(call(&mut c, "/oauth2/tokenP", &body, 6 * 3600 + 60).1["access_token"], later["access_token"]);
-        assert_eq!(call(&mut c, "/oauth2/revokeP", &json!({"appkey": "a", "appsecret": "s", "token": "x"}), 0).0, 403);
+        assert_ne!(
+            call(&mut c, "/oauth2/tokenP", &body, 6 * 3600 + 60).1["access_token"],
+            later["access_token"]
+        );
+        assert_eq!(
+            call(&mut c, "/oauth2/revokeP", &json!({"appkey": "a", "appsecret": "s", "token": "x"}), 0).0,
+            403
+        );
     }
 }

@@ -58,7 +58,8 @@ pub(super) struct State {
     pub(super) latest: HashMap<Arc<str>, usize>,
 }
 
-/// A session that holds its app key's slot. Dropping it closes its queue, and the session ends when that is empty.
+/// A session that holds its app key's slot. Dropping it closes its queue, and the session ends when that is
+/// empty.
 pub(super) struct Live {
     app_key: String,
     pub(super) queue: mpsc::Sender<Outgoing>,
@@ -69,7 +70,8 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn wants(&self, tr_id: &str, symbol: &str) -> bool {
-        !self.half_open && self.registrations.get(&(tr_id.to_owned(), symbol.to_owned())).copied().unwrap_or(false)
+        !self.half_open
+            && self.registrations.get(&(tr_id.to_owned(), symbol.to_owned())).copied().unwrap_or(false)
     }
 }
 
@@ -123,10 +125,16 @@ impl Exchange {
     }
 
     /// Answers a client's message. `queue` is taken when the session gets its app key's slot.
-    pub(super) fn handle(&self, session: u64, queue: &mut Option<mpsc::Sender<Outgoing>>, text: &str) -> Reply {
+    pub(super) fn handle(
+        &self,
+        session: u64,
+        queue: &mut Option<mpsc::Sender<Outgoing>>,
+        text: &str,
+    ) -> Reply {
         let now = self.played.clock.now();
         let mut state = self.state();
-        let result = protocol::parse(text).and_then(|request| self.act(&mut state, session, queue, &request, now));
+        let result =
+            protocol::parse(text).and_then(|request| self.act(&mut state, session, queue, &request, now));
         result.unwrap_or_else(|refusal| {
             state.note(now, Event::Refused { session, code: refusal.code.clone() });
             Reply { text: Some(refusal.text()), drop: refusal.fatal(), ..Reply::default() }
@@ -146,7 +154,8 @@ impl Exchange {
         let registration = (request.tr_id.clone(), request.tr_key.clone());
         if !request.subscribe {
             // A session without a slot has been refused above.
-            let known = state.live.get_mut(&session).and_then(|live| live.registrations.remove(&registration));
+            let known =
+                state.live.get_mut(&session).and_then(|live| live.registrations.remove(&registration));
             if known.is_none() {
                 return Err(Refusal::of_code("OPSP0003").about(request));
             }
@@ -154,7 +163,9 @@ impl Exchange {
             return Ok(Reply { text: Some(self.acknowledge(session, request)), ..Reply::default() });
         }
 
-        if let Some(Fault::RefuseNext { code }) = state.strike(now, |fault| matches!(fault, Fault::RefuseNext { .. })) {
+        if let Some(Fault::RefuseNext { code }) =
+            state.strike(now, |fault| matches!(fault, Fault::RefuseNext { .. }))
+        {
             let refusal = Refusal::of_code(&code);
             return Err(if refusal.fatal() { refusal } else { refusal.about(request) });
         }
@@ -165,7 +176,8 @@ impl Exchange {
         if taken >= self.options.limit {
             return Err(Refusal::of_code("OPSP0008").about(request));
         }
-        let dumb = |fault: &Fault| matches!(fault, Fault::AckWithoutTicks { symbol } if *symbol == request.tr_key);
+        let dumb =
+            |fault: &Fault| matches!(fault, Fault::AckWithoutTicks { symbol } if *symbol == request.tr_key);
         let brings_data = state.strike(now, dumb).is_none();
         if let Some(live) = state.live.get_mut(&session) {
             live.registrations.insert(registration.clone(), brings_data);
@@ -173,12 +185,15 @@ impl Exchange {
         state.note(now, Event::Registered { session, channel: registration.0, symbol: registration.1 });
         self.registered.send_modify(|count| *count += 1);
 
-        let text = (state.strike(now, |fault| *fault == Fault::NoAck).is_none()).then(|| self.acknowledge(session, request));
+        let text = (state.strike(now, |fault| *fault == Fault::NoAck).is_none())
+            .then(|| self.acknowledge(session, request));
         let late = match state.strike(now, |fault| matches!(fault, Fault::DelayedAck { .. })) {
             Some(Fault::DelayedAck { by }) => Some(by),
             _ => None,
         };
-        let book = (request.tr_id == "H0STASP0" && brings_data).then(|| state.latest.get(request.tr_key.as_str())).flatten();
+        let book = (request.tr_id == "H0STASP0" && brings_data)
+            .then(|| state.latest.get(request.tr_key.as_str()))
+            .flatten();
         let then = book.map(|index| kis::encode("H0STASP0", &[self.played.ledger[*index].book_fields()]));
         Ok(Reply { text, late, drop: false, then })
     }
@@ -232,13 +247,14 @@ impl State {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let Some(app_key) = self.credentials.app_key(&request.approval_key, now) else {
-            return Err(Refusal::new("OPSP0011", format!("invalid approval : {}", request.approval_key)).about(request));
+            return Err(Refusal::new("OPSP0011", format!("invalid approval : {}", request.approval_key))
+                .about(request));
         };
         if self.live.contains_key(&session) {
             return Ok(());
         }
-        let taken =
-            self.live.values().any(|live| live.app_key == app_key) || self.held.get(&app_key).is_some_and(|until| *until > now);
+        let taken = self.live.values().any(|live| live.app_key == app_key)
+            || self.held.get(&app_key).is_some_and(|until| *until > now);
         // A session whose queue is gone was ended by the pacer and only has not noticed yet.
         let (false, Some(queue)) = (taken, queue.take()) else { return Err(Refusal::of_code("OPSP8996")) };
         self.held.remove(&app_key);

@@ -133,7 +133,8 @@ impl LedgerTrade {
         EventId::new("kis", self.instrument.date, &self.symbol, self.accumulated_volume)
     }
 
-    /// The fields of the H0STCNT0 record, in wire order. `width` is 47, or 46 for the layout before 2026-09-14.
+    /// The fields of the H0STCNT0 record, in wire order. `width` is 47, or 46 for the layout before
+    /// 2026-09-14.
     pub fn fields(&self, width: usize) -> Vec<String> {
         let (day, instrument) = (&self.so_far, &*self.instrument);
         let change = self.price - instrument.previous_close;
@@ -277,7 +278,8 @@ fn limit_sign(price: i64, instrument: &Instrument) -> &'static str {
     }
 }
 
-/// `numerator / denominator` with two decimals, halves away from zero; `0.00` where there is nothing to divide by.
+/// `numerator / denominator` with two decimals, halves away from zero; `0.00` where there is nothing to
+/// divide by.
 fn hundredths(numerator: i128, denominator: i128) -> String {
     if denominator == 0 {
         return "0.00".to_owned();
@@ -315,7 +317,8 @@ mod tests {
 
     #[test]
     fn korean_time_is_nine_hours_ahead() {
-        let at = crate::korea::instant(jiff::civil::date(2026, 11, 20), jiff::civil::time(9, 0, 12, 345_000_000));
+        let at =
+            crate::korea::instant(jiff::civil::date(2026, 11, 20), jiff::civil::time(9, 0, 12, 345_000_000));
         assert_eq!((at.to_string().as_str(), wire_time(at).as_str()), ("2026-11-20T00:00:12.345Z", "090012"));
     }
 }

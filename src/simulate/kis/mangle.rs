@@ -13,8 +13,8 @@ use domain::retry::mix;
 pub enum Mangling {
     /// A record of 45 fields.
     WrongWidth,
-    /// Bytes that are not UTF-8, in a *binary* WebSocket message: a client that decodes text itself sees them and keeps its
-    /// session.
+    /// Bytes that are not UTF-8, in a *binary* WebSocket message: a client that decodes text itself sees them
+    /// and keeps its session.
     InvalidUtf8,
     /// The same bytes in a *text* message: by RFC 6455 a client must fail the connection (1007).
     InvalidUtf8Text,
@@ -40,15 +40,17 @@ impl Mangling {
         Self::Oversize,
     ];
 
-    /// The kinds that reach a decoder through any WebSocket client and are refused by it, one dead letter a frame.
+    /// The kinds that reach a decoder through any WebSocket client and are refused by it, one dead letter a
+    /// frame.
     pub const REFUSED_BY_DECODERS: [Self; 5] =
         [Self::WrongWidth, Self::InvalidUtf8, Self::Truncated, Self::NotANumber, Self::UnknownTr];
 
     /// Builds a frame of this kind whose bytes depend on `unique` in more than one field.
     pub(super) fn frame(self, unique: u64, date: Date) -> Mangled {
         let record = record(unique, date);
-        let frame =
-            |tr_id: &str, count: usize, fields: &[String]| format!("0|{tr_id}|{count:03}|{}", fields.join("^")).into_bytes();
+        let frame = |tr_id: &str, count: usize, fields: &[String]| {
+            format!("0|{tr_id}|{count:03}|{}", fields.join("^")).into_bytes()
+        };
         let bytes = match self {
             Self::WrongWidth => frame("H0STCNT0", 1, &record[..45]),
             Self::InvalidUtf8 | Self::InvalidUtf8Text => {
@@ -60,7 +62,8 @@ impl Mangling {
             }
             Self::Truncated => {
                 // 71 fields cannot be two records, whatever the width.
-                let two: Vec<String> = record.iter().cloned().chain(self::record(mix(unique), date)).take(71).collect();
+                let two: Vec<String> =
+                    record.iter().cloned().chain(self::record(mix(unique), date)).take(71).collect();
                 frame("H0STCNT0", 2, &two)
             }
             Self::NotANumber => {

@@ -1,7 +1,7 @@
 //! Makes the ledger of a day from a seed: the same seed, session, symbols and size give the same trades.
 //!
-//! A symbol's day is a list of moments (auction prints, bursts of continuous trading, prints at the closing price), walked in
-//! order by a price on KRX's grid. One moment is one frame on the wire.
+//! A symbol's day is a list of moments (auction prints, bursts of continuous trading, prints at the closing
+//! price), walked in order by a price on KRX's grid. One moment is one frame on the wire.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ const CLOSING_AUCTION: SignedDuration = SignedDuration::from_mins(10);
 const POST_CLOSE: (SignedDuration, SignedDuration, SignedDuration) =
     (SignedDuration::from_mins(10), SignedDuration::from_mins(28), SignedDuration::from_mins(20));
 /// The after-market since 2026-09-14: from and to, after the close.
-const AFTER_MARKET: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(30), SignedDuration::from_mins(270));
+const AFTER_MARKET: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_mins(30), SignedDuration::from_mins(270));
 /// A volatility interruption lasts two minutes and a random end.
 const INTERRUPTION: SignedDuration = SignedDuration::from_mins(2);
 
@@ -39,14 +40,19 @@ pub fn regular_session(date: Date) -> TradingSession {
 }
 
 impl Market {
-    /// The whole day's trades in the order in which the exchange sends them, about `target_trades` of them. The first symbols
-    /// trade most; symbols named twice count once.
-    pub fn generate(seed: u64, session: &TradingSession, symbols: &[String], target_trades: usize) -> Vec<LedgerTrade> {
+    /// The whole day's trades in the order in which the exchange sends them, about `target_trades` of them.
+    /// The first symbols trade most; symbols named twice count once.
+    pub fn generate(
+        seed: u64,
+        session: &TradingSession,
+        symbols: &[String],
+        target_trades: usize,
+    ) -> Vec<LedgerTrade> {
         Self::make(seed, session, symbols, target_trades, false)
     }
 
-    /// The same day, and after it the after-market: from half an hour to four and a half hours after the close, continuous,
-    /// with a tenth of the day's trades.
+    /// The same day, and after it the after-market: from half an hour to four and a half hours after the
+    /// close, continuous, with a tenth of the day's trades.
     pub fn generate_with_after_market(
         seed: u64,
         session: &TradingSession,
@@ -73,7 +79,8 @@ impl Market {
         let weights: Vec<usize> = (0..symbols.len()).map(|rank| 100_000 / (10 + rank * 3 / 2)).collect();
         let sum: usize = weights.iter().sum();
         // The interruption hits a busy symbol, where its trades are missed.
-        let interrupted = (length > SignedDuration::from_hours(3)).then(|| rng.usize(0..symbols.len().clamp(1, 10)));
+        let interrupted =
+            (length > SignedDuration::from_hours(3)).then(|| rng.usize(0..symbols.len().clamp(1, 10)));
         let mut ledger = Vec::with_capacity(target_trades + symbols.len() * 8);
         for (rank, symbol) in symbols.iter().enumerate() {
             let trades = (continuous * weights[rank]).div_ceil(sum).max(1);
@@ -307,7 +314,14 @@ impl<'a> SymbolDay<'a> {
         (self.bid, grid::up(self.bid))
     }
 
-    fn record(&mut self, at: Timestamp, quantity: i64, side: Side, phase: Phase, ledger: &mut Vec<LedgerTrade>) {
+    fn record(
+        &mut self,
+        at: Timestamp,
+        quantity: i64,
+        side: Side,
+        phase: Phase,
+        ledger: &mut Vec<LedgerTrade>,
+    ) {
         self.volume += quantity;
         self.value += self.price * quantity;
         match side {

@@ -1,4 +1,5 @@
-//! What is sent when: the ledger's frames, wrong frames and faults, into the queues of the sessions that want them.
+//! What is sent when: the ledger's frames, wrong frames and faults, into the queues of the sessions that want
+//! them.
 
 use jiff::Timestamp;
 use tokio_tungstenite::tungstenite::Bytes;
@@ -44,14 +45,22 @@ impl Paced for Exchange {
 }
 
 impl Exchange {
-    fn send_frame(&self, state: &mut State, faults: &mut FrameFaults<Fault>, first: usize, count: usize, now: Timestamp) {
+    fn send_frame(
+        &self,
+        state: &mut State,
+        faults: &mut FrameFaults<Fault>,
+        first: usize,
+        count: usize,
+        now: Timestamp,
+    ) {
         let symbol = self.played.ledger[first].symbol.clone();
         state.latest.insert(symbol.clone(), first + count - 1);
         if !state.live.values().any(|live| live.wants("H0STCNT0", &symbol)) {
             return self.send_trades(state, first, count, now);
         }
         let held_back = faults.held_back.take_if(|(held, ..)| *held == symbol);
-        let fault = if held_back.is_some() || faults.held_back.is_some() { None } else { faults.waiting.pop_front() };
+        let fault =
+            if held_back.is_some() || faults.held_back.is_some() { None } else { faults.waiting.pop_front() };
         match &fault {
             Some(Fault::DuplicateFrame) => {
                 self.send_trades(state, first, count, now);
@@ -69,7 +78,8 @@ impl Exchange {
         }
     }
 
-    /// Sends trades of one symbol to those who want them; the unified feed has the same, for there is no other venue.
+    /// Sends trades of one symbol to those who want them; the unified feed has the same, for there is no
+    /// other venue.
     fn send_trades(&self, state: &mut State, first: usize, count: usize, now: Timestamp) {
         let Some(last) = count.checked_sub(1) else { return };
         let trades = &self.played.ledger[first..first + count];
@@ -81,9 +91,13 @@ impl Exchange {
             let frame = if tr_id == "H0STASP0" {
                 kis::encode(tr_id, &[trades[last].book_fields()])
             } else {
-                kis::encode(tr_id, &trades.iter().map(|trade| trade.fields(self.options.width)).collect::<Vec<_>>())
+                kis::encode(
+                    tr_id,
+                    &trades.iter().map(|trade| trade.fields(self.options.width)).collect::<Vec<_>>(),
+                )
             };
-            let taken = self.offer(state, now, Outgoing::Text(frame.into()), |live| live.wants(tr_id, &trades[0].symbol));
+            let taken = self
+                .offer(state, now, Outgoing::Text(frame.into()), |live| live.wants(tr_id, &trades[0].symbol));
             if taken && tr_id == "H0STCNT0" {
                 (first..first + count).for_each(|index| self.mark_sent(index));
             }
@@ -94,12 +108,23 @@ impl Exchange {
         let Some((_, frame)) = self.played.script.mangled().into_iter().nth(index) else { return };
         let bytes = Bytes::from(frame.bytes);
         let outgoing = if frame.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
-        let taken = self.offer(state, now, outgoing, |live| !live.half_open && !live.registrations.is_empty());
-        state.note(now, if taken { Event::MalformedSent { index } } else { Event::MalformedSkipped { index } });
+        let taken =
+            self.offer(state, now, outgoing, |live| !live.half_open && !live.registrations.is_empty());
+        state.note(
+            now,
+            if taken { Event::MalformedSent { index } } else { Event::MalformedSkipped { index } },
+        );
     }
 
-    /// Puts a message into the queues of some sessions; ends those that have no room. Says whether one took it.
-    fn offer(&self, state: &mut State, now: Timestamp, message: Outgoing, to: impl Fn(&Live) -> bool) -> bool {
+    /// Puts a message into the queues of some sessions; ends those that have no room. Says whether one took
+    /// it.
+    fn offer(
+        &self,
+        state: &mut State,
+        now: Timestamp,
+        message: Outgoing,
+        to: impl Fn(&Live) -> bool,
+    ) -> bool {
         let mut taken = false;
         let mut full = Vec::new();
         for (session, live) in state.live.iter().filter(|(_, live)| to(live)) {
@@ -116,7 +141,12 @@ impl Exchange {
 }
 
 /// Carries out a fault that was due at `at`: its length counts from there, whenever the clock was looked at.
-fn carry_out_fault(state: &mut State, faults: &mut FrameFaults<Fault>, fault: &Fault, (at, now): (Timestamp, Timestamp)) {
+fn carry_out_fault(
+    state: &mut State,
+    faults: &mut FrameFaults<Fault>,
+    fault: &Fault,
+    (at, now): (Timestamp, Timestamp),
+) {
     match fault {
         Fault::Disconnect { hold_slot } => {
             let sessions: Vec<u64> = state.live.keys().copied().collect();
@@ -199,8 +229,11 @@ mod tests {
         assert_eq!(trades(&plan), (first..ledger.len()).collect::<Vec<_>>());
         assert!(matches!(plan[0].action, Action::Fault(Fault::Stall { .. })), "the stall is under way");
         assert!(plan[1].at > start + Duration::from_secs(300), "and holds back what comes");
-        let malformed: Vec<_> =
-            plan.iter().filter(|due| matches!(due.action, Action::Malformed(_))).map(|due| &due.action).collect();
+        let malformed: Vec<_> = plan
+            .iter()
+            .filter(|due| matches!(due.action, Action::Malformed(_)))
+            .map(|due| &due.action)
+            .collect();
         assert_eq!(malformed, [&Action::Malformed(4)], "past ones are not repeated");
     }
 }

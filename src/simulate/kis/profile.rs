@@ -1,10 +1,21 @@
-//! How trading spreads over a session: a burst at the open, a lull at midday, a rise towards the closing auction.
+//! How trading spreads over a session: a burst at the open, a lull at midday, a rise towards the closing
+//! auction.
 
 use fastrand::Rng;
 
 /// Knots of the intensity over continuous trading: (thousandths of its length, relative intensity).
-const KNOTS: [(i64, i64); 10] =
-    [(0, 800), (10, 520), (30, 300), (100, 160), (250, 90), (420, 52), (620, 52), (800, 105), (950, 175), (1000, 200)];
+const KNOTS: [(i64, i64); 10] = [
+    (0, 800),
+    (10, 520),
+    (30, 300),
+    (100, 160),
+    (250, 90),
+    (420, 52),
+    (620, 52),
+    (800, 105),
+    (950, 175),
+    (1000, 200),
+];
 
 /// Thousandths of a day's volume that the opening and the closing auction make.
 const OPENING_SHARE: i64 = 30;
@@ -41,8 +52,8 @@ impl Profile {
         second * 1000 + rng.i64(0..1000)
     }
 
-    /// Which part of a usual day's volume has been traded `seconds` after the open, in thousandths: the opening auction
-    /// at once, the closing auction when `closed`.
+    /// Which part of a usual day's volume has been traded `seconds` after the open, in thousandths: the
+    /// opening auction at once, the closing auction when `closed`.
     pub fn thousandths(&self, seconds: i64, closed: bool) -> i64 {
         let continuous = 1000 - OPENING_SHARE - CLOSING_SHARE;
         let done = usize::try_from(seconds).ok().filter(|s| *s > 0).map_or(0, |s| {

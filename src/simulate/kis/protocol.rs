@@ -2,16 +2,17 @@
 
 use serde_json::Value;
 
-/// A text as JSON. The messages are put together by hand because their members come in the exchange's order, on which
-/// careless clients rely.
+/// A text as JSON. The messages are put together by hand because their members come in the exchange's order,
+/// on which careless clients rely.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
 /// Message types with which a client can register.
 const TR_IDS: [&str; 18] = [
-    "H0STCNT0", "H0STASP0", "H0UNCNT0", "H0UNASP0", "H0NXCNT0", "H0NXASP0", "H0STANC0", "H0UNANC0", "H0STOUP0", "H0STOAC0",
-    "H0STOAA0", "H0STMKO0", "H0UPCNT0", "H0STMBC0", "H0STPGM0", "H0STCNI0", "H0STCNI9", "HDFSCNT0",
+    "H0STCNT0", "H0STASP0", "H0UNCNT0", "H0UNASP0", "H0NXCNT0", "H0NXASP0", "H0STANC0", "H0UNANC0",
+    "H0STOUP0", "H0STOAC0", "H0STOAA0", "H0STMKO0", "H0UPCNT0", "H0STMBC0", "H0STPGM0", "H0STCNI0",
+    "H0STCNI9", "HDFSCNT0",
 ];
 
 /// A well-formed registration or its end.
@@ -94,8 +95,9 @@ pub(super) fn is_echo(text: &str) -> bool {
 /// Reads a client's message.
 pub(super) fn parse(text: &str) -> Result<Request, Refusal> {
     let Ok(message) = serde_json::from_str::<Value>(text) else { return Err(Refusal::of_code("OPSP9999")) };
-    let part =
-        |of: &Value, name: &str, code: &str| of.get(name).cloned().ok_or_else(|| Refusal::new(code, format!("{name} not found")));
+    let part = |of: &Value, name: &str, code: &str| {
+        of.get(name).cloned().ok_or_else(|| Refusal::new(code, format!("{name} not found")))
+    };
     let word = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let header = part(&message, "header", "OPSP9998")?;
     let input = part(&part(&message, "body", "OPSP9992")?, "input", "OPSP9991")?;
@@ -133,7 +135,11 @@ pub(super) fn check(request: &Request) -> Result<(), Refusal> {
 
 /// The acknowledgement of a request; `secret` is the session's (iv, key).
 pub(super) fn acknowledgement(request: &Request, secret: &(String, String)) -> String {
-    let (code, words) = if request.subscribe { ("OPSP0000", "SUBSCRIBE SUCCESS") } else { ("OPSP0001", "UNSUBSCRIBE SUCCESS") };
+    let (code, words) = if request.subscribe {
+        ("OPSP0000", "SUBSCRIBE SUCCESS")
+    } else {
+        ("OPSP0001", "UNSUBSCRIBE SUCCESS")
+    };
     let encrypt = if request.tr_id.starts_with("H0STCNI") { "Y" } else { "N" };
     format!(
         r#"{{"header":{{"tr_id":{},"tr_key":{},"encrypt":"{encrypt}"}},"body":{{"rt_cd":"0","msg_cd":"{code}","msg1":"{words}","output":{{"iv":"{}","key":"{}"}}}}}}"#,
@@ -209,6 +215,9 @@ mod tests {
         let refusal: Value = serde_json::from_str(&text).expect("json");
         assert_eq!(refusal["header"], json!({"tr_id": "(null)", "tr_key": "", "encrypt": "N"}));
         assert!(text.starts_with(r#"{"header":{"tr_id":"(null)","tr_key":"","#), "{text}");
-        assert_eq!(refusal["body"], json!({"rt_cd": "9", "msg_cd": "OPSP8996", "msg1": "ALREADY IN USE appkey"}));
+        assert_eq!(
+            refusal["body"],
+            json!({"rt_cd": "9", "msg_cd": "OPSP8996", "msg1": "ALREADY IN USE appkey"})
+        );
     }
 }

@@ -17,8 +17,8 @@ use crate::connection::Outgoing;
 pub struct Replay {
     /// The frames, bytes as recorded.
     pub frames: Vec<Vec<u8>>,
-    /// Send them when a session has this many registrations. Without it: when a session has registered for everything that
-    /// is in the frames, or has registered for something and has been quiet for 300 ms.
+    /// Send them when a session has this many registrations. Without it: when a session has registered for
+    /// everything that is in the frames, or has registered for something and has been quiet for 300 ms.
     pub after: Option<usize>,
     /// Pause between two frames, in the clock's time.
     pub interval: Duration,
@@ -33,12 +33,20 @@ impl Replay {
     /// # Errors
     /// When the file cannot be read or holds no frame.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let name = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()));
+        let name = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+        };
         let bytes = std::fs::read(path).map_err(name)?;
-        let frames: Vec<Vec<u8>> =
-            bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()).map(<[u8]>::to_vec).collect();
+        let frames: Vec<Vec<u8>> = bytes
+            .split(|b| *b == b'\n')
+            .filter(|line| !line.trim_ascii().is_empty())
+            .map(<[u8]>::to_vec)
+            .collect();
         if frames.is_empty() {
-            return Err(name(io::Error::new(io::ErrorKind::InvalidData, "it holds no frame; write one a line")));
+            return Err(name(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it holds no frame; write one a line",
+            )));
         }
         Ok(Self { frames, after: None, interval: Duration::ZERO })
     }
@@ -56,7 +64,8 @@ impl Replay {
             if width == 0 || !fields.len().is_multiple_of(count) {
                 continue;
             }
-            wanted.extend(fields.iter().step_by(width).map(|symbol| (tr_id.to_owned(), (*symbol).to_owned())));
+            wanted
+                .extend(fields.iter().step_by(width).map(|symbol| (tr_id.to_owned(), (*symbol).to_owned())));
         }
         wanted
     }
@@ -71,7 +80,9 @@ pub(super) async fn run(exchange: Arc<Exchange>, replay: Replay) {
             let state = exchange.state();
             let ready = state.live.iter().find(|(_, live)| match replay.after {
                 Some(count) => live.registrations.len() >= count,
-                None if all => !wanted.is_empty() && wanted.iter().all(|key| live.registrations.contains_key(key)),
+                None if all => {
+                    !wanted.is_empty() && wanted.iter().all(|key| live.registrations.contains_key(key))
+                }
                 None => !live.registrations.is_empty(),
             });
             ready.map(|(session, live)| (*session, live.queue.clone()))
@@ -122,9 +133,18 @@ mod tests {
 
     #[test]
     fn frames_tell_what_they_are_about_and_bad_ones_nothing() {
-        let frames = ["0|H0STCNT0|002|005930^1^2^000660^3^4", "garbage", "0|H0STCNT0|003|a^b", "0|H0STASP0|001|005930^1", "{}"];
-        let replay =
-            Replay { frames: frames.iter().map(|f| f.as_bytes().to_vec()).collect(), after: None, interval: Duration::ZERO };
+        let frames = [
+            "0|H0STCNT0|002|005930^1^2^000660^3^4",
+            "garbage",
+            "0|H0STCNT0|003|a^b",
+            "0|H0STASP0|001|005930^1",
+            "{}",
+        ];
+        let replay = Replay {
+            frames: frames.iter().map(|f| f.as_bytes().to_vec()).collect(),
+            after: None,
+            interval: Duration::ZERO,
+        };
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let expected = [pair("H0STASP0", "005930"), pair("H0STCNT0", "000660"), pair("H0STCNT0", "005930")];
         assert_eq!(replay.wanted().into_iter().collect::<Vec<_>>(), expected);

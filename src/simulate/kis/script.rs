@@ -29,13 +29,14 @@ pub enum Fault {
         /// How long a new session is refused with OPSP8996.
         hold_slot: Duration,
     },
-    /// No data: sessions stay up, PINGPONG goes on, and what the exchange traded meanwhile comes late, in order, at the end.
+    /// No data: sessions stay up, PINGPONG goes on, and what the exchange traded meanwhile comes late, in
+    /// order, at the end.
     Stall {
         /// How long.
         lasts: Duration,
     },
-    /// Total silence of the sessions that are up: no data, no PINGPONG, no answers; what was traded is lost to them. At the
-    /// end they are gone, and only then are their slots free.
+    /// Total silence of the sessions that are up: no data, no PINGPONG, no answers; what was traded is lost
+    /// to them. At the end they are gone, and only then are their slots free.
     HalfOpen {
         /// How long.
         lasts: Duration,
@@ -78,9 +79,9 @@ pub enum Fault {
 }
 
 impl Script {
-    /// The demo's day: one disconnect about 10:17 whose slot is held for a minute, one stall of twelve minutes that starts
-    /// between 13:02 and 13:04 (a look every five minutes sees it at 13:10 and sees its end at 13:15 or 13:20), and five
-    /// malformed frames of five kinds, away from both.
+    /// The demo's day: one disconnect about 10:17 whose slot is held for a minute, one stall of twelve
+    /// minutes that starts between 13:02 and 13:04 (a look every five minutes sees it at 13:10 and sees its
+    /// end at 13:15 or 13:20), and five malformed frames of five kinds, away from both.
     pub fn demo(seed: u64, date: Date) -> Self {
         let mut rng = Rng::with_seed(mix(seed ^ hash("script") ^ hash(&date.to_string())));
         let mut at = |hour: i8, minute: i8, spread_s: i64| {
@@ -95,11 +96,14 @@ impl Script {
         let times = [at(9, 15, 600), at(9, 45, 600), at(11, 5, 600), at(12, 10, 600), at(14, 20, 600)];
         let mut kinds = Mangling::REFUSED_BY_DECODERS;
         rng.shuffle(&mut kinds);
-        incidents.extend(times.into_iter().zip(kinds).map(|(at, what)| Incident { at, fault: Fault::Malformed { what } }));
+        incidents.extend(
+            times.into_iter().zip(kinds).map(|(at, what)| Incident { at, fault: Fault::Malformed { what } }),
+        );
         incidents.into_iter().fold(Self::quiet(seed, date), |script, i| script.with(i.at, i.fault))
     }
 
-    /// When which kind of malformed frame is due, in the order of [`malformed_frames`](Self::malformed_frames).
+    /// When which kind of malformed frame is due, in the order of
+    /// [`malformed_frames`](Self::malformed_frames).
     pub fn malformed(&self) -> Vec<(Timestamp, Mangling)> {
         let malformed = self.incidents().iter().filter_map(|i| match i.fault {
             Fault::Malformed { what } => Some((i.at, what)),
@@ -127,7 +131,10 @@ ack-without-ticks=005930, delayed-ack=3s, no-ack, refuse-next=OPSP0008";
     }
 
     fn waits_for_a_client(&self) -> bool {
-        matches!(self, Self::AckWithoutTicks { .. } | Self::DelayedAck { .. } | Self::NoAck | Self::RefuseNext { .. })
+        matches!(
+            self,
+            Self::AckWithoutTicks { .. } | Self::DelayedAck { .. } | Self::NoAck | Self::RefuseNext { .. }
+        )
     }
 }
 
@@ -190,10 +197,12 @@ mod tests {
         for seed in 0..500 {
             let script = Script::demo(seed, DAY);
             assert_eq!(script, Script::demo(seed, DAY));
-            let disconnects: Vec<_> = script.incidents().iter().filter(|i| matches!(i.fault, Fault::Disconnect { .. })).collect();
+            let disconnects: Vec<_> =
+                script.incidents().iter().filter(|i| matches!(i.fault, Fault::Disconnect { .. })).collect();
             let [disconnect] = disconnects[..] else { panic!("{disconnects:?}") };
             assert!(disconnect.at >= at(10, 16) && disconnect.at < at(10, 18));
-            let stalls: Vec<_> = script.incidents().iter().filter(|i| matches!(i.fault, Fault::Stall { .. })).collect();
+            let stalls: Vec<_> =
+                script.incidents().iter().filter(|i| matches!(i.fault, Fault::Stall { .. })).collect();
             let [stall] = stalls[..] else { panic!("{stalls:?}") };
             // Five minutes stale at 13:10, and fresh again by 13:20.
             assert!(stall.at >= at(13, 2) && stall.at < at(13, 4));
@@ -222,7 +231,10 @@ mod tests {
     fn malformed_frames_are_reproducible_and_all_different() {
         let mut script = Script::quiet(3, DAY);
         for minute in 0..30 {
-            script = script.with(at(11, minute), Fault::Malformed { what: Mangling::ALL[minute as usize % Mangling::ALL.len()] });
+            script = script.with(
+                at(11, minute),
+                Fault::Malformed { what: Mangling::ALL[minute as usize % Mangling::ALL.len()] },
+            );
         }
         let frames = script.malformed_frames();
         assert_eq!(frames, script.malformed_frames());

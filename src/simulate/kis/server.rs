@@ -84,14 +84,16 @@ impl SimulatorOptions {
 pub type Simulator = simulator::Simulator<Exchange>;
 
 impl Simulator {
-    /// Makes the day and opens the port. The feed goes on at the clock's present: what lies before it is not sent.
+    /// Makes the day and opens the port. The feed goes on at the clock's present: what lies before it is not
+    /// sent.
     ///
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let replay = options.replay.clone();
         let simulator = simulator::open(options.listen, || {
-            let make = if options.after_market { Market::generate_with_after_market } else { Market::generate };
+            let make =
+                if options.after_market { Market::generate_with_after_market } else { Market::generate };
             let ledger: Arc<[LedgerTrade]> = match &options.replay {
                 Some(_) => Arc::new([]),
                 None => make(options.seed, &options.session, &options.symbols, options.target_trades).into(),

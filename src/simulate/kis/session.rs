@@ -1,4 +1,5 @@
-//! One WebSocket connection: reads what the client says, writes what the exchange has for it, and asks for signs of life.
+//! One WebSocket connection: reads what the client says, writes what the exchange has for it, and asks for
+//! signs of life.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -36,7 +36,8 @@ impl Line {
     fn options(&self) -> Result<SimulatorOptions, ArgumentError> {
         let (clock, date) = self.common.clock()?;
         let is_code = |code: &str| {
-            code.len() <= 40 && code.split_once('-').is_some_and(|(quote, base)| !quote.is_empty() && !base.is_empty())
+            code.len() <= 40
+                && code.split_once('-').is_some_and(|(quote, base)| !quote.is_empty() && !base.is_empty())
         };
         let mut options = SimulatorOptions::new(clock, self.common.seed, date);
         options.codes = self.common.symbols(&KRW20.map(|(code, _)| code), is_code, "KRW-BTC")?;
@@ -101,11 +102,13 @@ mod tests {
 
     #[test]
     fn options_are_those_of_the_command_line() {
-        let text =
-            "upbit --port 0 --date 2026-11-20 --speed 60 --script demo --fault silent=KRW-XRP@00:01 --strict --text --trades 500";
+        let text = "upbit --port 0 --date 2026-11-20 --speed 60 --script demo --fault silent=KRW-XRP@00:01 --strict --text --trades 500";
         let matches = Upbit.command().try_get_matches_from(text.split(' ')).expect("a good command line");
         let options = Line::from_arg_matches(&matches).expect("read").options().expect("options");
-        assert_eq!((options.codes.len(), options.strict, options.text, options.target_trades), (20, true, true, 500));
+        assert_eq!(
+            (options.codes.len(), options.strict, options.text, options.target_trades),
+            (20, true, true, 500)
+        );
         assert_eq!(options.script.incidents().len(), Script::demo(1, options.day.date).incidents().len() + 1);
         assert!(Upbit.command().try_get_matches_from(["upbit"]).is_err(), "without a port");
     }

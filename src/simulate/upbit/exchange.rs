@@ -75,7 +75,13 @@ impl Exchange {
         let state = State {
             live: BTreeMap::new(),
             budget: Budget::default(),
-            armed: options.script.incidents().iter().filter(|i| i.fault.waits_for_a_client()).cloned().collect(),
+            armed: options
+                .script
+                .incidents()
+                .iter()
+                .filter(|i| i.fault.waits_for_a_client())
+                .cloned()
+                .collect(),
             journal: EventLog::new(),
             latest: before.map(|(index, trade)| (trade.code.clone(), index)).collect(),
             sent: HashSet::new(),
@@ -105,7 +111,13 @@ impl Exchange {
     /// Lets a new connection in.
     pub(super) fn enter(&self, queue: mpsc::Sender<Outgoing>) -> u64 {
         let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        let live = Live { queue, subscribed: BTreeMap::new(), format: Format::default(), half_open: false, heard: Vec::new() };
+        let live = Live {
+            queue,
+            subscribed: BTreeMap::new(),
+            format: Format::default(),
+            half_open: false,
+            heard: Vec::new(),
+        };
         let mut state = self.state();
         state.live.insert(session, live);
         state.journal.note(self.played.clock.now(), Event::SessionUp { session });
@@ -136,14 +148,19 @@ impl Exchange {
             Ok(Request::List { ticket, format }) => {
                 // As documented: it changes what is sent from here on.
                 live.format = format.unwrap_or_default();
-                let lines: Vec<_> =
-                    live.subscribed.iter().map(|(channel, codes)| (*channel, codes.iter().cloned().collect())).collect();
+                let lines: Vec<_> = live
+                    .subscribed
+                    .iter()
+                    .map(|(channel, codes)| (*channel, codes.iter().cloned().collect()))
+                    .collect();
                 vec![protocol::list(&lines, &ticket, live.format)]
             }
-            Ok(Request::Subscribe { wanted, format }) => match self.subscribe(state, session, &wanted, format, now) {
-                Ok(snapshots) => snapshots,
-                Err(refusal) => refused(state, session, &refusal, now),
-            },
+            Ok(Request::Subscribe { wanted, format }) => {
+                match self.subscribe(state, session, &wanted, format, now) {
+                    Ok(snapshots) => snapshots,
+                    Err(refusal) => refused(state, session, &refusal, now),
+                }
+            }
             Err(refusal) => refused(state, session, &refusal, now),
         };
         let Some(live) = state.live.get(&session) else { return false };
@@ -159,7 +176,9 @@ impl Exchange {
         format: Format,
         now: Timestamp,
     ) -> Result<Vec<String>, Refusal> {
-        if let Some(Fault::RefuseNext { name }) = state.strike(now, |fault| matches!(fault, Fault::RefuseNext { .. })) {
+        if let Some(Fault::RefuseNext { name }) =
+            state.strike(now, |fault| matches!(fault, Fault::RefuseNext { .. }))
+        {
             return Err(Refusal::new(&name));
         }
         let unknown = |code: &String| !self.past.has(code);
@@ -171,7 +190,10 @@ impl Exchange {
         for want in wanted {
             // A market that does not exist brings no data, and no error either.
             for code in want.codes.iter().filter(|code| self.past.has(code)) {
-                if state.strike(now, |fault| matches!(fault, Fault::Silent { code: silent } if silent == code)).is_some() {
+                if state
+                    .strike(now, |fault| matches!(fault, Fault::Silent { code: silent } if silent == code))
+                    .is_some()
+                {
                     continue;
                 }
                 if want.realtime {
@@ -185,7 +207,9 @@ impl Exchange {
                 }
             }
         }
-        for (channel, code) in subscribed.iter().flat_map(|(channel, codes)| codes.iter().map(move |code| (channel, code))) {
+        for (channel, code) in
+            subscribed.iter().flat_map(|(channel, codes)| codes.iter().map(move |code| (channel, code)))
+        {
             let (channel, symbol) = (channel.as_str().to_owned(), code.clone());
             state.journal.note(now, Event::Registered { session, channel, symbol });
         }
@@ -206,7 +230,9 @@ impl Exchange {
         self.played.script.incidents().iter().find_map(|incident| {
             let left = |lasts: std::time::Duration| (incident.at + lasts).duration_since(now);
             match &incident.fault {
-                Fault::TooMany { lasts } if now >= incident.at && left(*lasts) > SignedDuration::ZERO => Some(Refused::TooMany),
+                Fault::TooMany { lasts } if now >= incident.at && left(*lasts) > SignedDuration::ZERO => {
+                    Some(Refused::TooMany)
+                }
                 Fault::Blocked { lasts } if now >= incident.at && left(*lasts) > SignedDuration::ZERO => {
                     Some(Refused::Blocked { seconds: left(*lasts).as_secs() + 1 })
                 }
@@ -251,7 +277,11 @@ impl Handler for Exchange {
         };
         drop(state);
         let (status, body) = self.past.answer(call, now);
-        Reply { status, headers: vec![("remaining-req", format!("group={group}; min=600; sec={}", left.min(9)))], body }
+        Reply {
+            status,
+            headers: vec![("remaining-req", format!("group={group}; min=600; sec={}", left.min(9)))],
+            body,
+        }
     }
 
     fn refuse_handshake(&self) -> Option<u16> {

@@ -109,7 +109,8 @@ impl LedgerTrade {
         Decimal::new(self.volume, VOLUME_DECIMALS)
     }
 
-    /// The message about it. Numbers have trailing zeros and exponents here and there, as the exchange's have.
+    /// The message about it. Numbers have trailing zeros and exponents here and there, as the exchange's
+    /// have.
     pub fn message(&self, channel: Channel, format: Format, stream: Stream) -> String {
         let mut out = Object::new(format.short);
         match channel {
@@ -197,7 +198,8 @@ impl Serialize for LedgerTrade {
     }
 }
 
-/// The number after a trade time that tells trades of a millisecond apart: a day's ids go up, those of a millisecond in any order.
+/// The number after a trade time that tells trades of a millisecond apart: a day's ids go up, those of a
+/// millisecond in any order.
 pub(super) fn sequential_id(traded: Timestamp, number: u64) -> u64 {
     traded.as_millisecond().unsigned_abs() * 10_000 + number
 }
@@ -216,7 +218,8 @@ pub(super) fn fixed(units: i128, decimals: u32) -> String {
     if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
-/// A price as the exchange writes it: one in three with eight decimals, one in three with an exponent where it is large.
+/// A price as the exchange writes it: one in three with eight decimals, one in three with an exponent where
+/// it is large.
 fn price(units: i64, style: u64) -> String {
     let plain = fixed(units.into(), PRICE_DECIMALS);
     match style % 3 {
@@ -277,11 +280,17 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_the_exchange_s_ways() {
-        assert_eq!((fixed(5, 8), fixed(-150, 2), fixed(0, 8)), ("0.00000005".into(), "-1.5".into(), "0".into()));
+        assert_eq!(
+            (fixed(5, 8), fixed(-150, 2), fixed(0, 8)),
+            ("0.00000005".into(), "-1.5".into(), "0".into())
+        );
         assert_eq!(price(1_066_910_000_000, 0), "106691000");
         assert_eq!(price(1_066_910_000_000, 1), "106691000.00000000");
         assert_eq!(price(1_066_910_000_000, 2), "1.06691E8");
         assert_eq!(price(1_000_000_000_000, 2), "1.0E8");
-        assert_eq!((price(142, 0), price(142, 1), price(142, 2)), ("0.0142".into(), "0.01420000".into(), "0.0142".into()));
+        assert_eq!(
+            (price(142, 0), price(142, 1), price(142, 2)),
+            ("0.0142".into(), "0.01420000".into(), "0.0142".into())
+        );
     }
 }

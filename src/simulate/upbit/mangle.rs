@@ -29,8 +29,15 @@ pub enum Mangling {
 
 impl Mangling {
     /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::Truncated, Self::WrongType, Self::MissingField, Self::NotANumber, Self::UnknownType, Self::Binary, Self::Oversize];
+    pub const ALL: [Self; 7] = [
+        Self::Truncated,
+        Self::WrongType,
+        Self::MissingField,
+        Self::NotANumber,
+        Self::UnknownType,
+        Self::Binary,
+        Self::Oversize,
+    ];
 
     /// The kinds that a collector keeps as dead letters, one a message: all of them.
     pub const KEPT_BY_COLLECTORS: [Self; 7] = Self::ALL;
@@ -106,7 +113,8 @@ mod tests {
     #[test]
     fn each_kind_is_wrong_in_its_own_way_only() {
         let day = date(2026, 11, 20);
-        let refused = |bytes: &[u8]| Upbit.trades(bytes, Timestamp::UNIX_EPOCH).map_err(|refused| refused.cause);
+        let refused =
+            |bytes: &[u8]| Upbit.trades(bytes, Timestamp::UNIX_EPOCH).map_err(|refused| refused.cause);
         assert_eq!(refused(record(7, day).as_bytes()).map(|trades| trades.len()), Ok(1));
         for (kind, cause) in [
             (Mangling::Truncated, "truncated"),

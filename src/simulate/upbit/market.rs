@@ -1,7 +1,7 @@
 //! Makes the ledger of a day from a seed: the same seed, day, markets and size give the same trades.
 //!
-//! The exchange never closes, so the ledger begins an hour before the day and ends an hour after it, and every market trades in that first
-//! hour: whoever subscribes gets a last trade.
+//! The exchange never closes, so the ledger begins an hour before the day and ends an hour after it, and
+//! every market trades in that first hour: whoever subscribes gets a last trade.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,14 +21,15 @@ pub const TARGET_TRADES: usize = 24_000;
 pub const MARGIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// How busy each hour in Korea is: the new daily candle at nine, the evening, the small hours.
-const HOURS: [u32; 24] = [90, 70, 50, 38, 30, 26, 30, 48, 95, 190, 130, 100, 84, 78, 80, 86, 92, 96, 92, 96, 112, 140, 165, 130];
+const HOURS: [u32; 24] =
+    [90, 70, 50, 38, 30, 26, 30, 48, 95, 190, 130, 100, 84, 78, 80, 86, 92, 96, 92, 96, 112, 140, 165, 130];
 
 /// Makes days.
 pub struct Market;
 
 impl Market {
-    /// The trades of a day and of an hour on each side of it, in the order in which they are sent; about `target` of them in the day. The
-    /// first markets trade most; markets named twice count once.
+    /// The trades of a day and of an hour on each side of it, in the order in which they are sent; about
+    /// `target` of them in the day. The first markets trade most; markets named twice count once.
     pub fn generate(seed: u64, day: &TradingSession, codes: &[String], target: usize) -> Vec<LedgerTrade> {
         let mut known = BTreeSet::new();
         let codes: Vec<&String> = codes.iter().filter(|code| known.insert(code.as_str())).collect();
@@ -71,12 +72,19 @@ struct MarketDay {
 
 impl MarketDay {
     fn new(mut rng: Rng, code: &str) -> Self {
-        let about =
-            KRW20.iter().find(|(known, _)| *known == code).map_or_else(|| f64::from(rng.u32(5..5_000_000)), |(_, won)| *won);
+        let about = KRW20
+            .iter()
+            .find(|(known, _)| *known == code)
+            .map_or_else(|| f64::from(rng.u32(5..5_000_000)), |(_, won)| *won);
         let units = (about * 10_f64.powi(PRICE_DECIMALS as i32) * (0.95 + rng.f64() / 10.0)) as i64;
         let price = (units - units % tick(units)).max(tick(units));
-        let day =
-            DaySoFar { previous_close: price, prices: (price, price, price), volumes: (0, 0), value: 0, best: (price, price) };
+        let day = DaySoFar {
+            previous_close: price,
+            prices: (price, price, price),
+            volumes: (0, 0),
+            value: 0,
+            best: (price, price),
+        };
         Self { rng, code: code.into(), bid: price, day, date: None }
     }
 
@@ -150,7 +158,13 @@ impl MarketDay {
         let day = &mut self.day;
         if self.date != Some(date) {
             let previous_close = if self.date.is_some() { self.bid } else { day.previous_close };
-            *day = DaySoFar { previous_close, prices: (price, price, price), volumes: (0, 0), value: 0, best: day.best };
+            *day = DaySoFar {
+                previous_close,
+                prices: (price, price, price),
+                volumes: (0, 0),
+                value: 0,
+                best: day.best,
+            };
             self.date = Some(date);
         }
         day.prices = (day.prices.0, day.prices.1.max(price), day.prices.2.min(price));
@@ -191,7 +205,9 @@ mod tests {
             let of_the_day = ledger.iter().filter(|t| t.session_date() == DAY).count();
             assert!((20_000..28_000).contains(&of_the_day), "{of_the_day}");
             assert!(ledger.is_sorted_by_key(|t| t.at));
-            let hour = |h: i8| ledger.iter().filter(|t| t.session_date() == DAY && korean(t.traded).hour() == h).count();
+            let hour = |h: i8| {
+                ledger.iter().filter(|t| t.session_date() == DAY && korean(t.traded).hour() == h).count()
+            };
             assert!(hour(9) > 4 * hour(5) && hour(22) > 3 * hour(5), "{} {} {}", hour(5), hour(9), hour(22));
             let mut ids: Vec<_> = ledger.iter().map(LedgerTrade::id).collect();
             ids.sort_unstable();
@@ -199,11 +215,22 @@ mod tests {
             let mut first: BTreeMap<&str, Timestamp> = BTreeMap::new();
             for trade in &ledger {
                 first.entry(&trade.code).or_insert(trade.traded);
-                assert!(trade.price > 0 && trade.volume > 0 && trade.at > trade.traded && trade.price % tick(trade.price) == 0);
+                assert!(
+                    trade.price > 0
+                        && trade.volume > 0
+                        && trade.at > trade.traded
+                        && trade.price % tick(trade.price) == 0
+                );
             }
-            assert!(first.len() == 20 && first.values().all(|at| *at < day().open - SignedDuration::from_mins(45)));
+            assert!(
+                first.len() == 20
+                    && first.values().all(|at| *at < day().open - SignedDuration::from_mins(45))
+            );
             // Trades of the last milliseconds of a day arrive on the next.
-            assert!(ledger.iter().any(|t| t.traded < day().close) && ledger.iter().any(|t| t.traded >= day().close));
+            assert!(
+                ledger.iter().any(|t| t.traded < day().close)
+                    && ledger.iter().any(|t| t.traded >= day().close)
+            );
         }
     }
 

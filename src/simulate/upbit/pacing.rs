@@ -1,4 +1,5 @@
-//! What is sent when: the ledger's trades, wrong messages and faults, into the queues of the sessions that want them.
+//! What is sent when: the ledger's trades, wrong messages and faults, into the queues of the sessions that
+//! want them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +54,8 @@ impl Exchange {
             return self.send(state, index, now);
         }
         let held_back = faults.held_back.take_if(|(held, ..)| *held == code);
-        let fault = if held_back.is_some() || faults.held_back.is_some() { None } else { faults.waiting.pop_front() };
+        let fault =
+            if held_back.is_some() || faults.held_back.is_some() { None } else { faults.waiting.pop_front() };
         match &fault {
             Some(Fault::Duplicate) => {
                 self.send(state, index, now);
@@ -75,8 +77,12 @@ impl Exchange {
     fn send(&self, state: &mut State, index: usize, now: Timestamp) {
         let trade = &self.played.ledger[index];
         for channel in Channel::ALL {
-            let formats: BTreeSet<Format> =
-                state.live.values().filter(|live| live.wants(channel, &trade.code)).map(|live| live.format).collect();
+            let formats: BTreeSet<Format> = state
+                .live
+                .values()
+                .filter(|live| live.wants(channel, &trade.code))
+                .map(|live| live.format)
+                .collect();
             let messages: BTreeMap<Format, Outgoing> = formats
                 .into_iter()
                 .map(|format| (format, self.outgoing(trade.message(channel, format, Stream::Realtime))))
@@ -102,10 +108,14 @@ impl Exchange {
         let bytes = Bytes::from(mangled.bytes);
         let outgoing = if mangled.text { Outgoing::RawText(bytes) } else { Outgoing::Binary(bytes) };
         let taken = offer(state, &outgoing, now);
-        state.journal.note(now, if taken { Event::MalformedSent { index } } else { Event::MalformedSkipped { index } });
+        state.journal.note(
+            now,
+            if taken { Event::MalformedSent { index } } else { Event::MalformedSkipped { index } },
+        );
     }
 
-    /// Carries out a fault that was due at `at`: its length counts from there, whenever the clock was looked at.
+    /// Carries out a fault that was due at `at`: its length counts from there, whenever the clock was looked
+    /// at.
     fn carry_out_fault(
         &self,
         state: &mut State,
@@ -144,7 +154,8 @@ impl Exchange {
 /// Gives a message to every session that is not silent; says whether one took it.
 fn offer(state: &mut State, message: &Outgoing, now: Timestamp) -> bool {
     let live = state.live.iter().filter(|(_, live)| !live.half_open && live.is_subscribed());
-    let taken: Vec<(u64, bool)> = live.map(|(session, live)| (*session, live.queue.try_send(message.clone()).is_ok())).collect();
+    let taken: Vec<(u64, bool)> =
+        live.map(|(session, live)| (*session, live.queue.try_send(message.clone()).is_ok())).collect();
     for (session, _) in taken.iter().filter(|(_, taken)| !taken) {
         state.end(*session, Why::Slow, now);
     }

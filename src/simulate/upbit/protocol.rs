@@ -59,7 +59,9 @@ pub(super) fn parse(text: &str) -> Result<Request, Refusal> {
     if text.trim() == "PING" {
         return Ok(Request::Ping);
     }
-    let Ok(Value::Array(parts)) = serde_json::from_str::<Value>(text) else { return Err(Refusal::new("WRONG_FORMAT")) };
+    let Ok(Value::Array(parts)) = serde_json::from_str::<Value>(text) else {
+        return Err(Refusal::new("WRONG_FORMAT"));
+    };
     if parts.iter().any(|part| !part.is_object()) {
         return Err(Refusal::new("WRONG_FORMAT"));
     }
@@ -73,7 +75,8 @@ pub(super) fn parse(text: &str) -> Result<Request, Refusal> {
             _ => Err(Refusal::new("INVALID_PARAM")),
         };
     }
-    let wanted: Vec<Wanted> = parts.iter().filter(|part| part.get("type").is_some()).map(wanted).collect::<Result<_, _>>()?;
+    let wanted: Vec<Wanted> =
+        parts.iter().filter(|part| part.get("type").is_some()).map(wanted).collect::<Result<_, _>>()?;
     if wanted.is_empty() {
         return Err(Refusal::new("NO_TYPE"));
     }
@@ -97,7 +100,9 @@ fn wanted(part: &Value) -> Result<Wanted, Refusal> {
     let codes: Option<Vec<String>> = codes.iter().map(|code| code.as_str().map(str::to_owned)).collect();
     let codes = codes.filter(|codes| !codes.is_empty()).ok_or_else(|| Refusal::new("INVALID_PARAM"))?;
     // The names that clients of old still write, too.
-    let flag = |name: &str, old: &str| part.get(name).or_else(|| part.get(old)).and_then(Value::as_bool).unwrap_or(false);
+    let flag = |name: &str, old: &str| {
+        part.get(name).or_else(|| part.get(old)).and_then(Value::as_bool).unwrap_or(false)
+    };
     Ok(Wanted {
         channel,
         codes,
@@ -113,8 +118,7 @@ pub(super) fn list(subscribed: &[(Channel, Vec<String>)], ticket: &str, format: 
         .iter()
         .map(|(channel, codes)| json!({name("type", "ty"): channel.as_str(), name("codes", "cds"): codes}))
         .collect();
-    let list =
-        json!({name("method", "mthd"): "LIST_SUBSCRIPTIONS", name("result", "rslt"): lines, name("ticket", "tckt"): ticket});
+    let list = json!({name("method", "mthd"): "LIST_SUBSCRIPTIONS", name("result", "rslt"): lines, name("ticket", "tckt"): ticket});
     if format.list { json!([list]).to_string() } else { list.to_string() }
 }
 
@@ -128,7 +132,8 @@ mod tests {
             {"type":"trade","codes":["KRW-BTC","KRW-ETH"],"is_only_realtime":true},{"format":"SIMPLE_LIST"}]"#;
         let Ok(Request::Subscribe { wanted, format }) = parse(text) else { panic!() };
         assert_eq!(format, Format { short: true, list: true });
-        let flags: Vec<_> = wanted.iter().map(|w| (w.channel, w.codes.len(), w.snapshot, w.realtime)).collect();
+        let flags: Vec<_> =
+            wanted.iter().map(|w| (w.channel, w.codes.len(), w.snapshot, w.realtime)).collect();
         assert_eq!(flags, [(Channel::Ticker, 1, true, false), (Channel::Trade, 2, false, true)]);
         assert_eq!(parse(" PING "), Ok(Request::Ping));
         let list = r#"[{"method":"LIST_SUBSCRIPTIONS"},{"ticket":"t"}]"#;

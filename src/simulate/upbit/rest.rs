@@ -39,7 +39,8 @@ pub(super) enum Refused {
 }
 
 impl Budget {
-    /// Counts a call; says what is left, or why it is refused. A fast clock leaves a client no time to space its calls, so it has more.
+    /// Counts a call; says what is left, or why it is refused. A fast clock leaves a client no time to space
+    /// its calls, so it has more.
     pub(super) fn spend(&mut self, group: &'static str, now: Timestamp, speed: f64) -> Result<u32, Refused> {
         if let Some(until) = self.blocked_until.filter(|until| *until > now) {
             return Err(Refused::Blocked { seconds: until.duration_since(now).as_secs() + 1 });
@@ -100,7 +101,8 @@ pub(super) struct Past {
 
 impl Past {
     pub(super) fn new(ledger: Arc<[LedgerTrade]>, codes: Vec<String>) -> Self {
-        let mut markets: HashMap<String, Vec<usize>> = codes.iter().map(|code| (code.clone(), Vec::new())).collect();
+        let mut markets: HashMap<String, Vec<usize>> =
+            codes.iter().map(|code| (code.clone(), Vec::new())).collect();
         for (index, trade) in ledger.iter().enumerate() {
             markets.entry(trade.code.to_string()).or_default().push(index);
         }
@@ -140,7 +142,8 @@ impl Past {
                 if codes.iter().any(|code| !self.has(code)) {
                     return problem(404, "Code not found");
                 }
-                let last: Vec<String> = codes.into_iter().filter_map(|code| self.of(code, now).next_back()).map(ticker).collect();
+                let last: Vec<String> =
+                    codes.into_iter().filter_map(|code| self.of(code, now).next_back()).map(ticker).collect();
                 (200, format!("[{}]", last.join(",")))
             }
             (path, _) => problem(404, &format!("the simulator has no {path}")),
@@ -155,7 +158,10 @@ impl Past {
             Some(Some(to)) => to,
             Some(None) => return bad(),
         };
-        let count = call.asked("count").map_or(Some(1), |count| count.parse::<usize>().ok()).filter(|count| *count <= ROWS);
+        let count = call
+            .asked("count")
+            .map_or(Some(1), |count| count.parse::<usize>().ok())
+            .filter(|count| *count <= ROWS);
         let Some(count) = count else { return bad() };
         let mut candles: Vec<(i64, Candle)> = Vec::new();
         for trade in self.of(code, now).rev() {
@@ -230,7 +236,11 @@ fn row(code: &str, minute: i64, candle: &Candle) -> String {
 }
 
 /// Past trades, the newest first; those before `cursor`, which is a number of one.
-fn ticks<'a>(call: &Call, trades: impl DoubleEndedIterator<Item = &'a LedgerTrade>, code: &str) -> (u16, String) {
+fn ticks<'a>(
+    call: &Call,
+    trades: impl DoubleEndedIterator<Item = &'a LedgerTrade>,
+    code: &str,
+) -> (u16, String) {
     let count = call.asked("count").and_then(|count| count.parse().ok()).unwrap_or(1_usize).min(TRADES);
     let cursor: u64 = call.asked("cursor").and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);
     let mut trades: Vec<&LedgerTrade> = trades.filter(|trade| trade.sequential_id < cursor).collect();
@@ -253,7 +263,11 @@ fn ticks<'a>(call: &Call, trades: impl DoubleEndedIterator<Item = &'a LedgerTrad
 }
 
 fn ticker(trade: &LedgerTrade) -> String {
-    let text = trade.message(super::ledger::Channel::Ticker, super::ledger::Format::default(), super::ledger::Stream::Snapshot);
+    let text = trade.message(
+        super::ledger::Channel::Ticker,
+        super::ledger::Format::default(),
+        super::ledger::Stream::Snapshot,
+    );
     text.replacen("\"code\":", "\"market\":", 1)
 }
 

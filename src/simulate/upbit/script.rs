@@ -27,12 +27,14 @@ pub enum Fault {
         /// How long.
         lasts: Duration,
     },
-    /// No data: sessions stay up, signs of life are answered, and what the exchange traded meanwhile comes late, in order, at the end.
+    /// No data: sessions stay up, signs of life are answered, and what the exchange traded meanwhile comes
+    /// late, in order, at the end.
     Stall {
         /// How long.
         lasts: Duration,
     },
-    /// Total silence of the sessions that are up: no data, no answers; what was traded is lost to them. At the end they are gone.
+    /// Total silence of the sessions that are up: no data, no answers; what was traded is lost to them. At
+    /// the end they are gone.
     HalfOpen {
         /// How long.
         lasts: Duration,
@@ -81,13 +83,15 @@ pub enum Fault {
 }
 
 impl Script {
-    /// The demo's day: one disconnect of a minute and a half about 10:17, one stall of twelve minutes that starts between 13:02 and 13:04
-    /// (a look every five minutes sees it at 13:10 and sees its end at 13:15 or 13:20), wrong messages of every kind that a collector
-    /// keeps, a refusal of calls, trades that come twice or out of order, and an error, away from both.
+    /// The demo's day: one disconnect of a minute and a half about 10:17, one stall of twelve minutes that
+    /// starts between 13:02 and 13:04 (a look every five minutes sees it at 13:10 and sees its end at 13:15
+    /// or 13:20), wrong messages of every kind that a collector keeps, a refusal of calls, trades that come
+    /// twice or out of order, and an error, away from both.
     pub fn demo(seed: u64, date: Date) -> Self {
         let mut rng = Rng::with_seed(mix(seed ^ hash("upbit script") ^ hash(&date.to_string())));
         let mut at = |hour: i8, minute: i8, spread_s: i64| {
-            instant(date, Time::constant(hour, minute, 0, 0)) + SignedDuration::from_millis(rng.i64(0..spread_s * 1000))
+            instant(date, Time::constant(hour, minute, 0, 0))
+                + SignedDuration::from_millis(rng.i64(0..spread_s * 1000))
         };
         let minutes = |m: u64| Duration::from_secs(m * 60);
         let mut script = Self::quiet(seed, date)
@@ -98,8 +102,15 @@ impl Script {
             .with(at(8, 15, 600), Fault::Duplicate)
             .with(at(9, 5, 600), Fault::OutOfOrder)
             .with(at(12, 10, 600), Fault::Error { name: "WRONG_FORMAT".to_owned() });
-        let times =
-            [at(1, 30, 600), at(5, 45, 600), at(9, 30, 600), at(11, 10, 600), at(15, 20, 600), at(18, 0, 600), at(22, 5, 600)];
+        let times = [
+            at(1, 30, 600),
+            at(5, 45, 600),
+            at(9, 30, 600),
+            at(11, 10, 600),
+            at(15, 20, 600),
+            at(18, 0, 600),
+            at(22, 5, 600),
+        ];
         let mut kinds = Mangling::KEPT_BY_COLLECTORS;
         rng.shuffle(&mut kinds);
         for (at, what) in times.into_iter().zip(kinds) {
@@ -161,7 +172,9 @@ impl FromStr for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lasting = |f: &mut fmt::Formatter<'_>, kind: &str, lasts: &Duration| write!(f, "{kind}={}s", lasts.as_secs());
+        let lasting = |f: &mut fmt::Formatter<'_>, kind: &str, lasts: &Duration| {
+            write!(f, "{kind}={}s", lasts.as_secs())
+        };
         match self {
             Self::Disconnect { lasts } => lasting(f, "disconnect", lasts),
             Self::Stall { lasts } => lasting(f, "stall", lasts),
@@ -199,9 +212,13 @@ mod tests {
             for incident in script.incidents() {
                 assert!(incident.at > at(0, 30) && incident.at < at(23, 30));
                 match &incident.fault {
-                    Fault::Disconnect { .. } => assert!(incident.at >= at(10, 16) && incident.at < at(10, 18)),
+                    Fault::Disconnect { .. } => {
+                        assert!(incident.at >= at(10, 16) && incident.at < at(10, 18))
+                    }
                     Fault::Stall { lasts } => {
-                        assert!(incident.at >= at(13, 2) && incident.at < at(13, 4) && lasts.as_secs() == 720);
+                        assert!(
+                            incident.at >= at(13, 2) && incident.at < at(13, 4) && lasts.as_secs() == 720
+                        );
                     }
                     _ => assert!(
                         (incident.at < at(10, 10) || incident.at > at(10, 30))

@@ -40,7 +40,8 @@ pub struct SimulatorOptions {
     pub text: bool,
     /// A session that says nothing for this long is dropped.
     pub idle: Duration,
-    /// Real time that a client has to take what is written to it, and to show its life, however fast the clock runs.
+    /// Real time that a client has to take what is written to it, and to show its life, however fast the
+    /// clock runs.
     pub patience: Duration,
     /// About how many trades the day has.
     pub target_trades: usize,
@@ -75,7 +76,8 @@ impl SimulatorOptions {
 pub type Simulator = simulator::Simulator<Exchange>;
 
 impl Simulator {
-    /// Makes the day and opens the port. The feed goes on at the clock's present: what lies before it is not sent.
+    /// Makes the day and opens the port. The feed goes on at the clock's present: what lies before it is not
+    /// sent.
     ///
     /// # Errors
     /// When the address cannot be listened on.

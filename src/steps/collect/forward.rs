@@ -1,4 +1,5 @@
-//! The two forwarders' common loop: reads the spool from a cursor on and delivers to a store, through outages.
+//! The two forwarders' common loop: reads the spool from a cursor on and delivers to a store, through
+//! outages.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,15 +37,15 @@ pub(super) trait Target: Send {
     /// The store's part of the collector: name of its cursor file and of its trouble.
     fn name(&self) -> &'static str;
 
-    /// Finds out where to go on, at the start and after every failed delivery. `cursor` is what the cursor file says; the answer is the
-    /// first entry to deliver.
+    /// Finds out where to go on, at the start and after every failed delivery. `cursor` is what the cursor
+    /// file says; the answer is the first entry to deliver.
     async fn prepare(&mut self, cursor: u64) -> Result<u64>;
 
     /// Delivers entries, in order. Those that are there already are skipped.
     async fn deliver(&mut self, entries: &[Entry]) -> Result<()>;
 
-    /// Whether what was delivered is still there, as far as can be seen: asked once in a while and at the end. If not, the store is prepared
-    /// anew.
+    /// Whether what was delivered is still there, as far as can be seen: asked once in a while and at the
+    /// end. If not, the store is prepared anew.
     async fn intact(&mut self) -> bool {
         true
     }
@@ -67,9 +68,11 @@ pub(super) struct Forwarder<T> {
 }
 
 impl<T: Target> Forwarder<T> {
-    /// Forwards until the spool's writer is gone and everything is delivered, or there is no more time. Returns the next entry to forward.
+    /// Forwards until the spool's writer is gone and everything is delivered, or there is no more time.
+    /// Returns the next entry to forward.
     pub(super) async fn run(mut self) -> u64 {
-        let backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(5), jitter: true };
+        let backoff =
+            Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(5), jitter: true };
         let mut next = 1;
         let mut failures = 0u32;
         loop {
@@ -79,7 +82,8 @@ impl<T: Target> Forwarder<T> {
                     self.status.trouble(self.target.name(), Some(error.to_string()));
                     failures = failures.saturating_add(1);
                     let spread = next.wrapping_add(u64::from(failures));
-                    let wait = backoff.delay(failures, spread).max(LEAST_WAIT.mul_f64(self.clock.speed().max(1.0)));
+                    let wait =
+                        backoff.delay(failures, spread).max(LEAST_WAIT.mul_f64(self.clock.speed().max(1.0)));
                     tokio::select! {
                         () = self.clock.sleep(wait) => {}
                         () = self.abandon.cancelled() => return next,
@@ -116,7 +120,8 @@ impl<T: Target> Forwarder<T> {
             let entries = read?;
             let Some(last) = entries.last().map(|e| e.seq) else {
                 self.store(&mut stored, *next).await;
-                // A sync between the read above and this wait is noticed: the receiver remembers what it saw last.
+                // A sync between the read above and this wait is noticed: the receiver remembers what it saw
+                // last.
                 tokio::select! {
                     // It fails only once the writer is gone and its last sync was noticed.
                     changed = self.synced.changed() => if changed.is_err() {
@@ -167,10 +172,16 @@ impl<T: Target> Forwarder<T> {
 }
 
 /// Runs file work where it may block.
-pub(super) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+pub(super) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R> + Send + 'static,
+) -> Result<R> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(BackendError::new(ErrorKind::Unavailable, "spool", format!("the work on its files broke off: {e}"))),
+        Err(e) => Err(BackendError::new(
+            ErrorKind::Unavailable,
+            "spool",
+            format!("the work on its files broke off: {e}"),
+        )),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The spool changes hands: where the runs of two days overlap, the new collector listens before the old one has let go of the spool.
+//! The spool changes hands: where the runs of two days overlap, the new collector listens before the old one
+//! has let go of the spool.
 //!
-//! What the new one receives is held in memory until the spool is free. Then it is appended, without what the old one has written: nothing
-//! is lost between the two, and no trade stands in the spool twice.
+//! What the new one receives is held in memory until the spool is free. Then it is appended, without what the
+//! old one has written: nothing is lost between the two, and no trade stands in the spool twice.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -49,8 +50,8 @@ pub(super) struct Handed {
     pub(super) written: Written,
 }
 
-/// What another collector has written of what this one received too: for a while after the spool changed hands, since the two may
-/// have been served at different speeds.
+/// What another collector has written of what this one received too: for a while after the spool changed
+/// hands, since the two may have been served at different speeds.
 #[derive(Default)]
 pub(super) struct Written {
     known: HashSet<Vec<u8>>,
@@ -61,7 +62,8 @@ pub(super) struct Written {
 impl HandOver {
     /// Says that the spool is still another one's; nothing is ready before it is handed over.
     pub(super) fn announce(&self) {
-        let reason = "another run's collector still writes the spool; what comes meanwhile is held in memory".to_owned();
+        let reason = "another run's collector still writes the spool; what comes meanwhile is held in memory"
+            .to_owned();
         self.status.line(&reason);
         self.status.update(|f| f.hand_over = Some(Wait { until: self.until, reason }));
     }
@@ -78,7 +80,10 @@ impl HandOver {
                 Err(error) if error.kind == ErrorKind::Busy => {
                     if self.clock.now() >= self.until || self.abandon.is_cancelled() {
                         let what = "another run's collector does not let go of the spool; what it receives is in there";
-                        return Err(StepError::Failed(format!("{what}, the {} entries held here are not: {error}", held.len())));
+                        return Err(StepError::Failed(format!(
+                            "{what}, the {} entries held here are not: {error}",
+                            held.len()
+                        )));
                     }
                 }
                 opened => break opened?,
@@ -120,7 +125,8 @@ impl Written {
     }
 }
 
-/// What tells an entry from others, whichever collector received it: a trade by its id, anything else by its content.
+/// What tells an entry from others, whichever collector received it: a trade by its id, anything else by its
+/// content.
 fn mark(kind: Kind, body: &[u8]) -> Vec<u8> {
     match TradeBody::parse(body).filter(|_| kind == Kind::Trade) {
         Some(trade) => trade.id.as_bytes().to_vec(),

@@ -1,4 +1,5 @@
-//! `collect/{feed}`: a feed into the spool, and from there into the log and the raw store. One collector for all feeds.
+//! `collect/{feed}`: a feed into the spool, and from there into the log and the raw store. One collector for
+//! all feeds.
 //!
 //! ```text
 //! socket task ──batches──▶ spool thread (append, one fsync a group) ──▶ log forwarder ──▶ log, dead letters
@@ -7,8 +8,9 @@
 //!
 //! What came is judged once, by the feed's session at receipt; the spool holds trades as every store does.
 //!
-//! The parts share nothing but the spool: an outage of one store never stops the other, and neither stops the socket. What the socket gave is
-//! durable before anybody forwards it. A full disk stops the reading of the socket instead of filling memory.
+//! The parts share nothing but the spool: an outage of one store never stops the other, and neither stops the
+//! socket. What the socket gave is durable before anybody forwards it. A full disk stops the reading of the
+//! socket instead of filling memory.
 //!
 //! Where the runs of two days overlap, the spool is handed from one collector to the next ([`hand_over`]).
 
@@ -70,7 +72,9 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const LOCK_TRIES: u32 = 20;
 
 fn client() -> Result<reqwest::Client, StepError> {
-    reqwest::Client::builder().build().map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))
+    reqwest::Client::builder()
+        .build()
+        .map_err(|e| StepError::Failed(format!("the HTTP client cannot be made: {e}")))
 }
 
 /// Runs the step.
@@ -85,7 +89,7 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     // Cancelled in any case when this future goes away: the spool's thread is not a task and would stay.
     let abandon = CancellationToken::new();
     let _abandoned = abandon.clone().drop_guard();
-    let shared = Shared { dir: dir.clone(), status: Arc::clone(&status), clock: context.clock.clone(), abandon: abandon.clone() };
+    let shared = Shared::of(&context, &dir, &status, &abandon);
     let opened = shared.open(plan.take_over).await?;
     let mut recorder = match &opened {
         Opened::Free(_, recovered) => remember(feed, &dir, recovered.last_seq).await?,
@@ -115,10 +119,12 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     let Handed { writer, recovered, held, written } = opened.handed(&mut batches).await?;
     tell_set_aside(&recovered, &dir, &status);
     prune(&context, &dir, &status).await;
-    let (writer, last_seq) = close_old_session(writer, recovered.last_seq, context.clock.now(), &status).await?;
+    let (writer, last_seq) =
+        close_old_session(writer, recovered.last_seq, context.clock.now(), &status).await?;
     status.update(|f| f.spool_seq = last_seq);
     let (synced, forwarded) = watch::channel(last_seq);
-    let source = to_log::Source { connector, program: plan.program, spool: writer.id().to_owned(), dir: dir.clone() };
+    let source =
+        to_log::Source { connector, program: plan.program, spool: writer.id().to_owned(), dir: dir.clone() };
     let log = Arc::clone(&context.backends.log);
     let to_log = ToLog::new(log, &plan.topic, source, context.clock.clone(), Arc::clone(&status));
     let to_raw = ToRaw { raw: Arc::clone(&context.backends.raw), collection: plan.collection };
@@ -137,7 +143,9 @@ pub async fn run(feed: &'static dyn Feed, context: Context) -> Result<Value, Ste
     result.map_err(|fatal| StepError::Failed(fatal.0))?;
     if unwritten > 0 {
         let when = "before the time to stop was over";
-        return Err(StepError::Failed(format!("{unwritten} received entries could not be written to the spool {when}")));
+        return Err(StepError::Failed(format!(
+            "{unwritten} received entries could not be written to the spool {when}"
+        )));
     }
     leave(&status, dir).await
 }
@@ -154,7 +162,9 @@ impl Opened {
     /// The spool, once it is this collector's.
     async fn handed(self, batches: &mut mpsc::Receiver<Vec<NewEntry>>) -> Result<Handed, StepError> {
         match self {
-            Self::Free(writer, recovered) => Ok(Handed { writer, recovered, held: Vec::new(), written: Written::default() }),
+            Self::Free(writer, recovered) => {
+                Ok(Handed { writer, recovered, held: Vec::new(), written: Written::default() })
+            }
             Self::Taken(hand_over) => hand_over.wait(batches).await,
         }
     }
@@ -173,14 +183,21 @@ struct Shared {
 }
 
 impl Shared {
+    fn of(context: &Context, dir: &Path, status: &Arc<CollectorStatus>, abandon: &CancellationToken) -> Self {
+        let (clock, abandon) = (context.clock.clone(), abandon.clone());
+        Self { dir: dir.to_owned(), status: Arc::clone(status), clock, abandon }
+    }
+
     /// Opens the spool. `take_over`: how long it may be another run's collector's.
     async fn open(&self, take_over: Option<Duration>) -> Result<Opened, StepError> {
-        // Each try is patient by itself; where the spool may be another run's, the feed is not kept waiting for more of them.
+        // Each try is patient by itself; where the spool may be another run's, the feed is not kept waiting
+        // for more of them.
         let tries = if take_over.is_some() { 1 } else { LOCK_TRIES };
         match (open(&self.dir, tries).await, take_over) {
             (Err(error), Some(within)) if error.kind == ErrorKind::Busy => {
                 let Self { dir, status, clock, abandon } = self;
-                let (dir, status, clock, abandon) = (dir.clone(), Arc::clone(status), clock.clone(), abandon.clone());
+                let (dir, status, clock, abandon) =
+                    (dir.clone(), Arc::clone(status), clock.clone(), abandon.clone());
                 let until = clock.now().checked_add(within).unwrap_or(jiff::Timestamp::MAX);
                 let hand_over = HandOver { dir, clock, status, until, abandon };
                 hand_over.announce();
@@ -222,7 +239,8 @@ impl Shared {
     }
 }
 
-/// What the step returns. Trades that are in the spool alone fail it: somebody has to know that the day is not complete.
+/// What the step returns. Trades that are in the spool alone fail it: somebody has to know that the day is
+/// not complete.
 async fn leave(status: &CollectorStatus, dir: PathBuf) -> Result<Value, StepError> {
     let (mut facts, f) = (status.object(), status.facts());
     facts.insert("last_seq".into(), f.spool_seq.into());
@@ -245,8 +263,8 @@ async fn leave(status: &CollectorStatus, dir: PathBuf) -> Result<Value, StepErro
     Err(StepError::Unmet { what: Box::new(Finding::LeftInSpool { left }), result: Value::Object(facts) })
 }
 
-/// The first entry that a forwarder has not delivered, and how many records wait from there on. `done` is how far it came in this
-/// life; one that could not even begin goes by its cursor file.
+/// The first entry that a forwarder has not delivered, and how many records wait from there on. `done` is how
+/// far it came in this life; one that could not even begin goes by its cursor file.
 fn waiting(dir: &Path, name: &str, done: u64) -> Result<(u64, u64), BackendError> {
     let first = if done > 0 { done + 1 } else { spool::load_cursor(dir, name)?.unwrap_or(1) };
     let mut reader = Reader::open(dir, first)?;
@@ -279,7 +297,8 @@ async fn join(mut forwarders: JoinSet<u64>, abandon: &CancellationToken) -> Resu
     }
 }
 
-/// Stops the step at its deadline, and gives up once the time to stop is over: until then what is spooled is forwarded.
+/// Stops the step at its deadline, and gives up once the time to stop is over: until then what is spooled is
+/// forwarded.
 async fn end_in_time(context: Context, stop: CancellationToken, abandon: CancellationToken) {
     let deadline = async {
         match context.spec.deadline {
@@ -308,7 +327,11 @@ async fn end_in_time(context: Context, stop: CancellationToken, abandon: Cancell
 fn tell_set_aside(recovered: &Recovered, dir: &Path, status: &CollectorStatus) {
     if recovered.set_aside_bytes > 0 {
         let place = recovered.set_aside.as_deref().unwrap_or(dir);
-        status.line(&format!("{} damaged bytes of the spool were set aside in {}", recovered.set_aside_bytes, place.display()));
+        status.line(&format!(
+            "{} damaged bytes of the spool were set aside in {}",
+            recovered.set_aside_bytes,
+            place.display()
+        ));
     }
 }
 
@@ -326,9 +349,9 @@ async fn open(dir: &Path, most: u32) -> Result<(Writer, Recovered), BackendError
     }
 }
 
-/// Notes in a spool with a past that whatever session was up is over: a collector that was killed could not say so, and
-/// whoever reads the spool must not take the trades on both sides for one session. A disk that is full just now lets
-/// the note go; the spool itself waits for room.
+/// Notes in a spool with a past that whatever session was up is over: a collector that was killed could not
+/// say so, and whoever reads the spool must not take the trades on both sides for one session. A disk that is
+/// full just now lets the note go; the spool itself waits for room.
 async fn close_old_session(
     mut writer: Writer,
     last_seq: u64,
@@ -338,7 +361,8 @@ async fn close_old_session(
     if last_seq == 0 {
         return Ok((writer, 0));
     }
-    let facts = serde_json::json!({"session": 0, "reason": "the collector starts; what was before it is over"});
+    let facts =
+        serde_json::json!({"session": 0, "reason": "the collector starts; what was before it is over"});
     let note = NewEntry { kind: Kind::SessionDown, received_at: now, body: facts.to_string().into_bytes() };
     let (writer, written) = blocking(move || {
         let written = writer.append(&[note]).and_then(|_| writer.sync());

@@ -48,7 +48,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Reads and checks everything the step needs before anything is opened. `seed` spreads the session's waits.
+    /// Reads and checks everything the step needs before anything is opened. `seed` spreads the session's
+    /// waits.
     pub(super) fn read(feed: &'static dyn Feed, context: &Context, seed: u64) -> Result<Self, StepError> {
         let program = name(feed);
         let step = &context.spec.step;
@@ -73,7 +74,8 @@ impl Plan {
 
 /// What the feed takes, and what the collector does.
 fn parameters(feed: &dyn Feed) -> Vec<Parameter> {
-    let default = |parameter: Parameter| Parameter { fallback: Fallback::Value(feed.default_topic()), ..parameter };
+    let default =
+        |parameter: Parameter| Parameter { fallback: Fallback::Value(feed.default_topic()), ..parameter };
     feed.parameters().iter().copied().chain([default(TOPIC), default(COLLECTION), TAKE_OVER]).collect()
 }
 
@@ -83,15 +85,23 @@ fn name(feed: &dyn Feed) -> String {
 
 fn read(dags: &Path, path: &str) -> Result<String, String> {
     let path = dags.join(path);
-    std::fs::read_to_string(&path)
-        .map_err(|e| format!("{} cannot be read: {e}; the path is relative to the DAG folder", path.display()))
+    std::fs::read_to_string(&path).map_err(|e| {
+        format!("{} cannot be read: {e}; the path is relative to the DAG folder", path.display())
+    })
 }
 
 fn refused(program: &str, context: &Context, error: SetupError) -> StepError {
     match error {
-        SetupError::Parameter { name, why } => ParameterError { program: program.to_owned(), name, why }.into(),
+        SetupError::Parameter { name, why } => {
+            ParameterError { program: program.to_owned(), name, why }.into()
+        }
         SetupError::Secret { name, why } => {
-            let reference = context.spec.step.secrets.get(&name).map_or_else(|| "not given".to_owned(), ToString::to_string);
+            let reference = context
+                .spec
+                .step
+                .secrets
+                .get(&name)
+                .map_or_else(|| "not given".to_owned(), ToString::to_string);
             StepError::Secret { step: context.spec.step.name.to_string(), name, reference, why }
         }
     }
@@ -101,9 +111,14 @@ fn refused(program: &str, context: &Context, error: SetupError) -> StepError {
 ///
 /// # Errors
 /// When the parameter is missing or wrong, or its file cannot be read.
-pub fn symbols(feed: &dyn Feed, with: &Map<String, Value>, dags: &Path) -> Result<Vec<String>, ParameterError> {
+pub fn symbols(
+    feed: &dyn Feed,
+    with: &Map<String, Value>,
+    dags: &Path,
+) -> Result<Vec<String>, ParameterError> {
     feed.symbols(&feed::Parameters::new(feed, with, &|path| read(dags, path))).map_err(|error| {
-        let (SetupError::Parameter { name: parameter, why } | SetupError::Secret { name: parameter, why }) = error;
+        let (SetupError::Parameter { name: parameter, why } | SetupError::Secret { name: parameter, why }) =
+            error;
         ParameterError { program: name(feed), name: parameter, why }
     })
 }

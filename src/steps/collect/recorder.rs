@@ -53,7 +53,13 @@ const INSTRUMENTS: usize = 500;
 
 impl Recorder {
     pub(super) fn new(feed: &'static dyn Feed) -> Self {
-        Self { feed, dedup: Dedup::default(), days: Vec::new(), counts: Counts::default(), last: Latest::new() }
+        Self {
+            feed,
+            dedup: Dedup::default(),
+            days: Vec::new(),
+            counts: Counts::default(),
+            last: Latest::new(),
+        }
     }
 
     /// Says which instruments are asked for, so that one without any trade is known too.
@@ -72,7 +78,8 @@ impl Recorder {
         }
     }
 
-    /// Takes in what the spool holds already, oldest first, so that it is not taken in again. `whole`: from its very first entry.
+    /// Takes in what the spool holds already, oldest first, so that it is not taken in again. `whole`: from
+    /// its very first entry.
     pub(super) fn remember(&mut self, entries: &[Entry], whole: bool) {
         for entry in entries {
             // What is in the spool was judged when it came; the forwarders tell people if it is damaged.
@@ -114,7 +121,11 @@ impl Recorder {
                 let body = TradeBody { id: trade.id.as_str(), symbol: &trade.symbol, json: &json }.encode();
                 out.push(NewEntry { kind: Kind::Trade, received_at, body });
             }
-            Err(refused) => self.malformed(&Malformed { refused, bytes: format!("{trade:?}").into_bytes() }, received_at, out),
+            Err(refused) => self.malformed(
+                &Malformed { refused, bytes: format!("{trade:?}").into_bytes() },
+                received_at,
+                out,
+            ),
         }
     }
 
@@ -126,10 +137,16 @@ impl Recorder {
     }
 
     /// Takes in what cannot be read.
-    pub(super) fn malformed(&mut self, malformed: &Malformed, received_at: Timestamp, out: &mut Vec<NewEntry>) {
+    pub(super) fn malformed(
+        &mut self,
+        malformed: &Malformed,
+        received_at: Timestamp,
+        out: &mut Vec<NewEntry>,
+    ) {
         self.counts.malformed += 1;
         let Malformed { refused: Refused { cause, message }, bytes } = malformed;
-        let body = MalformedBody { cause: Cow::Borrowed(cause), message: Cow::Borrowed(message), bytes }.encode();
+        let body =
+            MalformedBody { cause: Cow::Borrowed(cause), message: Cow::Borrowed(message), bytes }.encode();
         out.push(NewEntry { kind: Kind::Malformed, received_at, body });
     }
 

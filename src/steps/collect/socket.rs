@@ -1,4 +1,5 @@
-//! The socket task: carries out what the feed's session says, stamps what comes in, and hands it to the spool. Nothing else.
+//! The socket task: carries out what the feed's session says, stamps what comes in, and hands it to the
+//! spool. Nothing else.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -77,7 +78,8 @@ struct State {
     opening: Option<Call<Result<Box<Connection>, String>>>,
     /// HTTP calls on their way, in the order of asking.
     calls: FuturesOrdered<Call<Result<Answer, String>>>,
-    /// The polite end of the connection before; the next one is opened after it, or its place would still be taken.
+    /// The polite end of the connection before; the next one is opened after it, or its place would still be
+    /// taken.
     closing: Option<JoinHandle<()>>,
     /// What the spool gets next.
     batch: Vec<NewEntry>,
@@ -115,13 +117,14 @@ impl Socket {
                 Event::Came(first) => self.take(&mut state, first).await,
             }
             if !self.hand_over(&mut state).await {
-                return Err(state
-                    .fatal
-                    .unwrap_or_else(|| Fatal("the spool could not be written before the time to stop was over".into())));
+                return Err(state.fatal.unwrap_or_else(|| {
+                    Fatal("the spool could not be written before the time to stop was over".into())
+                }));
             }
             self.publish();
         }
-        // Without its sender the spool's thread ends; it and the forwarders need not wait for the server's goodbye.
+        // Without its sender the spool's thread ends; it and the forwarders need not wait for the server's
+        // goodbye.
         drop(self.spool);
         if let Some(closing) = state.closing {
             ended(closing).await;
@@ -193,7 +196,11 @@ impl Socket {
                     if let Some(refused) = unreadable(&error) {
                         let at = self.stamp(state);
                         self.recorder.frame();
-                        self.recorder.malformed(&Malformed { refused, bytes: Vec::new() }, at, &mut state.batch);
+                        self.recorder.malformed(
+                            &Malformed { refused, bytes: Vec::new() },
+                            at,
+                            &mut state.batch,
+                        );
                     }
                     state.connection = None;
                     self.tell(state, Input::Closed(format!("the connection broke: {error}"))).await;
@@ -218,7 +225,8 @@ impl Socket {
         state.last_stamp
     }
 
-    /// Tells the session what happened and carries out what it says; what comes of that is told it until it is content.
+    /// Tells the session what happened and carries out what it says; what comes of that is told it until it
+    /// is content.
     async fn tell(&mut self, state: &mut State, input: Input<'_>) {
         let at = self.stamp(state);
         let mut outputs = Vec::new();
@@ -294,7 +302,8 @@ impl Socket {
         state.batch.push(NewEntry { kind, received_at, body: facts.to_string().into_bytes() });
     }
 
-    /// Gives the batch to the spool's thread and waits while that is behind; false when there is no more time to wait.
+    /// Gives the batch to the spool's thread and waits while that is behind; false when there is no more time
+    /// to wait.
     async fn hand_over(&mut self, state: &mut State) -> bool {
         if state.batch.is_empty() {
             return true;
@@ -322,13 +331,17 @@ impl Socket {
     }
 }
 
-/// The cause of a message that the library could not give us, if it was about a message and not about the connection.
+/// The cause of a message that the library could not give us, if it was about a message and not about the
+/// connection.
 fn unreadable(error: &tungstenite::Error) -> Option<Refused> {
     match error {
-        tungstenite::Error::Utf8(_) => {
-            Some(Refused { cause: "bad_utf8", message: "a text message is not UTF-8; its bytes are lost".into() })
+        tungstenite::Error::Utf8(_) => Some(Refused {
+            cause: "bad_utf8",
+            message: "a text message is not UTF-8; its bytes are lost".into(),
+        }),
+        tungstenite::Error::Capacity(why) => {
+            Some(Refused { cause: "too_long", message: format!("{why}; its bytes are lost") })
         }
-        tungstenite::Error::Capacity(why) => Some(Refused { cause: "too_long", message: format!("{why}; its bytes are lost") }),
         _ => None,
     }
 }
@@ -336,7 +349,10 @@ fn unreadable(error: &tungstenite::Error) -> Option<Refused> {
 async fn open(connect: Connect) -> Result<Box<Connection>, String> {
     let opened = async {
         let Connect { url, headers, accept_bad_text } = connect;
-        let mut request = url.as_str().into_client_request().map_err(|e| format!("{url} is not a WebSocket address: {e}"))?;
+        let mut request = url
+            .as_str()
+            .into_client_request()
+            .map_err(|e| format!("{url} is not a WebSocket address: {e}"))?;
         for (name, value) in headers {
             let wrong = || format!("the header {name} cannot be sent");
             let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
@@ -347,19 +363,26 @@ async fn open(connect: Connect) -> Result<Box<Connection>, String> {
             return Err(format!("{url} names no host"));
         };
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let stream =
-            TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(|e| format!("{host}:{port}: {e}"))?;
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port))
+            .await
+            .map_err(|e| format!("{host}:{port}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| format!("{host}:{port}: {e}"))?;
-        let config =
-            WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST)).write_buffer_size(0);
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(LARGEST))
+            .max_frame_size(Some(LARGEST))
+            .write_buffer_size(0);
         let stream = TextAsBinary::new(stream, accept_bad_text && !tls);
         match tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), None).await {
             Ok((connection, _)) => Ok(Box::new(connection)),
-            Err(tungstenite::Error::Http(response)) => Err(format!("{host}:{port} answered HTTP {}", response.status().as_u16())),
+            Err(tungstenite::Error::Http(response)) => {
+                Err(format!("{host}:{port} answered HTTP {}", response.status().as_u16()))
+            }
             Err(error) => Err(format!("{host}:{port}: {error}")),
         }
     };
-    tokio::time::timeout(ANSWER, opened).await.unwrap_or_else(|_| Err(format!("no answer for {} s", ANSWER.as_secs())))
+    tokio::time::timeout(ANSWER, opened)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer for {} s", ANSWER.as_secs())))
 }
 
 async fn send(state: &mut State, outgoing: Outgoing) -> Result<(), String> {
@@ -403,7 +426,8 @@ async fn answer(call: reqwest::RequestBuilder) -> Result<Answer, String> {
     let mut response = call.send().await.map_err(|e| chain(e.without_url()))?;
     let status = response.status().as_u16();
     let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let headers =
+        response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| chain(e.without_url()))? {
         body.extend_from_slice(&chunk);

@@ -102,7 +102,9 @@ impl Spooler {
             self.writer = None;
             let (writer, recovered) = Writer::open(&self.dir)?;
             self.writer = Some(writer);
-            let kept = group.len().saturating_sub(usize::try_from(last.saturating_sub(recovered.last_seq)).unwrap_or(usize::MAX));
+            let kept = group.len().saturating_sub(
+                usize::try_from(last.saturating_sub(recovered.last_seq)).unwrap_or(usize::MAX),
+            );
             group.drain(..kept);
             self.publish(recovered.last_seq);
             return Err(error);

@@ -96,7 +96,8 @@ impl CollectorStatus {
         self.lock().clone()
     }
 
-    /// The facts as a JSON object: of the status, and of the step's result. Flat, but for the newest trade of each instrument.
+    /// The facts as a JSON object: of the status, and of the step's result. Flat, but for the newest trade of
+    /// each instrument.
     pub(super) fn object(&self) -> Map<String, Value> {
         let f = self.facts();
         let at = f.last_frame_at.map(|at| rfc3339(at, &self.zone));
@@ -117,7 +118,8 @@ impl CollectorStatus {
     pub(super) fn report(&self) {
         let (ready, degraded, waits, notice) = {
             let facts = self.lock();
-            let troubles: Vec<_> = facts.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}")).collect();
+            let troubles: Vec<_> =
+                facts.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}")).collect();
             // What is held in memory only is nothing that anybody should build on.
             let ready = facts.ready && facts.hand_over.is_none();
             // Once it was ready, nobody counts the time until it is.

@@ -112,7 +112,8 @@ async fn approve(mut stream: TcpStream, (status, body): (u16, &str)) {
     }
     let text = String::from_utf8_lossy(&request);
     assert!(text.starts_with("POST /oauth2/Approval ") && text.contains(r#""secretkey":"s3cret""#), "{text}");
-    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let answer =
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     stream.write_all(answer.as_bytes()).await.expect("answered");
 }
 
@@ -173,7 +174,8 @@ impl Bench {
 
     pub(super) fn context(&self) -> (Context, Arc<RecordingReporter>) {
         let with = json!({"symbols": ["005930", "000660"], "pace": "1ms"});
-        let (mut context, heard) = context("collector", with, self.stores.backends(), Clock::system(), self.folder.path());
+        let (mut context, heard) =
+            context("collector", with, self.stores.backends(), Clock::system(), self.folder.path());
         let addresses = [("rest", &self.exchange.rest), ("websocket", &self.exchange.websocket)];
         context.feeds.insert("kis".into(), addresses.map(|(key, url)| (key.into(), url.clone())).into());
         for (name, value) in [("app_key", "k3y"), ("app_secret", "s3cret")] {
@@ -210,8 +212,12 @@ impl Bench {
     }
 
     pub(super) async fn has_records(&self, records: usize) {
-        self.stores.wait_until("the trades are on the log", |s| s.records("kis.trades").len() >= records).await;
-        self.stores.wait_until("the trades are in the raw store", |s| s.raw_ids("kis.trades").len() >= records).await;
+        self.stores
+            .wait_until("the trades are on the log", |s| s.records("kis.trades").len() >= records)
+            .await;
+        self.stores
+            .wait_until("the trades are in the raw store", |s| s.raw_ids("kis.trades").len() >= records)
+            .await;
     }
 }
 
@@ -231,7 +237,8 @@ impl Running {
 
     pub(super) async fn stop(self) -> Value {
         self.context.stop.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(120), self.task).await.expect("it stops in time");
+        let ended =
+            tokio::time::timeout(Duration::from_secs(120), self.task).await.expect("it stops in time");
         ended.expect("it does not panic").expect("it ends well")
     }
 
@@ -291,13 +298,23 @@ async fn recorded_and_broken_frames_reach_every_store() {
     );
     assert_eq!(last.fields["SHNU_CNTG_CSNU"], "28171");
     assert_eq!(trades.len(), 4);
-    let raw = bench.stores.backends().raw.get("kis.trades", "kis:2025-07-30:005930:8305293").await.expect("raw").expect("there");
+    let raw = bench
+        .stores
+        .backends()
+        .raw
+        .get("kis.trades", "kis:2025-07-30:005930:8305293")
+        .await
+        .expect("raw")
+        .expect("there");
     assert_eq!(serde_json::from_slice::<Trade>(&raw.body).expect("a trade"), *last);
-    assert!(records.iter().all(|r| r.record.key.as_deref().is_some_and(|k| k == b"005930" || k == b"000660")));
+    assert!(
+        records.iter().all(|r| r.record.key.as_deref().is_some_and(|k| k == b"005930" || k == b"000660"))
+    );
 
     let letters = bench.stores.records("kis.trades.dlq");
-    let header =
-        |at: usize, name: &str| letters[at].record.header(&format!("__connect.errors.{name}")).map(String::from_utf8_lossy);
+    let header = |at: usize, name: &str| {
+        letters[at].record.header(&format!("__connect.errors.{name}")).map(String::from_utf8_lossy)
+    };
     assert_eq!(letters[0].record.value, broken);
     assert_eq!(header(0, "exception.class.name").as_deref(), Some("bad_utf8"));
     assert_eq!(header(1, "exception.class.name").as_deref(), Some("wrong_width"));
@@ -310,7 +327,9 @@ async fn recorded_and_broken_frames_reach_every_store() {
     let kinds: Vec<_> = bench.entries().iter().map(|e| e.kind).collect();
     use Kind::{Malformed, SessionDown, SessionUp, Trade as T};
     assert_eq!(kinds, [SessionUp, T, T, T, Malformed, Malformed, T, SessionDown]);
-    for (name, value) in [("records", 4), ("malformed", 2), ("frames", 4), ("last_seq", 8), ("log_seq", 8), ("raw_seq", 8)] {
+    for (name, value) in
+        [("records", 4), ("malformed", 2), ("frames", 4), ("last_seq", 8), ("log_seq", 8), ("raw_seq", 8)]
+    {
         assert_eq!(result[name], value, "{name}: {result}");
     }
     assert_eq!((result["gaps"].as_u64(), result["gap_shares"].as_i64()), (Some(1), Some(8_305_215)));
@@ -425,7 +444,9 @@ async fn a_taken_slot_is_told_until_the_collector_was_ready_once() {
     let collector = bench.start().await;
     bench.exchange.taken.store(true, Ordering::SeqCst);
     bench.exchange.hang_up();
-    collector.wait_until("the slot is taken", |r| r.heard.degraded().is_some_and(|d| d.contains("OPSP8996"))).await;
+    collector
+        .wait_until("the slot is taken", |r| r.heard.degraded().is_some_and(|d| d.contains("OPSP8996")))
+        .await;
     assert_eq!(waits(&collector), None, "whoever was ready needs no more time to be");
     collector.stop().await;
 }
@@ -433,10 +454,13 @@ async fn a_taken_slot_is_told_until_the_collector_was_ready_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_credentials_end_it_with_the_remedy() {
     let mut bench = Bench::new().await;
-    bench.exchange = Exchange::start((403, r#"{"error_description":"invalid AppKey","error_code":"EGW00103"}"#)).await;
+    bench.exchange =
+        Exchange::start((403, r#"{"error_description":"invalid AppKey","error_code":"EGW00103"}"#)).await;
     let (context, _) = bench.context();
-    let error =
-        tokio::time::timeout(Duration::from_secs(120), super::run(&Kis, context)).await.expect("in time").expect_err("refused");
+    let error = tokio::time::timeout(Duration::from_secs(120), super::run(&Kis, context))
+        .await
+        .expect("in time")
+        .expect_err("refused");
     let text = error.to_string();
     assert!(text.contains("EGW00103") && text.contains("app_secret") && !text.contains("s3cret"), "{text}");
     assert_eq!(bench.exchange.connections(), 0);
@@ -447,8 +471,10 @@ async fn the_deadline_ends_it_without_anybody() {
     let bench = Bench::new().await;
     let (mut context, _) = bench.context();
     context.spec.deadline = Some(context.clock.now() + Duration::from_millis(300));
-    let result =
-        tokio::time::timeout(Duration::from_secs(120), super::run(&Kis, context)).await.expect("in time").expect("ends well");
+    let result = tokio::time::timeout(Duration::from_secs(120), super::run(&Kis, context))
+        .await
+        .expect("in time")
+        .expect("ends well");
     assert_eq!(result["malformed"], 0);
 }
 
@@ -460,7 +486,9 @@ async fn wrong_parameters_and_secrets_are_named_with_the_remedy() {
         change(&mut context);
         super::run(&Kis, context).await.expect_err("refused").to_string()
     };
-    let with = |key: &'static str, value: Value| move |c: &mut Context| drop(c.spec.step.with.insert(key.into(), value.clone()));
+    let with = |key: &'static str, value: Value| {
+        move |c: &mut Context| drop(c.spec.step.with.insert(key.into(), value.clone()))
+    };
     for (change, parts) in [
         (
             Box::new(|c: &mut Context| drop(c.spec.step.with.remove("symbols"))) as Box<dyn Fn(&mut Context)>,
@@ -472,8 +500,14 @@ async fn wrong_parameters_and_secrets_are_named_with_the_remedy() {
         (Box::new(with("tr_ids", json!(["H0STASP0"]))), ["H0STASP0", "H0STCNT0"]),
         (Box::new(with("limit", json!(0))), ["limit", "at least 1"]),
         (Box::new(with("pace", json!("soon"))), ["pace", "500ms"]),
-        (Box::new(|c: &mut Context| drop(c.secrets.remove("app_secret"))), ["app_secret", "env:KIS_APP_SECRET"]),
-        (Box::new(|c: &mut Context| drop(c.secrets.insert("app_key".into(), Secret::new(String::new())))), ["app_key", "empty"]),
+        (
+            Box::new(|c: &mut Context| drop(c.secrets.remove("app_secret"))),
+            ["app_secret", "env:KIS_APP_SECRET"],
+        ),
+        (
+            Box::new(|c: &mut Context| drop(c.secrets.insert("app_key".into(), Secret::new(String::new())))),
+            ["app_key", "empty"],
+        ),
     ] {
         let text = refused(&*change).await;
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
@@ -485,11 +519,17 @@ async fn symbols_come_from_a_file_with_remarks() {
     let bench = Bench::new().await;
     let (mut context, _) = bench.context();
     std::fs::create_dir_all(context.dags.join("symbols")).expect("a folder");
-    std::fs::write(context.dags.join("symbols/two.txt"), "# big ones\n005930  Samsung\r\n\n000660, SK # memory\n005930\n")
-        .expect("written");
+    std::fs::write(
+        context.dags.join("symbols/two.txt"),
+        "# big ones\n005930  Samsung\r\n\n000660, SK # memory\n005930\n",
+    )
+    .expect("written");
     context.spec.step.with.insert("symbols".into(), json!("file:symbols/two.txt"));
     let plan = super::parameters::Plan::read(&Kis, &context, 1).expect("a plan");
     assert_eq!(plan.session.symbols(), ["005930", "000660"]);
     assert_eq!((plan.topic.as_str(), plan.collection.as_str()), ("kis.trades", "kis.trades"));
-    assert_eq!(super::symbols(&Kis, &context.spec.step.with, &context.dags).expect("symbols"), ["005930", "000660"]);
+    assert_eq!(
+        super::symbols(&Kis, &context.spec.step.with, &context.dags).expect("symbols"),
+        ["005930", "000660"]
+    );
 }

@@ -1,8 +1,9 @@
 //! A socket on which text frames arrive as binary ones.
 //!
-//! Exchanges have sent invalid UTF-8 in a text frame. A strict client must answer that with close code 1007 and loses its session, and on some
-//! of them its place for a minute or more. The WebSocket library cannot be told to be lenient about text, but it does not look into binary frames; so
-//! this stream changes the opcode of incoming text frames from 1 to 2 on their way to the library, and the codec judges the bytes.
+//! Exchanges have sent invalid UTF-8 in a text frame. A strict client must answer that with close code 1007
+//! and loses its session, and on some of them its place for a minute or more. The WebSocket library cannot be
+//! told to be lenient about text, but it does not look into binary frames; so this stream changes the opcode
+//! of incoming text frames from 1 to 2 on their way to the library, and the codec judges the bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -77,7 +78,11 @@ impl At {
                 Self::LongLength { left, value, masked } => {
                     let value = (value << 8) | u64::from(bytes[n]);
                     n += 1;
-                    if left == 1 { Self::payload(value, masked) } else { Self::LongLength { left: left - 1, value, masked } }
+                    if left == 1 {
+                        Self::payload(value, masked)
+                    } else {
+                        Self::LongLength { left: left - 1, value, masked }
+                    }
                 }
                 Self::Payload(left) => {
                     let here = left.min((bytes.len() - n) as u64);
@@ -98,7 +103,11 @@ impl At {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         self.at = self.at.pass(&mut buf.filled_mut()[before..]);

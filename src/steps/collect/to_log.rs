@@ -1,8 +1,9 @@
-//! Spool → log. The log itself says how far it got: each record carries its spool sequence in a header, so a restarted collector, or
-//! one that lost a reply, reads the tail of each partition and sends only what is missing.
+//! Spool → log. The log itself says how far it got: each record carries its spool sequence in a header, so a
+//! restarted collector, or one that lost a reply, reads the tail of each partition and sends only what is
+//! missing.
 //!
-//! A topic that was deleted and made anew has lost what the spool still holds, so all of that is sent again, marked with the header
-//! [`REFILL`]: a sink that wrote it before can tell, though it has a new offset.
+//! A topic that was deleted and made anew has lost what the spool still holds, so all of that is sent again,
+//! marked with the header [`REFILL`]: a sink that wrote it before can tell, though it has a new offset.
 
 mod tail;
 mod topics_file;
@@ -73,11 +74,29 @@ pub(super) struct Source {
 }
 
 impl ToLog {
-    pub(super) fn new(log: Arc<dyn Log>, topic: &str, source: Source, clock: Clock, status: Arc<CollectorStatus>) -> Self {
+    pub(super) fn new(
+        log: Arc<dyn Log>,
+        topic: &str,
+        source: Source,
+        clock: Clock,
+        status: Arc<CollectorStatus>,
+    ) -> Self {
         let Source { connector, program, spool, dir } = source;
         let dead_letters = topic_of(topic);
         let (noted, known) = (None, HashMap::new());
-        Self { log, topic: topic.to_owned(), dead_letters, connector, program, spool, dir, clock, status, noted, known }
+        Self {
+            log,
+            topic: topic.to_owned(),
+            dead_letters,
+            connector,
+            program,
+            spool,
+            dir,
+            clock,
+            status,
+            noted,
+            known,
+        }
     }
 
     /// A record of ours.
@@ -94,8 +113,8 @@ impl ToLog {
         })
     }
 
-    /// Looks at what was added to a topic since the last look, `cursor` being the next entry to send. Returns whether everything the spool
-    /// holds is to be gone through again.
+    /// Looks at what was added to a topic since the last look, `cursor` being the next entry to send. Returns
+    /// whether everything the spool holds is to be gone through again.
     async fn look(&mut self, topic: &str, cursor: u64) -> Result<bool> {
         let found = self.topic(topic).await?;
         let known = self.known.remove(topic);
@@ -109,28 +128,42 @@ impl ToLog {
         let mut again = remade;
         if remade {
             before = before.max(cursor);
-            self.status.line(&format!("log: topic {topic} was deleted and made anew; what the spool holds of it is sent again"));
+            self.status.line(&format!(
+                "log: topic {topic} was deleted and made anew; what the spool holds of it is sent again"
+            ));
         }
         let mut known = known.filter(|k| !remade && k.incarnation == found.incarnation).unwrap_or_default();
         known.tails = self.tails(topic, &found, std::mem::take(&mut known.tails), before).await?;
         let cut = found.partitions.iter().any(|r| r.start > 0);
         if noted.is_none() && cursor > 1 && !cut && known.tails.iter().all(PartitionTail::is_empty) {
-            // Nothing was noted, but the spool was forwarded before, and a topic that was never cut has nothing of it.
+            // Nothing was noted, but the spool was forwarded before, and a topic that was never cut has
+            // nothing of it.
             (before, again) = (cursor, true);
         }
         if again {
             let (dir, name) = (self.dir.clone(), self.name());
-            // Before the note: were it the other way round, a crash in between would leave the old cursor in force.
+            // Before the note: were it the other way round, a crash in between would leave the old cursor in
+            // force.
             blocking(move || spool::store_cursor(&dir, name, 1)).await?;
         }
-        self.note(topic, topics_file::FilledTopic { incarnation: found.incarnation.clone(), refill_before: before }).await?;
+        self.note(
+            topic,
+            topics_file::FilledTopic { incarnation: found.incarnation.clone(), refill_before: before },
+        )
+        .await?;
         (known.incarnation, known.refill_before) = (found.incarnation, before);
         self.known.insert(topic.to_owned(), known);
         Ok(again)
     }
 
     /// What each partition holds, going on from what was known.
-    async fn tails(&self, topic: &str, found: &Topic, known: Vec<PartitionTail>, before: u64) -> Result<Vec<PartitionTail>> {
+    async fn tails(
+        &self,
+        topic: &str,
+        found: &Topic,
+        known: Vec<PartitionTail>,
+        before: u64,
+    ) -> Result<Vec<PartitionTail>> {
         let mut known = known.into_iter();
         let mut tails = Vec::with_capacity(found.partitions.len());
         for (number, range) in found.partitions.iter().enumerate() {
@@ -138,7 +171,9 @@ impl ToLog {
             tails.push(match known.next() {
                 // A record of ours whose reply was lost can only be after what was seen.
                 Some(tail) => self.forward(&partition, tail, range.start, range.end, before).await?,
-                None if before > 0 => self.forward(&partition, PartitionTail::default(), range.start, range.end, before).await?,
+                None if before > 0 => {
+                    self.forward(&partition, PartitionTail::default(), range.start, range.end, before).await?
+                }
                 None => self.backward(&partition, range.start, range.end).await?,
             });
         }
@@ -172,10 +207,19 @@ impl ToLog {
     }
 
     /// Hands the records of ours in `from..to` to `see`.
-    async fn read(&self, partition: &Partition, from: u64, to: u64, mut see: impl FnMut(Found) + Send) -> Result<()> {
+    async fn read(
+        &self,
+        partition: &Partition,
+        from: u64,
+        to: u64,
+        mut see: impl FnMut(Found) + Send,
+    ) -> Result<()> {
         let mut at = from;
         while at < to {
-            let records = self.log.read(partition, at, usize::try_from((to - at).min(CHUNK)).unwrap_or(usize::MAX)).await?;
+            let records = self
+                .log
+                .read(partition, at, usize::try_from((to - at).min(CHUNK)).unwrap_or(usize::MAX))
+                .await?;
             let Some(last) = records.last() else { break };
             at = last.offset + 1;
             records.iter().filter_map(|r| self.found(r)).for_each(&mut see);
@@ -187,7 +231,8 @@ impl ToLog {
     fn lacks(&self, topic: &str, key: Option<&[u8]>, seq: u64) -> Option<Sending> {
         let Some(known) = self.known.get(topic) else { return Some(Sending::First) };
         let partition = partition_for(key, known.tails.len() as u32);
-        let lacks = known.tails.get(partition as usize).is_none_or(|tail| tail.lacks(seq, known.refill_before));
+        let lacks =
+            known.tails.get(partition as usize).is_none_or(|tail| tail.lacks(seq, known.refill_before));
         lacks.then_some(if seq < known.refill_before { Sending::Again } else { Sending::First })
     }
 
@@ -222,7 +267,9 @@ impl ToLog {
             known.tails.iter_mut().for_each(PartitionTail::complete);
             known.refill_before = 0;
             let (sent, incarnation) = (std::mem::take(&mut known.refilled), known.incarnation.clone());
-            self.status.line(&format!("log: topic {topic} has everything again; {sent} records were sent a second time"));
+            self.status.line(&format!(
+                "log: topic {topic} has everything again; {sent} records were sent a second time"
+            ));
             if sent > 0 {
                 told.push(format!(
                     "topic {topic} was deleted and made anew; {sent} records were sent to it again from the spool"
@@ -270,7 +317,8 @@ impl ToLog {
         let mut headers = vec![id, self.place(entry.seq)];
         let timestamp = match sending {
             Sending::First => entry.received_at,
-            // Times rise within a partition, and newer records may be there already; the value says when it was received.
+            // Times rise within a partition, and newer records may be there already; the value says when it
+            // was received.
             Sending::Again => {
                 headers.push((REFILL.to_owned(), self.spool.clone().into_bytes()));
                 self.clock.now()
@@ -282,7 +330,8 @@ impl ToLog {
 
     /// A dead letter: the bytes as received. It never had a place on a topic, so those headers are empty.
     fn letter(&self, entry: &Entry, cause: &str, message: &str, value: &[u8]) -> Record {
-        let header = |name: &str, text: &str| (format!("{}{name}", dead_letters::PREFIX), text.as_bytes().to_vec());
+        let header =
+            |name: &str, text: &str| (format!("{}{name}", dead_letters::PREFIX), text.as_bytes().to_vec());
         let headers = vec![
             self.place(entry.seq),
             header("topic", &self.topic),
@@ -351,7 +400,9 @@ impl Target for ToLog {
             match self.log.topic(name).await {
                 Ok(Some(found)) if found.incarnation == known.incarnation && !went_back(known, &found) => {}
                 Ok(_) => return false,
-                Err(error) => tracing::debug!(topic = name, %error, "cannot see whether the topic is still the same"),
+                Err(error) => {
+                    tracing::debug!(topic = name, %error, "cannot see whether the topic is still the same")
+                }
             }
         }
         true
@@ -370,7 +421,8 @@ enum Sending {
     Again,
 }
 
-/// A partition ends before what was seen of it: where the log gives topics no ids, that is all that tells a new one.
+/// A partition ends before what was seen of it: where the log gives topics no ids, that is all that tells a
+/// new one.
 fn went_back(known: &KnownTopic, found: &Topic) -> bool {
     found.partitions.len() < known.tails.len()
         || known.tails.iter().zip(&found.partitions).any(|(tail, range)| range.end < tail.end)

@@ -31,7 +31,11 @@ impl Target for ToRaw {
         // An entry that is no trade becomes a dead letter on its way to the log, and no document.
         let document = |entry: &Entry| {
             let trade = Spooled::of(entry)?.ok()?;
-            Some(Document { id: trade.id.into_owned(), body: trade.json.into_owned(), received_at: entry.received_at })
+            Some(Document {
+                id: trade.id.into_owned(),
+                body: trade.json.into_owned(),
+                received_at: entry.received_at,
+            })
         };
         let documents: Vec<_> = entries.iter().filter_map(document).collect();
         if !documents.is_empty() {

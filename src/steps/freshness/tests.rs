@@ -25,7 +25,8 @@ impl Day {
     fn until(&self, time: &str) {
         self.clock.advance(at(time).duration_since(self.clock.now()).unsigned_abs());
     }
-    /// Trades `from..=to` (one a second from 09:00) reach the spool and the first `hops` of log, raw, index and objects.
+    /// Trades `from..=to` (one a second from 09:00) reach the spool and the first `hops` of log, raw, index
+    /// and objects.
     async fn arrive(&self, from: i64, to: i64, hops: usize) {
         let trades: Vec<_> = (from..=to).map(|n| trade("005930", n)).collect();
         spool(self.folder.path(), &trades);
@@ -33,11 +34,13 @@ impl Day {
         if hops > 0 {
             backends.log.append("kis.trades", trades.iter().map(record).collect()).await.expect("appended");
         }
-        for (program, name) in [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")]
-            .into_iter()
-            .take(hops.saturating_sub(1))
+        for (program, name) in
+            [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")]
+                .into_iter()
+                .take(hops.saturating_sub(1))
         {
-            let (context, _) = context(name, json!({}), backends.clone(), Clock::manual(at("09:00:00")), self.folder.path());
+            let (context, _) =
+                context(name, json!({}), backends.clone(), Clock::manual(at("09:00:00")), self.folder.path());
             context.stop.cancel();
             run(program, context).await.expect("drained");
         }
@@ -47,13 +50,15 @@ impl Day {
     }
     /// Looks with an attempt that was told something else.
     async fn look_at(&self, change: impl FnOnce(&mut AttemptSpec)) -> Value {
-        let (mut context, _) = context("freshness", json!({}), self.stores.backends(), self.clock.clone(), self.folder.path());
+        let (mut context, _) =
+            context("freshness", json!({}), self.stores.backends(), self.clock.clone(), self.folder.path());
         change(&mut context.spec);
         run("freshness", context).await.expect("a finding")
     }
     /// A step takes what is on the log, and ends.
     async fn take(&self, name: &str, program: &str, with: Value) {
-        let (context, _) = context(name, with, self.stores.backends(), Clock::manual(at("09:00:00")), self.folder.path());
+        let (context, _) =
+            context(name, with, self.stores.backends(), Clock::manual(at("09:00:00")), self.folder.path());
         context.stop.cancel();
         run(program, context).await.expect("drained");
     }
@@ -69,10 +74,18 @@ async fn a_day_is_fresh_then_stalls_then_recovers() {
     let finding = day.look().await;
     assert_eq!(finding["stalled"], false, "{finding}");
     assert_eq!(
-        finding["hops"].as_array().expect("hops").iter().map(|h| h["hop"].as_str().expect("a name")).collect::<Vec<_>>(),
+        finding["hops"]
+            .as_array()
+            .expect("hops")
+            .iter()
+            .map(|h| h["hop"].as_str().expect("a name"))
+            .collect::<Vec<_>>(),
         ["feed", "log", "raw", "index", "objects"]
     );
-    assert!(finding["hops"].as_array().expect("hops").iter().all(|h| h["newest"] == "2026-11-20T09:01:00+09:00"), "{finding}");
+    assert!(
+        finding["hops"].as_array().expect("hops").iter().all(|h| h["newest"] == "2026-11-20T09:01:00+09:00"),
+        "{finding}"
+    );
     day.until("09:07:00");
     let finding = day.look().await;
     assert_eq!(
@@ -81,9 +94,19 @@ async fn a_day_is_fresh_then_stalls_then_recovers() {
     );
     assert_eq!(finding["summary"], "feed: no trade for 6m00s (last at 09:01:00)");
     let silent = json!({"code": "no_trade", "seconds": 360});
-    assert_eq!(finding["finding"], json!({"code": "stalled", "hop": "feed", "what": silent, "last": "09:01:00"}));
-    assert_eq!((&finding["hops"][0]["finding"], &finding["hops"][0]["detail"]), (&silent, &json!("no trade for 6m00s")));
-    assert_eq!(finding["hops"].as_array().expect("hops").iter().filter(|h| h["stale"] == true).count(), 1, "{finding}");
+    assert_eq!(
+        finding["finding"],
+        json!({"code": "stalled", "hop": "feed", "what": silent, "last": "09:01:00"})
+    );
+    assert_eq!(
+        (&finding["hops"][0]["finding"], &finding["hops"][0]["detail"]),
+        (&silent, &json!("no trade for 6m00s"))
+    );
+    assert_eq!(
+        finding["hops"].as_array().expect("hops").iter().filter(|h| h["stale"] == true).count(),
+        1,
+        "{finding}"
+    );
     day.arrive(420, 421, 4).await;
     day.until("09:07:05");
     assert_eq!(day.look().await["stalled"], false);
@@ -111,9 +134,18 @@ async fn a_sink_that_stands_still_is_named() {
     day.arrive(61, 400, 2).await;
     day.until("09:06:45");
     let finding = day.look().await;
-    assert_eq!((&finding["hop"], &finding["since"]), (&json!("index"), &json!("2026-11-20T09:01:01+09:00")), "{finding}");
+    assert_eq!(
+        (&finding["hop"], &finding["since"]),
+        (&json!("index"), &json!("2026-11-20T09:01:01+09:00")),
+        "{finding}"
+    );
     let lags = |f: &Value| {
-        f["hops"].as_array().expect("hops").iter().map(|h| h["lag_seconds"].as_i64().expect("a number")).collect::<Vec<_>>()
+        f["hops"]
+            .as_array()
+            .expect("hops")
+            .iter()
+            .map(|h| h["lag_seconds"].as_i64().expect("a number"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(lags(&finding), [0, 0, 0, 344, 344]);
 }
@@ -125,7 +157,11 @@ async fn the_log_is_compared_with_the_spool() {
     day.arrive(61, 400, 0).await;
     day.until("09:06:45");
     let finding = day.look().await;
-    assert_eq!((&finding["hop"], &finding["since"]), (&json!("log"), &json!("2026-11-20T09:01:01+09:00")), "{finding}");
+    assert_eq!(
+        (&finding["hop"], &finding["since"]),
+        (&json!("log"), &json!("2026-11-20T09:01:01+09:00")),
+        "{finding}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,9 +171,15 @@ async fn a_store_that_does_not_answer_is_unreachable() {
     day.until("09:01:10");
     (0..3).for_each(|_| day.stores.fail("latest document", Fault::Before(ErrorKind::Unavailable)));
     let finding = day.look().await;
-    assert_eq!((&finding["stalled"], &finding["hop"], &finding["since"]), (&json!(true), &json!("raw"), &Value::Null));
+    assert_eq!(
+        (&finding["stalled"], &finding["hop"], &finding["since"]),
+        (&json!(true), &json!("raw"), &Value::Null)
+    );
     assert_eq!(finding["hops"][2]["state"], "unreachable");
-    assert!(finding["hops"].as_array().expect("hops").iter().filter(|h| h["state"] == "unreachable").count() == 1, "{finding}");
+    assert!(
+        finding["hops"].as_array().expect("hops").iter().filter(|h| h["state"] == "unreachable").count() == 1,
+        "{finding}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,8 +199,15 @@ async fn one_or_two_lost_answers_wake_nobody() {
 #[test]
 fn a_look_ends_well_within_the_timeout_of_its_check() {
     let one = ANSWER_WITHIN.iter().chain(&PAUSES).sum::<Duration>();
-    assert!(one < LOOK_WITHIN, "dead stores, asked side by side, are told apart from a check that ran out of time");
-    assert_eq!(time_out(Some(Duration::from_secs(600)), at("09:00:00")), at("09:05:00"), "and has the other half to say so");
+    assert!(
+        one < LOOK_WITHIN,
+        "dead stores, asked side by side, are told apart from a check that ran out of time"
+    );
+    assert_eq!(
+        time_out(Some(Duration::from_secs(600)), at("09:00:00")),
+        at("09:05:00"),
+        "and has the other half to say so"
+    );
     assert_eq!(time_out(None, at("09:00:00")), Timestamp::MAX);
 }
 
@@ -167,7 +216,8 @@ fn a_spool_is_read_on_from_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let trades: Vec<_> = (1..=300).map(|n| trade("005930", n)).collect();
     spool(folder.path(), &trades[..200]);
-    let (dir, zone) = (spool_tail::folder(folder.path(), "day", "collector"), TimeZone::get("Asia/Seoul").expect("a zone"));
+    let (dir, zone) =
+        (spool_tail::folder(folder.path(), "day", "collector"), TimeZone::get("Asia/Seoul").expect("a zone"));
     let date = "2026-11-20".parse().expect("a date");
     let first = Tail::read(&dir, date, &zone, None).expect("read").expect("a spool");
     spool(folder.path(), &trades[200..]);
@@ -192,7 +242,12 @@ fn a_spool_is_read_on_from_where_it_was() {
 
 fn states(finding: &Value) -> Vec<(String, String)> {
     let word = |hop: &Value, key: &str| hop[key].as_str().expect("a word").to_owned();
-    finding["hops"].as_array().expect("hops").iter().map(|hop| (word(hop, "hop"), word(hop, "state"))).collect()
+    finding["hops"]
+        .as_array()
+        .expect("hops")
+        .iter()
+        .map(|hop| (word(hop, "hop"), word(hop, "state")))
+        .collect()
 }
 
 fn stale(finding: &Value) -> Vec<String> {
@@ -207,7 +262,11 @@ async fn no_step_is_taken_for_a_sink_by_its_name() {
         // The averages are up to date and the sink has taken nothing.
         day.take(average, "vwap", json!({})).await;
         day.until("09:06:45");
-        let steps = [("collector", "collect/kis", json!({})), (sink, "sink/index", json!({})), (average, "vwap", json!({}))];
+        let steps = [
+            ("collector", "collect/kis", json!({})),
+            (sink, "sink/index", json!({})),
+            (average, "vwap", json!({})),
+        ];
         let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
         assert_eq!(
             (&finding["hop"], &finding["since"]),
@@ -233,7 +292,8 @@ async fn each_sink_is_a_hop_and_what_there_is_not_is_none() {
         "a day without sinks is whole without one: {finding}"
     );
     // Two sinks write the same index: what the one stored says nothing about the other.
-    let (one, two) = (("one", "sink/index", json!({})), ("two", "sink/index", json!({"group": "of-its-own"})));
+    let (one, two) =
+        (("one", "sink/index", json!({})), ("two", "sink/index", json!({"group": "of-its-own"})));
     let steps = [collector, one, two];
     day.take("one", "sink/index", json!({})).await;
     let finding = day.look_at(|spec| spec.hops = hops(&steps)).await;
@@ -279,7 +339,8 @@ async fn a_late_join_is_not_stalled_by_what_came_before() {
     day.until("10:05:01");
     let finding = day.look_at(lives("10:00:01", None, "10:00:00")).await;
     assert_eq!(finding["hops"][0]["detail"], "no trade since collection began 5m01s ago", "{finding}");
-    let (context, _) = context("freshness", json!({}), day.stores.backends(), day.clock.clone(), day.folder.path());
+    let (context, _) =
+        context("freshness", json!({}), day.stores.backends(), day.clock.clone(), day.folder.path());
     let spec = AttemptSpec { hops: Vec::new(), ..context.spec.clone() };
     let error = run("freshness", Context { spec, ..context }).await.expect_err("nothing to look at");
     assert!(error.to_string().contains("there is nothing to look at"), "{error}");

@@ -20,8 +20,11 @@ async fn day() -> (Arc<Stores>, tempfile::TempDir) {
     spool(folder.path(), &trades);
     spool(folder.path(), &trades[..3]);
     backends.log.append("kis.trades", trades.iter().map(record).collect()).await.expect("appended");
-    for (program, name) in [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")] {
-        let (context, _) = context(name, json!({}), backends.clone(), Clock::manual(at("09:30:00")), folder.path());
+    for (program, name) in
+        [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "sink-objects")]
+    {
+        let (context, _) =
+            context(name, json!({}), backends.clone(), Clock::manual(at("09:30:00")), folder.path());
         context.stop.cancel();
         super::super::run(program, context).await.expect("drained");
     }
@@ -33,7 +36,8 @@ async fn day() -> (Arc<Stores>, tempfile::TempDir) {
 }
 
 async fn reconciled(stores: &Arc<Stores>, folder: &tempfile::TempDir) -> (Value, String) {
-    let (context, heard) = context("reconcile", json!({}), stores.backends(), Clock::manual(at("16:00:00")), folder.path());
+    let (context, heard) =
+        context("reconcile", json!({}), stores.backends(), Clock::manual(at("16:00:00")), folder.path());
     let result = match super::run(context).await {
         Ok(result) => result,
         Err(error) => {
@@ -51,7 +55,11 @@ async fn a_good_day_reconciles_and_its_gap_is_listed() {
     let (result, text) = reconciled(&stores, &folder).await;
     assert_eq!(result["ok"], true, "{result}");
     for hop in ["spool", "log", "raw", "index", "objects"] {
-        assert_eq!((&result["hops"][hop]["unique"], &result["hops"][hop]["missing"]), (&json!(79), &json!(0)), "{hop}");
+        assert_eq!(
+            (&result["hops"][hop]["unique"], &result["hops"][hop]["missing"]),
+            (&json!(79), &json!(0)),
+            "{hop}"
+        );
         assert_eq!(result["hops"][hop]["duplicates"], if hop == "spool" { 3 } else { 0 }, "{hop}");
     }
     assert_eq!(
@@ -77,7 +85,10 @@ async fn a_missing_and_a_doubled_trade_are_found() {
     assert_eq!(result["ok"], false);
     assert_eq!(result["hops"]["raw"]["missing"], 1);
     let error = result["error"].as_str().expect("an error");
-    assert!(error.contains("raw misses 1 record; objects holds ") && error.ends_with(" records twice"), "{error}");
+    assert!(
+        error.contains("raw misses 1 record; objects holds ") && error.ends_with(" records twice"),
+        "{error}"
+    );
     let found = Finding::read(result.get("finding"), None).expect("a finding");
     assert_eq!(found.to_string(), error);
     let Finding::NotReconciled { date, because } = found else { panic!("{found:?}") };
@@ -96,7 +107,8 @@ async fn a_wrong_price_is_found_and_a_buried_trade_is_not_missing() {
     let backends = stores.backends();
     backends.log.append("kis.trades", vec![record(&wrong)]).await.expect("appended");
     let header = |n: &str, v: &str| (format!("{}{n}", dead_letters::PREFIX), v.as_bytes().to_vec());
-    let refusers = [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "an-older-name")];
+    let refusers =
+        [("sink/raw", "sink-raw"), ("sink/index", "sink-index"), ("sink/objects", "an-older-name")];
     for (n, (program, step)) in refusers.into_iter().enumerate() {
         let mut letter: Record = record(&wrong);
         letter.headers.extend([
@@ -121,7 +133,8 @@ async fn a_wrong_price_is_found_and_a_buried_trade_is_not_missing() {
 /// Runs sinks to the log's end.
 async fn drained(stores: &Arc<Stores>, folder: &tempfile::TempDir, steps: &[(&str, &str, Value)]) {
     for (name, program, with) in steps {
-        let (context, _) = context(name, with.clone(), stores.backends(), Clock::manual(at("09:30:00")), folder.path());
+        let (context, _) =
+            context(name, with.clone(), stores.backends(), Clock::manual(at("09:30:00")), folder.path());
         context.stop.cancel();
         crate::run(program, context).await.expect("drained");
     }
@@ -134,7 +147,8 @@ async fn compared(
     steps: &[(&str, &str, Value)],
     with: Value,
 ) -> (Value, String) {
-    let (mut context, _) = context("reconcile", with, stores.backends(), Clock::manual(at("16:00:00")), folder.path());
+    let (mut context, _) =
+        context("reconcile", with, stores.backends(), Clock::manual(at("16:00:00")), folder.path());
     context.spec.hops = hops(steps);
     match super::run(context).await {
         Ok(result) => (result, String::new()),
@@ -225,9 +239,18 @@ async fn two_collectors_of_one_topic_are_told_apart() {
     let (result, error) = compared(&stores, &folder, &steps, json!({})).await;
     assert_eq!((&result["ok"], &result["gap_shares"]), (&json!(true), &json!(0)), "{error} {result}");
     let count = |hop: &str, what: &str| result["hops"][hop][what].as_u64().expect("a count");
-    for (hop, unique, extra) in
-        [("one.spool", 30, 0), ("one.log", 30, 0), ("two.log", 30, 0), ("one.raw", 40, 10), ("sink-raw", 40, 0), ("index", 40, 0)]
-    {
-        assert_eq!((count(hop, "unique"), count(hop, "extra"), count(hop, "duplicates")), (unique, extra, 0), "{hop}: {result}");
+    for (hop, unique, extra) in [
+        ("one.spool", 30, 0),
+        ("one.log", 30, 0),
+        ("two.log", 30, 0),
+        ("one.raw", 40, 10),
+        ("sink-raw", 40, 0),
+        ("index", 40, 0),
+    ] {
+        assert_eq!(
+            (count(hop, "unique"), count(hop, "extra"), count(hop, "duplicates")),
+            (unique, extra, 0),
+            "{hop}: {result}"
+        );
     }
 }

@@ -49,7 +49,11 @@ impl LaneHandle {
 }
 
 impl Core {
-    pub(super) async fn assigned(&mut self, consumer: &mut dyn Consumer, assigned: Committed) -> Result<(), BackendError> {
+    pub(super) async fn assigned(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        assigned: Committed,
+    ) -> Result<(), BackendError> {
         if assigned.partition.topic != self.sink.topic {
             return Ok(());
         }
@@ -98,8 +102,13 @@ impl Core {
         Ok(())
     }
 
-    /// Lets the lanes finish, commits, and gives the partitions up; what is not done in time is the next owner's.
-    pub(super) async fn revoked(&mut self, consumer: &mut dyn Consumer, partitions: &[Partition]) -> Result<(), BackendError> {
+    /// Lets the lanes finish, commits, and gives the partitions up; what is not done in time is the next
+    /// owner's.
+    pub(super) async fn revoked(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        partitions: &[Partition],
+    ) -> Result<(), BackendError> {
         let numbers: Vec<u32> = partitions.iter().map(|p| p.number).collect();
         for number in &numbers {
             if let Some(lane) = self.lanes.get_mut(number).filter(|l| l.opened && !l.finishing) {
@@ -138,7 +147,8 @@ impl Core {
         }
         for (number, batch) in batches {
             if let Some(lane) = self.lanes.get(&number) {
-                // A lane that ended took its receiver with it; its news says why, and nothing it was sent is committed.
+                // A lane that ended took its receiver with it; its news says why, and nothing it was sent is
+                // committed.
                 lane.commands.send(Command::Records(batch)).unwrap_or_default();
             }
         }
@@ -151,7 +161,9 @@ impl Core {
     }
 
     pub(super) fn hear(&mut self, news: News) {
-        let Some(lane) = self.lanes.get_mut(&news.partition).filter(|l| l.epoch == news.epoch) else { return };
+        let Some(lane) = self.lanes.get_mut(&news.partition).filter(|l| l.epoch == news.epoch) else {
+            return;
+        };
         match news.kind {
             Kind::Opened(start) => {
                 lane.opened = true;
@@ -199,7 +211,9 @@ impl Core {
                 continue;
             }
             let waiting = lane.queued.load(Ordering::Relaxed);
-            let held_back = lane.over() || lane.finishing || if lane.paused { waiting > share / 2 } else { waiting > share };
+            let held_back = lane.over()
+                || lane.finishing
+                || if lane.paused { waiting > share / 2 } else { waiting > share };
             if held_back == lane.paused {
                 continue;
             }

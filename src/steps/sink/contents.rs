@@ -1,4 +1,5 @@
-//! What a store holds of a run, read back for checks and reconciliation. How, is written beside each store's sink.
+//! What a store holds of a run, read back for checks and reconciliation. How, is written beside each store's
+//! sink.
 
 use std::time::Duration;
 
@@ -48,7 +49,10 @@ pub(crate) trait Contents: Send + Sync {
 ///
 /// # Errors
 /// A zone of its keys that there is not.
-pub(crate) fn contents(context: &Context, hop: &Hop) -> std::result::Result<Option<Box<dyn Contents>>, StepError> {
+pub(crate) fn contents(
+    context: &Context,
+    hop: &Hop,
+) -> std::result::Result<Option<Box<dyn Contents>>, StepError> {
     let Some(store) = hop.store() else { return Ok(None) };
     Ok(Some(match store {
         Store::Raw => Box::new(raw::contents(context, hop)),
@@ -61,7 +65,8 @@ pub(crate) fn contents(context: &Context, hop: &Hop) -> std::result::Result<Opti
 fn zone(context: &Context, hop: &Hop) -> std::result::Result<TimeZone, StepError> {
     let name = hop.timezone.as_deref().unwrap_or(&context.spec.timezone);
     TimeZone::get(name).map_err(|e| {
-        let what = format!("the zone of the keys of step \"{}\", \"{name}\", is not a time zone ({e})", hop.step);
+        let what =
+            format!("the zone of the keys of step \"{}\", \"{name}\", is not a time zone ({e})", hop.step);
         StepError::Failed(format!("{what}; write for example Asia/Seoul"))
     })
 }

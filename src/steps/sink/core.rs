@@ -1,7 +1,8 @@
 //! The core of every sink: group membership, hand-out to lanes, back-pressure, commits, drain.
 //!
-//! One task owns the consumer; each partition's lane is a task of its own, so a slow store holds up its partition only.
-//! The consumer is polled in short waits and never dropped in the middle of one: a poll may already hold records.
+//! One task owns the consumer; each partition's lane is a task of its own, so a slow store holds up its
+//! partition only. The consumer is polled in short waits and never dropped in the middle of one: a poll may
+//! already hold records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ impl Sink {
     /// Default of [`Sink::in_flight`].
     const IN_FLIGHT: usize = 16 << 20;
     /// Default of [`Sink::backoff`].
-    const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: true };
+    const BACKOFF: Backoff =
+        Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: true };
 
     /// The sink of a step whose parameters have the topic and the group.
     ///
@@ -76,9 +78,9 @@ const BUSY_POLL: Duration = Duration::from_millis(20);
 /// Runs a sink until its context is stopped, then drains to the end the log had at that moment.
 ///
 /// # Errors
-/// When the target cannot be prepared, when a lane had to stop for good, when the drain time passed before everything was
-/// written, or when another attempt of the step has taken over. What is written is committed, or written again by whoever goes
-/// on; nothing is skipped.
+/// When the target cannot be prepared, when a lane had to stop for good, when the drain time passed before
+/// everything was written, or when another attempt of the step has taken over. What is written is committed,
+/// or written again by whoever goes on; nothing is skipped.
 pub async fn run(context: Context, sink: Sink) -> Result<serde_json::Value, StepError> {
     let (sender, news) = unbounded_channel();
     let mut core = Core {
@@ -144,7 +146,9 @@ impl Core {
                     self.trouble = None;
                     return Ok(());
                 }
-                Err(error) if error.is_transient() && !self.past_drain() => self.wait_out(&error, &mut failures).await,
+                Err(error) if error.is_transient() && !self.past_drain() => {
+                    self.wait_out(&error, &mut failures).await
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -154,9 +158,16 @@ impl Core {
         let mut failures = 0;
         let name = crate::member(&self.context.spec);
         loop {
-            // Lanes of an earlier membership may still write; what they write is idempotent and they can commit nothing.
+            // Lanes of an earlier membership may still write; what they write is idempotent and they can
+            // commit nothing.
             self.forget_lanes();
-            match self.context.backends.log.join(&self.sink.group, std::slice::from_ref(&self.sink.topic), Some(&name)).await {
+            match self
+                .context
+                .backends
+                .log
+                .join(&self.sink.group, std::slice::from_ref(&self.sink.topic), Some(&name))
+                .await
+            {
                 Ok(mut consumer) => {
                     if self.trouble.take().is_some() {
                         self.context.reporter.line("the log answers again");
@@ -194,8 +205,8 @@ impl Core {
             }
             self.flow(consumer).await?;
             let wait = self.wait().await;
-            // A poll whose reply was lost may have handed out records or moved partitions that nobody knows of now: after any
-            // failure the group is joined anew, and reading starts from the commits.
+            // A poll whose reply was lost may have handed out records or moved partitions that nobody knows
+            // of now: after any failure the group is joined anew, and reading starts from the commits.
             let polled = consumer.poll(wait).await?;
             *failures = 0;
             self.polled(consumer, polled).await?;
@@ -217,7 +228,8 @@ impl Core {
         Ok(())
     }
 
-    /// How long the next poll may wait. Lanes that finish are waited for here, so that their end is noticed at once.
+    /// How long the next poll may wait. Lanes that finish are waited for here, so that their end is noticed
+    /// at once.
     async fn wait(&mut self) -> Duration {
         let finishing = self.lanes.values().any(|l| l.finishing && !l.over());
         let unopened = self.lanes.values().any(|l| !l.opened && !l.over());
@@ -251,7 +263,8 @@ impl Core {
         self.committed_at = Some(Instant::now());
         match consumer.commit(&offsets).await {
             Ok(()) => offsets.iter().for_each(|o| self.committed(o)),
-            // Nothing of the call counts then: find out which partition is no longer ours, and keep the others.
+            // Nothing of the call counts then: find out which partition is no longer ours, and keep the
+            // others.
             Err(error) if error.kind == ErrorKind::Fenced => {
                 for offset in &offsets {
                     match consumer.commit(std::slice::from_ref(offset)).await {
@@ -278,7 +291,8 @@ impl Core {
     }
 
     fn asked_to_stop(&self) -> bool {
-        self.context.stop.is_cancelled() || crate::is_past(self.context.spec.deadline, self.context.clock.now())
+        self.context.stop.is_cancelled()
+            || crate::is_past(self.context.spec.deadline, self.context.clock.now())
     }
 
     fn start_drain(&mut self) {
@@ -297,8 +311,12 @@ impl Core {
             if let Err(error) = ended
                 && error.is_panic()
             {
-                return Err(BackendError::new(ErrorKind::Unavailable, self.sink.program, format!("a lane broke: {error}"))
-                    .remedy("this is a fault of openbell: report it with the step's output"));
+                return Err(BackendError::new(
+                    ErrorKind::Unavailable,
+                    self.sink.program,
+                    format!("a lane broke: {error}"),
+                )
+                .remedy("this is a fault of openbell: report it with the step's output"));
             }
         }
         Ok(())
@@ -331,16 +349,21 @@ impl Core {
         }
     }
 
-    /// Whether every partition of the topic is committed to where the drain ends. That may be the work of other members, or of ours
-    /// once a member that died lets go: not having been given a partition is no reason to call it drained.
+    /// Whether every partition of the topic is committed to where the drain ends. That may be the work of
+    /// other members, or of ours once a member that died lets go: not having been given a partition is no
+    /// reason to call it drained.
     async fn drained(&mut self, consumer: &mut dyn Consumer) -> Result<bool, BackendError> {
-        if self.drain.as_ref().is_none_or(|d| d.ends.is_none()) || !self.lanes.values().all(LaneHandle::over) {
+        if self.drain.as_ref().is_none_or(|d| d.ends.is_none()) || !self.lanes.values().all(LaneHandle::over)
+        {
             return Ok(false);
         }
         self.commit_all(consumer).await?;
         let groups = self.context.backends.log.groups().await?;
-        let commits =
-            groups.into_iter().find(|(group, _)| *group == self.sink.group).map(|(_, commits)| commits).unwrap_or_default();
+        let commits = groups
+            .into_iter()
+            .find(|(group, _)| *group == self.sink.group)
+            .map(|(_, commits)| commits)
+            .unwrap_or_default();
         let committed = |number: usize| {
             commits
                 .iter()

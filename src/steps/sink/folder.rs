@@ -44,7 +44,9 @@ pub async fn lines(objects: &dyn Objects, key: &str) -> Result<Vec<ObjectLine>> 
     let Some(body) = objects.get(key).await? else { return Ok(Vec::new()) };
     let corrupt = |e: String| BackendError::new(ErrorKind::Corrupt, format!("object {key}"), e);
     let mut text = Vec::new();
-    flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_end(&mut text).map_err(|e| corrupt(e.to_string()))?;
+    flate2::read::MultiGzDecoder::new(body.as_slice())
+        .read_to_end(&mut text)
+        .map_err(|e| corrupt(e.to_string()))?;
     let lines = text.split(|b| *b == b'\n').filter(|l| !l.is_empty());
     lines.map(|line| serde_json::from_slice(line).map_err(|e| corrupt(e.to_string()))).collect()
 }

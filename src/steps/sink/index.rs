@@ -1,7 +1,8 @@
 //! `sink/index`: the log's records as documents of a daily index, `_id` = event id.
 //!
-//! A document is created, never replaced: what exists was written before and counts as done, so a replay of any length
-//! changes nothing. The index follows from the trade's date, so a replay on another day meets the same index.
+//! A document is created, never replaced: what exists was written before and counts as done, so a replay of
+//! any length changes nothing. The index follows from the trade's date, so a replay on another day meets the
+//! same index.
 
 use std::sync::Arc;
 
@@ -26,9 +27,8 @@ use domain::parameters::Parameters;
 use domain::program::{Parameter, Program, Role, Shape, Store};
 
 /// The name of its indices.
-pub(crate) const INDEX: Parameter =
-    Parameter::new("index", Shape::Text, "index name before the date")
-        .or_made("topic", "FEED-trades", |topic| crate::default_name(topic, "trades"));
+pub(crate) const INDEX: Parameter = Parameter::new("index", Shape::Text, "index name before the date")
+    .or_made("topic", "FEED-trades", |topic| crate::default_name(topic, "trades"));
 
 /// Its row in the table of programs.
 pub const PROGRAM: Program = Program {

@@ -1,4 +1,5 @@
-//! One partition of a sink: takes records in order, writes them in batches, and tells the core up to where it is done.
+//! One partition of a sink: takes records in order, writes them in batches, and tells the core up to where it
+//! is done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,7 +75,8 @@ pub trait Lane: Send {
     /// When the buffer wants to be written.
     fn due(&self) -> Due;
 
-    /// Writes what is buffered, or a part of it. After an error the buffer is as before, and the call can be repeated.
+    /// Writes what is buffered, or a part of it. After an error the buffer is as before, and the call can be
+    /// repeated.
     async fn flush(&mut self) -> Result<Flushed>;
 
     /// The last flush is next: nothing more will be pushed.
@@ -87,7 +89,8 @@ pub trait Target: Send + Sync {
     /// What is needed before the first record, for example an index template.
     async fn prepare(&self) -> Result<()>;
 
-    /// The lane of a partition of which everything before `next` is done, and the offset it wants to start from.
+    /// The lane of a partition of which everything before `next` is done, and the offset it wants to start
+    /// from.
     async fn lane(&self, partition: &Partition, next: u64) -> Result<(Box<dyn Lane>, u64)>;
 }
 
@@ -144,14 +147,17 @@ impl Counts {
     }
 }
 
-/// A batch goes out when no record has arrived for this long. Real time: it hides how the log hands records out, and must
-/// not add to the lag of a day that is played fast.
+/// A batch goes out when no record has arrived for this long. Real time: it hides how the log hands records
+/// out, and must not add to the lag of a day that is played fast.
 const LINGER: Duration = Duration::from_millis(4);
 
 /// Bytes a record holds while it waits.
 pub(super) fn weight(record: &Stored) -> usize {
     let r = &record.record;
-    r.value.len() + r.key.as_ref().map_or(0, Vec::len) + r.headers.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>() + 128
+    r.value.len()
+        + r.key.as_ref().map_or(0, Vec::len)
+        + r.headers.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
+        + 128
 }
 
 /// What a lane's task works with.
@@ -173,7 +179,9 @@ pub(super) struct Worker {
 impl Worker {
     fn tell(&self, kind: Kind) {
         // The core is gone only when the whole step is: then nobody is left to tell.
-        self.news.send(News { partition: self.partition.number, epoch: self.epoch, kind }).unwrap_or_default();
+        self.news
+            .send(News { partition: self.partition.number, epoch: self.epoch, kind })
+            .unwrap_or_default();
     }
 
     /// Lives until it is told to finish, its store refuses for good, or the core is gone.
@@ -308,7 +316,12 @@ impl Worker {
     }
 
     /// Writes a dead letter; returns when it is acknowledged.
-    async fn write_dead_letter(&mut self, state: &mut Progress, record: Stored, refusal: &Refusal) -> Result<()> {
+    async fn write_dead_letter(
+        &mut self,
+        state: &mut Progress,
+        record: Stored,
+        refusal: &Refusal,
+    ) -> Result<()> {
         let topic = topic_of(&self.partition.topic);
         let place = format!("{} offset {}", self.partition, record.offset);
         let letter: Record = dead_letter(&self.refuser, record, refusal, self.clock.now());
@@ -317,7 +330,8 @@ impl Worker {
             match self.log.append(&topic, vec![letter.clone()]).await {
                 Ok(_) => break,
                 Err(error) if error.kind == ErrorKind::NotFound => {
-                    // Without its dead-letter topic a record could only be skipped or block the partition for ever.
+                    // Without its dead-letter topic a record could only be skipped or block the partition for
+                    // ever.
                     if let Err(error) = self.log.create_topic(&topic, 1).await {
                         self.wait_out(error, &mut failures).await?;
                     }
@@ -343,7 +357,8 @@ impl Worker {
         }
         *failures += 1;
         self.tell(Kind::Trouble(Some(error.to_string())));
-        let spread = hash(&self.refuser.connector) ^ u64::from(self.partition.number) << 32 ^ u64::from(*failures);
+        let spread =
+            hash(&self.refuser.connector) ^ u64::from(self.partition.number) << 32 ^ u64::from(*failures);
         self.clock.sleep(self.backoff.delay(*failures, spread)).await;
         Ok(())
     }

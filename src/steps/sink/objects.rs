@@ -1,14 +1,17 @@
 //! `sink/objects`: the log's records as gzip JSON lines, one open file per partition.
 //!
-//! Every object holds a stretch of offsets that starts where its predecessor ended, and its key follows from the stretch's
-//! first record alone. A key can be written once ([`Objects::put_if_absent`]): when it exists, an earlier life of this sink (or
-//! an owner that lost the partition) wrote it, its `end_offset` says how far, and the lane goes on after it. So two writers
-//! that start from the same commit cannot both store a record, and a lost reply is found out by the same path.
+//! Every object holds a stretch of offsets that starts where its predecessor ended, and its key follows from
+//! the stretch's first record alone. A key can be written once ([`Objects::put_if_absent`]): when it exists,
+//! an earlier life of this sink (or an owner that lost the partition) wrote it, its `end_offset` says how
+//! far, and the lane goes on after it. So two writers that start from the same commit cannot both store a
+//! record, and a lost reply is found out by the same path.
 //!
-//! A stretch in which every record was a duplicate or a dead letter becomes an object without lines: it keeps the chain whole.
+//! A stretch in which every record was a duplicate or a dead letter becomes an object without lines: it keeps
+//! the chain whole.
 //!
-//! Records that were sent again to a topic that was made anew ([`REFILL`]) begin a chain of their own. Their folder follows from the time of
-//! receipt, as it did the first time, so what is there already is found by reading the folder's objects ([`super::folder`]).
+//! Records that were sent again to a topic that was made anew ([`REFILL`]) begin a chain of their own. Their
+//! folder follows from the time of receipt, as it did the first time, so what is there already is found by
+//! reading the folder's objects ([`super::folder`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
@@ -39,10 +42,12 @@ use domain::program::{Parameter, Program, Role, Shape, Store};
 use domain::recent::RecentIds;
 
 /// Where its objects begin.
-pub(crate) const PREFIX: Parameter = Parameter::new("prefix", Shape::Text, "first part of the object keys").or_as("topic");
+pub(crate) const PREFIX: Parameter =
+    Parameter::new("prefix", Shape::Text, "first part of the object keys").or_as("topic");
 /// The zone of its folders.
 pub(crate) const TIMEZONE: Parameter =
-    Parameter::new("timezone", Shape::Text, "zone of the date parts of object keys").or_else("the schedule's");
+    Parameter::new("timezone", Shape::Text, "zone of the date parts of object keys")
+        .or_else("the schedule's");
 
 const ROTATE: &[Parameter] = &[
     Parameter::new("size", Shape::Size, "largest object, of lines before compression").or("64MiB"),
@@ -96,7 +101,11 @@ pub async fn run(context: Context) -> Result<serde_json::Value, StepError> {
 pub(crate) fn object_zone(p: &Parameters<'_>, context: &Context) -> std::result::Result<TimeZone, StepError> {
     let name = p.optional_text("timezone")?.unwrap_or_else(|| context.spec.timezone.clone());
     TimeZone::get(&name).map_err(|e| {
-        p.wrong("timezone", format!("\"{name}\" is not a time zone ({e}); write for example Asia/Seoul or UTC")).into()
+        p.wrong(
+            "timezone",
+            format!("\"{name}\" is not a time zone ({e}); write for example Asia/Seoul or UTC"),
+        )
+        .into()
     })
 }
 
@@ -106,8 +115,8 @@ pub fn hive(at: Timestamp, zone: &TimeZone) -> String {
     format!("year={:04}/month={:02}/day={:02}/hour={:02}", t.year(), t.month(), t.day(), t.hour())
 }
 
-/// The chain that an object of this key belongs to, and its first offset. A chain is of one partition of one incarnation of the topic, in
-/// one folder; the keys of two chains do not follow each other in time.
+/// The chain that an object of this key belongs to, and its first offset. A chain is of one partition of one
+/// incarnation of the topic, in one folder; the keys of two chains do not follow each other in time.
 pub fn place_of(key: &str) -> Option<(&str, u64)> {
     let (chain, start) = key.strip_suffix(".jsonl.gz")?.rsplit_once('+')?;
     Some((chain, start.parse().ok()?))
@@ -156,7 +165,8 @@ impl Contents for ObjectsContents {
 
     async fn ids(&self, scope: &Scope, again: &Again<'_>, visit: &mut Visit<'_>) -> Result<()> {
         let (date, today) = (scope.date, scope.now.to_zoned(self.zone.clone()).date());
-        // Receipt days: the session's, the day after (zones west of the exchange), and today, for a run that is done again later.
+        // Receipt days: the session's, the day after (zones west of the exchange), and today, for a run that
+        // is done again later.
         let days: BTreeSet<_> = [Some(date), date.yesterday().ok(), date.tomorrow().ok(), Some(today)]
             .into_iter()
             .flatten()
@@ -164,7 +174,13 @@ impl Contents for ObjectsContents {
             .collect();
         let objects = self.objects.as_ref();
         for day in days {
-            let path = format!("{}/year={:04}/month={:02}/day={:02}/", self.prefix, day.year(), day.month(), day.day());
+            let path = format!(
+                "{}/year={:04}/month={:02}/day={:02}/",
+                self.prefix,
+                day.year(),
+                day.month(),
+                day.day()
+            );
             for key in again.ask(|| folder::keys(objects, &path)).await? {
                 let lines = again.ask(|| folder::lines(objects, &key)).await?;
                 lines.iter().filter(|line| line.session_date == date).for_each(|line| visit(&line.id));
@@ -193,7 +209,13 @@ impl Target for ObjectsTarget {
     }
 
     async fn lane(&self, partition: &Partition, next: u64) -> Result<(Box<dyn Lane>, u64)> {
-        let missing = || BackendError::new(ErrorKind::Unavailable, format!("log topic {}", partition.topic), "the topic is gone");
+        let missing = || {
+            BackendError::new(
+                ErrorKind::Unavailable,
+                format!("log topic {}", partition.topic),
+                "the topic is gone",
+            )
+        };
         let topic = self.log.topic(&partition.topic).await?.ok_or_else(missing)?;
         let range = topic.partitions.get(partition.number as usize).ok_or_else(missing)?;
         let window = self.remember / topic.partitions.len().max(1);
@@ -270,10 +292,18 @@ impl ObjectsLane {
         };
         let Some(stretch) = &mut self.open else { return Ok(Flushed::default()) };
         let start = stretch.entries.first().map_or(0, |e| e.offset);
-        let end: u64 = metadata.get("end_offset").and_then(|t| t.parse().ok()).filter(|end| *end >= start).ok_or_else(|| {
-            BackendError::new(ErrorKind::Corrupt, format!("object {key}"), "exists without a usable end_offset in its metadata")
+        let end: u64 = metadata
+            .get("end_offset")
+            .and_then(|t| t.parse().ok())
+            .filter(|end| *end >= start)
+            .ok_or_else(|| {
+                BackendError::new(
+                    ErrorKind::Corrupt,
+                    format!("object {key}"),
+                    "exists without a usable end_offset in its metadata",
+                )
                 .remedy("it was not written by this sink; move it away, and the records are written again")
-        })?;
+            })?;
         let before = stretch.entries.len();
         stretch.entries.retain(|e| e.offset > end);
         stretch.bytes = stretch.entries.iter().filter_map(|e| e.line.as_ref()).map(Vec::len).sum();
@@ -299,7 +329,8 @@ impl Lane for ObjectsLane {
             }
             return Pushed::Duplicate;
         }
-        // The path follows from the record alone, so that whoever starts a stretch at this offset makes the same key.
+        // The path follows from the record alone, so that whoever starts a stretch at this offset makes the
+        // same key.
         let received_at = envelope.as_ref().map_or(record.record.timestamp, |e| e.received_at);
         let folder = hive(received_at, &self.zone);
         if self.open.as_ref().is_some_and(|open| open.folder != folder) {
@@ -349,7 +380,9 @@ impl Lane for ObjectsLane {
             self.wanted = None;
         }
         let Some(stretch) = &self.open else { return Ok(Flushed::default()) };
-        let (Some(key), Some(last)) = (self.key(stretch), stretch.entries.last()) else { return Ok(Flushed::default()) };
+        let (Some(key), Some(last)) = (self.key(stretch), stretch.entries.last()) else {
+            return Ok(Flushed::default());
+        };
         let end = last.offset;
         let start = stretch.entries.first().map_or(end, |e| e.offset);
         let lines = stretch.entries.iter().filter_map(|e| e.line.as_deref());
@@ -397,7 +430,8 @@ async fn compress(text: Vec<u8>) -> Result<Vec<u8>> {
 
 /// Same text, same bytes: no file name, no time in the header.
 fn gzip(text: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 6 + 64), Compression::new(4));
+    let mut encoder =
+        GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 6 + 64), Compression::new(4));
     encoder.write_all(text)?;
     encoder.finish()
 }

@@ -24,7 +24,8 @@ use domain::program::{Parameter, Program, Role, Shape, Store};
 use domain::trade::EventId;
 
 /// The collection of its documents.
-pub(crate) const COLLECTION: Parameter = Parameter::new("collection", Shape::Text, "collection of the raw store").or_as("topic");
+pub(crate) const COLLECTION: Parameter =
+    Parameter::new("collection", Shape::Text, "collection of the raw store").or_as("topic");
 
 /// Its row in the table of programs.
 pub const PROGRAM: Program = Program {

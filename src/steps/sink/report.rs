@@ -17,13 +17,17 @@ use executor::Status;
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 
 impl Core {
-    pub(super) async fn leave(&mut self, consumer: Box<dyn Consumer>) -> Result<serde_json::Value, StepError> {
+    pub(super) async fn leave(
+        &mut self,
+        consumer: Box<dyn Consumer>,
+    ) -> Result<serde_json::Value, StepError> {
         if let Err(error) = consumer.leave().await {
             // Everything is committed; the others take over a little later.
             tracing::warn!(%error, group = %self.sink.group, "could not leave the group");
         }
         self.tell(true);
-        let stopped = self.lanes.iter().find_map(|(n, l)| l.stopped.as_ref().map(|e| (*n, l.done, e.clone())));
+        let stopped =
+            self.lanes.iter().find_map(|(n, l)| l.stopped.as_ref().map(|e| (*n, l.done, e.clone())));
         if let Some((number, done, error)) = stopped {
             return Err(StepError::Failed(format!(
                 "{} stopped at offset {done}: {error}; repair the store and start the step again, it goes on from there",
@@ -74,7 +78,9 @@ impl Core {
             .find_map(|(n, l)| l.stopped.as_ref().map(|e| format!("{} stopped: {e}", self.partition(*n))))
             .or_else(|| self.trouble.as_ref().map(|(since, m)| format!("since {}: {m}", at(since))))
             .or_else(|| {
-                self.lanes.values().find_map(|l| l.trouble.as_ref().map(|(since, m)| format!("since {}: {m}", at(since))))
+                self.lanes
+                    .values()
+                    .find_map(|l| l.trouble.as_ref().map(|(since, m)| format!("since {}: {m}", at(since))))
             });
         let recent = self.told.as_ref().is_some_and(|(when, ready, known)| {
             *ready == self.ready && known.is_some() == degraded.is_some() && when.elapsed() < STATUS_EVERY
@@ -96,6 +102,12 @@ impl Core {
         }
         facts.insert("group".to_owned(), self.sink.group.clone().into());
         self.told = Some((Instant::now(), self.ready, degraded.clone()));
-        self.context.reporter.status(Status { ready: self.ready, degraded, facts, waits: None, notice: None });
+        self.context.reporter.status(Status {
+            ready: self.ready,
+            degraded,
+            facts,
+            waits: None,
+            notice: None,
+        });
     }
 }

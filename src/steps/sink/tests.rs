@@ -44,7 +44,12 @@ fn same(found: impl IntoIterator<Item = String>, each: i64) {
     let (found, expected) = (found.into_iter().collect::<BTreeSet<_>>(), expected(each));
     let missing: Vec<_> = expected.difference(&found).take(5).collect();
     let extra: Vec<_> = found.difference(&expected).take(5).collect();
-    assert!(found == expected, "{} of {} ids; missing {missing:?}, extra {extra:?}", found.len(), expected.len());
+    assert!(
+        found == expected,
+        "{} of {} ids; missing {missing:?}, extra {extra:?}",
+        found.len(),
+        expected.len()
+    );
 }
 
 struct Step {
@@ -93,7 +98,9 @@ fn lines(stores: &Stores) -> Vec<String> {
 async fn a_stop_drains_to_the_end_and_commits_it() {
     let stores = Arc::new(Stores::default());
     let backends = filled(&stores, 50).await;
-    for (program, name) in [("sink/index", "sink-index"), ("sink/raw", "sink-raw"), ("sink/objects", "sink-objects")] {
+    for (program, name) in
+        [("sink/index", "sink-index"), ("sink/raw", "sink-raw"), ("sink/objects", "sink-objects")]
+    {
         let step = start(program, name, json!({}), &backends);
         let result = step.drain().await.expect("drained");
         assert_eq!(result["written"], 300, "{program}");
@@ -105,7 +112,9 @@ async fn a_stop_drains_to_the_end_and_commits_it() {
     let document: serde_json::Value =
         serde_json::from_slice(stores.documents(INDEX).values().next().expect("a document")).expect("JSON");
     assert!(
-        document["topic_partition"].is_u64() && document["topic_offset"].is_u64() && document["fields"].is_object(),
+        document["topic_partition"].is_u64()
+            && document["topic_offset"].is_u64()
+            && document["fields"].is_object(),
         "{document}"
     );
 }
@@ -136,13 +145,18 @@ async fn poison_and_refused_documents_become_dead_letters_untouched() {
     assert_eq!((&result["written"], &result["dead_letters"]), (&json!(59), &json!(2)));
     assert_eq!(stores.committed("day.sink-index").values().sum::<u64>(), 61, "dead letters count as done");
     let letters = stores.records("kis.trades.dlq");
-    let undecodable = letters.iter().find(|l| dead_letters::cause(&l.record) == "undecodable").expect("a letter");
+    let undecodable =
+        letters.iter().find(|l| dead_letters::cause(&l.record) == "undecodable").expect("a letter");
     assert_eq!((&undecodable.record.key, &undecodable.record.value), (&bad.key, &bad.value));
     assert_eq!(dead_letters::error_header(&undecodable.record, "connector.name"), Some("day/sink-index"));
     assert_eq!(dead_letters::error_header(&undecodable.record, "topic"), Some("kis.trades"));
     let rejected = letters.iter().find(|l| dead_letters::cause(&l.record) == "rejected").expect("a letter");
     assert_eq!(rejected.record.value, record(&refused).value);
-    assert!(dead_letters::error_header(&rejected.record, "exception.message").expect("a reason").contains("mapping"));
+    assert!(
+        dead_letters::error_header(&rejected.record, "exception.message")
+            .expect("a reason")
+            .contains("mapping")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,7 +212,11 @@ async fn a_kill_at_any_moment_loses_and_doubles_nothing() {
         ];
         fill(&backends, round * 4 + 1, round * 4 + 4).await;
         // A duplicate on the log, as two collectors side by side make them.
-        backends.log.append("kis.trades", vec![record(&trade("005930", round * 4 + 1))]).await.expect("appended");
+        backends
+            .log
+            .append("kis.trades", vec![record(&trade("005930", round * 4 + 1))])
+            .await
+            .expect("appended");
         let (documents, objects) = (stores.documents(INDEX).len(), stores.objects().len());
         match random.usize(0..3) {
             0 => {}
@@ -215,7 +233,9 @@ async fn a_kill_at_any_moment_loses_and_doubles_nothing() {
             step.kill().await;
         }
     }
-    for (program, name) in [("sink/index", "sink-index"), ("sink/raw", "sink-raw"), ("sink/objects", "sink-objects")] {
+    for (program, name) in
+        [("sink/index", "sink-index"), ("sink/raw", "sink-raw"), ("sink/objects", "sink-objects")]
+    {
         start(program, name, json!({}), &backends).drain().await.expect("drained");
     }
     same(stores.documents(INDEX).into_keys(), 100);
@@ -226,7 +246,11 @@ async fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     let mut next: BTreeMap<String, u64> = BTreeMap::new();
     for (key, (_, metadata)) in stores.objects() {
         let (chain, start) = super::objects::place_of(&key).expect("a key");
-        assert_eq!(start, next.get(chain).copied().unwrap_or(0), "every object starts where its predecessor ended: {key}");
+        assert_eq!(
+            start,
+            next.get(chain).copied().unwrap_or(0),
+            "every object starts where its predecessor ended: {key}"
+        );
         next.insert(chain.to_owned(), metadata["end_offset"].parse::<u64>().expect("an offset") + 1);
     }
 }
@@ -236,7 +260,12 @@ async fn an_existing_object_is_gone_on_after() {
     let stores = Arc::new(Stores::default());
     let backends = filled(&stores, 20).await;
     // An owner that lost the partition wrote the first five offsets of each partition, and never committed.
-    let writer = start("sink/objects", "sink-objects", json!({"group": "zombie", "rotate": {"every": "1s"}}), &backends);
+    let writer = start(
+        "sink/objects",
+        "sink-objects",
+        json!({"group": "zombie", "rotate": {"every": "1s"}}),
+        &backends,
+    );
     stores.wait_until("the zombie's objects", |s| s.objects().len() >= 3).await;
     writer.kill().await;
     let before = stores.objects();
@@ -271,7 +300,9 @@ async fn what_is_sent_again_to_a_topic_made_anew_is_written_once() {
     for (program, name) in programs {
         // Killed in the middle, and again from the start.
         let step = start(program, name, json!({}), &backends);
-        stores.wait_until("a beginning", |s| s.committed(&format!("day.{name}")).values().sum::<u64>() > 0).await;
+        stores
+            .wait_until("a beginning", |s| s.committed(&format!("day.{name}")).values().sum::<u64>() > 0)
+            .await;
         step.kill().await;
         start(program, name, json!({}), &backends).drain().await.expect("drained");
     }
@@ -290,10 +321,12 @@ async fn an_existing_object_of_unknown_make_stops_the_lane() {
     let stores = Arc::new(Stores::default());
     let backends = filled(&stores, 5).await;
     for number in 0..3 {
-        let key = format!("kis.trades/year=2026/month=11/day=20/hour=09/kis.trades+i1+{number}+{:020}.jsonl.gz", 0);
+        let key =
+            format!("kis.trades/year=2026/month=11/day=20/hour=09/kis.trades+i1+{number}+{:020}.jsonl.gz", 0);
         stores.put_object(&key, Vec::new(), BTreeMap::new());
     }
-    let error = start("sink/objects", "sink-objects", json!({}), &backends).drain().await.expect_err("cannot go on");
+    let error =
+        start("sink/objects", "sink-objects", json!({}), &backends).drain().await.expect_err("cannot go on");
     assert!(error.to_string().contains("end_offset"), "{error}");
     assert_eq!(stores.committed("day.sink-objects").values().sum::<u64>(), 0, "nothing was skipped");
 }
@@ -332,13 +365,16 @@ async fn a_partition_that_moves_is_finished_first_and_a_late_commit_is_dropped()
 async fn the_next_attempt_takes_over_and_the_one_before_ends_with_the_reason() {
     let stores = Arc::new(Stores::default());
     let backends = filled(&stores, 30).await;
-    for (program, name) in [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")] {
+    for (program, name) in [("sink/index", "sink-index"), ("sink/objects", "sink-objects"), ("vwap", "vwap")]
+    {
         let ghost = start(program, name, json!({}), &backends);
         let heard = Arc::clone(&ghost.heard);
         stores.wait_until("the first attempt", |_| heard.status.lock().ready).await;
         let next = start(program, name, json!({}), &backends);
         // Nobody stops it, and it does not come back to take its place again.
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(120), ghost.task).await.expect("ends by itself");
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(120), ghost.task)
+            .await
+            .expect("ends by itself");
         let error = ended.expect("does not panic").expect_err("replaced").to_string();
         assert!(error.contains(&format!("another attempt of step {name} has taken over")), "{error}");
         next.drain().await.expect("drained");
@@ -369,7 +405,8 @@ async fn a_stop_that_grants_less_than_the_drain_time_ends_in_order_within_it() {
     (0..100_000).for_each(|_| stores.fail("bulk", Fault::Before(ErrorKind::Unavailable)));
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::manual(at("09:00:00"));
-    let (mut context, heard) = context("sink-index", json!({}), backends.clone(), clock.clone(), folder.path());
+    let (mut context, heard) =
+        context("sink-index", json!({}), backends.clone(), clock.clone(), folder.path());
     context.spec.step.drain = Some(std::time::Duration::from_secs(7_200));
     assert_eq!(context.end_of_stop(), at("11:00:24"), "without a word, its drain and most of its grace");
     let task = tokio::spawn(run("sink/index", context.clone()));
@@ -385,7 +422,9 @@ async fn a_stop_that_grants_less_than_the_drain_time_ends_in_order_within_it() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(120), moving).await.expect("it ends, long before its drain time");
+    tokio::time::timeout(std::time::Duration::from_secs(120), moving)
+        .await
+        .expect("it ends, long before its drain time");
     let error = task.await.expect("no panic").expect_err("not drained");
     assert!(error.to_string().contains("the drain time passed"), "{error}");
     assert!(clock.now() < at("11:00:00"), "{}", clock.now());
@@ -435,7 +474,11 @@ async fn averages_survive_kills_and_lost_replies() {
         stores.fail("bulk", Fault::LostReply);
         let (_, task) = begin();
         fill(&backends, round * 10 + 1, round * 10 + 10).await;
-        backends.log.append("kis.trades", vec![record(&trade("005930", round * 10 + 1))]).await.expect("appended");
+        backends
+            .log
+            .append("kis.trades", vec![record(&trade("005930", round * 10 + 1))])
+            .await
+            .expect("appended");
         for _ in 0..random.usize(0..600) {
             tokio::task::yield_now().await;
         }
@@ -449,12 +492,20 @@ async fn averages_survive_kills_and_lost_replies() {
     backends.log.append("kis.trades", vec![record(&jump)]).await.expect("appended");
     let (stop, task) = begin();
     stop.cancel();
-    tokio::time::timeout(std::time::Duration::from_secs(120), task).await.expect("in time").expect("no panic").expect("drained");
+    tokio::time::timeout(std::time::Duration::from_secs(120), task)
+        .await
+        .expect("in time")
+        .expect("no panic")
+        .expect("drained");
     let documents = stores.documents("kis-vwap-2026.11.20");
     let session: serde_json::Value = serde_json::from_slice(&documents["005930|session"]).expect("JSON");
-    assert_eq!((&session["volume"], &session["trades"], &session["value"]), (&json!(121), &json!(121), &json!(12_110)));
+    assert_eq!(
+        (&session["volume"], &session["trades"], &session["value"]),
+        (&json!(121), &json!(121), &json!(12_110))
+    );
     assert_eq!(session["exchange_equal"], true);
-    let window: serde_json::Value = serde_json::from_slice(&documents["000660|2026-11-20T09:00:30+09:00"]).expect("JSON");
+    let window: serde_json::Value =
+        serde_json::from_slice(&documents["000660|2026-11-20T09:00:30+09:00"]).expect("JSON");
     assert_eq!(
         (&window["volume"], &window["vwap"], &window["window_end"]),
         (&json!(30), &json!(100.0), &json!("2026-11-20T09:01:00+09:00"))
@@ -464,5 +515,8 @@ async fn averages_survive_kills_and_lost_replies() {
     let anomaly: serde_json::Value = serde_json::from_slice(&anomalies[0].record.value).expect("JSON");
     assert_eq!(anomaly["id"], "range|005930|2026-11-20T09:02:00+09:00");
     assert!(anomaly["event_ids"].as_array().expect("ids").contains(&json!("kis:2026-11-20:005930:121")));
-    assert_eq!(backends.log.groups().await.expect("groups")[0].1.iter().map(|c: &Committed| c.next).sum::<u64>(), 733);
+    assert_eq!(
+        backends.log.groups().await.expect("groups")[0].1.iter().map(|c: &Committed| c.next).sum::<u64>(),
+        733
+    );
 }

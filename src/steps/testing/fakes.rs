@@ -1,5 +1,5 @@
-//! Stores in memory that fail on demand, for the tests of the steps: an error before a call, or a call that happened and whose
-//! reply was lost.
+//! Stores in memory that fail on demand, for the tests of the steps: an error before a call, or a call that
+//! happened and whose reply was lost.
 
 #![expect(missing_docs, reason = "doubles whose names say what they do")]
 
@@ -13,7 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use backends::index::{Index, Item, ItemResult, Op, Template};
-use backends::log::{Committed, Consumer, Log, Partition, Polled, Range, Record, Stored, Topic, partition_for};
+use backends::log::{
+    Committed, Consumer, Log, Partition, Polled, Range, Record, Stored, Topic, partition_for,
+};
 use backends::objects::{Metadata, Objects, Put};
 use backends::raw::{Document, Inserted, Raw};
 use backends::{BackendError, Backends, ErrorKind, Result};
@@ -43,7 +45,9 @@ impl Faults {
     }
     fn after<T>(fault: Option<Fault>, value: T) -> Result<T> {
         match fault {
-            Some(Fault::LostReply) => Err(BackendError::new(ErrorKind::Unavailable, "fake", "the reply was lost")),
+            Some(Fault::LostReply) => {
+                Err(BackendError::new(ErrorKind::Unavailable, "fake", "the reply was lost"))
+            }
             _ => Ok(value),
         }
     }
@@ -110,7 +114,12 @@ impl Stores {
     }
 
     pub fn committed(&self, group: &str) -> BTreeMap<u32, u64> {
-        self.inner().committed.iter().filter(|((g, _), _)| g == group).map(|((_, p), next)| (p.number, *next)).collect()
+        self.inner()
+            .committed
+            .iter()
+            .filter(|((g, _), _)| g == group)
+            .map(|((_, p), next)| (p.number, *next))
+            .collect()
     }
 
     pub fn records(&self, topic: &str) -> Vec<Stored> {
@@ -187,8 +196,10 @@ impl Log for Fake {
         let fault = self.0.faults.before("append")?;
         let placed = {
             let mut inner = self.0.inner();
-            let partitions =
-                inner.topics.get_mut(topic).ok_or_else(|| BackendError::new(ErrorKind::NotFound, topic, "no such topic"))?;
+            let partitions = inner
+                .topics
+                .get_mut(topic)
+                .ok_or_else(|| BackendError::new(ErrorKind::NotFound, topic, "no such topic"))?;
             let mut placed = Vec::new();
             for record in records {
                 let number = partition_for(record.key.as_deref(), partitions.len() as u32);
@@ -207,11 +218,10 @@ impl Log for Fake {
     }
     async fn read(&self, partition: &Partition, offset: u64, max: usize) -> Result<Vec<Stored>> {
         let inner = self.0.inner();
-        let records = inner
-            .topics
-            .get(&partition.topic)
-            .and_then(|t| t.get(partition.number as usize))
-            .ok_or_else(|| BackendError::new(ErrorKind::NotFound, partition.to_string(), "no such partition"))?;
+        let records =
+            inner.topics.get(&partition.topic).and_then(|t| t.get(partition.number as usize)).ok_or_else(
+                || BackendError::new(ErrorKind::NotFound, partition.to_string(), "no such partition"),
+            )?;
         Ok(records.iter().skip(offset as usize).take(max).cloned().collect())
     }
     async fn join(&self, group: &str, topics: &[String], name: Option<&str>) -> Result<Box<dyn Consumer>> {
@@ -241,7 +251,10 @@ impl Log for Fake {
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {
         let mut groups: BTreeMap<String, Vec<Committed>> = BTreeMap::new();
         for ((group, partition), next) in &self.0.inner().committed {
-            groups.entry(group.clone()).or_default().push(Committed { partition: partition.clone(), next: *next });
+            groups
+                .entry(group.clone())
+                .or_default()
+                .push(Committed { partition: partition.clone(), next: *next });
         }
         Ok(groups.into_iter().collect())
     }
@@ -273,9 +286,11 @@ impl Member {
     fn replaced(&self) -> Result<()> {
         let inner = self.stores.inner();
         match &self.name {
-            Some(name) if inner.names.get(name) != Some(&self.id) => {
-                Err(BackendError::new(ErrorKind::Replaced, &self.group, "another member has this one's place"))
-            }
+            Some(name) if inner.names.get(name) != Some(&self.id) => Err(BackendError::new(
+                ErrorKind::Replaced,
+                &self.group,
+                "another member has this one's place",
+            )),
             _ => Ok(()),
         }
     }
@@ -323,7 +338,8 @@ impl Member {
         let inner = self.stores.inner();
         for (number, next) in &mut self.owned {
             if !self.paused.contains(number) {
-                let found = inner.topics.get(&self.topic).and_then(|t| t.get(*number as usize)).into_iter().flatten();
+                let found =
+                    inner.topics.get(&self.topic).and_then(|t| t.get(*number as usize)).into_iter().flatten();
                 let batch: Vec<_> = found.skip(*next as usize).take(7).cloned().collect();
                 *next += batch.len() as u64;
                 records.extend(batch);
@@ -359,7 +375,11 @@ impl Consumer for Member {
         let fault = self.stores.faults.before("commit")?;
         self.replaced()?;
         if let Some(foreign) = offsets.iter().find(|o| !self.owned.contains_key(&o.partition.number)) {
-            return Err(BackendError::new(ErrorKind::Fenced, foreign.partition.to_string(), "another member owns it"));
+            return Err(BackendError::new(
+                ErrorKind::Fenced,
+                foreign.partition.to_string(),
+                "another member owns it",
+            ));
         }
         for offset in offsets {
             let key = (self.group.clone(), offset.partition.clone());
@@ -423,14 +443,25 @@ impl Index for Fake {
     async fn latest(&self, prefix: &str, field: &str) -> Result<Option<String>> {
         let fault = self.0.faults.before("latest")?;
         let inner = self.0.inner();
-        let documents = inner.index.iter().filter(|(n, _)| n.starts_with(prefix)).flat_map(|(_, d)| d.values());
-        let value = |d: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(d).ok()?.get(field)?.as_str().map(str::to_owned);
+        let documents =
+            inner.index.iter().filter(|(n, _)| n.starts_with(prefix)).flat_map(|(_, d)| d.values());
+        let value = |d: &Vec<u8>| {
+            serde_json::from_slice::<serde_json::Value>(d).ok()?.get(field)?.as_str().map(str::to_owned)
+        };
         Faults::after(fault, documents.filter_map(value).max())
     }
 }
 
-fn page<'a>(keys: impl Iterator<Item = &'a String>, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
-    keys.filter(|k| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a)).take(limit).cloned().collect()
+fn page<'a>(
+    keys: impl Iterator<Item = &'a String>,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Vec<String> {
+    keys.filter(|k| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a))
+        .take(limit)
+        .cloned()
+        .collect()
 }
 
 #[async_trait]
@@ -451,7 +482,13 @@ impl Raw for Fake {
         }
         Faults::after(fault, inserted)
     }
-    async fn ids(&self, collection: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    async fn ids(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
         Ok(page(self.0.raw_ids(collection).iter(), prefix, after, limit))
     }
     async fn get(&self, collection: &str, id: &str) -> Result<Option<Document>> {
@@ -459,7 +496,10 @@ impl Raw for Fake {
     }
     async fn latest(&self, collection: &str) -> Result<Option<Timestamp>> {
         let fault = self.0.faults.before("latest document")?;
-        Faults::after(fault, self.0.inner().raw.get(collection).and_then(|c| c.values().map(|d| d.received_at).max()))
+        Faults::after(
+            fault,
+            self.0.inner().raw.get(collection).and_then(|c| c.values().map(|d| d.received_at).max()),
+        )
     }
 }
 

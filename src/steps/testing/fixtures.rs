@@ -171,7 +171,8 @@ pub fn poison(symbol: &str, n: i64) -> Record {
 /// The spool's wire text of a trade.
 pub fn wire(trade: &Trade) -> String {
     let mut fields = vec!["0".to_owned(); 47];
-    let time = trade.traded().expect("a time").to_zoned(jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"));
+    let time =
+        trade.traded().expect("a time").to_zoned(jiff::tz::TimeZone::get("Asia/Seoul").expect("a zone"));
     for (at, value) in [
         (0, trade.symbol.clone()),
         (1, time.strftime("%H%M%S").to_string()),

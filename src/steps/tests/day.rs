@@ -48,14 +48,22 @@ impl Day {
             body: serde_json::to_vec(t).expect("JSON"),
             received_at: t.received().expect("a time"),
         };
-        self.backends.raw.insert("kis.trades", trades.iter().map(document).collect()).await.expect("inserted");
+        self.backends
+            .raw
+            .insert("kis.trades", trades.iter().map(document).collect())
+            .await
+            .expect("inserted");
     }
 }
 
 impl Running {
     async fn drain(self) -> Value {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(120), self.task).await.expect("in time").expect("no panic").expect("drained")
+        tokio::time::timeout(Duration::from_secs(120), self.task)
+            .await
+            .expect("in time")
+            .expect("no panic")
+            .expect("drained")
     }
 }
 
@@ -77,7 +85,8 @@ async fn a_day_with_killed_sinks_reconciles_also_after_a_restart() {
     let mut running = begin(&day);
     let symbols = ["005930", "000660", "035720", "009150", "005380"];
     for round in 0..30 {
-        let trades: Vec<_> = (round * 20 + 1..=round * 20 + 20).flat_map(|n| symbols.map(|s| trade(s, n))).collect();
+        let trades: Vec<_> =
+            (round * 20 + 1..=round * 20 + 20).flat_map(|n| symbols.map(|s| trade(s, n))).collect();
         day.arrive(&trades).await;
         if round % 7 == 3 {
             for step in running {
@@ -97,15 +106,26 @@ async fn a_day_with_killed_sinks_reconciles_also_after_a_restart() {
     }
     assert_eq!(result["vwap"], json!({"checked": 5, "equal": 5, "different": []}));
     let finding = day.once("freshness", json!({})).await;
-    let newest: Vec<_> =
-        finding["hops"].as_array().expect("hops").iter().map(|h| h["newest"].as_str().expect("a time")).collect();
+    let newest: Vec<_> = finding["hops"]
+        .as_array()
+        .expect("hops")
+        .iter()
+        .map(|h| h["newest"].as_str().expect("a time"))
+        .collect();
     assert_eq!(newest, ["2026-11-20T09:10:00+09:00"; 5], "{finding}");
-    let session = day.backends.index.get("kis-vwap-2026.11.20", "005930|session").await.expect("read").expect("a document");
+    let session = day
+        .backends
+        .index
+        .get("kis-vwap-2026.11.20", "005930|session")
+        .await
+        .expect("read")
+        .expect("a document");
     let session: Value = serde_json::from_slice(&session).expect("JSON");
     assert_eq!((&session["volume"], &session["exchange_equal"]), (&json!(600), &json!(true)));
     let Day { folder, backends } = day;
     drop(backends);
-    let day = Day { backends: address::open(&Config::default(), folder.path()).expect("opened again"), folder };
+    let day =
+        Day { backends: address::open(&Config::default(), folder.path()).expect("opened again"), folder };
     assert_eq!(day.once("reconcile", json!({})).await, result, "the proof is on disk");
 }
 
@@ -147,8 +167,9 @@ async fn steps_in_other_processes_survive_a_restart_of_the_daemon() {
         day.begin("vwap", "vwap", json!({})),
     ];
     for round in 0..12 {
-        let trades: Vec<_> =
-            (round * 20 + 1..=round * 20 + 20).flat_map(|n| ["005930", "000660", "035720"].map(|s| trade(s, n))).collect();
+        let trades: Vec<_> = (round * 20 + 1..=round * 20 + 20)
+            .flat_map(|n| ["005930", "000660", "035720"].map(|s| trade(s, n)))
+            .collect();
         day.arrive(&trades).await;
         if round % 4 == 2 {
             stop.cancel();

@@ -23,7 +23,15 @@ async fn a_checkpoint_of_another_version_is_no_checkpoint_and_ones_own_keeps_eve
     book.fold(&coin).expect("counted");
     let symbols: Vec<_> = book.symbols().collect();
     let (topic, incarnation) = ("kis.trades".to_owned(), "a".to_owned());
-    let own = Checkpoint { version: VERSION, topic, incarnation, partition: 0, window_seconds: 30, next: 7, symbols };
+    let own = Checkpoint {
+        version: VERSION,
+        topic,
+        incarnation,
+        partition: 0,
+        window_seconds: 30,
+        next: 7,
+        symbols,
+    };
     std::fs::write(&path, serde_json::to_vec(&own).expect("JSON")).expect("written");
     let read = load(&path).await.expect("read").expect("a checkpoint");
     assert_eq!(read.symbols.iter().collect::<Vec<_>>(), own.symbols);

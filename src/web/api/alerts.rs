@@ -108,7 +108,12 @@ pub(crate) async fn outbox(State(handle): State<Handle>, asked: Asked<parts::Ask
     let asked = query(asked, ASK)?;
     let snapshot = handle.snapshot();
     let (shown, next) = parts::part_of(&snapshot.outbox, &asked, |mail| mail.key.clone())?;
-    Ok(Json(json!(MailList { mails: shown, next, total: snapshot.outbox.len(), timezone: &snapshot.timezone })))
+    Ok(Json(json!(MailList {
+        mails: shown,
+        next,
+        total: snapshot.outbox.len(),
+        timezone: &snapshot.timezone
+    })))
 }
 
 /// Whom a mail is sent to.

@@ -39,11 +39,13 @@ impl Answer {
     pub(crate) fn component(&self) -> (&'static str, Response) {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
-        let mut answer =
-            ResponseBuilder::new().description(format!("{}: {}.", self.said, kinds.join(", "))).content(MEDIA_TYPE, content);
+        let mut answer = ResponseBuilder::new()
+            .description(format!("{}: {}.", self.said, kinds.join(", ")))
+            .content(MEDIA_TYPE, content);
         if let Some((name, kind, said)) = &self.header {
             let value = ObjectBuilder::new().schema_type(kind.clone());
-            answer = answer.header(*name, HeaderBuilder::new().schema(Some(value)).description(Some(*said)).build());
+            answer = answer
+                .header(*name, HeaderBuilder::new().schema(Some(value)).description(Some(*said)).build());
         }
         (self.name, answer.build())
     }

@@ -57,7 +57,8 @@ const TOLD: &str = "`entries`, the `next` cursor (null at the end), their `total
 pub(crate) async fn audit(State(handle): State<Handle>, asked: Asked<Audits>) -> Reply {
     let asked = query(asked, ASK)?;
     let snapshot = handle.snapshot();
-    let mut found: Vec<_> = snapshot.audit.iter().filter(|e| asked.before.is_none_or(|before| e.at < before)).collect();
+    let mut found: Vec<_> =
+        snapshot.audit.iter().filter(|e| asked.before.is_none_or(|before| e.at < before)).collect();
     // A clock that was set back wrote newer entries with older times.
     found.sort_by_key(|e| std::cmp::Reverse(e.at));
     let (shown, next) = parts::happened(&found, &listed(asked.limit, asked.after.as_deref()), |e| e.at)?;

@@ -128,7 +128,10 @@ struct Calendar<'a> {
         Missing,
     ),
 )]
-pub(crate) async fn calendar(State(handle): State<Handle>, name: Result<Path<String>, PathRejection>) -> Reply {
+pub(crate) async fn calendar(
+    State(handle): State<Handle>,
+    name: Result<Path<String>, PathRejection>,
+) -> Reply {
     let name: DagName = path(name)?.parse().map_err(Refusal::from)?;
     let snapshot = handle.snapshot();
     let dag = dag_of(&snapshot, &name)?;
@@ -166,7 +169,12 @@ async fn pause_or_resume(
         Missing, Refused, NoAnswer,
     ),
 )]
-pub(crate) async fn pause(control: Control, headers: HeaderMap, name: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+pub(crate) async fn pause(
+    control: Control,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Acted {
     pause_or_resume(control, headers, name, sent, true).await
 }
 
@@ -182,7 +190,12 @@ pub(crate) async fn pause(control: Control, headers: HeaderMap, name: Result<Pat
         Missing, Refused, NoAnswer,
     ),
 )]
-pub(crate) async fn resume(control: Control, headers: HeaderMap, name: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+pub(crate) async fn resume(
+    control: Control,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Acted {
     pause_or_resume(control, headers, name, sent, false).await
 }
 
@@ -235,7 +248,8 @@ pub(crate) async fn backfill(
     let (Backfill { from, to, params, at_most }, sent) = body(&headers, sent)?;
     let dag: DagName = path(name)?.parse().map_err(Refusal::from)?;
     dag_of(&control.handle.snapshot(), &dag)?;
-    let command = Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most: at_most.unwrap_or(1) };
+    let command =
+        Command::Backfill { dag: dag.clone(), first: from, last: to, params, at_most: at_most.unwrap_or(1) };
     let (what, subject) = command.in_words();
     let once = idempotency::once(&headers, &control.by(by(&headers)), what, &subject, &sent)?;
     let (answer, again) = control.give_once(by(&headers), command, once).await?;
@@ -247,7 +261,10 @@ pub(crate) async fn backfill(
         )
     })?;
     let count = |state| sessions.iter().filter(|s| s.state == state).count();
-    let message =
-        format!("{} runs created, {} sessions still without one", count(BackfillState::Created), count(BackfillState::Due));
+    let message = format!(
+        "{} runs created, {} sessions still without one",
+        count(BackfillState::Created),
+        count(BackfillState::Due)
+    );
     Ok(idempotency::answer(json!(Backfilled { dag, sessions, message }), again))
 }

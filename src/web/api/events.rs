@@ -18,8 +18,7 @@ const TOLD: &str = "Events with an `id`, a name and one line of JSON. `start` co
     is there `text`. `dead_letters`: `topic` and how many are `held`. `beat`, without an id, when nothing \
     was told for five seconds. `reset` instead of what was missed when that is forgotten, or the daemon is \
     another one: read `/snapshot` again.";
-const RESUME: &str =
-    "The id of the last event that was seen: the stream goes on after it, with nothing twice and nothing left out.";
+const RESUME: &str = "The id of the last event that was seen: the stream goes on after it, with nothing twice and nothing left out.";
 
 /// What happens, as server-sent events, until either side closes. Of what changed more than once within a
 /// tenth of a second, the last is told.

@@ -18,7 +18,8 @@ const ASKED: [&str; 1] = ["log"];
 
 /// Prometheus text format 0.0.4.
 pub(crate) async fn metrics(State(handle): State<Handle>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&handle.snapshot())).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&handle.snapshot()))
+        .into_response()
 }
 
 /// The daemon's loop lives.
@@ -33,8 +34,12 @@ pub(crate) async fn healthz(State(handle): State<Handle>) -> (StatusCode, &'stat
 /// The daemon's loop lives, has published its state, and its stores answer.
 pub(crate) async fn readyz(State(handle): State<Handle>) -> (StatusCode, String) {
     let snapshot = handle.snapshot();
-    let mut missing: Vec<_> =
-        snapshot.gauges.unreachable.iter().map(|(store, said)| format!("{store} does not answer: {said}")).collect();
+    let mut missing: Vec<_> = snapshot
+        .gauges
+        .unreachable
+        .iter()
+        .map(|(store, said)| format!("{store} does not answer: {said}"))
+        .collect();
     if handle.subscribe().has_changed().is_err() {
         missing.push("the daemon's loop has ended".to_owned());
     }
@@ -52,12 +57,22 @@ struct Metrics(String);
 
 impl Metrics {
     /// A metric that goes up and down, with its samples: label pairs and a value.
-    fn gauge(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>) {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>,
+    ) {
         self.family("gauge", name, help, samples);
     }
 
     /// A metric that only rises, or begins anew.
-    fn counter(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>) {
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>,
+    ) {
         self.family("counter", name, help, samples);
     }
 
@@ -72,10 +87,12 @@ impl Metrics {
         if samples.peek().is_none() {
             return;
         }
-        let mut add = |line: std::fmt::Arguments<'_>| self.0.write_fmt(line).expect("a String takes any text");
+        let mut add =
+            |line: std::fmt::Arguments<'_>| self.0.write_fmt(line).expect("a String takes any text");
         add(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         for (labels, value) in samples {
-            let labels: Vec<_> = labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escape(text))).collect();
+            let labels: Vec<_> =
+                labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escape(text))).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             add(format_args!("{name}{labels} {value}\n"));
         }
@@ -102,17 +119,37 @@ fn by<V: Copy>(
 fn text(snapshot: &Snapshot) -> String {
     let mut out = Metrics(String::new());
     let one = |value: f64| [(Vec::new(), value)];
-    out.gauge("openbell_build_info", "Version of the binary.", [(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]);
+    out.gauge(
+        "openbell_build_info",
+        "Version of the binary.",
+        [(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
+    );
     let now = one(seconds(snapshot.now));
-    out.gauge("openbell_clock_timestamp_seconds", "The daemon's clock when the figures were taken, Unix time.", now);
-    out.gauge("openbell_clock_speed_ratio", "How much faster than real time that clock runs.", one(snapshot.speed));
-    out.gauge("openbell_up_since_timestamp_seconds", "When the daemon came up, Unix time.", one(seconds(snapshot.up_since)));
+    out.gauge(
+        "openbell_clock_timestamp_seconds",
+        "The daemon's clock when the figures were taken, Unix time.",
+        now,
+    );
+    out.gauge(
+        "openbell_clock_speed_ratio",
+        "How much faster than real time that clock runs.",
+        one(snapshot.speed),
+    );
+    out.gauge(
+        "openbell_up_since_timestamp_seconds",
+        "When the daemon came up, Unix time.",
+        one(seconds(snapshot.up_since)),
+    );
     out.gauge("openbell_dag_problems", "DAG files that do not work.", one(snapshot.problems.len() as f64));
     out.gauge("openbell_notices", "Troubles of the daemon itself.", one(snapshot.notices.len() as f64));
     dags_and_runs(snapshot, &mut out);
     steps(snapshot, &mut out);
     topics_and_stores(snapshot, &mut out);
-    out.gauge("openbell_outbox_mails", "Mails that were not delivered yet.", one(snapshot.outbox.len() as f64));
+    out.gauge(
+        "openbell_outbox_mails",
+        "Mails that were not delivered yet.",
+        one(snapshot.outbox.len() as f64),
+    );
     let oldest = snapshot.outbox.iter().map(|mail| mail.created_at).min();
     out.gauge(
         "openbell_outbox_oldest_timestamp_seconds",
@@ -139,7 +176,8 @@ fn dags_and_runs(snapshot: &Snapshot, out: &mut Metrics) {
     out.gauge("openbell_dag_paused", "1 while scheduled starts of the DAG are blocked.", paused);
     // Words that are not there now are there as 0: a series that comes and goes is awkward to watch.
     let none = |dag: &str| RunState::ALL.map(|state| ((dag.to_owned(), state.as_str()), 0.0));
-    let mut runs: BTreeMap<(String, &str), f64> = snapshot.dags.iter().flat_map(|dag| none(&dag.name)).collect();
+    let mut runs: BTreeMap<(String, &str), f64> =
+        snapshot.dags.iter().flat_map(|dag| none(&dag.name)).collect();
     for view in &snapshot.runs {
         *runs.entry((view.run.id.dag().to_owned(), view.run.state.as_str())).or_default() += 1.0;
     }
@@ -155,12 +193,24 @@ fn topics_and_stores(snapshot: &Snapshot, out: &mut Metrics) {
         "Records per second appended over the last minute of the daemon's clock.",
         by("topic", &gauges.rates, |n| n),
     );
-    out.gauge("openbell_group_lag_records", "Records a consumer group is behind.", by("group", &gauges.group_lag, |n| n as f64));
-    out.gauge("openbell_dead_letters", "Dead letters a topic holds.", by("topic", &gauges.dead_letters, |n| n as f64));
+    out.gauge(
+        "openbell_group_lag_records",
+        "Records a consumer group is behind.",
+        by("group", &gauges.group_lag, |n| n as f64),
+    );
+    out.gauge(
+        "openbell_dead_letters",
+        "Dead letters a topic holds.",
+        by("topic", &gauges.dead_letters, |n| n as f64),
+    );
     let mut stores: BTreeMap<&str, f64> = ASKED.iter().map(|store| (*store, 1.0)).collect();
     stores.extend(gauges.unreachable.keys().map(|store| (store.as_str(), 0.0)));
     let stores = stores.into_iter().map(|(store, up)| (vec![("store", store.to_owned())], up));
-    out.gauge("openbell_store_up", "1 for each store that the daemon asks and that answers, 0 for one that does not.", stores);
+    out.gauge(
+        "openbell_store_up",
+        "1 for each store that the daemon asks and that answers, 0 for one that does not.",
+        stores,
+    );
 }
 
 /// Steps of runs that have not ended.
@@ -192,13 +242,21 @@ fn steps(snapshot: &Snapshot, out: &mut Metrics) {
 fn hops(snapshot: &Snapshot, out: &mut Metrics) {
     let (mut newest, mut stale) = (Vec::new(), Vec::new());
     for view in snapshot.runs.iter().filter(|v| !v.run.state.is_terminal()) {
-        let found = view.run.steps.iter().filter_map(|(step, run)| Some((step, run.result.as_ref()?.get("hops")?.as_array()?)));
+        let found = view
+            .run
+            .steps
+            .iter()
+            .filter_map(|(step, run)| Some((step, run.result.as_ref()?.get("hops")?.as_array()?)));
         for (step, hop) in found.flat_map(|(step, hops)| hops.iter().map(move |hop| (step, hop))) {
             let Some(name) = hop.get("hop").and_then(Value::as_str) else { continue };
-            let labels = || vec![("run", view.run.id.to_string()), ("step", step.to_string()), ("hop", name.to_owned())];
+            let labels = || {
+                vec![("run", view.run.id.to_string()), ("step", step.to_string()), ("hop", name.to_owned())]
+            };
             let at = hop.get("newest").and_then(|at| at.as_str()?.parse::<Timestamp>().ok());
             newest.extend(at.map(|at| (labels(), seconds(at))));
-            stale.extend(hop.get("stale").and_then(Value::as_bool).map(|stale| (labels(), f64::from(u8::from(stale)))));
+            stale.extend(
+                hop.get("stale").and_then(Value::as_bool).map(|stale| (labels(), f64::from(u8::from(stale)))),
+            );
         }
     }
     out.gauge(
@@ -206,7 +264,11 @@ fn hops(snapshot: &Snapshot, out: &mut Metrics) {
         "Receipt time of the newest record at each hop, as the last check found it, Unix time.",
         newest,
     );
-    out.gauge("openbell_hop_stale", "1 for each hop that the last check found without the data it should have.", stale);
+    out.gauge(
+        "openbell_hop_stale",
+        "1 for each hop that the last check found without the data it should have.",
+        stale,
+    );
 }
 
 /// Memory of this process; nothing where the system does not tell (proc_pid_status(5)).

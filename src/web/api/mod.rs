@@ -1,4 +1,5 @@
-//! The API for programs, under `/api/v1`. Errors are problems ([`problem`](crate::http::problem)); what acts may be sent again ([`once`](crate::http::idempotency)).
+//! The API for programs, under `/api/v1`. Errors are problems ([`problem`](crate::http::problem)); what acts
+//! may be sent again ([`once`](crate::http::idempotency)).
 
 pub(crate) mod alerts;
 pub(crate) mod answers;

@@ -21,7 +21,8 @@ use daemon::handle::Command;
 use domain::message::Message;
 use domain::said;
 
-/// By what somebody is known. `local`: the command line on the daemon's machine; `anyone`: nobody has to log in.
+/// By what somebody is known. `local`: the command line on the daemon's machine; `anyone`: nobody has to log
+/// in.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CallerKind)]
 #[serde(rename_all = "lowercase")]
@@ -90,7 +91,11 @@ struct Exported {
         Broken,
     ),
 )]
-pub(crate) async fn export(State(handle): State<Handle>, headers: HeaderMap, sent: Body) -> Result<Json<Value>, ApiRefusal> {
+pub(crate) async fn export(
+    State(handle): State<Handle>,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<Json<Value>, ApiRefusal> {
     let (Nothing {}, _) = body(&headers, sent)?;
     let file = handle.export().await.map_err(|error| {
         tracing::error!(%error, "the journal cannot be exported");

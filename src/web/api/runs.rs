@@ -136,9 +136,13 @@ struct Part {
 /// A part of the runs: open ones first, then newest first.
 fn part_of(snapshot: &Snapshot, asked: &Runs) -> Result<Part, Refusal> {
     let dag = asked.dag.as_deref().filter(|d| !d.is_empty());
-    let runs: Vec<Arc<Brief>> =
-        snapshot.briefs(dag).into_iter().filter(|r| asked.state.is_none_or(|state| r.state == state)).collect();
-    let (shown, next) = parts::part_of(&runs, &listed(asked.limit, asked.after.as_deref()), |r| r.id.to_string())?;
+    let runs: Vec<Arc<Brief>> = snapshot
+        .briefs(dag)
+        .into_iter()
+        .filter(|r| asked.state.is_none_or(|state| r.state == state))
+        .collect();
+    let (shown, next) =
+        parts::part_of(&runs, &listed(asked.limit, asked.after.as_deref()), |r| r.id.to_string())?;
     Ok(Part { runs: shown.to_vec(), next, total: runs.len() })
 }
 
@@ -180,7 +184,8 @@ pub(crate) async fn dag_runs(
     if snapshot.briefs(Some(name.as_str())).is_empty() {
         dag_of(&snapshot, &name)?;
     }
-    let Part { runs, next, total } = part_of(&snapshot, &Runs { dag: Some(name.to_string()), state, limit, after })?;
+    let Part { runs, next, total } =
+        part_of(&snapshot, &Runs { dag: Some(name.to_string()), state, limit, after })?;
     let runs = runs.iter().map(|run| &**run).collect();
     Ok(Json(json!(RunGrid { runs, next, total, timezone: &snapshot.timezone })))
 }
@@ -265,7 +270,12 @@ async fn there(control: &Control, id: Result<Path<String>, PathRejection>) -> Re
         Missing, Refused, Broken, NoAnswer,
     ),
 )]
-pub(crate) async fn cancel(control: Control, headers: HeaderMap, id: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+pub(crate) async fn cancel(
+    control: Control,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Acted {
     let (Nothing {}, sent) = body(&headers, sent)?;
     let id = there(&control, id).await?;
     done(&control, &headers, Command::Cancel(id), &sent).await
@@ -291,7 +301,12 @@ struct Clear {
         Missing, Refused, Broken, NoAnswer,
     ),
 )]
-pub(crate) async fn clear(control: Control, headers: HeaderMap, id: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+pub(crate) async fn clear(
+    control: Control,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Acted {
     let (Clear { steps }, sent) = body(&headers, sent)?;
     if steps.is_empty() {
         return Err(Refusal::bad(said!("no step is named"), said!("name at least one under \"steps\""))
@@ -323,7 +338,12 @@ struct Mark {
         Missing, Refused, Broken, NoAnswer,
     ),
 )]
-pub(crate) async fn mark(control: Control, headers: HeaderMap, id: Result<Path<String>, PathRejection>, sent: Body) -> Acted {
+pub(crate) async fn mark(
+    control: Control,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    sent: Body,
+) -> Acted {
     let (Mark { step, success }, sent) = body(&headers, sent)?;
     let id = there(&control, id).await?;
     done(&control, &headers, Command::Mark(id, step, success), &sent).await

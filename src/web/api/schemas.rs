@@ -105,14 +105,17 @@ fn which_letters(said: &str) -> RefOr<Schema> {
     let topic = json!({ "type": "string" });
     let none = json!({ "type": "null" });
     let of = |required: &[&str], properties| {
-        read(json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties }))
+        read(
+            json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties }),
+        )
     };
     let u32 = json!({ "type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX });
     let u64 = json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX });
     let all = json!({ "type": "boolean", "enum": [true], "description": "All of the topic." });
     let not_all = json!({ "type": "boolean", "enum": [false] });
     let cause = json!({ "type": "string", "description": "Those of this cause." });
-    let value = json!({ "type": ["string", "null"], "description": "What to send instead of the original’s value." });
+    let value =
+        json!({ "type": ["string", "null"], "description": "What to send instead of the original’s value." });
     OneOfBuilder::new()
         .item(of(
             &["topic", "all"],

@@ -114,8 +114,14 @@ impl Access {
         locked(&self.sessions).longest()
     }
 
-    /// Whoever holds a token. A wrong one counts as a failure of its address, which then has to wait; right ones never do.
-    pub(crate) fn by_token(&self, accounts: &Arc<Accounts>, presented: &str, from: &Key) -> Result<Caller, NotIn> {
+    /// Whoever holds a token. A wrong one counts as a failure of its address, which then has to wait; right
+    /// ones never do.
+    pub(crate) fn by_token(
+        &self,
+        accounts: &Arc<Accounts>,
+        presented: &str,
+        from: &Key,
+    ) -> Result<Caller, NotIn> {
         let now = self.now();
         if self.local.as_deref().is_some_and(|local| secret::equal(presented, local)) {
             return Ok(Caller { who: Who::Local, role: Some(Role::Operator), csrf: String::new() });
@@ -133,7 +139,11 @@ impl Access {
                 }
             });
         }
-        Ok(Caller { who: Who::Token { name: token.name.clone() }, role: Some(token.role), csrf: String::new() })
+        Ok(Caller {
+            who: Who::Token { name: token.name.clone() },
+            role: Some(token.role),
+            csrf: String::new(),
+        })
     }
 
     /// Whoever has a session that still counts: its user is there, with the password they logged in with.
@@ -163,7 +173,8 @@ impl Access {
         }
     }
 
-    /// Whether a password is right, for a name from an address. Unknown names take the same way and time as known ones.
+    /// Whether a password is right, for a name from an address. Unknown names take the same way and time as
+    /// known ones.
     async fn verify(&self, name: &str, password: String, from: Key) -> Result<String, NotIn> {
         let accounts = self.accounts().unwrap_or_default();
         let keys = [Key::name(name), from];
@@ -206,14 +217,20 @@ impl Access {
     /// What the audit is told of a login or a token that failed; `None` where there are too many.
     pub(crate) fn tell(&self, what: &'static str, subject: &str, address: IpAddr) -> Option<Note> {
         match locked(&self.trail).failed(self.now()) {
-            Tell::Failure { untold: 0 } => Some(Note::new("login", what, subject, format!("failed, from {address}")).failed()),
+            Tell::Failure { untold: 0 } => {
+                Some(Note::new("login", what, subject, format!("failed, from {address}")).failed())
+            }
             Tell::Failure { untold } => {
-                let detail = format!("failed, from {address}; {untold} more failed before, and were only counted");
+                let detail =
+                    format!("failed, from {address}; {untold} more failed before, and were only counted");
                 Some(Note::new("login", what, subject, detail).failed())
             }
-            Tell::TooMany => {
-                Some(Note::new("login", what, "", "too many fail: further ones are counted, and told in ten minutes"))
-            }
+            Tell::TooMany => Some(Note::new(
+                "login",
+                what,
+                "",
+                "too many fail: further ones are counted, and told in ten minutes",
+            )),
             Tell::Nothing => None,
         }
     }
@@ -235,7 +252,13 @@ impl Access {
     }
 
     /// Sets a user's own password, ends all their sessions, and opens a new one: its id.
-    pub(crate) async fn change_password(&self, name: &str, old: String, new: String, from: Key) -> Result<String, Change> {
+    pub(crate) async fn change_password(
+        &self,
+        name: &str,
+        old: String,
+        new: String,
+        from: Key,
+    ) -> Result<String, Change> {
         self.verify(name, old, from).await.map_err(Change::NotIn)?;
         let (path, user, now) = (self.source.path().to_owned(), name.to_owned(), self.now());
         let changed = tokio::task::spawn_blocking(move || {

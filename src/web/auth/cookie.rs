@@ -14,8 +14,9 @@ pub(crate) enum Cookie {
 }
 
 impl Cookie {
-    /// With the prefix `__Host-` browsers take it only from this host itself, encrypted, never from a neighbour under the same domain. Such a
-    /// cookie is the whole host's; below a base path, where it is not, `__Secure-` says at least that it came encrypted.
+    /// With the prefix `__Host-` browsers take it only from this host itself, encrypted, never from a
+    /// neighbour under the same domain. Such a cookie is the whole host's; below a base path, where it is
+    /// not, `__Secure-` says at least that it came encrypted.
     fn name(self, secure: bool, base: &BasePath) -> &'static str {
         match (self, secure, base.is_root()) {
             (Self::Session, true, true) => "__Host-openbell",
@@ -35,8 +36,8 @@ impl Cookie {
         found.next().map(|(_, value)| value)
     }
 
-    /// Sets it. The session's is `Lax`, so that a link in a mail opens the page it names; what acts is never a link. The login's
-    /// is `Strict`: no other site's page may send that form.
+    /// Sets it. The session's is `Lax`, so that a link in a mail opens the page it names; what acts is never
+    /// a link. The login's is `Strict`: no other site's page may send that form.
     pub(crate) fn set(self, value: &str, secure: bool, base: &BasePath, seconds: i64) -> String {
         let site = if self == Self::Session { "Lax" } else { "Strict" };
         let only = if secure { "; Secure" } else { "" };
@@ -52,7 +53,10 @@ mod tests {
     #[test]
     fn cookies_are_read_by_their_whole_name() {
         let (mut headers, root) = (HeaderMap::new(), BasePath::default());
-        headers.append(COOKIE, "xopenbell=1; openbell-login=2; openbell=3; openbell=4".parse().expect("a header"));
+        headers.append(
+            COOKIE,
+            "xopenbell=1; openbell-login=2; openbell=3; openbell=4".parse().expect("a header"),
+        );
         headers.append(COOKIE, "__Host-openbell=5".parse().expect("a header"));
         assert_eq!(Cookie::Session.read(&headers, false, &root), Some("3"));
         assert_eq!(Cookie::Session.read(&headers, true, &root), Some("5"));
@@ -63,7 +67,10 @@ mod tests {
     #[test]
     fn flags_keep_scripts_and_other_sites_out() {
         let root = BasePath::default();
-        assert_eq!(Cookie::Session.set("v", false, &root, 60), "openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
+        assert_eq!(
+            Cookie::Session.set("v", false, &root, 60),
+            "openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60"
+        );
         assert_eq!(
             Cookie::Session.set("v", true, &root, 60),
             "__Host-openbell=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"

@@ -1,4 +1,5 @@
-//! Stands in front of every handler: finds out who asks, whether they may, and whether a form came from a page of theirs.
+//! Stands in front of every handler: finds out who asks, whether they may, and whether a form came from a
+//! page of theirs.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +10,9 @@ use accounts::{Role, secret};
 use axum::Form;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -90,7 +93,11 @@ pub(crate) struct Door {
 /// Lets in who may, and leaves with request and answer who it is.
 pub(crate) async fn door(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let mut visitor = Visitor::of(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), request.headers(), &door.trusted_proxies);
+    let mut visitor = Visitor::of(
+        peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        request.headers(),
+        &door.trusted_proxies,
+    );
     visitor.encrypted |= door.address.https;
     request.extensions_mut().insert(visitor);
     let programs = for_programs(request.uri().path());
@@ -116,7 +123,10 @@ fn stop(stopped: Stopped, programs: bool) -> Response {
         let query = if next == "/" {
             String::new()
         } else {
-            format!("?next={}", percent_encoding::utf8_percent_encode(&next, percent_encoding::NON_ALPHANUMERIC))
+            format!(
+                "?next={}",
+                percent_encoding::utf8_percent_encode(&next, percent_encoding::NON_ALPHANUMERIC)
+            )
         };
         return Redirect::to(&format!("/login{query}")).into_response();
     }
@@ -155,8 +165,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Who asks.
-fn identify(door: &Door, headers: &HeaderMap, visitor: Visitor, needed: Need) -> Result<Caller, Box<Stopped>> {
-    let anyone = || Caller { who: Who::Anyone, role: Some(Role::Operator), csrf: door.form_token.to_string() };
+fn identify(
+    door: &Door,
+    headers: &HeaderMap,
+    visitor: Visitor,
+    needed: Need,
+) -> Result<Caller, Box<Stopped>> {
+    let anyone =
+        || Caller { who: Who::Anyone, role: Some(Role::Operator), csrf: door.form_token.to_string() };
     let Some(access) = &door.access else { return Ok(anyone()) };
     let Some(accounts) = access.accounts() else { return Ok(anyone()) };
     if let Some(token) = bearer(headers)
@@ -178,7 +194,10 @@ fn refused_token(why: NotIn) -> Box<Stopped> {
     match why {
         NotIn::Wait(wait) => {
             let wait_for = seconds(wait).to_string();
-            let error = said!("too many wrong tokens came from this address; the next is looked at in {} s", wait_for);
+            let error = said!(
+                "too many wrong tokens came from this address; the next is looked at in {} s",
+                wait_for
+            );
             let remedy = said!("send the right one; `openbell token create NAME` makes one");
             let mut stopped = Stopped::status(StatusCode::TOO_MANY_REQUESTS, error, remedy);
             stopped.wait = Some(wait);
@@ -188,7 +207,11 @@ fn refused_token(why: NotIn) -> Box<Stopped> {
             let remedy = said!(
                 "it may have expired or been revoked; `openbell token list` shows what counts, `openbell token create NAME` makes one"
             );
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, said!("the token is not one of this openbell"), remedy);
+            let refusal = Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                said!("the token is not one of this openbell"),
+                remedy,
+            );
             Stopped::new(Caller::stranger(), refusal.kind(Kind::WrongToken))
         }
     }
@@ -212,11 +235,14 @@ fn admit(caller: &Caller, needed: Need, method: &Method, place: &str) -> Result<
         return Err(Stopped::new(caller.clone(), Refusal::new(StatusCode::FORBIDDEN, error, remedy)));
     }
     if for_programs(path) {
-        let remedy = said!("send a token (Authorization: Bearer …, made with `openbell token create NAME`), or log in at /login");
+        let remedy = said!(
+            "send a token (Authorization: Bearer …, made with `openbell token create NAME`), or log in at /login"
+        );
         return Err(Stopped::status(StatusCode::UNAUTHORIZED, said!("nobody is logged in"), remedy));
     }
     if asks {
-        let mut stopped = Stopped::status(StatusCode::UNAUTHORIZED, said!("nobody is logged in"), said!("log in first"));
+        let mut stopped =
+            Stopped::status(StatusCode::UNAUTHORIZED, said!("nobody is logged in"), said!("log in first"));
         stopped.to_login = Some(place.to_owned());
         return Err(stopped);
     }
@@ -269,7 +295,12 @@ fn with_method(mut form: Request) -> Request {
 }
 
 /// Whether the login form came from the page this browser was given: its hidden token is that of its cookie.
-pub(crate) fn is_own_login(headers: &HeaderMap, visitor: Visitor, base: &BasePath, given: Option<&String>) -> bool {
+pub(crate) fn is_own_login(
+    headers: &HeaderMap,
+    visitor: Visitor,
+    base: &BasePath,
+    given: Option<&String>,
+) -> bool {
     let cookie = Cookie::Login.read(headers, visitor.encrypted, base).filter(|value| value.len() == 64);
     given.zip(cookie).is_some_and(|(given, cookie)| secret::equal(given, cookie))
 }
@@ -287,28 +318,43 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_endless_or_slow_is_given_up() {
-        let slow = Body::from_stream(stream::once(async { Ok::<_, std::io::Error>("a") }).chain(stream::pending()));
+        let slow =
+            Body::from_stream(stream::once(async { Ok::<_, std::io::Error>("a") }).chain(stream::pending()));
         let stopped = collect(slow, 100, Duration::from_millis(20)).await.expect_err("too slow");
         assert_eq!(stopped.refusal.status, StatusCode::REQUEST_TIMEOUT);
         let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>("aaaaaaaaaa")));
         let stopped = collect(endless, 100, Duration::from_secs(20)).await.expect_err("too much");
         assert_eq!(stopped.refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
-        assert!(collect(Body::from("fine"), 100, Duration::from_secs(20)).await.is_ok_and(|bytes| bytes == "fine"));
+        assert!(
+            collect(Body::from("fine"), 100, Duration::from_secs(20))
+                .await
+                .is_ok_and(|bytes| bytes == "fine")
+        );
     }
 
     #[test]
     fn who_may_what() {
         let caller = |role| Caller { who: Who::Token { name: "t".into() }, role, csrf: String::new() };
         let status = |role, needed, method: Method, place: &str| {
-            admit(&caller(role), needed, &method, place).map_err(|stopped| (stopped.refusal.status.as_u16(), stopped.to_login))
+            admit(&caller(role), needed, &method, place)
+                .map_err(|stopped| (stopped.refusal.status.as_u16(), stopped.to_login))
         };
         let (viewer, operator) = (Some(Role::Viewer), Some(Role::Operator));
         assert_eq!(status(None, Need::Nothing, Method::GET, "/login"), Ok(()));
-        assert_eq!(status(None, Need::Role(Role::Viewer), Method::GET, "/dags?a=1"), Err((401, Some("/dags?a=1".into()))));
-        assert_eq!(status(None, Need::Role(Role::Viewer), Method::GET, "/events?page=today"), Err((401, None)));
+        assert_eq!(
+            status(None, Need::Role(Role::Viewer), Method::GET, "/dags?a=1"),
+            Err((401, Some("/dags?a=1".into())))
+        );
+        assert_eq!(
+            status(None, Need::Role(Role::Viewer), Method::GET, "/events?page=today"),
+            Err((401, None))
+        );
         assert_eq!(status(None, Need::Own, Method::POST, "/logout"), Err((401, None)));
         assert_eq!(status(viewer, Need::Role(Role::Viewer), Method::GET, "/dags"), Ok(()));
-        assert_eq!(status(viewer, Need::Role(Role::Operator), Method::POST, "/api/v1/down"), Err((403, None)));
+        assert_eq!(
+            status(viewer, Need::Role(Role::Operator), Method::POST, "/api/v1/down"),
+            Err((403, None))
+        );
         assert_eq!(status(viewer, Need::Own, Method::POST, "/logout"), Ok(()));
         assert_eq!(status(operator, Need::Role(Role::Operator), Method::POST, "/api/v1/down"), Ok(()));
     }

@@ -1,5 +1,5 @@
-//! What a request needs. Whatever is not named here needs a login, and whatever is not a question needs an operator: a new path is closed until
-//! somebody opens it here.
+//! What a request needs. Whatever is not named here needs a login, and whatever is not a question needs an
+//! operator: a new path is closed until somebody opens it here.
 
 use accounts::Role;
 use axum::http::Method;
@@ -30,7 +30,8 @@ pub(crate) fn need(method: &Method, path: &str, metrics_open: bool) -> Need {
     }
 }
 
-/// A path of this site to go to after the login. Anything else, such as an address of another site, becomes the first page.
+/// A path of this site to go to after the login. Anything else, such as an address of another site, becomes
+/// the first page.
 pub(crate) fn local(next: &str) -> &str {
     let path = next.split(['?', '#']).next().unwrap_or_default();
     if path != "/login" && path != "/logout" && path != "/events" { on_site(next) } else { "/" }
@@ -39,7 +40,8 @@ pub(crate) fn local(next: &str) -> &str {
 /// A path of this site; anything else, such as an address of another site, becomes the first page.
 pub(crate) fn on_site(next: &str) -> &str {
     let strange = |c: char| c.is_control() || c == '\\' || !c.is_ascii();
-    let local = next.starts_with('/') && !next.starts_with("//") && !next.contains(strange) && next.len() <= 2000;
+    let local =
+        next.starts_with('/') && !next.starts_with("//") && !next.contains(strange) && next.len() <= 2000;
     if local { next } else { "/" }
 }
 

@@ -1,4 +1,5 @@
-//! Who is logged in. Kept in memory: a restart of the daemon logs everybody out. Pure: time and secrets are arguments.
+//! Who is logged in. Kept in memory: a restart of the daemon logs everybody out. Pure: time and secrets are
+//! arguments.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,8 @@ pub(crate) struct Session {
     secret: String,
     /// Who logged in.
     pub(crate) user: String,
-    /// The hash of the password they logged in with: with another one, or without the user, the session is worth nothing.
+    /// The hash of the password they logged in with: with another one, or without the user, the session is
+    /// worth nothing.
     pub(crate) password: String,
     /// Hidden in the forms of its pages.
     pub(crate) csrf: String,
@@ -51,14 +53,16 @@ impl Sessions {
     }
 
     fn lives(&self, session: &Session, now: Timestamp) -> bool {
-        now.duration_since(session.used_at) < self.idle && now.duration_since(session.opened_at) < self.longest
+        now.duration_since(session.used_at) < self.idle
+            && now.duration_since(session.opened_at) < self.longest
     }
 
     /// Opens a session under a new random id of 64 digits.
     pub(crate) fn open(&mut self, id: &str, who: Opening, now: Timestamp) {
         let Some((found_by, rest)) = id.split_at_checked(FOUND_BY) else { return };
         let (idle, longest) = (self.idle, self.longest);
-        self.open.retain(|_, s| now.duration_since(s.used_at) < idle && now.duration_since(s.opened_at) < longest);
+        self.open
+            .retain(|_, s| now.duration_since(s.used_at) < idle && now.duration_since(s.opened_at) < longest);
         while self.open.values().filter(|s| s.user == who.user).count() >= OF_ONE {
             self.drop_oldest(|s| s.user == who.user);
         }
@@ -71,7 +75,12 @@ impl Sessions {
     }
 
     fn drop_oldest(&mut self, of: impl Fn(&Session) -> bool) {
-        let oldest = self.open.iter().filter(|(_, s)| of(s)).min_by_key(|(_, s)| s.used_at).map(|(key, _)| key.clone());
+        let oldest = self
+            .open
+            .iter()
+            .filter(|(_, s)| of(s))
+            .min_by_key(|(_, s)| s.used_at)
+            .map(|(key, _)| key.clone());
         if let Some(key) = oldest {
             self.open.remove(&key);
         }
@@ -164,7 +173,11 @@ mod tests {
         all.open(&id(2), of("ann"), at(0));
         all.open(&id(3), of("bob"), at(0));
         all.close_all("ann");
-        assert!(all.find(&id(1), at(1)).is_none() && all.find(&id(2), at(1)).is_none() && all.find(&id(3), at(1)).is_some());
+        assert!(
+            all.find(&id(1), at(1)).is_none()
+                && all.find(&id(2), at(1)).is_none()
+                && all.find(&id(3), at(1)).is_some()
+        );
     }
 
     #[test]
@@ -175,6 +188,10 @@ mod tests {
             all.open(&id(n), of("ann"), at(n as i64));
         }
         assert_eq!(all.open.len(), OF_ONE + 1);
-        assert!(all.find(&id(5), at(40)).is_none() && all.find(&id(6), at(40)).is_some() && all.find(&id(0), at(40)).is_some());
+        assert!(
+            all.find(&id(5), at(40)).is_none()
+                && all.find(&id(6), at(40)).is_some()
+                && all.find(&id(0), at(40)).is_some()
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Slows down guessing: after some failures a name or an address has to wait, twice as long each time. Pure: time is an argument.
+//! Slows down guessing: after some failures a name or an address has to wait, twice as long each time. Pure:
+//! time is an argument.
 //!
-//! An attempt counts as a failure before its password is looked at, and is forgiven when it was right. So many at once
-//! are as slow as one after the other. A name is never locked for longer than a minute, since anybody can fail in its name.
+//! An attempt counts as a failure before its password is looked at, and is forgiven when it was right. So
+//! many at once are as slow as one after the other. A name is never locked for longer than a minute, since
+//! anybody can fail in its name.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -87,7 +89,8 @@ impl Throttle {
         if !self.failures.contains_key(key) && self.failures.len() >= ROOM {
             self.make_room(now);
         }
-        let entry = self.failures.entry(key.clone()).or_insert(Failures { count: 0, last_at: now, until: now });
+        let entry =
+            self.failures.entry(key.clone()).or_insert(Failures { count: 0, last_at: now, until: now });
         if now.duration_since(entry.last_at) >= FORGOTTEN {
             entry.count = 0;
         }
@@ -100,14 +103,15 @@ impl Throttle {
     fn make_room(&mut self, now: Timestamp) {
         self.failures.retain(|_, entry| now.duration_since(entry.last_at) < FORGOTTEN);
         if self.failures.len() >= ROOM
-            && let Some(key) = self.failures.iter().min_by_key(|(_, entry)| entry.last_at).map(|(key, _)| key.clone())
+            && let Some(key) =
+                self.failures.iter().min_by_key(|(_, entry)| entry.last_at).map(|(key, _)| key.clone())
         {
             self.failures.remove(&key);
         }
     }
 
-    /// The attempt was right: its name is clear again. Its address only gets this one attempt back, or else somebody with one right password
-    /// could go on guessing others.
+    /// The attempt was right: its name is clear again. Its address only gets this one attempt back, or else
+    /// somebody with one right password could go on guessing others.
     pub(crate) fn forgive(&mut self, keys: &[Key]) {
         for key in keys {
             match key {

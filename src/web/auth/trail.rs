@@ -1,5 +1,5 @@
-//! What the audit is told of logins. Anybody can fail to log in, and as often as the throttle lets them; so failures are told one by one up
-//! to a number, and counted beyond it. Pure: time is an argument.
+//! What the audit is told of logins. Anybody can fail to log in, and as often as the throttle lets them; so
+//! failures are told one by one up to a number, and counted beyond it. Pure: time is an argument.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -56,11 +56,20 @@ mod tests {
     #[test]
     fn however_many_fail_few_are_told_and_all_are_counted() {
         let mut trail = Trail::default();
-        let told: Vec<_> = (0..100_000).map(|n| trail.failed(at(n / 1000))).filter(|t| *t != Tell::Nothing).collect();
+        let told: Vec<_> =
+            (0..100_000).map(|n| trail.failed(at(n / 1000))).filter(|t| *t != Tell::Nothing).collect();
         assert_eq!(told.len(), 11);
         assert_eq!((told[0], told[10]), (Tell::Failure { untold: 0 }, Tell::TooMany));
-        assert_eq!(trail.failed(at(600)), Tell::Failure { untold: 99_990 }, "the next span tells how many there were");
+        assert_eq!(
+            trail.failed(at(600)),
+            Tell::Failure { untold: 99_990 },
+            "the next span tells how many there were"
+        );
         assert_eq!(trail.failed(at(601)), Tell::Failure { untold: 0 });
-        assert_eq!(trail.failed(at(100)), Tell::Failure { untold: 0 }, "a clock that was set back begins anew");
+        assert_eq!(
+            trail.failed(at(100)),
+            Tell::Failure { untold: 0 },
+            "a clock that was set back begins anew"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Where a request comes from, and whether it came encrypted: the peer of the connection, or what a trusted proxy says.
+//! Where a request comes from, and whether it came encrypted: the peer of the connection, or what a trusted
+//! proxy says.
 
 use std::net::IpAddr;
 
@@ -21,16 +22,21 @@ impl Visitor {
         self.encrypted
     }
 
-    /// Who is behind a connection. Each proxy appends the address it was asked from to `X-Forwarded-For`, so the list is believed from its end up to
-    /// the first address that is no trusted proxy; what a stranger wrote in front of it is not looked at.
+    /// Who is behind a connection. Each proxy appends the address it was asked from to `X-Forwarded-For`, so
+    /// the list is believed from its end up to the first address that is no trusted proxy; what a stranger
+    /// wrote in front of it is not looked at.
     pub(crate) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
         if !is_trusted(peer) {
             return Self { address: peer, encrypted: false };
         }
-        let list: Vec<&str> =
-            headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+        let list: Vec<&str> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .collect();
         let mut address = peer;
         for hop in list.iter().rev() {
             let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
@@ -40,7 +46,8 @@ impl Visitor {
             }
         }
         let proto = headers.get_all("x-forwarded-proto").iter().next_back().and_then(|v| v.to_str().ok());
-        let encrypted = proto.and_then(|p| p.rsplit(',').next()).is_some_and(|p| p.trim().eq_ignore_ascii_case("https"));
+        let encrypted =
+            proto.and_then(|p| p.rsplit(',').next()).is_some_and(|p| p.trim().eq_ignore_ascii_case("https"));
         Self { address, encrypted }
     }
 }

@@ -54,7 +54,9 @@ impl Control {
         command: Command,
         once: Option<Idempotency>,
     ) -> Result<(String, bool), Refusal> {
-        match tokio::time::timeout(ANSWER, self.handle.command_idempotent(&self.by(door), command, once)).await {
+        match tokio::time::timeout(ANSWER, self.handle.command_idempotent(&self.by(door), command, once))
+            .await
+        {
             Ok(answer) => match answer? {
                 Answer::Done(line) => Ok((line, false)),
                 Answer::Repeated(line) => Ok((line, true)),

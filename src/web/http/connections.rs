@@ -1,4 +1,5 @@
-//! Accepts connections. A client that is slow with its headers is cut off, and however many there are, they are bounded.
+//! Accepts connections. A client that is slow with its headers is cut off, and however many there are, they
+//! are bounded.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,11 +21,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take to send the head of a request, and to send the next one on an open connection, in real time.
+/// How long a client may take to send the head of a request, and to send the next one on an open connection,
+/// in real time.
 const HEADERS: Duration = Duration::from_secs(20);
-/// Most connections at a time; further ones wait to be accepted. Live pages (`live::PLACES`) leave room for all else.
+/// Most connections at a time; further ones wait to be accepted. Live pages (`live::PLACES`) leave room for
+/// all else.
 const MOST: usize = 2048;
-/// How long a client may leave what was sent to it unread, in real time. Whoever does longer is gone, or holds a place for nothing.
+/// How long a client may leave what was sent to it unread, in real time. Whoever does longer is gone, or
+/// holds a place for nothing.
 const UNREAD: Duration = Duration::from_secs(60);
 /// Pause after the system refused a connection (no file descriptors left, mostly), in real time.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -44,7 +48,12 @@ struct Patience {
     unread: Duration,
 }
 
-async fn serve_patiently(listener: TcpListener, site: Router, stop: CancellationToken, patience: Patience) -> io::Result<()> {
+async fn serve_patiently(
+    listener: TcpListener,
+    site: Router,
+    stop: CancellationToken,
+    patience: Patience,
+) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(MOST));
     let mut open = JoinSet::new();
     loop {
@@ -61,7 +70,10 @@ async fn serve_patiently(listener: TcpListener, site: Router, stop: Cancellation
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     // Never closed.
     let place = room.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
@@ -124,7 +136,8 @@ mod tests {
     /// Only how long a failure takes.
     const LONG: Duration = Duration::from_secs(120);
     /// Nobody is cut off while a test runs.
-    const ENDLESS: Patience = Patience { headers: Duration::from_secs(3600), unread: Duration::from_secs(3600) };
+    const ENDLESS: Patience =
+        Patience { headers: Duration::from_secs(3600), unread: Duration::from_secs(3600) };
 
     /// Says when it is dropped.
     struct Told(Option<tokio::sync::oneshot::Sender<()>>);

@@ -1,7 +1,8 @@
-//! Which requests are this site's own: host and origin checks, the token of forms, headers that tell browsers what a page may do.
+//! Which requests are this site's own: host and origin checks, the token of forms, headers that tell browsers
+//! what a page may do.
 //!
-//! A page of another site must not be able to act here through a reader's browser. Forms carry a token it cannot know;
-//! the API asks for a header it cannot set; a host name it made point here is refused.
+//! A page of another site must not be able to act here through a reader's browser. Forms carry a token it
+//! cannot know; the API asks for a header it cannot set; a host name it made point here is refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,20 +57,28 @@ fn check(method: &Method, path: &str, headers: &HeaderMap, public: Option<&str>)
     // Probes of container engines come with any host name, and learn nothing but that the daemon lives.
     let probe = path == "/healthz" || path == "/readyz";
     let Some(host) = text(headers, &HOST) else {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, said!("the request names no host"), said!("send a Host header")));
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            said!("the request names no host"),
+            said!("send a Host header"),
+        ));
     };
     if !probe && !host_allowed(host, public.map(without_port)) {
         let error = said!("this site is not called \"{}\"", without_port(host));
-        let remedy =
-            said!("use its address (for example http://127.0.0.1:8650), or set public_url to the name people reach it by");
+        let remedy = said!(
+            "use its address (for example http://127.0.0.1:8650), or set public_url to the name people reach it by"
+        );
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, error, remedy));
     }
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
     // A proxy may forward under a host name of its own; browsers name the public one.
-    let own = |at: &str| at.eq_ignore_ascii_case(host) || public.is_some_and(|public| at.eq_ignore_ascii_case(public));
-    let foreign_origin = text(headers, &ORIGIN).is_some_and(|origin| !origin.split_once("://").is_some_and(|(_, at)| own(at)));
+    let own = |at: &str| {
+        at.eq_ignore_ascii_case(host) || public.is_some_and(|public| at.eq_ignore_ascii_case(public))
+    };
+    let foreign_origin =
+        text(headers, &ORIGIN).is_some_and(|origin| !origin.split_once("://").is_some_and(|(_, at)| own(at)));
     let site = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
     if foreign_origin || site.is_some_and(|s| s != "same-origin" && s != "none") {
         return Err(Refusal::new(
@@ -122,9 +131,11 @@ pub(crate) fn check_token(given: Option<&String>, expected: &str) -> Result<(), 
     if equal(given.map_or("", String::as_str), expected) {
         return Ok(());
     }
-    let remedy =
-        said!("go back, reload the page and try again; the daemon may have been started anew, or somebody logged in, since");
-    Err(Refusal::new(StatusCode::FORBIDDEN, said!("the form carries no valid token"), remedy).kind(Kind::ForeignRequest))
+    let remedy = said!(
+        "go back, reload the page and try again; the daemon may have been started anew, or somebody logged in, since"
+    );
+    Err(Refusal::new(StatusCode::FORBIDDEN, said!("the form carries no valid token"), remedy)
+        .kind(Kind::ForeignRequest))
 }
 
 #[cfg(test)]
@@ -159,19 +170,30 @@ mod tests {
 
     #[test]
     fn writes_from_other_pages_are_refused() {
-        let post =
-            |path: &str, pairs: &[(&'static str, &str)]| check(&Method::POST, path, &headers(pairs), None).map_err(|r| r.status);
+        let post = |path: &str, pairs: &[(&'static str, &str)]| {
+            check(&Method::POST, path, &headers(pairs), None).map_err(|r| r.status)
+        };
         let host = ("host", "127.0.0.1:8650");
         assert_eq!(post("/runs/x/cancel", &[host]), Ok(()));
         assert_eq!(post("/runs/x/cancel", &[host, ("origin", "http://127.0.0.1:8650")]), Ok(()));
         for other in ["http://evil.example", "null", "http://127.0.0.1:9999"] {
-            assert_eq!(post("/runs/x/cancel", &[host, ("origin", other)]), Err(StatusCode::FORBIDDEN), "{other}");
+            assert_eq!(
+                post("/runs/x/cancel", &[host, ("origin", other)]),
+                Err(StatusCode::FORBIDDEN),
+                "{other}"
+            );
         }
-        assert_eq!(post("/runs/x/cancel", &[host, ("sec-fetch-site", "cross-site")]), Err(StatusCode::FORBIDDEN));
+        assert_eq!(
+            post("/runs/x/cancel", &[host, ("sec-fetch-site", "cross-site")]),
+            Err(StatusCode::FORBIDDEN)
+        );
         assert_eq!(post("/api/v1/down", &[host]), Err(StatusCode::FORBIDDEN));
         assert_eq!(post("/api/v1/down", &[host, ("content-type", "text/plain")]), Err(StatusCode::FORBIDDEN));
         assert_eq!(post("/api/v1/down", &[host, ("x-openbell", "1")]), Ok(()));
-        assert_eq!(post("/api/v1/down", &[host, ("content-type", "application/json; charset=utf-8")]), Ok(()));
+        assert_eq!(
+            post("/api/v1/down", &[host, ("content-type", "application/json; charset=utf-8")]),
+            Ok(())
+        );
         assert_eq!(post("/", &[]), Err(StatusCode::BAD_REQUEST));
     }
 

@@ -1,7 +1,8 @@
-//! `Idempotency-Key`: a request that is sent again, because its answer got lost, is carried out once and answered alike.
+//! `Idempotency-Key`: a request that is sent again, because its answer got lost, is carried out once and
+//! answered alike.
 //!
-//! The daemon keeps the answers in its journal ([`idempotency`](daemon::idempotency)), each in one piece with what it tells. A request that was
-//! refused did nothing, and is not remembered.
+//! The daemon keeps the answers in its journal ([`idempotency`](daemon::idempotency)), each in one piece with
+//! what it tells. A request that was refused did nothing, and is not remembered.
 
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -26,11 +27,13 @@ fn key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let Some(first) = given.next() else { return Ok(None) };
     let text = first.to_str().unwrap_or_default();
     let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    let fine = (1..=LONGEST).contains(&bare.len()) && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+    let fine = (1..=LONGEST).contains(&bare.len())
+        && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
     if fine && given.next().is_none() {
         return Ok(Some(bare));
     }
-    let remedy = said!("send it once, with 1 to 128 letters, digits, '-', '_', '.' or ':'; a fresh UUID is fine");
+    let remedy =
+        said!("send it once, with 1 to 128 letters, digits, '-', '_', '.' or ':'; a fresh UUID is fine");
     Err(Refusal::bad(said!("the header Idempotency-Key is not usable"), remedy))
 }
 
@@ -50,20 +53,28 @@ pub(crate) fn once(
     Ok(Some(Idempotency { key: format!("{by} {key}"), request: format!("{what} {request:032x}") }))
 }
 
-/// FNV-1a of 128 bits (draft-eastlake-fnv): it tells apart what differs by mistake, and is the same in every version.
+/// FNV-1a of 128 bits (draft-eastlake-fnv): it tells apart what differs by mistake, and is the same in every
+/// version.
 fn fingerprint(parts: &[&[u8]]) -> u128 {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let take = |hash: u128, byte: u8| (hash ^ u128::from(byte)).wrapping_mul(PRIME);
     // The length of a part is a part of it: what is moved from one to the next is another request.
-    parts.iter().fold(BASIS, |hash, part| part.len().to_be_bytes().into_iter().chain(part.iter().copied()).fold(hash, take))
+    parts.iter().fold(BASIS, |hash, part| {
+        part.len().to_be_bytes().into_iter().chain(part.iter().copied()).fold(hash, take)
+    })
 }
 
 /// The refusal of a key that came with another request.
 pub(crate) fn taken() -> Refusal {
-    let remedy = said!("choose a new key for a new request; send the same body to ask for the first answer again");
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, said!("the idempotency key came before, with another request"), remedy)
-        .kind(Kind::KeyReused)
+    let remedy =
+        said!("choose a new key for a new request; send the same body to ask for the first answer again");
+    Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        said!("the idempotency key came before, with another request"),
+        remedy,
+    )
+    .kind(Kind::KeyReused)
 }
 
 /// An answer that may have been given before.
@@ -90,7 +101,17 @@ mod tests {
             assert_eq!(key(&headers(&[sent])), Ok(Some(read)));
         }
         let long = "x".repeat(129);
-        for bad in [&["a", "a"][..], &[""], &["\"\""], &["a b"], &["a\tb"], &["\"a"], &["a;b"], &["../x"], &[long.as_str()]] {
+        for bad in [
+            &["a", "a"][..],
+            &[""],
+            &["\"\""],
+            &["a b"],
+            &["a\tb"],
+            &["\"a"],
+            &["a;b"],
+            &["../x"],
+            &[long.as_str()],
+        ] {
             assert!(key(&headers(bad)).is_err(), "{bad:?}");
         }
         assert!(key(&headers(&["x".repeat(128).as_str()])).is_ok());

@@ -24,9 +24,10 @@ pub(crate) fn dag_of<'a>(snapshot: &'a Snapshot, name: &DagName) -> Result<&'a D
 pub(crate) async fn held(handle: &Handle, id: &RunId) -> Result<RunView, Refusal> {
     match handle.run(id).await {
         Ok(Some(view)) => Ok(view),
-        Ok(None) => {
-            Err(Refusal::missing(said!("there is no run {}", id), said!("the pages of the DAGs list the runs that are kept")))
-        }
+        Ok(None) => Err(Refusal::missing(
+            said!("there is no run {}", id),
+            said!("the pages of the DAGs list the runs that are kept"),
+        )),
         Err(error) => {
             tracing::error!(%error, run.id = %id, "a run cannot be read from the journal");
             Err(Refusal::new(
@@ -90,12 +91,14 @@ impl Wanted {
 
     /// Whether an alert is wanted.
     pub(crate) fn takes(&self, alert: &daemon::snapshot::AlertView) -> bool {
-        self.kind.is_none_or(|kind| alert.kind == kind) && (self.dag.is_empty() || alert.run.dag() == self.dag)
+        self.kind.is_none_or(|kind| alert.kind == kind)
+            && (self.dag.is_empty() || alert.run.dag() == self.dag)
     }
 }
 
 /// What alerts a query wants.
 pub(crate) fn wanted(kind: &str, dag: &str) -> Result<Wanted, Refusal> {
-    Wanted::of(kind, dag)
-        .map_err(|kinds| Refusal::bad(said!("there is no kind of alert \"{}\"", kind), said!("there are {}", kinds)))
+    Wanted::of(kind, dag).map_err(|kinds| {
+        Refusal::bad(said!("there is no kind of alert \"{}\"", kind), said!("there are {}", kinds))
+    })
 }

@@ -127,7 +127,8 @@ struct Badge<'a> {
 
 fn badge(caller: &Caller, place: &str, reader: &Reader) -> Html {
     let session = matches!(caller.who, Who::User { .. });
-    let (name, role) = (caller.name().unwrap_or_default(), caller.role.map_or_else(Text::default, words::role));
+    let (name, role) =
+        (caller.name().unwrap_or_default(), caller.role.map_or_else(Text::default, words::role));
     Html::of(&Badge { session, name, role, csrf: &caller.csrf, place }, reader)
 }
 
@@ -140,7 +141,8 @@ impl Page<'_> {
 
 impl IntoResponse for Page<'_> {
     fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+        let headers =
+            [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
         (headers, Html::of(&self, self.reader).to_string()).into_response()
     }
 }
@@ -164,7 +166,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_drawn_into_its_answer_and_its_headers_stay() {
-        let mut answer = PageRefusal(Refusal::missing(said!("there is nothing here"), said!("look elsewhere"))).into_response();
+        let mut answer =
+            PageRefusal(Refusal::missing(said!("there is nothing here"), said!("look elsewhere")))
+                .into_response();
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         let refusal = answer.extensions_mut().remove::<Refusal>().expect("it travels with the answer");
         Frame::new(Asked::default(), Caller::stranger()).draw(&refusal, &mut answer);

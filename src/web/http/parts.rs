@@ -1,8 +1,8 @@
 //! Lists that are given in parts: `limit` says how long a part is, `after` is the `next` of the part before.
 //!
 //! A cursor names the last entry that was given, so that entries that come meanwhile neither repeat nor hide
-//! others. What has no name (an alert, an entry of the audit) is named by its instant and its place among those of
-//! the same instant, the oldest first: newer ones do not move it.
+//! others. What has no name (an alert, an entry of the audit) is named by its instant and its place among
+//! those of the same instant, the oldest first: newer ones do not move it.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -32,7 +32,10 @@ impl Asked {
         if (1..=MOST_LISTED).contains(&limit) {
             return Ok(limit);
         }
-        Err(Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {}", MOST_LISTED.to_string())))
+        Err(Refusal::bad(
+            said!("limit is {}", limit.to_string()),
+            said!("ask for 1 to {}", MOST_LISTED.to_string()),
+        ))
     }
 
     fn after(&self) -> Option<&str> {
@@ -99,7 +102,8 @@ mod tests {
     fn lists_are_given_in_parts() {
         let all = ["a", "b", "c"];
         let part = |limit, after: Option<&str>| {
-            part_of(&all, &Asked { limit, after: after.map(str::to_owned) }, |t| (*t).to_owned()).map_err(|r| r.error)
+            part_of(&all, &Asked { limit, after: after.map(str::to_owned) }, |t| (*t).to_owned())
+                .map_err(|r| r.error)
         };
         assert_eq!(part(None, None), Ok((&all[..], None)));
         assert_eq!(part(Some(2), None), Ok((&all[..2], Some("b".to_owned()))));
@@ -120,7 +124,8 @@ mod tests {
     fn read(mut list: Vec<(i64, char)>, limit: usize, mut grow: impl FnMut(&mut Vec<(i64, char)>)) -> String {
         let (mut seen, mut after) = (String::new(), None::<String>);
         loop {
-            let (shown, next) = happened(&list, &asked(limit, after.as_deref()), |(second, _)| at(*second)).expect("a part");
+            let (shown, next) =
+                happened(&list, &asked(limit, after.as_deref()), |(second, _)| at(*second)).expect("a part");
             seen.extend(shown.iter().map(|(_, name)| *name));
             let Some(next) = next else { return seen };
             after = Some(next);
@@ -155,7 +160,15 @@ mod tests {
                 .map_err(|r| r.status.as_u16())
                 .map(|(shown, _)| shown.len())
         };
-        for bad in ["x", "~", "1970-01-01T00:00:07Z", "1970-01-01T00:00:07Z~", "1970-01-01T00:00:07Z~-1", "~1", "../~1"] {
+        for bad in [
+            "x",
+            "~",
+            "1970-01-01T00:00:07Z",
+            "1970-01-01T00:00:07Z~",
+            "1970-01-01T00:00:07Z~-1",
+            "~1",
+            "../~1",
+        ] {
             assert_eq!(ask(None, bad), Err(404), "{bad}");
         }
         assert_eq!(ask(None, ""), Ok(2));

@@ -1,7 +1,8 @@
 //! Refusals for programs, as RFC 9457 has them: `application/problem+json`.
 //!
-//! The type of a problem is a URN, so that it is the same behind every address and proxy; it never changes, and never means something else.
-//! `detail` says what and where, `remedy` what to do. The types are listed in the OpenAPI document and in `docs/api.md`.
+//! The type of a problem is a URN, so that it is the same behind every address and proxy; it never changes,
+//! and never means something else. `detail` says what and where, `remedy` what to do. The types are listed in
+//! the OpenAPI document and in `docs/api.md`.
 
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
@@ -177,12 +178,16 @@ mod tests {
             }
             assert!(kind.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{kind:?}");
         }
-        assert_eq!((Kind::of(StatusCode::IM_A_TEAPOT), Kind::of(StatusCode::BAD_GATEWAY)), (Kind::BadRequest, Kind::Internal));
+        assert_eq!(
+            (Kind::of(StatusCode::IM_A_TEAPOT), Kind::of(StatusCode::BAD_GATEWAY)),
+            (Kind::BadRequest, Kind::Internal)
+        );
     }
 
     #[tokio::test]
     async fn a_refusal_becomes_a_problem() {
-        let answered = answer(&Refusal::missing(Message::foreign("there is no run a@1"), Message::foreign("list them")));
+        let answered =
+            answer(&Refusal::missing(Message::foreign("there is no run a@1"), Message::foreign("list them")));
         assert_eq!(
             (answered.status(), &answered.headers()[CONTENT_TYPE]),
             (StatusCode::NOT_FOUND, &HeaderValue::from_static(MEDIA_TYPE))
@@ -192,8 +197,11 @@ mod tests {
         let wanted = serde_json::json!({ "type": "urn:openbell:problem:not-found", "title": "There is no such thing", "status": 404,
             "detail": "there is no run a@1", "remedy": "list them" });
         assert_eq!(said, wanted);
-        let busy =
-            answer(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Message::foreign("the log does not answer"), Message::none()));
+        let busy = answer(&Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Message::foreign("the log does not answer"),
+            Message::none(),
+        ));
         assert_eq!(busy.headers()[RETRY_AFTER], "5");
     }
 }

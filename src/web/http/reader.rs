@@ -1,4 +1,5 @@
-//! Stands before everything else: takes the base path off a request, finds out the language, and puts the base path before redirects.
+//! Stands before everything else: takes the base path off a request, finds out the language, and puts the
+//! base path before redirects.
 
 use std::convert::Infallible;
 
@@ -103,11 +104,13 @@ pub(crate) async fn reader(State(address): State<Address>, mut request: Request,
 fn outside(base: &BasePath, uri: &Uri) -> Response {
     let error = said!("there is nothing at {}: this site is below {}", uri.path(), format!("{base}/"));
     let wanted = format!("{base}{}", uri.path());
-    let remedy = said!("ask for {}; a proxy has to pass the path on whole, or base_path has to be left out", wanted);
+    let remedy =
+        said!("ask for {}; a proxy has to pass the path on whole, or base_path has to be left out", wanted);
     Refusal::missing(error, remedy).answer(uri.path().starts_with("/api/"))
 }
 
-/// Redirects lead below the base path; pages say in which language they are, and that another reader would get another page.
+/// Redirects lead below the base path; pages say in which language they are, and that another reader would
+/// get another page.
 fn dress(reader: &Reader, response: &mut Response) {
     let headers = response.headers_mut();
     let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(|to| reader.base.join(to));

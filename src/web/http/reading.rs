@@ -15,7 +15,11 @@ pub(crate) fn known<T>(reading: &Reading<T>) -> Result<&T, Refusal> {
     match (&reading.value, &reading.trouble) {
         (Some((_, value)), _) => Ok(value),
         (None, Some(trouble)) => Err(refusal(trouble)),
-        (None, None) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, said!("nothing was read yet"), said!("ask again"))),
+        (None, None) => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            said!("nothing was read yet"),
+            said!("ask again"),
+        )),
     }
 }
 

@@ -63,8 +63,8 @@ impl From<domain::ids::NameError> for Refusal {
     }
 }
 
-/// A refusal of a page's handler. It travels with the answer, and [`reader`](super::reader) draws it: only there is
-/// it known who reads.
+/// A refusal of a page's handler. It travels with the answer, and [`reader`](super::reader) draws it: only
+/// there is it known who reads.
 pub(crate) struct PageRefusal(pub(crate) Refusal);
 
 impl<R: Into<Refusal>> From<R> for PageRefusal {

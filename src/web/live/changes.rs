@@ -23,8 +23,8 @@ impl Change {
     }
 }
 
-/// What happened between two snapshots: DAGs and their files, runs and their steps, alerts, dead letters. Where something changed more than once in
-/// between, the last state is told.
+/// What happened between two snapshots: DAGs and their files, runs and their steps, alerts, dead letters.
+/// Where something changed more than once in between, the last state is told.
 pub(crate) fn changes(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
     let mut found = Vec::new();
     dags(old, new, &mut found);
@@ -44,9 +44,11 @@ pub(crate) fn changes(old: &Snapshot, new: &Snapshot) -> Vec<Change> {
 
 fn dags(old: &Snapshot, new: &Snapshot, found: &mut Vec<Change>) {
     for dag in &new.dags {
-        if old.dag(&dag.name).is_none_or(|before| (before.paused, &before.schedule) != (dag.paused, &dag.schedule)) {
-            let data =
-                json!({ "dag": dag.name, "paused": dag.paused, "schedule": dag.schedule, "file": dag.file, "gone": false });
+        if old
+            .dag(&dag.name)
+            .is_none_or(|before| (before.paused, &before.schedule) != (dag.paused, &dag.schedule))
+        {
+            let data = json!({ "dag": dag.name, "paused": dag.paused, "schedule": dag.schedule, "file": dag.file, "gone": false });
             found.push(Change::new("dag", data));
         }
     }
@@ -88,9 +90,11 @@ fn run(before: Option<&RunView>, view: &RunView, found: &mut Vec<Change>) {
 }
 
 fn alerts(old: &Snapshot, new: &Snapshot, found: &mut Vec<Change>) {
-    let same =
-        |a: &AlertView, b: &AlertView| (a.at, a.kind, &a.rule, &a.run, &a.step) == (b.at, b.kind, &b.rule, &b.run, &b.step);
-    let raised = new.alerts.iter().take_while(|alert| old.alerts.first().is_none_or(|known| !same(alert, known)));
+    let same = |a: &AlertView, b: &AlertView| {
+        (a.at, a.kind, &a.rule, &a.run, &a.step) == (b.at, b.kind, &b.rule, &b.run, &b.step)
+    };
+    let raised =
+        new.alerts.iter().take_while(|alert| old.alerts.first().is_none_or(|known| !same(alert, known)));
     let mut raised: Vec<_> = raised.map(|alert| Change::new("alert", json!(alert))).collect();
     raised.reverse();
     found.append(&mut raised);
@@ -138,6 +142,10 @@ mod tests {
         let mut gone = new.clone();
         let dag = gone.dags.remove(0).name;
         assert_eq!(changes(&new, &gone)[0].data["dag"], json!(dag));
-        assert_eq!(changes(&old, &testing::ended()).iter().filter(|c| c.kind == "run").count(), 1, "it has ended");
+        assert_eq!(
+            changes(&old, &testing::ended()).iter().filter(|c| c.kind == "run").count(),
+            1,
+            "it has ended"
+        );
     }
 }

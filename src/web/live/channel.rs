@@ -19,7 +19,8 @@ use daemon::{Handle, Snapshot};
 
 /// Least real time between two drawings of a page.
 const BETWEEN: Duration = Duration::from_millis(200);
-/// How long a page that nobody watches is remembered, in real time, so that whoever lost the connection gets only what is new.
+/// How long a page that nobody watches is remembered, in real time, so that whoever lost the connection gets
+/// only what is new.
 const LINGER: Duration = Duration::from_secs(60);
 /// Most pages that are remembered while nobody watches them.
 const REMEMBERED: usize = 64;
@@ -44,7 +45,8 @@ struct Channel {
 }
 
 impl Channel {
-    /// Draws the page of the newest snapshot, unless it is drawn already. Viewers hear of it when anything differs.
+    /// Draws the page of the newest snapshot, unless it is drawn already. Viewers hear of it when anything
+    /// differs.
     fn draw(&self) {
         // The snapshot is taken under the lock, so that no older one is drawn after a newer one.
         self.seen.send_if_modified(|seen| {
@@ -100,7 +102,8 @@ impl Channels {
                 let serial = self.serial.fetch_add(1, Ordering::Relaxed);
                 let epoch = format!("{}.{serial}", self.life).into();
                 let (handle, draw) = (self.handle.clone(), self.draw);
-                let channel = Channel { key: free.key().clone(), epoch, handle, draw, seen, wanted: Notify::new() };
+                let channel =
+                    Channel { key: free.key().clone(), epoch, handle, draw, seen, wanted: Notify::new() };
                 let channel = free.insert(Arc::new(channel)).clone();
                 tokio::spawn(self.clone().keep(channel.clone()));
                 (channel, receiver)

@@ -34,7 +34,8 @@ struct Lately {
 impl Lately {
     fn push(&mut self, life: &str, kind: &str, data: &serde_json::Value) {
         self.newest += 1;
-        self.events.push_back(Bytes::from(format!("id: {life}-{}\nevent: {kind}\ndata: {data}\n\n", self.newest)));
+        self.events
+            .push_back(Bytes::from(format!("id: {life}-{}\nevent: {kind}\ndata: {data}\n\n", self.newest)));
         if self.events.len() > REMEMBERED {
             self.events.pop_front();
         }
@@ -124,7 +125,14 @@ impl Reader {
     /// Listens, from the event on that was seen last.
     pub(crate) fn new(subscriber: Subscriber, feed: &Arc<Feed>, last: Option<&str>, place: Place) -> Self {
         let newest = feed.listen();
-        Self { subscriber, feed: feed.clone(), newest, at: None, back: last.map(str::to_owned), _place: place }
+        Self {
+            subscriber,
+            feed: feed.clone(),
+            newest,
+            at: None,
+            back: last.map(str::to_owned),
+            _place: place,
+        }
     }
 
     /// The next events; `None` when there will be none any more.
@@ -194,7 +202,10 @@ mod tests {
         (1..=REMEMBERED + 2).for_each(|n| lately.push("x", "n", &json!(n)));
         let newest = lately.newest;
         assert_eq!(lately.after(newest), Some(vec![]));
-        assert_eq!(lately.after(newest - 1), Some(vec![Bytes::from(format!("id: x-{newest}\nevent: n\ndata: {newest}\n\n"))]));
+        assert_eq!(
+            lately.after(newest - 1),
+            Some(vec![Bytes::from(format!("id: x-{newest}\nevent: n\ndata: {newest}\n\n"))])
+        );
         assert_eq!(lately.after(2).map(|all| all.len()), Some(REMEMBERED));
         assert_eq!(lately.after(1), None, "the second is forgotten");
     }

@@ -23,8 +23,8 @@ pub(crate) enum Watched {
     Audit,
 }
 
-/// What a live page depends on, besides the snapshot: whoever has the same key sees the same. Nothing of a single viewer may be in it, nor in
-/// what is drawn for it.
+/// What a live page depends on, besides the snapshot: whoever has the same key sees the same. Nothing of a
+/// single viewer may be in it, nor in what is drawn for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// The page.

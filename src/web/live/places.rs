@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-/// Most live pages and followed outputs at a time. Each holds a connection; what they show is drawn once for all who see the same.
+/// Most live pages and followed outputs at a time. Each holds a connection; what they show is drawn once for
+/// all who see the same.
 pub(crate) const PLACES: usize = 1024;
 /// Most of them of one user or token, so that nobody takes the room of all others.
 pub(crate) const PLACES_EACH: usize = 256;

@@ -92,7 +92,10 @@ mod tests {
         struct Text<'a> {
             text: &'a str,
         }
-        parts.iter().map(|(id, text)| Fragment::new(id, &Text { text }, &crate::locale::Reader::default())).collect()
+        parts
+            .iter()
+            .map(|(id, text)| Fragment::new(id, &Text { text }, &crate::locale::Reader::default()))
+            .collect()
     }
 
     fn text(event: Option<Bytes>) -> String {
@@ -107,7 +110,10 @@ mod tests {
             "id: e-1\nevent: fragments\ndata: {\"fragments\":{\"a\":\"1\",\"b\":\"1\",\"c\":\"1\"}}\n\n"
         );
         assert!(one.since(1).is_none());
-        assert!(one.next(page(&[("a", "1"), ("b", "1"), ("c", "1")])).is_none(), "the same is no new version");
+        assert!(
+            one.next(page(&[("a", "1"), ("b", "1"), ("c", "1")])).is_none(),
+            "the same is no new version"
+        );
         let two = one.next(page(&[("a", "1"), ("b", "2"), ("c", "1")])).expect("b changed");
         let three = two.next(page(&[("a", "1"), ("b", "2"), ("c", "3")])).expect("c changed");
         assert!(text(three.since(0)).contains("{\"a\":\"1\",\"b\":\"2\",\"c\":\"3\"}"), "all");

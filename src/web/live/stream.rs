@@ -48,7 +48,13 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     /// Watches a page, from the event on that was seen last.
-    pub(crate) fn new(subscriber: Subscriber, channels: &Arc<Channels>, key: Key, last: Option<&str>, place: Place) -> Self {
+    pub(crate) fn new(
+        subscriber: Subscriber,
+        channels: &Arc<Channels>,
+        key: Key,
+        last: Option<&str>,
+        place: Place,
+    ) -> Self {
         let seen = channels.watch(key);
         let at = seen.borrow().state.as_ref().zip(last).map_or(0, |(state, id)| state.place(id));
         Self { subscriber, seen, at, _place: place }

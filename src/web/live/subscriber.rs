@@ -60,7 +60,10 @@ impl Subscriber {
             ),
             Err(Full::Each(most)) => (
                 StatusCode::TOO_MANY_REQUESTS,
-                said!("{} live pages of this user or token are open, and there is room for no more of them", most.to_string()),
+                said!(
+                    "{} live pages of this user or token are open, and there is room for no more of them",
+                    most.to_string()
+                ),
                 said!("close some; the page itself can be reloaded by hand"),
             ),
         };

@@ -43,7 +43,8 @@ type Told = (String, String, Value);
 /// The events of a text, but for beats.
 fn told(text: &str) -> Vec<Told> {
     let event = |block: &str| {
-        let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().to_owned();
+        let field =
+            |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().to_owned();
         let data = serde_json::from_str(&field("data: ")).unwrap_or_default();
         (field("id: "), field("event: "), data)
     };
@@ -71,21 +72,26 @@ async fn changed(seen: &mut tokio::sync::watch::Receiver<Seen>) {
 async fn a_page_is_drawn_once_for_all_who_see_the_same() {
     let daemon = Daemon::showing(testing::snapshot());
     let stop = tokio_util::sync::CancellationToken::new();
-    let channels = Channels::new(daemon.handle.clone(), stop.clone(), crate::pages::events::draw).expect("channels");
+    let channels =
+        Channels::new(daemon.handle.clone(), stop.clone(), crate::pages::events::draw).expect("channels");
     let key = |acts| Key { watched: Watched::Dags, acts, reader: Reader::default() };
     let mut many: Vec<_> = (0..200).map(|_| channels.watch(key(true))).collect();
     let viewer = channels.watch(key(false));
     let korean = Reader { language: Language::Korean, ..Reader::default() };
     let korean = channels.watch(Key { reader: korean, ..key(false) });
     assert_eq!(channels.len(), 3, "whoever may act sees forms, and each reads in their language");
-    let event =
-        |seen: &tokio::sync::watch::Receiver<Seen>| seen.borrow().state.clone().expect("a page").since(0).expect("all of it");
+    let event = |seen: &tokio::sync::watch::Receiver<Seen>| {
+        seen.borrow().state.clone().expect("a page").since(0).expect("all of it")
+    };
     let first = event(&many[0]);
     assert!(many.iter().all(|one| event(one).as_ptr() == first.as_ptr()), "the same bytes for all");
     let text = String::from_utf8_lossy(&first).into_owned();
     assert!(text.contains("/pause") && text.contains("of-the-page"), "forms, without anybody's token");
     assert!(!String::from_utf8_lossy(&event(&viewer)).contains("/pause"));
-    assert!(String::from_utf8_lossy(&event(&korean)).contains("예정된 운영 시간") && !text.contains("예정된 운영 시간"));
+    assert!(
+        String::from_utf8_lossy(&event(&korean)).contains("예정된 운영 시간")
+            && !text.contains("예정된 운영 시간")
+    );
 
     let mut next = testing::snapshot();
     next.dags[0].paused = !next.dags[0].paused;
@@ -93,8 +99,9 @@ async fn a_page_is_drawn_once_for_all_who_see_the_same() {
     for one in &mut many {
         changed(one).await;
     }
-    let since =
-        |seen: &tokio::sync::watch::Receiver<Seen>| seen.borrow().state.clone().expect("a page").since(1).expect("something");
+    let since = |seen: &tokio::sync::watch::Receiver<Seen>| {
+        seen.borrow().state.clone().expect("a page").since(1).expect("something")
+    };
     let delta = since(&many[0]);
     assert!(many.iter().all(|one| since(one).as_ptr() == delta.as_ptr()) && delta.len() < first.len());
     stop.cancel();
@@ -124,7 +131,11 @@ async fn whoever_comes_back_gets_what_changed_since_and_nothing_else() {
     let mut back = open(&site, "/events?page=today", Some(&first[0].0)).await;
     let missed = events(&mut back, "13:12:42").await;
     assert_eq!(missed.len(), 1, "one event holds all that was missed");
-    assert!(parts(&missed[0]).contains("alerts") && parts(&missed[0]).len() < parts(&first[0]).len(), "{:?}", parts(&missed[0]));
+    assert!(
+        parts(&missed[0]).contains("alerts") && parts(&missed[0]).len() < parts(&first[0]).len(),
+        "{:?}",
+        parts(&missed[0])
+    );
     // Up to date: nothing is said until something changes.
     let mut current = open(&site, "/events?page=today", Some(&missed[0].0)).await;
     next.now = testing::at("13:12:43");
@@ -225,7 +236,8 @@ async fn programs_hear_what_happens_and_miss_nothing() {
             told.push(event);
         }
     }
-    let attempts: Vec<_> = told.iter().map(|(_, name, data)| (name.as_str(), data["attempt"].as_u64())).collect();
+    let attempts: Vec<_> =
+        told.iter().map(|(_, name, data)| (name.as_str(), data["attempt"].as_u64())).collect();
     assert_eq!(attempts, (2..40).map(|n| ("step", Some(n))).collect::<Vec<_>>(), "each once, in order");
     let mut odd = open(&site, "/api/v1/events", Some("feedbeef-3")).await;
     assert_eq!(events(&mut odd, "\n\n").await[0].1, "reset");
@@ -267,6 +279,9 @@ async fn a_followed_output_loses_no_line_and_tells_none_twice() {
     assert_eq!(lines, (1..=61).map(|n| n.to_string()).collect::<Vec<_>>());
     site.daemon.snapshots.send_replace(Arc::new(testing::ended()));
     let end = events(&mut open(&site, &path, last.as_deref()).await, "event: over").await;
-    assert!(end[0].2["html"].as_str().is_some_and(|html| html.contains("begun") && html.contains("L62")), "{end:?}");
+    assert!(
+        end[0].2["html"].as_str().is_some_and(|html| html.contains("begun") && html.contains("L62")),
+        "{end:?}"
+    );
     site.down().await;
 }

@@ -78,7 +78,8 @@ static CATALOGUE: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     })
 });
 
-/// An English text in a language; itself where the catalogue does not have it. What follows `##` tells equal English texts apart and is not shown.
+/// An English text in a language; itself where the catalogue does not have it. What follows `##` tells equal
+/// English texts apart and is not shown.
 pub(crate) fn translated(language: Language, english: &str) -> &str {
     let own = match language {
         Language::English => None,

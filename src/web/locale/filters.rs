@@ -18,7 +18,8 @@ pub(crate) fn rich(english: &'static str, _: &dyn Values) -> askama::Result<Rich
     Ok(Rich::new(english))
 }
 
-/// `"/dags"|link`: an address of this site below the base path. What begins with anything but a slash stays as it is.
+/// `"/dags"|link`: an address of this site below the base path. What begins with anything but a slash stays
+/// as it is.
 #[askama::filter_fn]
 pub(crate) fn link<T: Display>(path: T, values: &dyn Values) -> askama::Result<String> {
     Ok(Reader::of(values).base.join(&path.to_string()))

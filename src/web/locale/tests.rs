@@ -1,4 +1,5 @@
-//! The catalogue against what the pages say: every text has a translation, every translation is of a text, and both have the same places.
+//! The catalogue against what the pages say: every text has a translation, every translation is of a text,
+//! and both have the same places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -73,8 +74,12 @@ fn of_templates(texts: &mut BTreeMap<String, String>) {
         let text = fs::read_to_string(&path).expect("a template");
         for (at, _) in text.match_indices('"') {
             let Some((key, after)) = literal(&text[at..]) else { continue };
-            let filter = after.strip_prefix('|').map(|f| f.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default());
-            let inside = text[..at].rfind("{{").is_some_and(|open| text[..at].rfind("}}").is_none_or(|close| close < open));
+            let filter = after
+                .strip_prefix('|')
+                .map(|f| f.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default());
+            let inside = text[..at]
+                .rfind("{{")
+                .is_some_and(|open| text[..at].rfind("}}").is_none_or(|close| close < open));
             if inside && matches!(filter, Some("t" | "rich")) {
                 texts.insert(key, path.display().to_string());
             }
@@ -84,7 +89,8 @@ fn of_templates(texts: &mut BTreeMap<String, String>) {
 
 /// Adds the texts of a macro in a source.
 fn of_macro(name: &str, code: &str, path: &Path, texts: &mut BTreeMap<String, String>) {
-    let code: String = code.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+    let code: String =
+        code.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
     for (at, _) in code.match_indices(name) {
         if let Some((key, _)) = literal(code[at + name.len()..].trim_start()) {
             texts.insert(key, path.display().to_string());
@@ -188,14 +194,21 @@ fn messages_are_put_together_in_the_language_of_the_reader() {
     assert_eq!(each("nothing {2}, and {"), "nothing , and {");
     assert_eq!(say!("last##price"), "last");
     assert_eq!(korean().read(&say!("running")), "실행 중");
-    assert_eq!(korean().read(&Text::message("no such text {}").with(3_u32)), "no such text 3", "what is missing is English");
+    assert_eq!(
+        korean().read(&Text::message("no such text {}").with(3_u32)),
+        "no such text 3",
+        "what is missing is English"
+    );
     let joined = Text::joined(", ", vec![Text::plain("a"), Text::default(), say!("running")]);
     assert_eq!((joined.to_string().as_str(), joined.is_empty()), ("a, running", false));
     assert!(Text::joined(", ", vec![Text::default()]).is_empty());
 }
 
 #[derive(askama::Template)]
-#[template(source = r#"{{ "running"|t }}|{{ what }}|{{ ("<b>{}</b>"|rich).with(what) }}|{{ "/dags?a=1&b"|link }}"#, ext = "html")]
+#[template(
+    source = r#"{{ "running"|t }}|{{ what }}|{{ ("<b>{}</b>"|rich).with(what) }}|{{ "/dags?a=1&b"|link }}"#,
+    ext = "html"
+)]
 struct Shown {
     what: Text,
 }

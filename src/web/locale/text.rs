@@ -12,8 +12,8 @@ use super::catalogue::{Language, translated};
 use domain::finding::Finding;
 use domain::message::{self, Part, Piece, pieces, thousands};
 
-/// A text of a page: a message that is put into the reader's language when the page is rendered, or something that is the same in all of them
-/// (names, numbers, what a server said).
+/// A text of a page: a message that is put into the reader's language when the page is rendered, or something
+/// that is the same in all of them (names, numbers, what a server said).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(Kind);
 
@@ -43,7 +43,8 @@ impl Text {
         Self(Kind::Plain(text.into()))
     }
 
-    /// A message of the catalogue: [`say!`](crate::locale::say) and the filter `t` make them, so that a test finds every one.
+    /// A message of the catalogue: [`say!`](crate::locale::say) and the filter `t` make them, so that a test
+    /// finds every one.
     pub fn message(english: &'static str) -> Self {
         Self(Kind::Message { english, with: Vec::new() })
     }
@@ -108,10 +109,12 @@ impl Text {
             Kind::Plain(text) => out.write_str(text),
             Kind::Each { english, .. } if language == Language::English => out.write_str(english),
             Kind::Each { korean, .. } => out.write_str(korean),
-            Kind::Message { english, with } => pieces(translated(language, english), with.len(), &mut |piece| match piece {
-                Piece::Words(words) => out.write_str(words),
-                Piece::Place(at) => with[at].write(language, out),
-            }),
+            Kind::Message { english, with } => {
+                pieces(translated(language, english), with.len(), &mut |piece| match piece {
+                    Piece::Words(words) => out.write_str(words),
+                    Piece::Place(at) => with[at].write(language, out),
+                })
+            }
             Kind::Joined { between, parts } => {
                 let mut first = true;
                 for part in parts.iter().filter(|part| !part.is_empty()) {

@@ -1,5 +1,5 @@
-//! Words for what the core knows by name: states, kinds, ends. Each `match` is whole, so that a new name needs its word; in English a word is
-//! what `as_str` says.
+//! Words for what the core knows by name: states, kinds, ends. Each `match` is whole, so that a new name
+//! needs its word; in English a word is what `as_str` says.
 
 use accounts::Role;
 use axum::http::StatusCode;
@@ -156,17 +156,25 @@ mod tests {
         for kind in [StepKind::Task, StepKind::Service, StepKind::Check, StepKind::Teardown] {
             assert_eq!(step_kind(kind), kind.as_str());
         }
-        for state in [RunState::Running, RunState::Closing, RunState::Succeeded, RunState::Failed, RunState::Cancelled] {
+        for state in
+            [RunState::Running, RunState::Closing, RunState::Succeeded, RunState::Failed, RunState::Cancelled]
+        {
             assert_eq!(run_state(state), state.as_str());
         }
-        for state in [StepState::Pending, StepState::Degraded, StepState::UpstreamFailed, StepState::Stopped] {
+        for state in [StepState::Pending, StepState::Degraded, StepState::UpstreamFailed, StepState::Stopped]
+        {
             assert_eq!(step_state(state), state.as_str());
         }
-        for end in [Exit::Code(3), Exit::Signal(9), Exit::Signal(15), Exit::OutOfMemory, Exit::Lost("gone".into())] {
+        for end in
+            [Exit::Code(3), Exit::Signal(9), Exit::Signal(15), Exit::OutOfMemory, Exit::Lost("gone".into())]
+        {
             assert_eq!(exit(&end).to_string(), end.to_string());
             assert_eq!(exit_in_brief(&end).to_string(), end.in_brief());
         }
         let not = Exit::NotStarted("no image".into());
-        assert_eq!((exit(&not).to_string(), exit_in_brief(&not).to_string()), (not.to_string(), not.in_brief()));
+        assert_eq!(
+            (exit(&not).to_string(), exit_in_brief(&not).to_string()),
+            (not.to_string(), not.in_brief())
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Live pages and changes, as server-sent events that can be resumed.
 //!
-//! `/events` sends `{"fragments": {id: html}}`, the parts of a page that changed; `/api/v1/events` tells programs what happened. Each event
-//! has an id. Whoever comes back with the last one it saw (`Last-Event-ID`, which browsers send by themselves) gets what it missed.
+//! `/events` sends `{"fragments": {id: html}}`, the parts of a page that changed; `/api/v1/events` tells
+//! programs what happened. Each event has an id. Whoever comes back with the last one it saw
+//! (`Last-Event-ID`, which browsers send by themselves) gets what it missed.
 
 use std::sync::Arc;
 
@@ -70,7 +71,8 @@ pub(crate) async fn events(
     Ok(live::answer(unfold(viewer, live::Viewer::next)))
 }
 
-/// Stands in forms of live parts where the token of a session belongs. The script puts that of its own page there.
+/// Stands in forms of live parts where the token of a session belongs. The script puts that of its own page
+/// there.
 const OF_THE_PAGE: &str = "of-the-page";
 
 /// The page's parts; `None` once it is about nothing any more.

@@ -27,11 +27,13 @@ pub(crate) async fn choose(
     const REMEDY: Message = said!("ask for /language?to=en or /language?to=ko, with back=/PATH");
     let Query(asked) = asked.map_err(|error| Refusal::unread(&error.body_text(), REMEDY))?;
     let to = asked.get("to").map_or("", String::as_str);
-    let language = Language::of(to).ok_or_else(|| Refusal::bad(said!("there are no pages in this language"), REMEDY))?;
+    let language =
+        Language::of(to).ok_or_else(|| Refusal::bad(said!("there are no pages in this language"), REMEDY))?;
     let base = reader.base;
     let path = if base.is_root() { "/" } else { base.as_str() };
     let only = if visitor.is_encrypted() { "; Secure" } else { "" };
-    let cookie = format!("{NAME}={}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={SECONDS}{only}", language.code());
+    let cookie =
+        format!("{NAME}={}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={SECONDS}{only}", language.code());
     let back = asked.get("back").map_or("/", |back| on_site(back));
     // Back to the choice itself would be a circle.
     let back = if back.split('?').next() == Some("/language") { "/" } else { back };

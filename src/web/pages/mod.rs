@@ -1,4 +1,5 @@
-//! The pages for people: a room for each, with its handlers, what it reads, how it is drawn, and its templates.
+//! The pages for people: a room for each, with its handlers, what it reads, how it is drawn, and its
+//! templates.
 
 pub(crate) mod account;
 pub(crate) mod alerts;

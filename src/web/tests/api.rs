@@ -21,7 +21,11 @@ async fn problem(request: RequestBuilder) -> (u16, String, Value) {
     let said: Value = answer.json().await.expect("JSON");
     assert_eq!(said["status"], status);
     assert!(said["detail"].as_str().is_some_and(|d| !d.is_empty()) && said["title"].is_string(), "{said}");
-    let kind = said["type"].as_str().and_then(|t| t.strip_prefix("urn:openbell:problem:")).expect("a kind").to_owned();
+    let kind = said["type"]
+        .as_str()
+        .and_then(|t| t.strip_prefix("urn:openbell:problem:"))
+        .expect("a kind")
+        .to_owned();
     (status, kind, said)
 }
 
@@ -54,7 +58,11 @@ async fn every_refusal_is_a_problem() {
         (site.client.post(url("/down")), 403, "foreign-request"),
         (post("/down").header("origin", "https://evil.example"), 403, "foreign-request"),
         (post("/down").body("{").header("content-type", "application/json"), 400, "bad-body"),
-        (post("/down").body("drain=true").header("content-type", "application/x-www-form-urlencoded"), 415, "not-json"),
+        (
+            post("/down").body("drain=true").header("content-type", "application/x-www-form-urlencoded"),
+            415,
+            "not-json",
+        ),
         (post("/runs").body(long), 413, "too-large"),
         (post("/runs").json(&json!({ "dag": "kis-trading-day", "nonsense": 1 })), 400, "bad-body"),
         (post("/runs").json(&json!(["kis-trading-day", {}, null, null])), 400, "bad-body"),
@@ -81,7 +89,11 @@ async fn every_refusal_is_a_problem() {
 }
 
 /// Sends a request; what reached the daemon, and what came back.
-async fn command(site: &mut Site, request: RequestBuilder, answer: Result<Answer, Refused>) -> (Request, reqwest::Response) {
+async fn command(
+    site: &mut Site,
+    request: RequestBuilder,
+    answer: Result<Answer, Refused>,
+) -> (Request, reqwest::Response) {
     let sent = tokio::spawn(request.send());
     let mut asked = tokio::time::timeout(std::time::Duration::from_secs(120), site.daemon.commands.recv())
         .await
@@ -105,13 +117,15 @@ async fn a_key_reaches_the_daemon_and_its_word_reaches_the_program() {
     assert!(!answer.headers().contains_key("idempotency-replayed"));
     let first = first.idempotency.expect("a key");
     assert_eq!(first.key, "api k-1");
-    let (second, answer) = command(&mut site, trigger("\"k-1\"", body()), Ok(Answer::Repeated("a@1".into()))).await;
+    let (second, answer) =
+        command(&mut site, trigger("\"k-1\"", body()), Ok(Answer::Repeated("a@1".into()))).await;
     assert_eq!(
         (second.idempotency.expect("a key"), &answer.headers()["idempotency-replayed"]),
         (first.clone(), &"true".parse().expect("a value"))
     );
     assert_eq!(answer.json::<Value>().await.expect("JSON"), json!({ "run": "a@1", "message": "a@1" }));
-    let (other, answer) = command(&mut site, trigger("k-1", json!({ "dag": "kis-full-session" })), Ok(Answer::KeyTaken)).await;
+    let (other, answer) =
+        command(&mut site, trigger("k-1", json!({ "dag": "kis-full-session" })), Ok(Answer::KeyTaken)).await;
     assert_ne!(other.idempotency.expect("a key").request, first.request);
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(answer.json::<Value>().await.expect("JSON")["type"], "urn:openbell:problem:key-reused");
@@ -124,7 +138,11 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
     let backends = stores.backends();
     backends.log.create_topic("kis.trades", 1).await.expect("created");
     backends.log.create_topic("kis.trades.dlq", 1).await.expect("created");
-    backends.log.append("kis.trades", vec![record(&trade("005930", 1)), record(&trade("005930", 2))]).await.expect("appended");
+    backends
+        .log
+        .append("kis.trades", vec![record(&trade("005930", 1)), record(&trade("005930", 2))])
+        .await
+        .expect("appended");
     let refuser = Refuser { connector: "day/sink-index".into(), program: "sink/index".into() };
     for stored in stores.records("kis.trades") {
         let refusal = steps::dead_letters::Refusal::new(Stage::TaskPut, "rejected", "a reason");
@@ -137,7 +155,10 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
     let (daemon, store) = Daemon::keeping(testing::snapshot());
     let site = Site::of(daemon, backends).await;
     let replay = |key: &str, body: Value| {
-        site.client.post(format!("{}/api/v1/dead-letters/replay", site.base)).header("idempotency-key", key).json(&body)
+        site.client
+            .post(format!("{}/api/v1/dead-letters/replay", site.base))
+            .header("idempotency-key", key)
+            .json(&body)
     };
     let one = || json!({ "topic": "kis.trades", "partition": 0, "offset": 0 });
     let first = replay("k", one()).send().await.expect("an answer");
@@ -146,7 +167,11 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
     assert_eq!((&said["sent"], &said["before"]), (&json!(1), &json!(0)));
     let again = replay("k", one()).send().await.expect("an answer");
     assert_eq!(again.headers()["idempotency-replayed"], "true");
-    assert_eq!(again.json::<Value>().await.expect("JSON"), said, "without the key it would say that it was sent before");
+    assert_eq!(
+        again.json::<Value>().await.expect("JSON"),
+        said,
+        "without the key it would say that it was sent before"
+    );
     let (status, kind, _) = problem(replay("k", json!({ "topic": "kis.trades", "all": true }))).await;
     assert_eq!((status, kind.as_str()), (422, "key-reused"));
     let fresh: Value = replay("other", one()).send().await.expect("an answer").json().await.expect("JSON");
@@ -162,7 +187,10 @@ async fn a_replay_with_a_key_is_carried_out_once_and_told_to_the_audit() {
         .map(|e| format!("{} {} {}: {}", e.who, e.what, e.subject, e.detail))
         .collect();
     assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!(told[2], "api replay kis.trades 0/0: 1 dead letters: 1 sent again as 1 records, 0 sent before, 0 not readable");
+    assert_eq!(
+        told[2],
+        "api replay kis.trades 0/0: 1 dead letters: 1 sent again as 1 records, 0 sent before, 0 not readable"
+    );
     assert!(told[0].starts_with("api replay none all: failed"), "{told:?}");
     site.down().await;
 }
@@ -177,7 +205,13 @@ async fn output_is_read_line_by_line_in_parts() {
     let (mut seen, mut after) = (Vec::new(), 0);
     loop {
         let part = site.json(&format!("{lines}?limit=3&after={after}")).await;
-        seen.extend(part["lines"].as_array().expect("lines").iter().map(|l| l["text"].as_str().expect("text").to_owned()));
+        seen.extend(
+            part["lines"]
+                .as_array()
+                .expect("lines")
+                .iter()
+                .map(|l| l["text"].as_str().expect("text").to_owned()),
+        );
         let Some(next) = part["next"].as_u64() else { break };
         after = next;
     }
@@ -201,11 +235,13 @@ async fn the_limit_of_every_list_is_checked() {
         assert!(parameters.iter().any(|p| p["name"] == "after"), "{path} has a limit and no cursor");
         lists += 1;
         let most = limit["schema"]["maximum"].as_u64().expect("a maximum");
-        let path = path.replace("{name}", "kis-trading-day").replace("{id}", RUN).replace("{step}", "collector");
+        let path =
+            path.replace("{name}", "kis-trading-day").replace("{id}", RUN).replace("{step}", "collector");
         let path = path.replace("{topic}", "x").replace("{symbol}", "x");
         for bad in ["0", "-1", "x", "1e9", "", "99999999999999999999999999", &(most + 1).to_string()] {
             let (status, kind, said) =
-                problem(site.client.request(Method::GET, format!("{}/api/v1{path}?limit={bad}", site.base))).await;
+                problem(site.client.request(Method::GET, format!("{}/api/v1{path}?limit={bad}", site.base)))
+                    .await;
             let missing = ["/market/x", "/dead-letters/x"].contains(&path.as_str()) && kind == "not-found";
             assert!((status == 400 && kind == "bad-parameter") || missing, "{path}?limit={bad}: {said}");
         }

@@ -1,4 +1,5 @@
-//! Attacks over a real socket: paths that lead out, headers that are made up, texts that want to be markup, and requests of other sites.
+//! Attacks over a real socket: paths that lead out, headers that are made up, texts that want to be markup,
+//! and requests of other sites.
 
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ async fn raw(site: &Site, path: &str) -> (u16, String) {
         .expect("in time")
         .expect("read");
     let text = String::from_utf8_lossy(&answer).into_owned();
-    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("{path}: {text}"));
+    let status =
+        text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("{path}: {text}"));
     (status, text)
 }
 
@@ -123,9 +125,10 @@ async fn the_name_of_a_download_is_only_made_of_names() {
     let folder = site.daemon.runs.path().join(&run).join(&step).join("1");
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("output.log"), "x").expect("written");
-    for path in
-        [format!("/api/v1/runs/{run}/steps/{step}/output?download=1"), format!("/runs/{run}/steps/{step}/output?download=1")]
-    {
+    for path in [
+        format!("/api/v1/runs/{run}/steps/{step}/output?download=1"),
+        format!("/runs/{run}/steps/{step}/output?download=1"),
+    ] {
         let answer = site.client.get(format!("{}{path}", site.base)).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let kept = answer.headers()["content-disposition"].to_str().expect("text");
@@ -188,15 +191,24 @@ async fn hostile() -> Backends {
         log.append(topic, vec![record.clone()]).await.expect("appended");
     }
     let mut member = log.join(HOSTILE, &[HOSTILE.to_owned()], None).await.expect("joined");
-    while !matches!(member.poll(std::time::Duration::from_secs(120)).await.expect("polled"), Polled::Assigned(_)) {}
+    while !matches!(
+        member.poll(std::time::Duration::from_secs(120)).await.expect("polled"),
+        Polled::Assigned(_)
+    ) {}
     let partition = Partition { topic: HOSTILE.to_owned(), number: 0 };
     member.commit(&[Committed { partition, next: 1 }]).await.expect("committed");
     Backends { index: Arc::new(Complaining), ..backends }
 }
 
 fn safe(path: &str, html: &str) {
-    assert!(!html.contains("<script>") && !html.contains("<img"), "{path} carries markup of a stranger: {html}");
-    assert!(html.contains("&#60;script&#62;"), "{path} does not show what was hostile, so it proves nothing: {html}");
+    assert!(
+        !html.contains("<script>") && !html.contains("<img"),
+        "{path} carries markup of a stranger: {html}"
+    );
+    assert!(
+        html.contains("&#60;script&#62;"),
+        "{path} does not show what was hostile, so it proves nothing: {html}"
+    );
 }
 
 #[tokio::test]
@@ -245,7 +257,13 @@ async fn no_text_of_a_store_becomes_markup() {
             ("value", value),
             ("sure", "yes"),
         ];
-        let sent = site.client.post(format!("{}/dead-letters/replay", site.base)).form(&fields).send().await.expect("an answer");
+        let sent = site
+            .client
+            .post(format!("{}/dead-letters/replay", site.base))
+            .form(&fields)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(sent.status(), StatusCode::OK, "{which}");
         safe(&format!("the replay of {which}"), &sent.text().await.expect("a page"));
     }
@@ -262,15 +280,23 @@ async fn answers_for_programs_are_never_read_as_pages() {
         format!("/api/v1/nowhere/{name}"),
         "/api/v1/market".to_owned(),
     ] {
-        let answer =
-            site.client.get(format!("{}{path}", site.base)).header("accept", "text/html").send().await.expect("an answer");
+        let answer = site
+            .client
+            .get(format!("{}{path}", site.base))
+            .header("accept", "text/html")
+            .send()
+            .await
+            .expect("an answer");
         let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
         assert!(kind.starts_with("application/"), "{path}: {kind}");
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
         assert!(answer.text().await.expect("a body").contains("script"), "{path} does not carry the attack");
     }
     let problem = site.client.get(format!("{}/api/v1/market", site.base)).send().await.expect("an answer");
-    assert_eq!((problem.status().as_u16(), &problem.headers()["retry-after"]), (503, &"5".parse().expect("a value")));
+    assert_eq!(
+        (problem.status().as_u16(), &problem.headers()["retry-after"]),
+        (503, &"5".parse().expect("a value"))
+    );
     site.down().await;
 }
 
@@ -298,7 +324,10 @@ async fn a_body_of_many_shapes_does_no_harm() {
             .body(body.to_owned());
         let answer = sent.send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{}", &body[..body.len().min(40)]);
-        assert_eq!(answer.json::<serde_json::Value>().await.expect("JSON")["type"], json!("urn:openbell:problem:bad-body"));
+        assert_eq!(
+            answer.json::<serde_json::Value>().await.expect("JSON")["type"],
+            json!("urn:openbell:problem:bad-body")
+        );
     }
     assert!(site.daemon.commands.try_recv().is_err());
     site.down().await;

@@ -1,4 +1,5 @@
-//! The control pages over a real socket: what they show, what they let through, and how long 500 runs of 20 steps take to draw.
+//! The control pages over a real socket: what they show, what they let through, and how long 500 runs of 20
+//! steps take to draw.
 
 use std::sync::Arc;
 
@@ -33,8 +34,11 @@ fn audited(who: &str, detail: &str, minute: usize) -> Audit {
 /// A day with something on every page.
 fn full() -> Snapshot {
     let mut snapshot = testing::snapshot();
-    snapshot.audit =
-        Arc::new(vec![audited("ann", "done", 9), audited("bob", "refused: it has ended", 8), audited("ann", "done", 7)]);
+    snapshot.audit = Arc::new(vec![
+        audited("ann", "done", 9),
+        audited("bob", "refused: it has ended", 8),
+        audited("ann", "done", 7),
+    ]);
     snapshot.outbox.push(QueuedMail {
         key: "k".into(),
         created_at: testing::at("13:10:00"),
@@ -72,7 +76,10 @@ async fn the_control_pages_show_what_they_are_for() {
         ("/alerts", &["connection refused", "nothing for 5m 12s", "Send a test mail"]),
         ("/alerts?kind=run_missed&dag=kis-trading-day", &["No alert of this kind and DAG"]),
         ("/audit", &["bob", "refused: it has ended", "2026-11-20 13:09:00 KST"]),
-        ("/runs/kis-trading-day@2026-11-20", &["Clear and run again from here", "vwap", "attempt 1: 08:50:01–10:42:10"]),
+        (
+            "/runs/kis-trading-day@2026-11-20",
+            &["Clear and run again from here", "vwap", "attempt 1: 08:50:01–10:42:10"],
+        ),
         (
             "/runs/kis-trading-day@2026-11-20/steps/collector/output",
             &["second &#60;line&#62;", "follow the end", "output/live?attempt=2&#38;from=20"],
@@ -84,7 +91,10 @@ async fn the_control_pages_show_what_they_are_for() {
         for text in texts {
             assert!(body.contains(text), "{path} lacks {text}: {body}");
         }
-        assert!(!body.contains(" style=") && !body.contains("onclick"), "{path} would be refused by its own policy");
+        assert!(
+            !body.contains(" style=") && !body.contains("onclick"),
+            "{path} would be refused by its own policy"
+        );
     }
     for (path, status, text) in [
         ("/dags/nothing", 404, "there is no DAG nothing"),
@@ -109,19 +119,31 @@ async fn the_control_pages_show_what_they_are_for() {
 async fn lists_are_given_in_parts() {
     let mut site = Site::up(full()).await;
     let first = site.json("/api/v1/runs?dag=kis-trading-day&limit=1").await;
-    assert_eq!((&first["runs"][0]["id"], &first["next"], &first["total"]), (&json!(RUN), &json!(RUN), &json!(2)));
+    assert_eq!(
+        (&first["runs"][0]["id"], &first["next"], &first["total"]),
+        (&json!(RUN), &json!(RUN), &json!(2))
+    );
     let second = site.json(&format!("/api/v1/runs?dag=kis-trading-day&limit=1&after={RUN}")).await;
-    assert_eq!((&second["runs"][0]["id"], &second["next"]), (&json!("kis-trading-day@2026-11-19"), &json!(null)));
+    assert_eq!(
+        (&second["runs"][0]["id"], &second["next"]),
+        (&json!("kis-trading-day@2026-11-19"), &json!(null))
+    );
     assert_eq!(site.json("/api/v1/runs?state=failed").await["total"], 0);
     let whole = site.json("/api/v1/dags/kis-trading-day/runs").await;
-    assert_eq!(whole["runs"][1]["steps"][0], json!({ "name": "collector", "state": "stopped", "attempt": 2 }));
+    assert_eq!(
+        whole["runs"][1]["steps"][0],
+        json!({ "name": "collector", "state": "stopped", "attempt": 2 })
+    );
     let dag = site.json("/api/v1/dags/kis-trading-day").await;
     assert_eq!(
         (&dag["plan"]["steps"][1]["name"], &dag["newest"]["id"], &dag["runs"]),
         (&json!("collector"), &json!(RUN), &json!(2))
     );
     let calendar = site.json("/api/v1/dags/kis-trading-day/calendar").await;
-    assert_eq!((calendar["days"].as_array().map(Vec::len), &calendar["days"][18]["special"]), (Some(92), &json!("late_open")));
+    assert_eq!(
+        (calendar["days"].as_array().map(Vec::len), &calendar["days"][18]["special"]),
+        (Some(92), &json!("late_open"))
+    );
     assert_eq!(site.json("/api/v1/outbox").await["mails"][0]["tries"], 3);
     assert_eq!(site.json("/api/v1/alerts?kind=stalled").await["total"], 1);
     let audit = site.json("/api/v1/audit?limit=2").await;
@@ -130,15 +152,23 @@ async fn lists_are_given_in_parts() {
         (&audit["entries"][1]["who"], &rest["entries"][0]["who"], &rest["next"]),
         (&json!("bob"), &json!("ann"), &json!(null))
     );
-    assert_eq!(site.json("/api/v1/audit?before=2026-11-20T04:09:00Z").await["total"], 2, "an instant is a filter");
+    assert_eq!(
+        site.json("/api/v1/audit?before=2026-11-20T04:09:00Z").await["total"],
+        2,
+        "an instant is a filter"
+    );
     let alerts = site.json("/api/v1/alerts?limit=1").await;
-    let rest = site.json(&format!("/api/v1/alerts?limit=1&after={}", alerts["next"].as_str().expect("more"))).await;
+    let rest =
+        site.json(&format!("/api/v1/alerts?limit=1&after={}", alerts["next"].as_str().expect("more"))).await;
     assert_eq!(
         (&alerts["alerts"][0]["kind"], &rest["alerts"][0]["kind"], &rest["next"]),
         (&json!("stalled"), &json!("dead_letters"), &json!(null))
     );
     assert_eq!(site.json("/api/v1/outbox?limit=1").await["next"], json!(null));
-    let request = site.client.post(format!("{}/api/v1/alerts/test", site.base)).json(&json!({ "dag": "kis-trading-day" }));
+    let request = site
+        .client
+        .post(format!("{}/api/v1/alerts/test", site.base))
+        .json(&json!({ "dag": "kis-trading-day" }));
     let (status, body, command) = site.exchange(request, Ok("queued".into())).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, "{\"message\":\"queued\"}"));
     assert!(matches!(command, Command::TestMail(Some(dag)) if dag.as_str() == "kis-trading-day"));
@@ -157,14 +187,23 @@ async fn a_run_is_started_with_what_the_form_says() {
         ("until", "15%3A30"),
         ("more", "a%3D1%0D%0Ab+%3D+x%3Dy"),
     ];
-    let (status, _, command) = site.form("/dags/kis-trading-day/trigger", &fields, Ok(format!("{RUN}+manual.1"))).await;
+    let (status, _, command) =
+        site.form("/dags/kis-trading-day/trigger", &fields, Ok(format!("{RUN}+manual.1"))).await;
     assert_eq!(status, StatusCode::SEE_OTHER);
     let Command::Trigger { params, until, date, .. } = command else { panic!("{command:?}") };
-    assert_eq!(params, [("a", "1"), ("b", "x=y"), ("venue", "nxt")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(
+        params,
+        [("a", "1"), ("b", "x=y"), ("venue", "nxt")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    );
     assert_eq!((until, date), (Some(testing::at("15:30:00")), Some(jiff::civil::date(2026, 11, 19))));
     let body = format!("csrf={token}&until=soon");
     let request = site.client.post(format!("{}/dags/kis-trading-day/trigger", site.base));
-    let reply = request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.expect("an answer");
+    let reply = request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body)
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
     let (status, _, command) = site.form("/alerts/test", &[("csrf", &token)], Ok("queued".into())).await;
     assert_eq!((status, command), (StatusCode::SEE_OTHER, Command::TestMail(None)));
@@ -202,7 +241,8 @@ fn hostile() -> Snapshot {
     run.dag.description.clone_from(&attack);
     run.cancelled_by = Some(attack.clone());
     for step in run.steps.values_mut() {
-        (step.reason, step.notice, step.result) = (Some(attack.clone()), Some(attack.clone()), Some(json!({ &attack: &attack })));
+        (step.reason, step.notice, step.result) =
+            (Some(attack.clone()), Some(attack.clone()), Some(json!({ &attack: &attack })));
         step.state = StepState::Failed;
         step.history.iter_mut().for_each(|a| a.exit = Exit::NotStarted(attack.clone()));
     }
@@ -261,25 +301,37 @@ async fn no_text_from_outside_becomes_markup() {
 #[tokio::test]
 async fn output_is_searched_paged_kept_and_followed() {
     let site = Site::up(full()).await;
-    let lines: String =
-        (1..=3_000).map(|n| if n % 1_000 == 0 { format!("Error {n}\n") } else { format!("line {n}\n") }).collect();
+    let lines: String = (1..=3_000)
+        .map(|n| if n % 1_000 == 0 { format!("Error {n}\n") } else { format!("line {n}\n") })
+        .collect();
     let file = written(&site, "collector", 2, lines.as_bytes());
     let page = format!("/runs/{RUN}/steps/collector/output");
     let (_, newest) = site.get(&page).await;
     assert!(
-        newest.contains("lines 2,001 to 3,000 of 3,000") && newest.contains("id=\"L3000\"") && !newest.contains("id=\"L2000\"")
+        newest.contains("lines 2,001 to 3,000 of 3,000")
+            && newest.contains("id=\"L3000\"")
+            && !newest.contains("id=\"L2000\"")
     );
     let (_, middle) = site.get(&format!("{page}?attempt=2&line=500")).await;
-    assert!(middle.contains("lines 500 to 1,499 of 3,000") && middle.contains("line=1500") && !middle.contains("data-events"));
+    assert!(
+        middle.contains("lines 500 to 1,499 of 3,000")
+            && middle.contains("line=1500")
+            && !middle.contains("data-events")
+    );
     let (_, found) = site.get(&format!("{page}?find=error")).await;
     assert!(
-        found.contains("3 lines hold “error”") && found.contains("<mark>Error</mark> 2000") && found.contains("line=1980#L2000")
+        found.contains("3 lines hold “error”")
+            && found.contains("<mark>Error</mark> 2000")
+            && found.contains("line=1980#L2000")
     );
     let (_, nothing) = site.get(&format!("{page}?find=zzz")).await;
     assert!(nothing.contains("0 lines hold") && nothing.contains("No line holds this text"));
     let kept = site.client.get(format!("{}{page}?download=1", site.base)).send().await.expect("an answer");
     assert_eq!(kept.headers()["content-type"], "text/plain; charset=utf-8");
-    assert_eq!(kept.headers()["content-disposition"], "attachment; filename=\"kis-trading-day@2026-11-20.collector.2.log\"");
+    assert_eq!(
+        kept.headers()["content-disposition"],
+        "attachment; filename=\"kis-trading-day@2026-11-20.collector.2.log\""
+    );
     assert_eq!(kept.text().await.expect("text"), lines);
 
     let live = format!("{}{page}/live?attempt=2&from={}&line=3001", site.base, lines.len());
@@ -287,15 +339,22 @@ async fn output_is_searched_paged_kept_and_followed() {
     std::fs::write(&file, format!("{lines}new <line>\nhalf")).expect("written");
     let event = read_until(&mut followed, "new &#60;line&#62;").await;
     assert!(
-        event.contains("event: append") && event.contains(&format!("id: {}-3002", lines.len() + 11)) && !event.contains("half"),
+        event.contains("event: append")
+            && event.contains(&format!("id: {}-3002", lines.len() + 11))
+            && !event.contains("half"),
         "{event}"
     );
     site.daemon.snapshots.send_replace(testing::ended().into());
     let rest = read_until(&mut followed, "event: over").await;
     assert!(rest.contains("L3002") && rest.contains("half"), "{rest}");
     // Whoever comes back says where it stood, and hears the rest only.
-    let mut again =
-        site.client.get(&live).header("last-event-id", format!("{}-3002", lines.len() + 11)).send().await.expect("an answer");
+    let mut again = site
+        .client
+        .get(&live)
+        .header("last-event-id", format!("{}-3002", lines.len() + 11))
+        .send()
+        .await
+        .expect("an answer");
     let event = read_until(&mut again, "event: over").await;
     assert!(event.contains("half") && !event.contains("new &#60;"), "{event}");
     site.down().await;
@@ -326,7 +385,8 @@ async fn an_output_of_64_mib_is_shown_and_searched() {
 #[tokio::test]
 async fn control_pages_are_live() {
     let site = Site::up(full()).await;
-    let open = async |path: &str| site.client.get(format!("{}{path}", site.base)).send().await.expect("an answer");
+    let open =
+        async |path: &str| site.client.get(format!("{}{path}", site.base)).send().await.expect("an answer");
     let mut dag = open("/events?page=dag&dag=kis-trading-day").await;
     let mut alerts = open("/events?page=alerts&kind=stalled&dag=").await;
     let mut audit = open("/events?page=audit").await;
@@ -341,7 +401,10 @@ async fn control_pages_are_live() {
     next.dags[1].paused = true;
     site.daemon.snapshots.send_replace(next.into());
     let event = read_until(&mut dag, end).await;
-    assert!(event.contains("Resume the schedule") && !event.contains("\"grid\""), "only what changed is sent: {event}");
+    assert!(
+        event.contains("Resume the schedule") && !event.contains("\"grid\""),
+        "only what changed is sent: {event}"
+    );
     read_until(&mut alerts, "No mail waits").await;
     read_until(&mut audit, "eve").await;
     site.down().await;
@@ -356,8 +419,15 @@ fn years() -> Snapshot {
     });
     let mut snapshot = full();
     let mut plan = Dag::clone(snapshot.dags[1].dag.as_ref().expect("a DAG"));
-    plan = Dag::new(plan.name.clone(), String::new(), String::new(), plan.schedule.take(), plan.alerts.clone(), steps.collect())
-        .expect("a DAG");
+    plan = Dag::new(
+        plan.name.clone(),
+        String::new(),
+        String::new(),
+        plan.schedule.take(),
+        plan.alerts.clone(),
+        steps.collect(),
+    )
+    .expect("a DAG");
     let first: jiff::civil::Date = "2026-11-20".parse().expect("a date");
     let runs: Vec<_> = (0..500_i32)
         .map(|n| {
@@ -369,7 +439,8 @@ fn years() -> Snapshot {
             run.finished_at = Some(run.created_at);
             let mut done = StepRun::new(run.created_at);
             (done.state, done.attempt, done.started_at) = (StepState::Succeeded, 1, Some(run.created_at));
-            done.history = testing::ended().runs[0].run.steps[&"topics".parse().expect("a name")].history.clone();
+            done.history =
+                testing::ended().runs[0].run.steps[&"topics".parse().expect("a name")].history.clone();
             run.steps = plan.steps().iter().map(|s| (s.name.clone(), done.clone())).collect();
             run
         })
@@ -413,7 +484,10 @@ async fn a_backfill_is_asked_for_by_dates() {
     for (body, text) in [
         (json!({ "from": "2026-11-02" }), "missing field `to`"),
         (json!({ "from": "2026-11-02", "to": "soon" }), "the body is not what was asked for"),
-        (json!({ "from": "2026-11-02", "to": "2026-11-20", "at_most": -1 }), "the body is not what was asked for"),
+        (
+            json!({ "from": "2026-11-02", "to": "2026-11-20", "at_most": -1 }),
+            "the body is not what was asked for",
+        ),
     ] {
         let reply = site.client.post(&address).json(&body).send().await.expect("an answer");
         assert_eq!(reply.status(), StatusCode::BAD_REQUEST, "{body}");
@@ -423,10 +497,14 @@ async fn a_backfill_is_asked_for_by_dates() {
     let answer = r#"[{"run":"kis-trading-day@2026-11-02","date":"2026-11-02","state":"created"},
                      {"run":"kis-trading-day@2026-11-03","date":"2026-11-03","state":"due"}]"#;
     let body = json!({ "from": "2026-11-02", "to": "2026-11-03" });
-    let (status, told, command) = site.exchange(site.client.post(&address).json(&body), Ok(answer.into())).await;
+    let (status, told, command) =
+        site.exchange(site.client.post(&address).json(&body), Ok(answer.into())).await;
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!((status, &told["sessions"][1]["state"]), (StatusCode::OK, &json!("due")));
     assert_eq!(told["message"], "1 runs created, 1 sessions still without one");
-    assert!(matches!(command, Command::Backfill { at_most: 1, ref params, .. } if params.is_empty()), "{command:?}");
+    assert!(
+        matches!(command, Command::Backfill { at_most: 1, ref params, .. } if params.is_empty()),
+        "{command:?}"
+    );
     site.down().await;
 }

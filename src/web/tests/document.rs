@@ -55,13 +55,19 @@ fn document() -> Value {
 
 #[test]
 fn every_operation_is_there_under_a_name_of_its_own() {
-    let mut found: Vec<_> = operations().into_iter().map(|(method, path)| (path, method.to_uppercase())).collect();
+    let mut found: Vec<_> =
+        operations().into_iter().map(|(method, path)| (path, method.to_uppercase())).collect();
     found.sort();
     let found: Vec<_> = found.into_iter().map(|(path, method)| format!("{method} {path}")).collect();
     assert_eq!(found, OPERATIONS);
     let document = document();
-    let all = document["paths"].as_object().expect("paths").values().flat_map(|methods| methods.as_object().expect("methods"));
-    let names: Vec<_> = all.map(|(_, operation)| operation["operationId"].as_str().expect("a name").to_owned()).collect();
+    let all = document["paths"]
+        .as_object()
+        .expect("paths")
+        .values()
+        .flat_map(|methods| methods.as_object().expect("methods"));
+    let names: Vec<_> =
+        all.map(|(_, operation)| operation["operationId"].as_str().expect("a name").to_owned()).collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), OPERATIONS.len(), "{names:?}");
 }
 
@@ -114,12 +120,19 @@ fn the_openapi_document_says_of_every_route_what_strangers_and_viewers_are_told(
             if path.contains('{') {
                 wanted.push("404");
             }
-            let missing: Vec<_> = wanted.into_iter().filter(|status| !answers.contains_key(*status)).collect();
-            assert!(missing.is_empty(), "{method} {path} lacks {missing:?}; every request passes web::auth::door and web::guard");
+            let missing: Vec<_> =
+                wanted.into_iter().filter(|status| !answers.contains_key(*status)).collect();
+            assert!(
+                missing.is_empty(),
+                "{method} {path} lacks {missing:?}; every request passes web::auth::door and web::guard"
+            );
             for (status, answer) in answers.iter().filter(|(status, _)| *status != "200") {
-                let name =
-                    answer["$ref"].as_str().and_then(|r| r.strip_prefix("#/components/responses/")).expect("a shared answer");
-                let kind = &document["components"]["responses"][name]["content"]["application/problem+json"]["schema"]["$ref"];
+                let name = answer["$ref"]
+                    .as_str()
+                    .and_then(|r| r.strip_prefix("#/components/responses/"))
+                    .expect("a shared answer");
+                let kind = &document["components"]["responses"][name]["content"]["application/problem+json"]
+                    ["schema"]["$ref"];
                 assert_eq!(kind, "#/components/schemas/Problem", "{status} of {method} {path}");
             }
         }
@@ -149,7 +162,9 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn followed(&self, schema: &'a Value) -> &'a Value {
         match schema["$ref"].as_str() {
-            Some(place) => self.followed(self.document.pointer(place.trim_start_matches('#')).expect("a component")),
+            Some(place) => {
+                self.followed(self.document.pointer(place.trim_start_matches('#')).expect("a component"))
+            }
             None => schema,
         }
     }
@@ -162,9 +177,20 @@ impl<'a> Reading<'a> {
     }
 
     /// Fields of an object, with those of what it is made of.
-    fn fields(&self, schema: &'a Value, known: &mut BTreeMap<&'a str, &'a Value>, needed: &mut BTreeSet<&'a str>) {
+    fn fields(
+        &self,
+        schema: &'a Value,
+        known: &mut BTreeMap<&'a str, &'a Value>,
+        needed: &mut BTreeSet<&'a str>,
+    ) {
         let schema = self.followed(schema);
-        known.extend(schema["properties"].as_object().into_iter().flatten().map(|(name, schema)| (name.as_str(), schema)));
+        known.extend(
+            schema["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, schema)| (name.as_str(), schema)),
+        );
         needed.extend(schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str));
         for part in schema["allOf"].as_array().into_iter().flatten() {
             self.fields(part, known, needed);
@@ -193,7 +219,10 @@ impl<'a> Reading<'a> {
             Value::Array(items) => {
                 let each = schema["prefixItems"].as_array();
                 for (n, item) in items.iter().enumerate() {
-                    let of = each.and_then(|each| each.get(n)).or_else(|| schema.get("items")).unwrap_or(&Value::Null);
+                    let of = each
+                        .and_then(|each| each.get(n))
+                        .or_else(|| schema.get("items"))
+                        .unwrap_or(&Value::Null);
                     self.read(of, item, &format!("{at}[{n}]"));
                 }
             }
@@ -223,7 +252,12 @@ impl<'a> Reading<'a> {
     fn read_object(&mut self, schema: &'a Value, fields: &Map<String, Value>, at: &str) {
         let (mut known, mut needed) = (BTreeMap::new(), BTreeSet::new());
         self.fields(schema, &mut known, &mut needed);
-        self.faults.extend(needed.iter().filter(|name| !fields.contains_key(**name)).map(|name| format!("{at} lacks {name}")));
+        self.faults.extend(
+            needed
+                .iter()
+                .filter(|name| !fields.contains_key(**name))
+                .map(|name| format!("{at} lacks {name}")),
+        );
         let more = schema.get("additionalProperties").filter(|more| more.is_object());
         for (name, value) in fields {
             match known.get(name.as_str()).copied().or(more) {
@@ -239,27 +273,40 @@ impl<'a> Reading<'a> {
 async fn what_is_answered_is_what_the_document_says() {
     let (log, figures) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let document = document();
-    let mut seen =
-        BTreeSet::from(["/events".to_owned(), "/runs/{id}/steps/{step}/output".to_owned(), "/openapi.json".to_owned()]);
-    for (snapshot, stores, symbols) in
-        [(testing::snapshot(), filled(log.path()).await, false), (testing::ended(), market(figures.path()).await, true)]
-    {
+    let mut seen = BTreeSet::from([
+        "/events".to_owned(),
+        "/runs/{id}/steps/{step}/output".to_owned(),
+        "/openapi.json".to_owned(),
+    ]);
+    for (snapshot, stores, symbols) in [
+        (testing::snapshot(), filled(log.path()).await, false),
+        (testing::ended(), market(figures.path()).await, true),
+    ] {
         let site = Site::over(snapshot, stores).await;
         let folder = site.daemon.runs.path().join("kis-trading-day@2026-11-20/collector/2");
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("output.log"), "one\ntwo\n").expect("written");
         for (_, path) in operations().into_iter().filter(|(method, _)| *method == "get") {
             let stored = path.starts_with("/topics") || path.starts_with("/dead-letters");
-            if (path.starts_with("/market") && !symbols) || (stored && symbols) || path == "/events" || path.ends_with("/output")
+            if (path.starts_with("/market") && !symbols)
+                || (stored && symbols)
+                || path == "/events"
+                || path.ends_with("/output")
             {
                 continue;
             }
             let name = if path.starts_with("/topics") { "kis.trades" } else { "kis-trading-day" };
-            let asked = path.replace("{name}", name).replace("{id}", "kis-trading-day@2026-11-20").replace("{step}", "collector");
-            let asked =
-                asked.replace("{topic}", "kis.trades").replace("{partition}/{offset}", "0/0").replace("{symbol}", "005930");
+            let asked = path
+                .replace("{name}", name)
+                .replace("{id}", "kis-trading-day@2026-11-20")
+                .replace("{step}", "collector");
+            let asked = asked
+                .replace("{topic}", "kis.trades")
+                .replace("{partition}/{offset}", "0/0")
+                .replace("{symbol}", "005930");
             let answer = site.json(&format!("/api/v1{asked}")).await;
-            let said = &document["paths"][&path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+            let said =
+                &document["paths"][&path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
             assert!(said.is_object(), "{path} says nothing of its answer");
             let mut reading = Reading { document: &document, faults: Vec::new() };
             reading.read(said, &answer, &path);
@@ -268,6 +315,7 @@ async fn what_is_answered_is_what_the_document_says() {
         }
         site.down().await;
     }
-    let all: BTreeSet<_> = operations().into_iter().filter(|(method, _)| *method == "get").map(|(_, path)| path).collect();
+    let all: BTreeSet<_> =
+        operations().into_iter().filter(|(method, _)| *method == "get").map(|(_, path)| path).collect();
     assert_eq!(seen, all, "every question was asked");
 }

@@ -11,10 +11,23 @@ use crate::tests::stores::{filled, market};
 use daemon::testing;
 
 /// Pages of every kind; those of the stores need what `filled` and `market` put there.
-const PAGES: [&str; 8] =
-    ["/", "/dags", "/dags/kis-trading-day", "/runs/kis-trading-day@2026-11-20", "/alerts", "/audit", "/account", "/nowhere"];
-const OF_LOG: [&str; 5] =
-    ["/topics", "/topics/kis.trades", "/dead-letters", "/dead-letters/kis.trades?cause=rejected", "/dead-letters/kis.trades/0/0"];
+const PAGES: [&str; 8] = [
+    "/",
+    "/dags",
+    "/dags/kis-trading-day",
+    "/runs/kis-trading-day@2026-11-20",
+    "/alerts",
+    "/audit",
+    "/account",
+    "/nowhere",
+];
+const OF_LOG: [&str; 5] = [
+    "/topics",
+    "/topics/kis.trades",
+    "/dead-letters",
+    "/dead-letters/kis.trades?cause=rejected",
+    "/dead-letters/kis.trades/0/0",
+];
 const OF_MARKET: [&str; 2] = ["/market", "/market/005930"];
 const EMPTY: [&str; 3] = ["/topics", "/dead-letters", "/market"];
 
@@ -32,7 +45,8 @@ async fn pages(language: &str, base: &str) -> Vec<(String, String)> {
     let options = || Options { base: base.parse().expect("a base path"), ..Options::default() };
     let mut found = Vec::new();
     let mut idle = testing::snapshot();
-    (idle.runs, idle.problems, idle.alerts, idle.audit) = (Vec::new(), Vec::new(), Vec::new(), std::sync::Arc::default());
+    (idle.runs, idle.problems, idle.alerts, idle.audit) =
+        (Vec::new(), Vec::new(), Vec::new(), std::sync::Arc::default());
     for (snapshot, stores, paths) in [
         (testing::snapshot(), filled(log.path()).await, PAGES.iter().chain(&OF_LOG).collect::<Vec<_>>()),
         (testing::ended(), market(figures.path()).await, PAGES.iter().chain(&OF_MARKET).collect()),
@@ -40,8 +54,11 @@ async fn pages(language: &str, base: &str) -> Vec<(String, String)> {
     ] {
         let site = Site::with(snapshot, stores, options()).await;
         for path in paths {
-            let answer =
-                asked(&site, &format!("{base}{path}")).header(ACCEPT_LANGUAGE, language).send().await.expect("an answer");
+            let answer = asked(&site, &format!("{base}{path}"))
+                .header(ACCEPT_LANGUAGE, language)
+                .send()
+                .await
+                .expect("an answer");
             found.push((path.to_string(), answer.text().await.expect("a body")));
         }
         site.down().await;
@@ -54,19 +71,29 @@ async fn a_reader_is_answered_in_their_language() {
     let site = Site::up(testing::snapshot()).await;
     let read = |request: RequestBuilder| async {
         let answer = request.send().await.expect("an answer");
-        let (language, vary) = (header(&answer, &CONTENT_LANGUAGE).to_owned(), header(&answer, &VARY).to_owned());
+        let (language, vary) =
+            (header(&answer, &CONTENT_LANGUAGE).to_owned(), header(&answer, &VARY).to_owned());
         (language, vary, answer.text().await.expect("a body"))
     };
     let (language, vary, page) = read(asked(&site, "/")).await;
-    assert!(language == "en" && vary.contains("accept-language") && vary.contains("cookie"), "{language} {vary}");
+    assert!(
+        language == "en" && vary.contains("accept-language") && vary.contains("cookie"),
+        "{language} {vary}"
+    );
     assert!(page.contains("<html lang=\"en\">") && page.contains("Ingestion is stalled"), "{page}");
-    let (language, _, page) = read(asked(&site, "/dags?x=1").header(ACCEPT_LANGUAGE, "ko-KR,ko;q=0.9,en;q=0.8")).await;
+    let (language, _, page) =
+        read(asked(&site, "/dags?x=1").header(ACCEPT_LANGUAGE, "ko-KR,ko;q=0.9,en;q=0.8")).await;
     assert!(language == "ko" && page.contains("<html lang=\"ko\">") && page.contains("지금 실행"), "{page}");
     let back = "href=\"/language?to=en&#38;back=%2Fdags%3Fx%3D1\" lang=\"en\"";
     assert!(page.contains(back), "the way to the other language leads back: {page}");
-    let (_, _, page) = read(asked(&site, "/").header(ACCEPT_LANGUAGE, "ko").header(COOKIE, "openbell-language=en")).await;
+    let (_, _, page) =
+        read(asked(&site, "/").header(ACCEPT_LANGUAGE, "ko").header(COOKIE, "openbell-language=en")).await;
     assert!(page.contains("Ingestion is stalled"), "what was chosen counts more than what the browser likes");
-    let mut live = asked(&site, "/events?page=today").header(COOKIE, "openbell-language=ko").send().await.expect("an answer");
+    let mut live = asked(&site, "/events?page=today")
+        .header(COOKIE, "openbell-language=ko")
+        .send()
+        .await
+        .expect("an answer");
     let mut event = String::new();
     while !event.contains("\n\n") {
         let piece = live.chunk().await.expect("read").expect("an event");
@@ -93,7 +120,9 @@ async fn a_language_is_chosen_by_a_link_and_leads_nowhere_else() {
         assert_eq!((answer.status(), header(&answer, &LOCATION)), (StatusCode::SEE_OTHER, to), "{query}");
         let cookie = header(&answer, &SET_COOKIE);
         assert!(
-            cookie.starts_with("openbell-language=") && cookie.contains("Path=/;") && cookie.contains("SameSite=Lax"),
+            cookie.starts_with("openbell-language=")
+                && cookie.contains("Path=/;")
+                && cookie.contains("SameSite=Lax"),
             "{cookie}"
         );
     }
@@ -102,7 +131,11 @@ async fn a_language_is_chosen_by_a_link_and_leads_nowhere_else() {
         if query.starts_with("to=ko") {
             assert!(!header(&answer, &SET_COOKIE).contains("Path=/x"), "{query}");
         } else {
-            assert_eq!((answer.status(), header(&answer, &SET_COOKIE)), (StatusCode::BAD_REQUEST, ""), "{query}");
+            assert_eq!(
+                (answer.status(), header(&answer, &SET_COOKIE)),
+                (StatusCode::BAD_REQUEST, ""),
+                "{query}"
+            );
         }
     }
     site.down().await;
@@ -127,9 +160,11 @@ fn text(html: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_page_in_korean_says_in_english_what_the_catalogue_has() {
-    let catalogue: BTreeMap<String, String> = serde_json::from_str(include_str!("../assets/ko.json")).expect("a catalogue");
+    let catalogue: BTreeMap<String, String> =
+        serde_json::from_str(include_str!("../assets/ko.json")).expect("a catalogue");
     // Texts of one piece that cannot be part of a name.
-    let whole = |english: &&String| english.contains(' ') && english.len() > 8 && !english.contains(['{', '<', '#']);
+    let whole =
+        |english: &&String| english.contains(' ') && english.len() > 8 && !english.contains(['{', '<', '#']);
     let texts: Vec<&String> = catalogue.keys().filter(whole).collect();
     assert!(texts.len() > 150, "{}", texts.len());
     let mut seen = BTreeSet::new();
@@ -158,11 +193,16 @@ async fn every_address_of_every_page_is_below_the_base_path() {
         for name in ["href", "action", "src", "data-events"] {
             for value in values(&html, name) {
                 found += 1;
-                assert!(value.starts_with("/ops/openbell/") || value.starts_with('#'), "{path}: {name}=\"{value}\"");
+                assert!(
+                    value.starts_with("/ops/openbell/") || value.starts_with('#'),
+                    "{path}: {name}=\"{value}\""
+                );
                 assert!(!value.contains("openbell/ops"), "{path}: {name}=\"{value}\" has it twice");
             }
         }
-        let other = html.matches("url(").count() + html.matches("formaction").count() + html.matches("srcset").count();
+        let other = html.matches("url(").count()
+            + html.matches("formaction").count()
+            + html.matches("srcset").count();
         assert_eq!(other, 0, "{path} has addresses in other places");
     }
     assert!(found > 500, "{found}");
@@ -177,15 +217,22 @@ async fn below_a_base_path_every_link_leads_somewhere_and_nothing_is_outside() {
     while let Some(path) = left.pop() {
         let answer = asked(&site, &path).send().await.expect("an answer");
         let status = answer.status();
-        // The day of the test has printed nothing, some of its runs are only named, and no averages were written.
-        let nothing = status == StatusCode::NOT_FOUND && ["/output", "/runs/", "/market/"].iter().any(|p| path.contains(p));
+        // The day of the test has printed nothing, some of its runs are only named, and no averages were
+        // written.
+        let nothing = status == StatusCode::NOT_FOUND
+            && ["/output", "/runs/", "/market/"].iter().any(|p| path.contains(p));
         assert!(status.is_success() || status.is_redirection() || nothing, "{path}: {status}");
         if status.is_redirection() {
-            assert!(header(&answer, &LOCATION).starts_with("/ob/"), "{path} leads to {}", header(&answer, &LOCATION));
+            assert!(
+                header(&answer, &LOCATION).starts_with("/ob/"),
+                "{path} leads to {}",
+                header(&answer, &LOCATION)
+            );
         }
         let html = answer.text().await.expect("a body");
         for value in values(&html, "href").into_iter().chain(values(&html, "src")) {
-            let next = value.split('#').next().unwrap_or_default().replace("&#38;", "&").replace("&amp;", "&");
+            let next =
+                value.split('#').next().unwrap_or_default().replace("&#38;", "&").replace("&amp;", "&");
             if known.len() < 250 && !next.is_empty() && known.insert(next.clone()) {
                 left.push(next);
             }
@@ -197,7 +244,10 @@ async fn below_a_base_path_every_link_leads_somewhere_and_nothing_is_outside() {
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
         assert!(answer.headers().contains_key("content-security-policy"), "{path}");
         let body = answer.text().await.expect("a body");
-        assert!(path.starts_with("/ob/") || body.contains("base_path") && body.contains("below /ob/"), "{path}: {body}");
+        assert!(
+            path.starts_with("/ob/") || body.contains("base_path") && body.contains("below /ob/"),
+            "{path}: {body}"
+        );
     }
     for path in ["/healthz", "/readyz", "/ob/healthz", "/ob/readyz"] {
         assert_eq!(asked(&site, path).send().await.expect("an answer").status(), StatusCode::OK, "{path}");

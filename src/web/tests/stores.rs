@@ -22,8 +22,14 @@ use steps::testing::fixtures::{record, trade};
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'";
 
 fn safe(path: &str, html: &str) {
-    assert!(!html.contains("<script>") && !html.contains("<img"), "{path} carries markup of a stranger: {html}");
-    assert!(html.contains("&#60;script&#62;"), "{path} does not show what was hostile, so it proves nothing: {html}");
+    assert!(
+        !html.contains("<script>") && !html.contains("<img"),
+        "{path} carries markup of a stranger: {html}"
+    );
+    assert!(
+        html.contains("&#60;script&#62;"),
+        "{path} does not show what was hostile, so it proves nothing: {html}"
+    );
 }
 
 fn header(name: &str, value: &str) -> (String, Vec<u8>) {
@@ -34,7 +40,8 @@ fn stored(record: Record) -> Stored {
     Stored { partition: Partition { topic: "kis.trades".into(), number: 0 }, offset: 0, record }
 }
 
-/// Embedded stores with two trades, a group that read one, a rejected trade and a hostile frame as dead letters.
+/// Embedded stores with two trades, a group that read one, a rejected trade and a hostile frame as dead
+/// letters.
 pub(crate) async fn filled(folder: &std::path::Path) -> Backends {
     let backends = backends::open(&Config::default(), folder).expect("opened");
     let log = backends.log.as_ref();
@@ -101,11 +108,19 @@ pub(crate) async fn market(folder: &std::path::Path) -> Backends {
     for symbol in ["005930", HOSTILE] {
         items.push(put(day, &format!("{symbol}|session"), session(symbol, 1_200)));
         for minute in 0..12 {
-            items.push(put(day, &format!("{symbol}|2026-11-20T10:{minute:02}:00+09:00"), window(symbol, minute)));
+            items.push(put(
+                day,
+                &format!("{symbol}|2026-11-20T10:{minute:02}:00+09:00"),
+                window(symbol, minute),
+            ));
         }
         let mut told = window(symbol, 3);
         (told["rule"], told["event_ids"]) = (json!("range"), json!(["kis:2026-11-20:005930:1250", "gone"]));
-        items.push(put("kis-anomalies-2026.11.20", &format!("range|{symbol}|2026-11-20T10:03:00+09:00"), told));
+        items.push(put(
+            "kis-anomalies-2026.11.20",
+            &format!("range|{symbol}|2026-11-20T10:03:00+09:00"),
+            told,
+        ));
     }
     let results = backends.index.bulk(items).await.expect("stored");
     assert!(results.iter().all(|r| *r == ItemResult::Stored), "{results:?}");
@@ -124,21 +139,34 @@ async fn topics_show_offsets_groups_and_records() {
     let folder = tempfile::tempdir().expect("a folder");
     let site = Site::over(testing::snapshot(), filled(folder.path()).await).await;
     let (_, page) = site.get("/topics").await;
-    for text in ["kis.trades.dlq", "kis-trading-day.sink-index", "2026-11-20 13:00:00 KST", "read at 2026-11-20 13:11:02 KST"] {
+    for text in [
+        "kis.trades.dlq",
+        "kis-trading-day.sink-index",
+        "2026-11-20 13:00:00 KST",
+        "read at 2026-11-20 13:11:02 KST",
+    ] {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
     let (_, page) = site.get("/topics/kis.trades").await;
     assert!(
-        page.contains("sink-index") && page.contains("/dead-letters/kis.trades") && page.contains("kis:2026-11-20"),
+        page.contains("sink-index")
+            && page.contains("/dead-letters/kis.trades")
+            && page.contains("kis:2026-11-20"),
         "{page}"
     );
     safe("/topics/kis.trades", &page);
     let one = site.json("/api/v1/topics/kis.trades").await;
-    assert_eq!((&one["partitions"][0]["end"], &one["groups"][0]["lag"], &one["dead_letters"]), (&json!(2), &json!(1), &json!(2)));
+    assert_eq!(
+        (&one["partitions"][0]["end"], &one["groups"][0]["lag"], &one["dead_letters"]),
+        (&json!(2), &json!(1), &json!(2))
+    );
     assert_eq!(one["groups"][0]["partitions"][0], json!({ "partition": 0, "next": 1, "lag": 1 }));
     let list = site.json("/api/v1/topics?limit=1").await;
     assert_eq!((&list["topics"][0]["name"], &list["next"]), (&json!("kis.trades"), &json!("kis.trades")));
-    assert_eq!(site.json("/api/v1/topics?limit=1&after=kis.trades").await["topics"][0]["name"], "kis.trades.dlq");
+    assert_eq!(
+        site.json("/api/v1/topics?limit=1&after=kis.trades").await["topics"][0]["name"],
+        "kis.trades.dlq"
+    );
     let records = site.json("/api/v1/topics/kis.trades/records?from=0&limit=1").await;
     assert_eq!((&records["records"][0]["value"]["format"], &records["next"]), (&json!("json"), &json!(0)));
     let records = site.json("/api/v1/topics/kis.trades/records?after=0").await;
@@ -169,7 +197,13 @@ async fn dead_letters_are_shown_by_cause_and_one_by_one() {
         safe(path, &site.get(path).await.1);
     }
     let (_, page) = site.get("/dead-letters/kis.trades/0/0").await;
-    for text in ["price is no number", "exception.class.name", "7b 22 69 64", "2026-11-20 13:01:00 KST", "An edited copy"] {
+    for text in [
+        "price is no number",
+        "exception.class.name",
+        "7b 22 69 64",
+        "2026-11-20 13:01:00 KST",
+        "An edited copy",
+    ] {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
     let (_, page) = site.get("/dead-letters/kis.trades/0/1").await;
@@ -178,12 +212,21 @@ async fn dead_letters_are_shown_by_cause_and_one_by_one() {
     assert_eq!((&all["topics"][0]["letters"], &all["topics"][0]["replayed"]), (&json!(2), &json!(0)));
     let some = site.json("/api/v1/dead-letters/kis.trades?limit=1").await;
     assert_eq!((&some["letters"][0]["offset"], &some["next"]), (&json!(1), &json!("0/1")));
-    assert_eq!(site.json("/api/v1/dead-letters/kis.trades?cause=rejected&limit=1").await["letters"][0]["offset"], 0);
+    assert_eq!(
+        site.json("/api/v1/dead-letters/kis.trades?cause=rejected&limit=1").await["letters"][0]["offset"],
+        0
+    );
     let one = site.json("/api/v1/dead-letters/kis.trades/0/1").await;
-    assert_eq!((&one["record"]["value"]["format"], &one["letter"]["cause"]), (&json!("hex"), &json!(HOSTILE)));
-    for path in
-        ["/dead-letters/none", "/dead-letters/kis.trades/0/9", "/dead-letters/kis.trades/7/0", "/api/v1/dead-letters/none"]
-    {
+    assert_eq!(
+        (&one["record"]["value"]["format"], &one["letter"]["cause"]),
+        (&json!("hex"), &json!(HOSTILE))
+    );
+    for path in [
+        "/dead-letters/none",
+        "/dead-letters/kis.trades/0/9",
+        "/dead-letters/kis.trades/7/0",
+        "/api/v1/dead-letters/none",
+    ] {
         assert_eq!(site.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
     site.down().await;
@@ -202,16 +245,25 @@ async fn a_replay_wants_token_and_confirmation_and_says_what_it_did() {
     let log = Arc::clone(&backends.log);
     let site = Site::over(testing::snapshot(), backends).await;
     let token = site.csrf().await;
-    let one = [("topic", "kis.trades"), ("which", "one"), ("partition", "0"), ("offset", "0"), ("sure", "yes")];
+    let one =
+        [("topic", "kis.trades"), ("which", "one"), ("partition", "0"), ("offset", "0"), ("sure", "yes")];
     assert_eq!(form(&site, &one).await.0, StatusCode::FORBIDDEN, "no token");
-    let with = |fields: &[(&'static str, &'static str)]| [&[("csrf", token.clone().leak() as &str)], fields].concat();
+    let with = |fields: &[(&'static str, &'static str)]| {
+        [&[("csrf", token.clone().leak() as &str)], fields].concat()
+    };
     let (status, page) = form(&site, &with(&one[..4])).await;
     assert!(status == StatusCode::BAD_REQUEST && page.contains("not confirmed"), "{page}");
     let end = async || log.topic("kis.trades").await.expect("asked").expect("there").partitions[0].end;
     assert_eq!(end().await, 2, "nothing was sent so far");
 
-    let edited =
-        [("topic", "kis.trades"), ("which", "edited"), ("partition", "0"), ("offset", "1"), ("value", HOSTILE), ("sure", "yes")];
+    let edited = [
+        ("topic", "kis.trades"),
+        ("which", "edited"),
+        ("partition", "0"),
+        ("offset", "1"),
+        ("value", HOSTILE),
+        ("sure", "yes"),
+    ];
     let (status, page) = form(&site, &with(&edited)).await;
     assert!(status == StatusCode::OK && page.contains("Nothing could be sent"), "{page}");
     assert!(!page.contains("<script>"), "{page}");
@@ -225,19 +277,31 @@ async fn a_replay_wants_token_and_confirmation_and_says_what_it_did() {
 
     let mended = serde_json::to_string(&trade("005930", 9)).expect("JSON");
     let body = json!({ "topic": "kis.trades", "partition": 0, "offset": 1, "value": mended });
-    let reply =
-        site.client.post(format!("{}/api/v1/dead-letters/replay", site.base)).json(&body).send().await.expect("an answer");
+    let reply = site
+        .client
+        .post(format!("{}/api/v1/dead-letters/replay", site.base))
+        .json(&body)
+        .send()
+        .await
+        .expect("an answer");
     let done: Value = reply.json().await.expect("JSON");
     assert_eq!((&done["sent"], &done["records"]), (&json!(1), &json!(1)), "{done}");
     let partition = Partition { topic: "kis.trades".into(), number: 0 };
     let sent = log.read(&partition, 3, 1).await.expect("read");
-    assert_eq!((sent[0].record.header(EDITED), sent[0].record.value.as_slice()), (Some(b"1".as_slice()), mended.as_bytes()));
-    let original = log.read(&Partition { topic: "kis.trades.dlq".into(), number: 0 }, 1, 1).await.expect("read");
+    assert_eq!(
+        (sent[0].record.header(EDITED), sent[0].record.value.as_slice()),
+        (Some(b"1".as_slice()), mended.as_bytes())
+    );
+    let original =
+        log.read(&Partition { topic: "kis.trades.dlq".into(), number: 0 }, 1, 1).await.expect("read");
     assert!(original[0].record.value.ends_with(b"\xff\x1b"), "the original stays");
-    for body in
-        [json!({ "topic": "kis.trades" }), json!({ "topic": "kis.trades", "all": true, "cause": "x" }), json!({ "all": true })]
-    {
-        let reply = site.client.post(format!("{}/api/v1/dead-letters/replay", site.base)).json(&body).send().await;
+    for body in [
+        json!({ "topic": "kis.trades" }),
+        json!({ "topic": "kis.trades", "all": true, "cause": "x" }),
+        json!({ "all": true }),
+    ] {
+        let reply =
+            site.client.post(format!("{}/api/v1/dead-letters/replay", site.base)).json(&body).send().await;
         assert_eq!(reply.expect("an answer").status(), StatusCode::BAD_REQUEST, "{body}");
     }
     site.down().await;
@@ -248,7 +312,9 @@ async fn the_market_shows_symbols_a_day_and_anomalies() {
     let folder = tempfile::tempdir().expect("a folder");
     let site = Site::over(testing::snapshot(), market(folder.path()).await).await;
     let (_, page) = site.get("/market").await;
-    for text in ["71,300", "+300", "+0.42 %", "71,150.50", "71,200", "1,200", "13:10:50", "12 s ago", "times in KST"] {
+    for text in
+        ["71,300", "+300", "+0.42 %", "71,150.50", "71,200", "1,200", "13:10:50", "12 s ago", "times in KST"]
+    {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
     safe("/market", &page);
@@ -257,22 +323,35 @@ async fn the_market_shows_symbols_a_day_and_anomalies() {
         assert!(!page.contains(text), "{text} in {page}");
     }
     assert!(
-        page.contains("class=\"c-line\"") && page.contains("71,000 to 71,300 KRW") && page.contains("The first 1 of 2"),
+        page.contains("class=\"c-line\"")
+            && page.contains("71,000 to 71,300 KRW")
+            && page.contains("The first 1 of 2"),
         "{page}"
     );
     safe("/market/005930", &page);
     let path = format!("/market/{}", crate::view::format::part(HOSTILE));
     safe(&path, &site.get(&path).await.1);
     let list = site.json("/api/v1/market?date=2026-11-20").await;
-    let samsung = &list["symbols"].as_array().expect("symbols").iter().find(|s| s["symbol"] == "005930").expect("it is there");
+    let samsung = &list["symbols"]
+        .as_array()
+        .expect("symbols")
+        .iter()
+        .find(|s| s["symbol"] == "005930")
+        .expect("it is there");
     assert_eq!((&samsung["gap_shares"], &samsung["exchange_vwap"]), (&json!(50), &json!(71_200.0)));
     let one = site.json("/api/v1/market/005930?limit=5").await;
-    assert_eq!((one["windows"].as_array().map(Vec::len), &one["next"]), (Some(5), &json!("2026-11-20T01:04:00Z")));
+    assert_eq!(
+        (one["windows"].as_array().map(Vec::len), &one["next"]),
+        (Some(5), &json!("2026-11-20T01:04:00Z"))
+    );
     let rest = site.json("/api/v1/market/005930?limit=50&after=2026-11-20T01:04:00Z").await;
     assert_eq!((rest["windows"].as_array().map(Vec::len), &rest["next"]), (Some(7), &Value::Null));
-    for (path, status) in
-        [("/market/none", 404), ("/market?date=2001-01-01", 404), ("/market?date=x", 400), ("/api/v1/market/none", 404)]
-    {
+    for (path, status) in [
+        ("/market/none", 404),
+        ("/market?date=2001-01-01", 404),
+        ("/market?date=x", 400),
+        ("/api/v1/market/none", 404),
+    ] {
         assert_eq!(site.get(path).await.0.as_u16(), status, "{path}");
     }
     site.down().await;
@@ -296,7 +375,8 @@ async fn empty_stores_say_what_to_do() {
 struct Gone;
 
 fn gone<T>() -> Result<T> {
-    Err(BackendError::new(ErrorKind::Unavailable, "log kafka://broker", "nobody answers <script>").remedy("start it"))
+    Err(BackendError::new(ErrorKind::Unavailable, "log kafka://broker", "nobody answers <script>")
+        .remedy("start it"))
 }
 
 #[async_trait]
@@ -331,10 +411,17 @@ impl Log for Gone {
 async fn a_store_that_does_not_answer_is_named_on_the_page() {
     let backends = Backends { log: Arc::new(Gone), ..steps::testing::fakes::empty() };
     let site = Site::over(testing::snapshot(), backends).await;
-    for path in ["/topics", "/topics/kis.trades", "/dead-letters", "/dead-letters/kis.trades", "/dead-letters/kis.trades/0/1"] {
+    for path in [
+        "/topics",
+        "/topics/kis.trades",
+        "/dead-letters",
+        "/dead-letters/kis.trades",
+        "/dead-letters/kis.trades/0/1",
+    ] {
         let (status, page) = site.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}");
-        let said = "Since 2026-11-20 13:11:02 KST: log kafka://broker: nobody answers &#60;script&#62;; start it.";
+        let said =
+            "Since 2026-11-20 13:11:02 KST: log kafka://broker: nobody answers &#60;script&#62;; start it.";
         assert!(page.contains(said), "{path}: {page}");
     }
     let (status, body) = site.get("/api/v1/topics").await;

@@ -1,4 +1,5 @@
-//! The time axis of a run: places of instants, ticks and pieces, as shares of its width, so that a page needs no script to lay it out.
+//! The time axis of a run: places of instants, ticks and pieces, as shares of its width, so that a page needs
+//! no script to lay it out.
 
 use std::fmt;
 
@@ -38,7 +39,8 @@ pub struct Segment {
     pub x: Percent,
     /// Width.
     pub width: Percent,
-    /// Style class: `starting`, `ready`, `degraded`, `stopping`, `waiting`, `running`, `done`, `bad`, `rounds`, `stall`.
+    /// Style class: `starting`, `ready`, `degraded`, `stopping`, `waiting`, `running`, `done`, `bad`,
+    /// `rounds`, `stall`.
     pub class: &'static str,
     /// Shown on hover.
     pub title: Text,
@@ -56,7 +58,8 @@ impl Scale {
         let last_stop = run.steps.values().filter_map(|s| s.stopped_at).max();
         let open_end = if run.state.is_terminal() { run.finished_at.or(last_stop) } else { Some(now) };
         let to = [run.window.close_at, last_stop, open_end].into_iter().flatten().max().unwrap_or(now);
-        let from = run.steps.values().filter_map(|s| s.started_at).chain([run.window.open_at]).min().unwrap_or(now);
+        let from =
+            run.steps.values().filter_map(|s| s.started_at).chain([run.window.open_at]).min().unwrap_or(now);
         let length = to.duration_since(from).as_secs_f64().max(1.0);
         // A little air after the close, where teardown steps live.
         Self { from, seconds: length * 1.02 }

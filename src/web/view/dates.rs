@@ -53,7 +53,10 @@ mod tests {
         let korean = Reader { language: Language::Korean, ..Reader::default() };
         assert_eq!(long(date), "Friday 20 November 2026");
         assert_eq!(korean.read(&long(date)), "2026년 11월 20일 금요일");
-        assert_eq!((day(date).to_string(), korean.read(&day(date))), ("Fri 20 Nov".to_owned(), "11월 20일(금)".to_owned()));
+        assert_eq!(
+            (day(date).to_string(), korean.read(&day(date))),
+            ("Fri 20 Nov".to_owned(), "11월 20일(금)".to_owned())
+        );
         assert_eq!(korean.read(&month(date)), "2026년 11월");
         assert_eq!(korean.read(&day_of_month(jiff::civil::date(2026, 11, 22))), "22일(일)");
         assert_eq!(korean.read(&short_month(date)), "11월");

@@ -1,4 +1,5 @@
-//! What the checks and reconciliations of a run found: of all its steps with that role, whatever they are called.
+//! What the checks and reconciliations of a run found: of all its steps with that role, whatever they are
+//! called.
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -21,7 +22,8 @@ fn has_role(step: &Step, role: Role) -> bool {
 
 /// The first step of a run that runs a program.
 pub(crate) fn step_of<'a>(view: &'a RunView, program: &Program) -> Option<(&'a Step, &'a StepRun)> {
-    let runs = |step: &Step| program::of(steps::programs(), step).is_some_and(|found| found.name == program.name);
+    let runs =
+        |step: &Step| program::of(steps::programs(), step).is_some_and(|found| found.name == program.name);
     steps_of(view, runs).next()
 }
 
@@ -101,14 +103,20 @@ mod tests {
     #[test]
     fn every_step_of_a_role_is_heard_whatever_it_is_called() {
         let mut view = with_two_of_each();
-        let names = |found: Vec<(&Step, &StepRun)>| found.iter().map(|(step, _)| step.name.to_string()).collect::<Vec<_>>();
+        let names = |found: Vec<(&Step, &StepRun)>| {
+            found.iter().map(|(step, _)| step.name.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(names(checks(&view).collect()), ["freshness", "watch"]);
         assert_eq!(names(reconciles(&view).collect()), ["reconcile", "prove"]);
         let result = |view: &mut RunView, step: &str, result| {
             view.run.steps.get_mut(&step.parse().expect("a name")).expect("a step").result = Some(result);
         };
         let hop = |name: &str, stale: bool| json!({ "hop": name, "stale": stale });
-        result(&mut view, "freshness", json!({ "stalled": false, "hops": [hop("log", false), hop("raw", false)] }));
+        result(
+            &mut view,
+            "freshness",
+            json!({ "stalled": false, "hops": [hop("log", false), hop("raw", false)] }),
+        );
         result(&mut view, "watch", json!({ "stalled": true, "hops": [hop("log", true)] }));
         let found = freshness(&view);
         let stale = ["log", "raw", "index"].map(|name| super::hop(&found, name).map(|hop| hop.stale));
@@ -122,7 +130,10 @@ mod tests {
     #[test]
     fn a_program_is_found_by_what_it_is() {
         let view = with_two_of_each();
-        assert_eq!(step_of(&view, &steps::vwap::PROGRAM).map(|(step, _)| step.name.to_string()), Some("vwap".into()));
+        assert_eq!(
+            step_of(&view, &steps::vwap::PROGRAM).map(|(step, _)| step.name.to_string()),
+            Some("vwap".into())
+        );
         let mut other = view.clone();
         let mut steps = other.run.dag.steps().to_vec();
         steps.retain(|step| step.program != Runs::Uses("vwap".into()));

@@ -57,7 +57,9 @@ impl Zone {
                 (None, Some(x)) if x.fract() != 0.0 => format!("{x:.2}"),
                 _ => n.to_string(),
             },
-            Value::String(text) => text.parse::<Timestamp>().map_or_else(|_| text.clone(), |at| self.time(at)),
+            Value::String(text) => {
+                text.parse::<Timestamp>().map_or_else(|_| text.clone(), |at| self.time(at))
+            }
             other => other.to_string(),
         })
     }
@@ -104,7 +106,8 @@ pub(crate) fn krw(amount: f64) -> String {
         return "–".to_owned();
     }
     let hundredths = (amount.abs() * 100.0).round() as u64;
-    let decimals = if hundredths.is_multiple_of(100) { String::new() } else { format!(".{:02}", hundredths % 100) };
+    let decimals =
+        if hundredths.is_multiple_of(100) { String::new() } else { format!(".{:02}", hundredths % 100) };
     format!("{}{}{decimals}", if amount < 0.0 { "−" } else { "" }, count(hundredths / 100))
 }
 
@@ -145,7 +148,10 @@ mod tests {
 
     #[test]
     fn money_has_thousands_marks_and_a_sign() {
-        assert_eq!([krw(71_200.0), krw(280_395.69), krw(-0.5), krw(f64::NAN)], ["71,200", "280,395.69", "−0.50", "–"]);
+        assert_eq!(
+            [krw(71_200.0), krw(280_395.69), krw(-0.5), krw(f64::NAN)],
+            ["71,200", "280,395.69", "−0.50", "–"]
+        );
         assert_eq!([signed(1_200.0), signed(-50.0), signed(0.0)], ["+1,200", "−50", "0"]);
         assert_eq!((shares(-3), shares(12_345)), ("0".to_owned(), "12,345".to_owned()));
     }

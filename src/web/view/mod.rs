@@ -1,9 +1,12 @@
-//! What the pages show, as pure functions of a [`Snapshot`](daemon::Snapshot): no files, no clock, no network.
+//! What the pages show, as pure functions of a [`Snapshot`](daemon::Snapshot): no files, no clock, no
+//! network.
 //!
-//! What they say is [`Text`]; it is put into the [`Reader`]'s language when a fragment is rendered, and only then.
+//! What they say is [`Text`]; it is put into the [`Reader`]'s language when a fragment is rendered, and only
+//! then.
 //!
-//! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose HTML changed
-//! are sent and swapped in. Every dynamic text passes askama's escaping on its way into a fragment.
+//! A live page is a list of [`Fragment`]s. The first answer holds all of them; afterwards only those whose
+//! HTML changed are sent and swapped in. Every dynamic text passes askama's escaping on its way into a
+//! fragment.
 
 pub(crate) mod axis;
 pub(crate) mod dates;
@@ -26,7 +29,8 @@ pub struct Html(String);
 impl Html {
     /// Renders a template for a reader.
     pub fn of(template: &impl Template, reader: &Reader) -> Self {
-        // A template writes into a String, which cannot fail; a failing Display would be a bug that the page then shows.
+        // A template writes into a String, which cannot fail; a failing Display would be a bug that the page
+        // then shows.
         let text = template.render_with_values(reader).unwrap_or_else(|error| {
             tracing::error!(%error, "a page template failed");
             "<p>This part of the page could not be drawn; the daemon's log says why.</p>".to_owned()
@@ -75,7 +79,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Puts a label and a value together. Plain words are the same in all languages; others are made with `say!`.
+    /// Puts a label and a value together. Plain words are the same in all languages; others are made with
+    /// `say!`.
     pub fn new(label: impl ToText, value: impl ToText) -> Self {
         Self { label: label.to_text(), value: value.to_text() }
     }

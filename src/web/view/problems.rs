@@ -53,8 +53,13 @@ mod tests {
         let told: Vec<_> = found.iter().map(|f| (f.place.as_str(), f.message.as_str())).collect();
         assert_eq!(
             told,
-            [("dags/broken.yaml:7:5", "error: unknown key \"shedule\""), ("dags/broken.yaml", "error: the file: it\nis none"),]
+            [
+                ("dags/broken.yaml:7:5", "error: unknown key \"shedule\""),
+                ("dags/broken.yaml", "error: the file: it\nis none"),
+            ]
         );
-        assert!(found[0].snippet.ends_with("\nhelp: did you mean \"schedule\"?") && found[1].snippet.is_empty());
+        assert!(
+            found[0].snippet.ends_with("\nhelp: did you mean \"schedule\"?") && found[1].snippet.is_empty()
+        );
     }
 }

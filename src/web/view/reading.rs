@@ -24,8 +24,11 @@ pub(crate) struct Head {
 
 /// What is wrong, since when, and what that means for the page.
 pub(crate) fn in_words(trouble: &Trouble, known: bool, zone: &Zone) -> Text {
-    let rest =
-        if known { say!("What is shown was read before.") } else { say!("Nothing was read yet; reload the page to try again.") };
+    let rest = if known {
+        say!("What is shown was read before.")
+    } else {
+        say!("Nothing was read yet; reload the page to try again.")
+    };
     let said = Text::joined("; ", vec![trouble.said.why.to_text(), trouble.said.remedy.to_text()]);
     Text::joined(" ", vec![say!("Since {}: {}.", zone.full(trouble.since), said), rest])
 }

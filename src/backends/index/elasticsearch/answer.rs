@@ -34,7 +34,12 @@ impl Answer {
             400..=499 => (ErrorKind::Rejected, ""),
             _ => (ErrorKind::Unavailable, "look at the cluster's health"),
         };
-        BackendError::new(kind, place, format!("status {}: {}", self.status.as_u16(), reason_of_body(&self.body))).remedy(remedy)
+        BackendError::new(
+            kind,
+            place,
+            format!("status {}: {}", self.status.as_u16(), reason_of_body(&self.body)),
+        )
+        .remedy(remedy)
     }
 }
 
@@ -75,7 +80,10 @@ struct Bulk {
 }
 
 /// What became of the items of a bulk call; their number is not checked.
-pub(super) fn items(body: &[u8], ops: impl Iterator<Item = Op>) -> Result<Vec<ItemResult>, serde_json::Error> {
+pub(super) fn items(
+    body: &[u8],
+    ops: impl Iterator<Item = Op>,
+) -> Result<Vec<ItemResult>, serde_json::Error> {
     let bulk: Bulk = serde_json::from_slice(body)?;
     let results = bulk.items.into_iter().zip(ops.map(Some).chain(std::iter::repeat(None)));
     Ok(results.map(|(item, op)| outcome(item.values().next().unwrap_or(&Value::Null), op)).collect())
@@ -88,9 +96,12 @@ fn outcome(item: &Value, op: Option<Op>) -> ItemResult {
         200 | 201 => ItemResult::Stored,
         409 if op == Some(Op::Create) => ItemResult::Exists,
         // The index went away since it was looked at; the next call makes it again.
-        404 if error["type"] == "index_not_found_exception" => ItemResult::Retry { status, reason: reason(error) },
+        404 if error["type"] == "index_not_found_exception" => {
+            ItemResult::Retry { status, reason: reason(error) }
+        }
         400 | 404 | 413 => ItemResult::Rejected { status, reason: reason(error) },
-        // Also what a person has to lift first, such as a write block or a missing right: the documents are not at fault.
+        // Also what a person has to lift first, such as a write block or a missing right: the documents are
+        // not at fault.
         _ => ItemResult::Retry { status, reason: reason(error) },
     }
 }
@@ -113,10 +124,13 @@ mod tests {
             {"index":{"_id":"i","status":409,"error":{"type":"version_conflict_engine_exception","reason":"other"}}},
             {"create":{"_id":"j","status":413,"error":"too large"}}
         ]}"#;
-        let ops = [Op::Create, Op::Create, Op::Put].into_iter().chain([Op::Create; 5]).chain([Op::Put, Op::Create]);
+        let ops =
+            [Op::Create, Op::Create, Op::Put].into_iter().chain([Op::Create; 5]).chain([Op::Put, Op::Create]);
         let found = items(body.as_bytes(), ops).expect("an answer");
         let reason_of = |n: usize| match &found[n] {
-            ItemResult::Rejected { status, reason } | ItemResult::Retry { status, reason } => (*status, reason.as_str()),
+            ItemResult::Rejected { status, reason } | ItemResult::Retry { status, reason } => {
+                (*status, reason.as_str())
+            }
             other => panic!("{n}: {other:?}"),
         };
         assert_eq!(found[..3], [ItemResult::Stored, ItemResult::Exists, ItemResult::Stored]);

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::index::Template;
 
-/// A document's id as a field, since servers do not sort by `_id`: it is written first and taken out again on reading.
+/// A document's id as a field, since servers do not sort by `_id`: it is written first and taken out again on
+/// reading.
 pub(super) const ID_FIELD: &str = "openbell_id";
 
 /// The server's kind; they differ in the name of one type.
@@ -21,9 +22,9 @@ pub(super) fn own_fields() -> Value {
 
 /// The composable index template.
 ///
-/// Fields that it does not name are kept in the document and not indexed, so that a new field of a feed can neither be refused
-/// nor blow up the mapping. Each index has one shard (a day of trades fits), a replica as soon as there is a second node,
-/// and syncs its log before it answers.
+/// Fields that it does not name are kept in the document and not indexed, so that a new field of a feed can
+/// neither be refused nor blow up the mapping. Each index has one shard (a day of trades fits), a replica as
+/// soon as there is a second node, and syncs its log before it answers.
 pub(super) fn template(template: &Template, dialect: Dialect) -> Value {
     let mut properties = Map::new();
     properties.insert(ID_FIELD.into(), json!({ "type": "keyword" }));

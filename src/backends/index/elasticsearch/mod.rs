@@ -1,12 +1,13 @@
-//! The search index in Elasticsearch 8 or 9, or OpenSearch: `http://host:9200[,host:9200…][/path]` or `https://…`.
+//! The search index in Elasticsearch 8 or 9, or OpenSearch: `http://host:9200[,host:9200…][/path]` or
+//! `https://…`.
 //!
-//! `user` and `password` sign in by name; a `password` without a `user` is an API key in its encoded form. Plain JSON is spoken,
-//! without the media types that only one version of a server knows.
+//! `user` and `password` sign in by name; a `password` without a `user` is an API key in its encoded form.
+//! Plain JSON is spoken, without the media types that only one version of a server knows.
 //!
-//! Documents are checked against the templates put by this process before they are sent, with the rules of the embedded
-//! index: the server alone would cut `1.5` to a `long`, or take a bare number for a date. Each stored document carries its
-//! id as a field too ([`mapping::ID_FIELD`]), because servers do not sort by `_id`. Reading refreshes first, so that it sees
-//! what was written.
+//! Documents are checked against the templates put by this process before they are sent, with the rules of
+//! the embedded index: the server alone would cut `1.5` to a `long`, or take a bare number for a date. Each
+//! stored document carries its id as a field too ([`mapping::ID_FIELD`]), because servers do not sort by
+//! `_id`. Reading refreshes first, so that it sees what was written.
 
 mod answer;
 mod mapping;
@@ -57,14 +58,19 @@ impl ElasticIndex {
     /// Prepares the client; nothing is sent before the first call.
     ///
     /// # Errors
-    /// `Rejected` for an address that cannot be used, `Forbidden` when the reference to the password leads nowhere.
+    /// `Rejected` for an address that cannot be used, `Forbidden` when the reference to the password leads
+    /// nowhere.
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
         let place = format!("index {endpoint}");
         let wrong = |why: String| {
-            BackendError::new(ErrorKind::Rejected, &place, why).remedy("write http://HOST:9200 or https://HOST:9200")
+            BackendError::new(ErrorKind::Rejected, &place, why)
+                .remedy("write http://HOST:9200 or https://HOST:9200")
         };
         endpoint.only(&["compress"]).map_err(|e| unusable(&place, &e))?;
-        let urls = endpoint.hosts.iter().map(|host| Url::parse(&format!("{}://{host}/{}", endpoint.scheme, endpoint.path)));
+        let urls = endpoint
+            .hosts
+            .iter()
+            .map(|host| Url::parse(&format!("{}://{host}/{}", endpoint.scheme, endpoint.path)));
         let urls: Vec<Url> = urls.collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))?;
         let mut builder = TransportBuilder::new(MultiNodeConnectionPool::round_robin(urls, None))
             .disable_proxy()
@@ -89,8 +95,16 @@ impl ElasticIndex {
         })
     }
 
-    /// Sends a request, to the next host when one cannot be reached, and waits for the whole answer in bounded time.
-    async fn ask(&self, place: &str, method: Method, path: &str, body: Option<Body>, limit: Duration) -> Result<Answer> {
+    /// Sends a request, to the next host when one cannot be reached, and waits for the whole answer in
+    /// bounded time.
+    async fn ask(
+        &self,
+        place: &str,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+        limit: Duration,
+    ) -> Result<Answer> {
         let mut headers = HeaderMap::new();
         let body = body.map(|body| match body {
             Body::Json(value) => value.to_string().into_bytes(),
@@ -102,7 +116,10 @@ impl ElasticIndex {
         let call = async {
             let mut hosts_left = self.endpoint.hosts.len();
             loop {
-                let sent = self.transport.send(method, path, headers.clone(), None::<&()>, body.as_deref(), Some(limit)).await;
+                let sent = self
+                    .transport
+                    .send(method, path, headers.clone(), None::<&()>, body.as_deref(), Some(limit))
+                    .await;
                 let response = match sent {
                     Ok(response) => response,
                     Err(error) => {
@@ -136,7 +153,14 @@ impl ElasticIndex {
     }
 
     /// An answer that must be a success.
-    async fn done(&self, place: &str, method: Method, path: &str, body: Option<Body>, limit: Duration) -> Result<Answer> {
+    async fn done(
+        &self,
+        place: &str,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+        limit: Duration,
+    ) -> Result<Answer> {
         let answer = self.ask(place, method, path, body, limit).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(answer.refused(place)) }
     }
@@ -159,8 +183,8 @@ impl ElasticIndex {
         templates.iter().filter(|t| index.starts_with(&t.prefix)).max_by_key(|t| t.prefix.len()).cloned()
     }
 
-    /// Makes sure that an index is there and has the id field, once: in an index made by a document's arrival without a
-    /// template, the field would be a text, by which nothing can be sorted.
+    /// Makes sure that an index is there and has the id field, once: in an index made by a document's arrival
+    /// without a template, the field would be a text, by which nothing can be sorted.
     async fn prepare(&self, index: &str) -> Result<()> {
         if self.prepared.lock().contains(index) {
             return Ok(());
@@ -169,11 +193,24 @@ impl ElasticIndex {
         let name = encoded(index);
         let fields = json!({ "properties": mapping::own_fields() });
         let mut answer = self
-            .ask(&place, Method::Put, &format!("{name}/_mapping"), Some(Body::Json(fields.clone())), self.limits.work)
+            .ask(
+                &place,
+                Method::Put,
+                &format!("{name}/_mapping"),
+                Some(Body::Json(fields.clone())),
+                self.limits.work,
+            )
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
-            answer =
-                self.ask(&place, Method::Put, &name, Some(Body::Json(json!({ "mappings": fields }))), self.limits.work).await?;
+            answer = self
+                .ask(
+                    &place,
+                    Method::Put,
+                    &name,
+                    Some(Body::Json(json!({ "mappings": fields }))),
+                    self.limits.work,
+                )
+                .await?;
             if answer.error_type() == "resource_already_exists_exception" {
                 // Another process was faster, and does the same.
                 return Ok(());
@@ -200,7 +237,9 @@ impl ElasticIndex {
 
     /// Makes what was written visible to searches; false if there is no such index.
     async fn refresh(&self, place: &str, indices: &str) -> Result<bool> {
-        let answer = self.ask(place, Method::Post, &format!("{indices}/_refresh?{LENIENT}"), None, self.limits.work).await?;
+        let answer = self
+            .ask(place, Method::Post, &format!("{indices}/_refresh?{LENIENT}"), None, self.limits.work)
+            .await?;
         match answer.status.as_u16() {
             200..=299 => Ok(true),
             404 => Ok(false),
@@ -210,11 +249,14 @@ impl ElasticIndex {
 
     async fn search(&self, place: &str, indices: &str, query: Value) -> Result<Vec<Hit>> {
         let path = format!("{indices}/_search?{LENIENT}");
-        let answer = self.done(place, Method::Post, &path, Some(Body::Json(query)), self.limits.answer).await?;
+        let answer =
+            self.done(place, Method::Post, &path, Some(Body::Json(query)), self.limits.answer).await?;
         let found: Found = parse(place, &answer.body)?;
         if found.timed_out || found.shards.failed > 0 {
-            let message = format!("the search reached only a part of the data ({} shards failed)", found.shards.failed);
-            return Err(BackendError::new(ErrorKind::Unavailable, place, message).remedy("look at the cluster's health"));
+            let message =
+                format!("the search reached only a part of the data ({} shards failed)", found.shards.failed);
+            return Err(BackendError::new(ErrorKind::Unavailable, place, message)
+                .remedy("look at the cluster's health"));
         }
         Ok(found.hits.hits)
     }
@@ -226,7 +268,9 @@ impl ElasticIndex {
         }
         match rules::check(self.template(&item.index).as_ref(), &item.id, &item.source) {
             Err(reason) => Some(reason),
-            Ok(fields) if fields.contains_key(ID_FIELD) => Some(format!("the field [{ID_FIELD}] is kept for openbell")),
+            Ok(fields) if fields.contains_key(ID_FIELD) => {
+                Some(format!("the field [{ID_FIELD}] is kept for openbell"))
+            }
             Ok(_) => None,
         }
     }
@@ -273,10 +317,12 @@ fn credentials(place: &str, endpoint: &Endpoint) -> Result<Option<Credentials>> 
         (None, Some(key)) if !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic()) => {
             Ok(Some(Credentials::EncodedApiKey(key)))
         }
-        (None, Some(_)) => {
-            Err(BackendError::new(ErrorKind::Forbidden, place, "a password without a user must be an encoded API key")
-                .remedy("write user=NAME too, or the key as the server showed it (\"encoded\")"))
-        }
+        (None, Some(_)) => Err(BackendError::new(
+            ErrorKind::Forbidden,
+            place,
+            "a password without a user must be an encoded API key",
+        )
+        .remedy("write user=NAME too, or the key as the server showed it (\"encoded\")")),
         (None, None) => Ok(None),
     }
 }
@@ -297,9 +343,12 @@ fn pattern(prefix: &str) -> String {
 
 fn parse<'a, T: Deserialize<'a>>(place: &str, body: &'a [u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|e| {
-        let message =
-            format!("the answer is not what a search server says ({e}): {}", start_of(&String::from_utf8_lossy(body), 100));
-        BackendError::new(ErrorKind::Unavailable, place, message).remedy("check host, port and path of the index address")
+        let message = format!(
+            "the answer is not what a search server says ({e}): {}",
+            start_of(&String::from_utf8_lossy(body), 100)
+        );
+        BackendError::new(ErrorKind::Unavailable, place, message)
+            .remedy("check host, port and path of the index address")
     })
 }
 
@@ -311,7 +360,14 @@ impl Index for ElasticIndex {
         let dialect = if differs { self.dialect().await? } else { Dialect::Elasticsearch };
         let path = format!("_index_template/{}", encoded(&template.name));
         let place = format!("{} template {}", self.place, template.name);
-        self.done(&place, Method::Put, &path, Some(Body::Json(mapping::template(template, dialect))), self.limits.work).await?;
+        self.done(
+            &place,
+            Method::Put,
+            &path,
+            Some(Body::Json(mapping::template(template, dialect))),
+            self.limits.work,
+        )
+        .await?;
         let mut templates = self.templates.write();
         templates.retain(|t| t.name != template.name);
         templates.push(template.clone());
@@ -319,26 +375,34 @@ impl Index for ElasticIndex {
     }
 
     async fn bulk(&self, items: Vec<Item>) -> Result<Vec<ItemResult>> {
-        let mut results: Vec<_> =
-            items.iter().map(|item| self.check(item).map(|reason| ItemResult::Rejected { status: 400, reason })).collect();
-        let sent: Vec<(usize, &Item)> = items.iter().enumerate().filter(|(n, _)| results[*n].is_none()).collect();
+        let mut results: Vec<_> = items
+            .iter()
+            .map(|item| self.check(item).map(|reason| ItemResult::Rejected { status: 400, reason }))
+            .collect();
+        let sent: Vec<(usize, &Item)> =
+            items.iter().enumerate().filter(|(n, _)| results[*n].is_none()).collect();
         for index in sent.iter().map(|(_, item)| item.index.as_str()).collect::<BTreeSet<_>>() {
             self.prepare(index).await?;
         }
         if !sent.is_empty() {
-            let mut lines = Vec::with_capacity(items.iter().map(|i| i.source.len() + 2 * i.id.len() + 100).sum());
+            let mut lines =
+                Vec::with_capacity(items.iter().map(|i| i.source.len() + 2 * i.id.len() + 100).sum());
             for (_, item) in &sent {
                 let op = if item.op == Op::Create { "create" } else { "index" };
-                lines.extend(json!({ op: { "_index": item.index, "_id": item.id } }).to_string().into_bytes());
+                lines
+                    .extend(json!({ op: { "_index": item.index, "_id": item.id } }).to_string().into_bytes());
                 lines.push(b'\n');
                 mapping::with_id(&mut lines, &item.id, &item.source);
                 lines.push(b'\n');
             }
             let path = "_bulk?timeout=20s&filter_path=took,errors,items.*.status,items.*.error";
-            let answer = self.done(&self.place, Method::Post, path, Some(Body::Lines(lines)), self.limits.work).await?;
+            let answer = self
+                .done(&self.place, Method::Post, path, Some(Body::Lines(lines)), self.limits.work)
+                .await?;
             let told = answer::items(&answer.body, sent.iter().map(|(_, item)| item.op));
-            let told =
-                told.or_else(|_| parse::<Value>(&self.place, &answer.body).and_then(|_| Err(strange(&self.place, "no items"))))?;
+            let told = told.or_else(|_| {
+                parse::<Value>(&self.place, &answer.body).and_then(|_| Err(strange(&self.place, "no items")))
+            })?;
             if told.len() != sent.len() {
                 return Err(strange(&self.place, &format!("{} items for {}", told.len(), sent.len())));
             }
@@ -366,7 +430,8 @@ impl Index for ElasticIndex {
         }
         let named: Vec<Named> = parse(&self.place, &answer.body)?;
         // The servers' own begin with a dot.
-        let ours = named.into_iter().map(|n| n.index).filter(|n| n.starts_with(prefix) && !n.starts_with('.'));
+        let ours =
+            named.into_iter().map(|n| n.index).filter(|n| n.starts_with(prefix) && !n.starts_with('.'));
         Ok(ours.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
@@ -409,8 +474,15 @@ impl Index for ElasticIndex {
             return Ok(None);
         }
         let place = self.place_of(index);
-        let answer =
-            self.ask(&place, Method::Get, &format!("{}/_doc/{}", encoded(index), encoded(id)), None, self.limits.answer).await?;
+        let answer = self
+            .ask(
+                &place,
+                Method::Get,
+                &format!("{}/_doc/{}", encoded(index), encoded(id)),
+                None,
+                self.limits.answer,
+            )
+            .await?;
         match answer.status {
             StatusCode::NOT_FOUND => return Ok(None),
             status if !status.is_success() => return Err(answer.refused(&place)),

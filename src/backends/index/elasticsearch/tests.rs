@@ -11,7 +11,10 @@ fn to(fake: &Fake) -> ElasticIndex {
 
 /// A server whose indices are all there; `script` answers the bulk calls.
 async fn bulk_server(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Fake {
-    Fake::start(move |seen| if seen.path.starts_with("/_bulk") { script(seen) } else { Reply::json(200, "{}") }).await
+    Fake::start(
+        move |seen| if seen.path.starts_with("/_bulk") { script(seen) } else { Reply::json(200, "{}") },
+    )
+    .await
 }
 
 fn item(id: &str, source: &str) -> Item {
@@ -38,14 +41,24 @@ async fn items_are_judged_one_by_one_and_bad_ones_are_not_sent() {
     all.push(item("kept", r#"{"openbell_id":"x"}"#));
     let results = index.bulk(all).await.expect("an answer");
     assert_eq!(results[0], ItemResult::Stored);
-    assert!(matches!(&results[1], ItemResult::Rejected { status: 400, reason } if reason.contains("'bad'")), "{results:?}");
-    assert_eq!(results[2], ItemResult::Retry { status: 429, reason: "es_rejected_execution_exception: full".into() });
+    assert!(
+        matches!(&results[1], ItemResult::Rejected { status: 400, reason } if reason.contains("'bad'")),
+        "{results:?}"
+    );
+    assert_eq!(
+        results[2],
+        ItemResult::Retry { status: 429, reason: "es_rejected_execution_exception: full".into() }
+    );
     assert_eq!(results[3], ItemResult::Exists);
     assert!(results[4..].iter().all(|r| matches!(r, ItemResult::Rejected { .. })), "{results:?}");
 
     let sent = fake.seen().into_iter().find(|s| s.path.starts_with("/_bulk")).expect("a bulk call");
     assert_eq!(sent.header("content-type"), Some("application/x-ndjson"));
-    assert_eq!(sent.header("accept"), Some("application/json"), "media types of one version alone break others");
+    assert_eq!(
+        sent.header("accept"),
+        Some("application/json"),
+        "media types of one version alone break others"
+    );
     let text = String::from_utf8(sent.body).expect("text");
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[..2], [r#"{"create":{"_id":"a","_index":"i"}}"#, r#"{"openbell_id":"a","n":1}"#]);
@@ -64,7 +77,10 @@ async fn refusals_of_whole_calls_say_what_to_do() {
         (502, ErrorKind::Unavailable),
         (503, ErrorKind::Unavailable),
     ] {
-        let fake = bulk_server(move |_| Reply::json(status, r#"{"error":{"type":"some_exception","reason":"why"}}"#)).await;
+        let fake = bulk_server(move |_| {
+            Reply::json(status, r#"{"error":{"type":"some_exception","reason":"why"}}"#)
+        })
+        .await;
         let error = to(&fake).bulk(items()).await.expect_err("refused");
         assert_eq!(error.kind, kind, "{error}");
         assert!(error.to_string().contains("some_exception: why"), "{error}");
@@ -99,7 +115,8 @@ async fn a_frozen_server_is_told_in_time() {
 
 #[tokio::test]
 async fn another_host_is_asked_when_one_is_gone() {
-    let fake = Fake::start(|_| Reply::json(200, r#"{"found":true,"_source":{"openbell_id":"a","n": 1}}"#)).await;
+    let fake =
+        Fake::start(|_| Reply::json(200, r#"{"found":true,"_source":{"openbell_id":"a","n": 1}}"#)).await;
     let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("an address");
     let index = connect(&format!("http://{gone},{}", fake.address)).expect("fine");
     for _ in 0..4 {
@@ -112,10 +129,13 @@ async fn another_host_is_asked_when_one_is_gone() {
 #[tokio::test]
 async fn a_cluster_out_of_shards_is_full_and_no_document_is_refused() {
     let fake = Fake::start(|seen| match (seen.path.as_str(), seen.method.as_str()) {
-        ("/i/_mapping", _) => Reply::json(404, r#"{"error":{"type":"index_not_found_exception","reason":"no such index"}}"#),
-        ("/i", "PUT") => {
-            Reply::json(400, r#"{"error":{"type":"validation_exception","reason":"this action would add [2] shards"}}"#)
+        ("/i/_mapping", _) => {
+            Reply::json(404, r#"{"error":{"type":"index_not_found_exception","reason":"no such index"}}"#)
         }
+        ("/i", "PUT") => Reply::json(
+            400,
+            r#"{"error":{"type":"validation_exception","reason":"this action would add [2] shards"}}"#,
+        ),
         _ => Reply::json(500, "{}"),
     })
     .await;
@@ -163,7 +183,8 @@ async fn a_changed_password_is_found() {
         _ => Reply::json(401, r#"{"error":"unauthorized"}"#),
     })
     .await;
-    let index = connect(&format!("http://{}?user=me&password=file:{}", fake.address, secret.display())).expect("fine");
+    let index = connect(&format!("http://{}?user=me&password=file:{}", fake.address, secret.display()))
+        .expect("fine");
     let error = index.get("i", "a").await.expect_err("old");
     assert!(error.kind == ErrorKind::Forbidden && error.to_string().contains("password"), "{error}");
     std::fs::write(&secret, "new").expect("written");
@@ -177,8 +198,17 @@ async fn a_password_alone_is_an_api_key() {
     let index = connect(&format!("http://{}?password=a2V5", fake.address)).expect("fine");
     assert_eq!(index.get("i", "a").await, Ok(None));
     assert_eq!(fake.seen()[0].header("authorization"), Some("ApiKey a2V5"));
-    for bad in ["http://h?password=a%20b", "http://h?password=", "http://h?sniff=true", "http://h:port", "http://h?ca=/no/file"] {
+    for bad in [
+        "http://h?password=a%20b",
+        "http://h?password=",
+        "http://h?sniff=true",
+        "http://h:port",
+        "http://h?ca=/no/file",
+    ] {
         let error = connect(bad).map(drop).expect_err(bad);
-        assert!(matches!(error.kind, ErrorKind::Forbidden | ErrorKind::Rejected) && !error.remedy.is_empty(), "{error}");
+        assert!(
+            matches!(error.kind, ErrorKind::Forbidden | ErrorKind::Rejected) && !error.remedy.is_empty(),
+            "{error}"
+        );
     }
 }

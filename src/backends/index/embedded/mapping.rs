@@ -8,8 +8,20 @@ use crate::index::Template;
 use crate::{BackendError, ErrorKind, Result};
 
 /// Field types that are checked.
-const TYPES: &[&str] =
-    &["date", "date_nanos", "keyword", "text", "long", "integer", "short", "double", "float", "boolean", "object", "flattened"];
+const TYPES: &[&str] = &[
+    "date",
+    "date_nanos",
+    "keyword",
+    "text",
+    "long",
+    "integer",
+    "short",
+    "double",
+    "float",
+    "boolean",
+    "object",
+    "flattened",
+];
 /// Elasticsearch refuses longer terms.
 const LONGEST_KEYWORD: usize = 32_766;
 /// Elasticsearch refuses longer ids.
@@ -21,8 +33,12 @@ pub(in crate::index) type Fields = Map<String, Value>;
 /// Refuses templates with types that are not known here.
 pub(in crate::index) fn check_template(place: &str, template: &Template) -> Result<()> {
     if let Some((field, unknown)) = template.fields.iter().find(|(_, t)| !TYPES.contains(&t.as_str())) {
-        let message = format!("template {} gives field {field} the type \"{unknown}\", which is not known", template.name);
-        return Err(BackendError::new(ErrorKind::Rejected, place, message).remedy(format!("use one of {}", TYPES.join(", "))));
+        let message = format!(
+            "template {} gives field {field} the type \"{unknown}\", which is not known",
+            template.name
+        );
+        return Err(BackendError::new(ErrorKind::Rejected, place, message)
+            .remedy(format!("use one of {}", TYPES.join(", "))));
     }
     if template.name.is_empty() || template.prefix.is_empty() {
         let message = "a template needs a name and an index prefix";
@@ -34,7 +50,8 @@ pub(in crate::index) fn check_template(place: &str, template: &Template) -> Resu
 /// Why Elasticsearch would refuse an index name or an id.
 pub(in crate::index) fn refuse_names(index: &str, id: &str) -> Option<String> {
     let bad = |c: char| c.is_uppercase() || c.is_control() || "\\/*?\"<>| ,#:".contains(c);
-    if index.is_empty() || index.len() > 255 || index.starts_with(['-', '_', '+', '.']) || index.contains(bad) {
+    if index.is_empty() || index.len() > 255 || index.starts_with(['-', '_', '+', '.']) || index.contains(bad)
+    {
         return Some(format!(
             "invalid index name [{index}], must be lowercase and free of spaces and of \\ / * ? \" < > | , # :"
         ));
@@ -42,13 +59,20 @@ pub(in crate::index) fn refuse_names(index: &str, id: &str) -> Option<String> {
     match id.len() {
         0 => Some("an _id is required".into()),
         1..=LONGEST_ID => None,
-        length => Some(format!("id is too long, must be no longer than {LONGEST_ID} bytes but was: {length}")),
+        length => {
+            Some(format!("id is too long, must be no longer than {LONGEST_ID} bytes but was: {length}"))
+        }
     }
 }
 
 /// The document, or why it is refused.
-pub(in crate::index) fn check(template: Option<&Template>, id: &str, source: &[u8]) -> Result<Fields, String> {
-    let document: Value = serde_json::from_slice(source).map_err(|e| format!("document with id '{id}' is not JSON: {e}"))?;
+pub(in crate::index) fn check(
+    template: Option<&Template>,
+    id: &str,
+    source: &[u8],
+) -> Result<Fields, String> {
+    let document: Value =
+        serde_json::from_slice(source).map_err(|e| format!("document with id '{id}' is not JSON: {e}"))?;
     let Value::Object(document) = document else {
         return Err(format!("document with id '{id}' is not a JSON object"));
     };
@@ -87,12 +111,18 @@ fn check_value(value: &Value, kind: &str) -> Result<(), &'static str> {
         (value, "integer") => whole(value, i32::MIN.into(), i32::MAX.into()),
         (value, "short") => whole(value, i16::MIN.into(), i16::MAX.into()),
         (Value::Number(_), "double" | "float") => Ok(()),
-        (Value::String(text), "double" | "float") if text.trim() == text && text.parse().is_ok_and(f64::is_finite) => Ok(()),
+        (Value::String(text), "double" | "float")
+            if text.trim() == text && text.parse().is_ok_and(f64::is_finite) =>
+        {
+            Ok(())
+        }
         (_, "double" | "float") => Err("it is not a number"),
         (Value::Bool(_), "boolean") => Ok(()),
         (Value::String(text), "boolean") if text == "true" || text == "false" => Ok(()),
         (_, "boolean") => Err("it is neither true nor false"),
-        (Value::String(text), "keyword") if text.len() > LONGEST_KEYWORD => Err("the term is longer than 32766 bytes"),
+        (Value::String(text), "keyword") if text.len() > LONGEST_KEYWORD => {
+            Err("the term is longer than 32766 bytes")
+        }
         _ => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
-//! The search index in a sled database in this process: ids, templates and refusals as Elasticsearch has them, without search.
+//! The search index in a sled database in this process: ids, templates and refusals as Elasticsearch has
+//! them, without search.
 //!
-//! One tree an index. Beside its documents, the largest value of every date field that its template names is kept, so that
-//! freshness costs one read. Templates have a tree of their own.
+//! One tree an index. Beside its documents, the largest value of every date field that its template names is
+//! kept, so that freshness costs one read. Templates have a tree of their own.
 
 pub(super) mod mapping;
 
@@ -66,8 +67,9 @@ impl Inner {
     fn put_template(&self, template: Template) -> Result<()> {
         mapping::check_template(&self.db.place, &template)?;
         let mut value = database::versioned(256);
-        let encoded = postcard::to_stdvec(&template)
-            .map_err(|e| BackendError::new(ErrorKind::Rejected, &self.db.place, format!("template cannot be encoded: {e}")))?;
+        let encoded = postcard::to_stdvec(&template).map_err(|e| {
+            BackendError::new(ErrorKind::Rejected, &self.db.place, format!("template cannot be encoded: {e}"))
+        })?;
         value.extend(encoded);
         let _one = self.db.lock();
         self.db.tree(TEMPLATES)?.insert(template.name.as_bytes(), value).map_err(|e| self.db.fail(e))?;
@@ -119,7 +121,8 @@ impl Inner {
         if let Some(reason) = mapping::refuse_names(&item.index, &item.id) {
             return Ok(ItemResult::Rejected { status: 400, reason });
         }
-        let template = pending.get(&item.index).map_or_else(|| self.template(&item.index), |p| p.template.clone());
+        let template =
+            pending.get(&item.index).map_or_else(|| self.template(&item.index), |p| p.template.clone());
         let document = match mapping::check(template.as_ref(), &item.id, &item.source) {
             Ok(document) => document,
             Err(reason) => return Ok(ItemResult::Rejected { status: 400, reason }),
@@ -129,7 +132,13 @@ impl Inner {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let tree = self.db.tree(&format!("{INDEX}{}", entry.key()))?;
                 let latest = self.kept_latest(&tree, template.as_ref())?;
-                entry.insert(Pending { tree, template, documents: BTreeMap::new(), latest, shrunk: BTreeSet::new() })
+                entry.insert(Pending {
+                    tree,
+                    template,
+                    documents: BTreeMap::new(),
+                    latest,
+                    shrunk: BTreeSet::new(),
+                })
             }
         };
         let held = match of_index.documents.get(&item.id) {
@@ -191,17 +200,25 @@ impl Inner {
     }
 
     fn document(&self, tree: &sled::Tree, id: &str) -> Result<Option<Vec<u8>>> {
-        let Some(bytes) = tree.get(database::document_key(id)).map_err(|e| self.db.fail(e))? else { return Ok(None) };
+        let Some(bytes) = tree.get(database::document_key(id)).map_err(|e| self.db.fail(e))? else {
+            return Ok(None);
+        };
         Ok(Some(self.db.value(&bytes)?.to_vec()))
     }
 
     fn kept(&self, tree: &sled::Tree, field: &str) -> Result<Option<DateValue>> {
-        let Some(bytes) = tree.get(database::beside_key(field)).map_err(|e| self.db.fail(e))? else { return Ok(None) };
+        let Some(bytes) = tree.get(database::beside_key(field)).map_err(|e| self.db.fail(e))? else {
+            return Ok(None);
+        };
         let parts = database::take_instant(self.db.value(&bytes)?);
         Ok(parts.map(|(at, text)| (at, String::from_utf8_lossy(text).into_owned())))
     }
 
-    fn kept_latest(&self, tree: &sled::Tree, template: Option<&Template>) -> Result<BTreeMap<String, DateValue>> {
+    fn kept_latest(
+        &self,
+        tree: &sled::Tree,
+        template: Option<&Template>,
+    ) -> Result<BTreeMap<String, DateValue>> {
         let mut latest = BTreeMap::new();
         for field in template.into_iter().flat_map(mapping::date_fields) {
             if let Some(value) = self.kept(tree, field)? {

@@ -106,7 +106,9 @@ impl EmbeddedConsumer {
         let Some(group) = groups.get_mut(&self.group) else { return Ok((None, None)) };
         let (turn, changed) = group.turn(self.id, &counts, Instant::now(), self.log.session_timeout);
         let committed = match &turn {
-            Turn::Assigned(partitions) => partitions.iter().map(|p| group.committed.get(p).cloned()).collect(),
+            Turn::Assigned(partitions) => {
+                partitions.iter().map(|p| group.committed.get(p).cloned()).collect()
+            }
             _ => Vec::new(),
         };
         if turn == Turn::PutOut {
@@ -126,7 +128,8 @@ impl EmbeddedConsumer {
             }
             Turn::PutOut => {
                 let lost: Vec<_> = std::mem::take(&mut self.positions).into_keys().collect();
-                // With nothing to tell, the new member's first turn comes at once: joining woke this poll too.
+                // With nothing to tell, the new member's first turn comes at once: joining woke this poll
+                // too.
                 ((!lost.is_empty()).then_some(Polled::Revoked(lost)), Some(Instant::now()))
             }
             Turn::Revoked(partitions) => {
@@ -141,11 +144,16 @@ impl EmbeddedConsumer {
         })
     }
 
-    fn assigned(&mut self, partitions: Vec<Partition>, committed: Vec<Option<(String, u64)>>) -> Vec<Committed> {
+    fn assigned(
+        &mut self,
+        partitions: Vec<Partition>,
+        committed: Vec<Option<(String, u64)>>,
+    ) -> Vec<Committed> {
         let mut starts = Vec::new();
         for (partition, committed) in partitions.into_iter().zip(committed) {
             let topic = self.log.topic(&partition.topic);
-            let found = topic.and_then(|topic| Some((topic.partitions.get(partition.number as usize)?.clone(), topic)));
+            let found = topic
+                .and_then(|topic| Some((topic.partitions.get(partition.number as usize)?.clone(), topic)));
             let Some((store, topic)) = found else {
                 // Deleted in this moment.
                 if let Some(group) = self.log.groups().get_mut(&self.group) {
@@ -154,8 +162,9 @@ impl EmbeddedConsumer {
                 continue;
             };
             let range = store.range();
-            let next =
-                committed.filter(|(incarnation, _)| *incarnation == topic.incarnation).map_or(range.start, |(_, next)| next);
+            let next = committed
+                .filter(|(incarnation, _)| *incarnation == topic.incarnation)
+                .map_or(range.start, |(_, next)| next);
             let next = next.clamp(range.start, range.end);
             self.positions.insert(partition.clone(), Position { store, next, paused: false });
             starts.push(Committed { partition, next });
@@ -166,10 +175,18 @@ impl EmbeddedConsumer {
     /// Reads what there is, from several partitions, beginning with another one each time.
     async fn fetch(&mut self) -> Result<Vec<Stored>> {
         let ready = |p: &Position| !p.paused && p.next < p.store.range().end;
-        let mut wanted: Vec<Wanted> =
-            self.positions.iter().filter(|(_, p)| ready(p)).map(|(k, p)| (k.clone(), Arc::clone(&p.store), p.next)).collect();
+        let mut wanted: Vec<Wanted> = self
+            .positions
+            .iter()
+            .filter(|(_, p)| ready(p))
+            .map(|(k, p)| (k.clone(), Arc::clone(&p.store), p.next))
+            .collect();
         let Some(last) = wanted.len().checked_sub(1) else { return Ok(Vec::new()) };
-        let first = wanted.iter().position(|(p, _, _)| self.last_first.as_ref().is_some_and(|l| p > l)).unwrap_or(0).min(last);
+        let first = wanted
+            .iter()
+            .position(|(p, _, _)| self.last_first.as_ref().is_some_and(|l| p > l))
+            .unwrap_or(0)
+            .min(last);
         wanted.rotate_left(first);
         self.last_first = Some(wanted[0].0.clone());
         let got = blocking::run(&self.log.place, move || Ok(read(wanted))).await?;
@@ -178,7 +195,9 @@ impl EmbeddedConsumer {
         for (partition, outcome) in got {
             match outcome {
                 Ok(some) => {
-                    if let (Some(position), Some((last, _))) = (self.positions.get_mut(&partition), some.last()) {
+                    if let (Some(position), Some((last, _))) =
+                        (self.positions.get_mut(&partition), some.last())
+                    {
                         position.next = last + 1;
                     }
                     records.extend(some.into_iter().map(|(offset, record)| Stored {
@@ -226,13 +245,21 @@ fn read(wanted: Vec<Wanted>) -> Vec<Got> {
 }
 
 fn fenced(place: &str, partition: &Partition) -> BackendError {
-    BackendError::new(ErrorKind::Fenced, place, format!("partition {partition} is not this member's any more"))
-        .remedy("what was read of it is read again by its new owner")
+    BackendError::new(
+        ErrorKind::Fenced,
+        place,
+        format!("partition {partition} is not this member's any more"),
+    )
+    .remedy("what was read of it is read again by its new owner")
 }
 
 fn replaced(place: &str) -> BackendError {
-    BackendError::new(ErrorKind::Replaced, place, "another member joined under this one's name and has its place")
-        .remedy("end this one; the other goes on from the last commit")
+    BackendError::new(
+        ErrorKind::Replaced,
+        place,
+        "another member joined under this one's name and has its place",
+    )
+    .remedy("end this one; the other goes on from the last commit")
 }
 
 impl Inner {
@@ -301,7 +328,8 @@ impl Consumer for EmbeddedConsumer {
         if offsets.is_empty() {
             return Ok(());
         }
-        let (log, group, id, offsets) = (Arc::clone(&self.log), self.group.clone(), self.id, offsets.to_vec());
+        let (log, group, id, offsets) =
+            (Arc::clone(&self.log), self.group.clone(), self.id, offsets.to_vec());
         blocking::run(&self.log.place, move || log.commit(&group, id, &offsets)).await
     }
 

@@ -1,7 +1,7 @@
 //! A consumer group as a state machine: who has which partition. Time is an argument.
 //!
-//! A partition moves in three steps, so that two members never have it at once: its owner is told (`Revoked`), the owner's
-//! next turn gives it up, the new owner's next turn gets it.
+//! A partition moves in three steps, so that two members never have it at once: its owner is told
+//! (`Revoked`), the owner's next turn gives it up, the new owner's next turn gets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -56,7 +56,13 @@ pub(super) enum Turn {
 
 impl Group {
     pub(super) fn new(committed: CommittedOffsets) -> Self {
-        Self { members: BTreeMap::new(), owners: BTreeMap::new(), names: BTreeMap::new(), replaced: BTreeSet::new(), committed }
+        Self {
+            members: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            names: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            committed,
+        }
     }
 
     /// A new member; under a name it takes the place of whoever had it.
@@ -65,7 +71,8 @@ impl Group {
             self.remove(before);
             self.replaced.insert(before);
         }
-        let member = Member { topics: topics.to_vec(), seen: now, calls: 0, told: BTreeSet::new(), lost: Vec::new() };
+        let member =
+            Member { topics: topics.to_vec(), seen: now, calls: 0, told: BTreeSet::new(), lost: Vec::new() };
         self.members.insert(id, member);
     }
 
@@ -124,7 +131,8 @@ impl Group {
         self.committed.retain(|p, _| p.topic != topic);
     }
 
-    /// A member polls. `partitions` says how many each topic has. The flag tells whether others should have their turn too.
+    /// A member polls. `partitions` says how many each topic has. The flag tells whether others should have
+    /// their turn too.
     pub(super) fn turn(
         &mut self,
         id: MemberId,
@@ -146,16 +154,23 @@ impl Group {
             return (Turn::Revoked(std::mem::take(&mut member.lost)), changed);
         }
         let target = self.target(partitions);
-        let going: Vec<_> =
-            self.owners.iter().filter(|(p, owner)| **owner == id && target.get(p) != Some(&id)).map(|(p, _)| p.clone()).collect();
+        let going: Vec<_> = self
+            .owners
+            .iter()
+            .filter(|(p, owner)| **owner == id && target.get(p) != Some(&id))
+            .map(|(p, _)| p.clone())
+            .collect();
         if !going.is_empty() {
             if let Some(member) = self.members.get_mut(&id) {
                 member.told.extend(going.iter().cloned());
             }
             return (Turn::Revoked(going), changed);
         }
-        let coming: Vec<_> =
-            target.into_iter().filter(|(p, to)| *to == id && !self.owners.contains_key(p)).map(|(p, _)| p).collect();
+        let coming: Vec<_> = target
+            .into_iter()
+            .filter(|(p, to)| *to == id && !self.owners.contains_key(p))
+            .map(|(p, _)| p)
+            .collect();
         if !coming.is_empty() {
             self.owners.extend(coming.iter().map(|p| (p.clone(), id)));
             return (Turn::Assigned(coming), changed);
@@ -183,7 +198,8 @@ impl Group {
         let mut target = BTreeMap::new();
         let mut totals: BTreeMap<MemberId, usize> = self.members.keys().map(|m| (*m, 0)).collect();
         for (topic, count) in partitions {
-            let wanting: Vec<_> = self.members.iter().filter(|(_, m)| m.topics.contains(topic)).map(|(id, _)| *id).collect();
+            let wanting: Vec<_> =
+                self.members.iter().filter(|(_, m)| m.topics.contains(topic)).map(|(id, _)| *id).collect();
             if wanting.is_empty() {
                 continue;
             }
@@ -211,7 +227,9 @@ impl Group {
                 }
             }
             for partition in free {
-                let Some(to) = wanting.iter().copied().min_by_key(|m| (shares[m], totals[m], *m)) else { continue };
+                let Some(to) = wanting.iter().copied().min_by_key(|m| (shares[m], totals[m], *m)) else {
+                    continue;
+                };
                 *shares.entry(to).or_default() += 1;
                 *totals.entry(to).or_default() += 1;
                 target.insert(partition, to);
@@ -252,8 +270,8 @@ mod tests {
     }
 
     proptest! {
-        /// However members come, go and fall silent: a partition is never with two who both believe in it, and once they all
-        /// poll, everything is with somebody, evenly.
+        /// However members come, go and fall silent: a partition is never with two who both believe in it,
+        /// and once they all poll, everything is with somebody, evenly.
         #[test]
         fn partitions_are_never_shared_and_always_end_up_somewhere(steps in steps(), count in 1u32..7) {
             let topics = BTreeMap::from([("t".to_owned(), count)]);
@@ -323,7 +341,13 @@ mod tests {
             let members = self.members.iter().map(|(id, m)| {
                 (
                     *id,
-                    Member { topics: m.topics.clone(), seen: m.seen, calls: m.calls, told: m.told.clone(), lost: m.lost.clone() },
+                    Member {
+                        topics: m.topics.clone(),
+                        seen: m.seen,
+                        calls: m.calls,
+                        told: m.told.clone(),
+                        lost: m.lost.clone(),
+                    },
                 )
             });
             let mut copy = Group {
@@ -370,7 +394,10 @@ mod tests {
         assert!(all(&group.turn(2, &topics, start, TIMEOUT).0));
         assert_eq!(group.turn(1, &topics, start, TIMEOUT).0, Turn::Replaced);
         group.leave(1);
-        assert!(group.owns(2, &Partition { topic: "t".into(), number: 0 }), "one that was replaced has nothing to leave");
+        assert!(
+            group.owns(2, &Partition { topic: "t".into(), number: 0 }),
+            "one that was replaced has nothing to leave"
+        );
         // Put out before: it must not come back into the place of its successor.
         let late = start + TIMEOUT;
         group.join(3, &wanted, None, late);

@@ -8,9 +8,9 @@
 //! {root}/~groups/{group}.json                   committed offsets
 //! ```
 //!
-//! An append returns once its records are synced; concurrent appends share a sync. Nothing reads a record before that, so
-//! a record that was read is never lost. Offsets rise by one, except that a damaged tail (bad bytes, not a torn write) makes
-//! them jump: an offset once given is never given again.
+//! An append returns once its records are synced; concurrent appends share a sync. Nothing reads a record
+//! before that, so a record that was read is never lost. Offsets rise by one, except that a damaged tail (bad
+//! bytes, not a torn write) makes them jump: an offset once given is never given again.
 
 mod consumer;
 mod group;
@@ -65,7 +65,8 @@ impl EmbeddedLog {
     /// Opens or creates the log below `root`, repairing what a crash left.
     ///
     /// # Errors
-    /// `Busy` while another process has it open; `Corrupt` with the file for damage that cannot be repaired without a person.
+    /// `Busy` while another process has it open; `Corrupt` with the file for damage that cannot be repaired
+    /// without a person.
     pub fn open(root: &Path) -> Result<Self> {
         Self::open_with(root, SESSION_TIMEOUT)
     }
@@ -161,9 +162,11 @@ impl Inner {
         match failed {
             None => Ok(placed),
             Some(error) if kept == 0 => Err(error),
-            // Repeating the whole call would append the kept ones twice; Unavailable makes the caller look first.
+            // Repeating the whole call would append the kept ones twice; Unavailable makes the caller look
+            // first.
             Some(error) => {
-                let message = format!("{kept} of {} records were appended, then: {}", placed.len(), error.message);
+                let message =
+                    format!("{kept} of {} records were appended, then: {}", placed.len(), error.message);
                 Err(BackendError { kind: ErrorKind::Unavailable, message, ..error })
             }
         }
@@ -177,8 +180,9 @@ impl Inner {
                 return Ok(false);
             }
             let message = format!("topic \"{name}\" has {has} partitions, not {partitions}");
-            return Err(BackendError::new(ErrorKind::Rejected, &self.place, message)
-                .remedy(format!("ask for {has}, or use another topic name: keys would change their partition")));
+            return Err(BackendError::new(ErrorKind::Rejected, &self.place, message).remedy(format!(
+                "ask for {has}, or use another topic name: keys would change their partition"
+            )));
         }
         let topic = topics::create(&self.root, &self.place, name, partitions)?;
         self.topics.write().insert(name.to_owned(), Arc::new(topic));
@@ -234,7 +238,10 @@ impl Log for EmbeddedLog {
         let partition = partition.clone();
         blocking::run(&self.0.place, move || {
             let records = store.read(offset, max, BATCH_BYTES)?;
-            Ok(records.into_iter().map(|(offset, record)| Stored { partition: partition.clone(), offset, record }).collect())
+            Ok(records
+                .into_iter()
+                .map(|(offset, record)| Stored { partition: partition.clone(), offset, record })
+                .collect())
         })
         .await
     }
@@ -260,11 +267,12 @@ impl Log for EmbeddedLog {
     async fn groups(&self) -> Result<Vec<(String, Vec<Committed>)>> {
         let groups = self.0.groups();
         let of = |group: &Group| {
-            let valid = group
-                .committed
-                .iter()
-                .filter(|(p, (incarnation, _))| self.0.topic(&p.topic).is_some_and(|t| t.incarnation == *incarnation));
-            valid.map(|(partition, (_, next))| Committed { partition: partition.clone(), next: *next }).collect()
+            let valid = group.committed.iter().filter(|(p, (incarnation, _))| {
+                self.0.topic(&p.topic).is_some_and(|t| t.incarnation == *incarnation)
+            });
+            valid
+                .map(|(partition, (_, next))| Committed { partition: partition.clone(), next: *next })
+                .collect()
         };
         Ok(groups.iter().map(|(name, group)| (name.clone(), of(group))).collect())
     }

@@ -46,7 +46,10 @@ impl Offsets {
         let mut groups = BTreeMap::new();
         for entry in fs::read_dir(&dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            let Some(group) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else { continue };
+            let Some(group) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json"))
+            else {
+                continue;
+            };
             let file_place = format!("{place} group {group} file {}", path.display());
             let text = fs::read(&path).map_err(|e| BackendError::io(&file_place, &e))?;
             let file: GroupFile = serde_json::from_slice(&text).map_err(|e| {
@@ -54,8 +57,10 @@ impl Offsets {
                     "move the file away: the group starts at the beginning of its topics then, and the sinks fold the repeats",
                 )
             })?;
-            let committed =
-                file.committed.into_iter().map(|l| (Partition { topic: l.topic, number: l.partition }, (l.incarnation, l.next)));
+            let committed = file
+                .committed
+                .into_iter()
+                .map(|l| (Partition { topic: l.topic, number: l.partition }, (l.incarnation, l.next)));
             groups.insert(group.to_owned(), committed.collect());
         }
         Ok((Self { dir, place: place.to_owned(), writing: Mutex::new(()) }, groups))
@@ -67,7 +72,12 @@ impl Offsets {
     }
 
     /// Writes a group's offsets durably.
-    pub(super) fn store(&self, _writing: &MutexGuard<'_, ()>, group: &str, committed: &CommittedOffsets) -> Result<()> {
+    pub(super) fn store(
+        &self,
+        _writing: &MutexGuard<'_, ()>,
+        group: &str,
+        committed: &CommittedOffsets,
+    ) -> Result<()> {
         let line = |(p, (incarnation, next)): (&Partition, &(String, u64))| CommittedEntry {
             topic: p.topic.clone(),
             partition: p.number,
@@ -76,7 +86,8 @@ impl Offsets {
         };
         let file = GroupFile { committed: committed.iter().map(line).collect() };
         let path = self.dir.join(format!("{group}.json"));
-        let written = serde_json::to_vec(&file).map_err(io::Error::from).and_then(|text| files::replace(&path, &text));
+        let written =
+            serde_json::to_vec(&file).map_err(io::Error::from).and_then(|text| files::replace(&path, &text));
         written.map_err(|e| BackendError::io(format!("{} group {group}", self.place), &e))
     }
 }

@@ -36,8 +36,8 @@ impl PartitionStore {
         let options = Options { max_segment: SEGMENT_BYTES, first: 0, reuse_torn: true };
         let (writer, opened) = segments::Writer::open(dir, place.clone(), options, Box::new(RealDisk))?;
         let start = folder::list(dir, &place)?.first().map_or(0, |s| s.first);
-        // After a damaged tail the next offset jumps, but the end stays behind the last record until that one comes, so
-        // that readers who wait for the end are not kept waiting for offsets that nobody will get.
+        // After a damaged tail the next offset jumps, but the end stays behind the last record until that one
+        // comes, so that readers who wait for the end are not kept waiting for offsets that nobody will get.
         let end = opened.last.map_or(start, |last| last + 1);
         Ok(Self {
             dir: dir.to_owned(),
@@ -109,15 +109,23 @@ impl PartitionStore {
         if (start..=end).contains(&offset) {
             return Ok(());
         }
-        Err(BackendError::new(ErrorKind::Rejected, &self.place, format!("offset {offset} is outside of {start}..={end}"))
-            .remedy("read from the start or the end; the topic may have been created anew since the offset was noted"))
+        Err(BackendError::new(
+            ErrorKind::Rejected,
+            &self.place,
+            format!("offset {offset} is outside of {start}..={end}"),
+        )
+        .remedy(
+            "read from the start or the end; the topic may have been created anew since the offset was noted",
+        ))
     }
 
     fn reader_at(&self, offset: u64) -> segments::Reader {
         let mut idle = self.idle.lock();
         match idle.iter().position(|r| r.position() == offset) {
             Some(at) => idle.remove(at),
-            None => segments::Reader::new(&self.dir, self.place.clone(), offset, Some(Arc::clone(&self.hints))),
+            None => {
+                segments::Reader::new(&self.dir, self.place.clone(), offset, Some(Arc::clone(&self.hints)))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A record's bytes in a segment:
-//! `flags u8 | seconds i64 | nanoseconds i32 | [key] | header count u32 | (name, value)* | value`, little-endian, with
-//! u32 lengths before all but the value, which is the rest. Flag 1: there is a key.
+//! A record's bytes in a segment: `flags u8 | seconds i64 | nanoseconds i32 | [key] | header count u32 |
+//! (name, value)* | value`, little-endian, with u32 lengths before all but the value, which is the rest. Flag
+//! 1: there is a key.
 
 use jiff::{SignedDuration, Timestamp};
 

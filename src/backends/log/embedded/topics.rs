@@ -43,7 +43,11 @@ impl TopicData {
 
     pub(super) fn partition(&self, log: &str, partition: &Partition) -> Result<Arc<PartitionStore>> {
         self.partitions.get(partition.number as usize).cloned().ok_or_else(|| {
-            let message = format!("there is no partition {}; there are {}, from 0", partition.number, self.partitions.len());
+            let message = format!(
+                "there is no partition {}; there are {}, from 0",
+                partition.number,
+                self.partitions.len()
+            );
             BackendError::new(ErrorKind::NotFound, self.place(log), message)
         })
     }
@@ -88,8 +92,10 @@ fn open(root: &Path, place: &str, name: &str) -> Result<TopicData> {
     let path = root.join(name).join("topic.json");
     let file_place = format!("{place} topic {name} file {}", path.display());
     let text = fs::read(&path).map_err(|e| {
-        BackendError::io(&file_place, &e)
-            .remedy(format!("restore the file, or move the folder {} out of the log", root.join(name).display()))
+        BackendError::io(&file_place, &e).remedy(format!(
+            "restore the file, or move the folder {} out of the log",
+            root.join(name).display()
+        ))
     })?;
     let file: TopicFile = serde_json::from_slice(&text).map_err(|e| {
         BackendError::new(ErrorKind::Corrupt, &file_place, format!("is not a topic's description: {e}")).remedy(format!(
@@ -102,8 +108,12 @@ fn open(root: &Path, place: &str, name: &str) -> Result<TopicData> {
 
 fn open_partitions(root: &Path, place: &str, name: &str, file: TopicFile) -> Result<TopicData> {
     let dir = root.join(name);
-    let open =
-        |number: u32| PartitionStore::open(&dir.join(number.to_string()), format!("{place} topic {name} partition {number}"));
+    let open = |number: u32| {
+        PartitionStore::open(
+            &dir.join(number.to_string()),
+            format!("{place} topic {name} partition {number}"),
+        )
+    };
     let partitions = (0..file.partitions).map(|n| open(n).map(Arc::new)).collect::<Result<_>>()?;
     Ok(TopicData { name: name.to_owned(), incarnation: file.incarnation, partitions })
 }

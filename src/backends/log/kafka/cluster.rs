@@ -24,7 +24,8 @@ const BELIEVED: Duration = Duration::from_secs(10);
 /// Between looks at a change that spreads through the cluster.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// Kafka's own topics.
-const INTERNAL: [&str; 4] = ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+const INTERNAL: [&str; 4] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
 /// How often topics are listed before one that vanishes in between is an error.
 const LISTS: usize = 5;
 
@@ -52,15 +53,17 @@ impl Cluster {
         }
     }
 
-    /// Takes a member's name in a group. `None` where it could not be given back: a member that left would hold its partitions until
-    /// its session runs out.
+    /// Takes a member's name in a group. `None` where it could not be given back: a member that left would
+    /// hold its partitions until its session runs out.
     pub(super) fn take_name(&self, group: &str, name: &str) -> Option<Name> {
         self.links.as_ref().map(|_| self.names.take(group, name))
     }
 
     /// Removes the member of a name that nobody has taken since.
     pub(super) fn give_back(&self, group: &str, name: &Name) -> Result<()> {
-        self.links.as_ref().map_or(Ok(()), |links| name.give_back(|| links.remove_member(group, name.as_str())))
+        self.links
+            .as_ref()
+            .map_or(Ok(()), |links| name.give_back(|| links.remove_member(group, name.as_str())))
     }
 
     /// For messages.
@@ -85,7 +88,12 @@ impl Cluster {
         Ok(Arc::clone(kept.insert(Arc::new(Detached::new(client)))))
     }
 
-    fn explained<T>(&self, place: &str, client: &BaseConsumer<LastError>, outcome: Result<T, KafkaError>) -> Result<T> {
+    fn explained<T>(
+        &self,
+        place: &str,
+        client: &BaseConsumer<LastError>,
+        outcome: Result<T, KafkaError>,
+    ) -> Result<T> {
         match outcome {
             Ok(value) => {
                 client.context().forget();
@@ -107,7 +115,9 @@ impl Cluster {
         for topic in metadata.topics().iter().filter(|t| !INTERNAL.contains(&t.name())) {
             let ready = topic.partitions().iter().all(|p| p.leader() >= 0) && !topic.partitions().is_empty();
             match topic.error().map(Code::from) {
-                None => found.push((topic.name().to_owned(), ready.then_some(topic.partitions().len() as u32))),
+                None => {
+                    found.push((topic.name().to_owned(), ready.then_some(topic.partitions().len() as u32)))
+                }
                 Some(Code::LeaderNotAvailable) => found.push((topic.name().to_owned(), None)),
                 Some(Code::UnknownTopicOrPartition | Code::InvalidTopic) => {}
                 Some(code) => {
@@ -138,8 +148,12 @@ impl Cluster {
                 Ok(count)
             }
             Some((_, None)) => Err(self.leaderless(topic)),
-            None => Err(BackendError::new(ErrorKind::NotFound, self.topic_place(topic), "the topic does not exist")
-                .remedy("create it with a topics step")),
+            None => Err(BackendError::new(
+                ErrorKind::NotFound,
+                self.topic_place(topic),
+                "the topic does not exist",
+            )
+            .remedy("create it with a topics step")),
         }
     }
 
@@ -186,7 +200,8 @@ impl Cluster {
     pub(super) fn ranges(&self, partitions: &[Partition]) -> Result<Vec<Range>> {
         let Some(first) = partitions.first() else { return Ok(Vec::new()) };
         let client = self.asking()?;
-        let place = if partitions.len() == 1 { self.partition_place(first) } else { self.settings.place.clone() };
+        let place =
+            if partitions.len() == 1 { self.partition_place(first) } else { self.settings.place.clone() };
         let deadline = Instant::now() + PATIENCE;
         let once = |end: Offset| {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
@@ -213,7 +228,8 @@ impl Cluster {
                 Err(error) if error.rdkafka_error_code().is_some_and(moved) && Instant::now() < deadline => {
                     tracing::debug!(%error, "asks again for offsets");
                     std::thread::sleep(LOOK_AGAIN);
-                    client.fetch_metadata((partitions.len() == 1).then_some(first.topic.as_str()), PATIENCE)?;
+                    client
+                        .fetch_metadata((partitions.len() == 1).then_some(first.topic.as_str()), PATIENCE)?;
                 }
                 outcome => return outcome,
             }
@@ -231,7 +247,8 @@ impl Cluster {
 
     /// One topic, or all.
     pub(super) fn describe(&self, topic: Option<&str>) -> Result<Vec<Topic>> {
-        // On a shared cluster somebody may delete a topic between our questions; the next list does not have it any more.
+        // On a shared cluster somebody may delete a topic between our questions; the next list does not have
+        // it any more.
         for _ in 1..LISTS {
             match self.describe_once(topic) {
                 Err(error) if error.kind == ErrorKind::NotFound => {}
@@ -280,7 +297,8 @@ impl Cluster {
         client.map(Detached::new).map_err(|e| LastError::default().explain(&self.settings.place, &e))
     }
 
-    /// Sees whether the cluster lets us in: calls of the administration only run out of time, and never say why.
+    /// Sees whether the cluster lets us in: calls of the administration only run out of time, and never say
+    /// why.
     async fn reach(self: &Arc<Self>, topic: &str) -> Result<()> {
         let (cluster, name) = (Arc::clone(self), topic.to_owned());
         blocking::run(&self.settings.place, move || cluster.exists(&name).map(drop)).await
@@ -291,7 +309,8 @@ impl Cluster {
         check_name(&self.settings.place, "topic", topic)?;
         let refuse = |message: String| BackendError::new(ErrorKind::Rejected, &self.settings.place, message);
         if partitions == 0 || partitions > 1000 {
-            return Err(refuse(format!("topic \"{topic}\" cannot have {partitions} partitions")).remedy("ask for 1 to 1000"));
+            return Err(refuse(format!("topic \"{topic}\" cannot have {partitions} partitions"))
+                .remedy("ask for 1 to 1000"));
         }
         self.reach(topic).await?;
         let created = self.ask_to_create(topic, partitions).await?;
@@ -305,7 +324,8 @@ impl Cluster {
             match looked.await {
                 Ok(count) => break count,
                 Err(error)
-                    if Instant::now() >= deadline || !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) =>
+                    if Instant::now() >= deadline
+                        || !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) =>
                 {
                     return Err(error);
                 }
@@ -328,7 +348,8 @@ impl Cluster {
             new = new.set("min.insync.replicas", insync);
         }
         let admin = self.admin()?;
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE / 2));
+        let options =
+            AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE / 2));
         let outcome = admin.create_topics(&[new], &options).await;
         self.admitted(&admin, topic, outcome, Code::TopicAlreadyExists)
     }
@@ -360,7 +381,8 @@ impl Cluster {
         }
         self.reach(topic).await?;
         let admin = self.admin()?;
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE / 2));
+        let options =
+            AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE / 2));
         let outcome = admin.delete_topics(&[topic], &options).await;
         self.admitted(&admin, topic, outcome, Code::UnknownTopicOrPartition)?;
         self.forget(topic);

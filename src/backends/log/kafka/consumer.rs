@@ -34,12 +34,17 @@ impl KafkaConsumer {
     }
 
     fn over(&self) -> BackendError {
-        BackendError::new(ErrorKind::Unavailable, &self.place, "the member's thread has ended").remedy("join the group anew")
+        BackendError::new(ErrorKind::Unavailable, &self.place, "the member's thread has ended")
+            .remedy("join the group anew")
     }
 
     fn late(&self) -> BackendError {
-        BackendError::new(ErrorKind::Unavailable, &self.place, format!("no answer within {} s", CALL.as_secs()))
-            .remedy("see whether the brokers run and can be reached from here")
+        BackendError::new(
+            ErrorKind::Unavailable,
+            &self.place,
+            format!("no answer within {} s", CALL.as_secs()),
+        )
+        .remedy("see whether the brokers run and can be reached from here")
     }
 
     fn send(&self, command: Command) -> Result<()> {
@@ -54,7 +59,8 @@ impl KafkaConsumer {
         answer
     }
 
-    /// Takes what a poll brought that nobody waited for. The thread has answered it before any later question.
+    /// Takes what a poll brought that nobody waited for. The thread has answered it before any later
+    /// question.
     fn collect(&mut self) {
         if let Some(running) = &mut self.running
             && let Ok(brought) = running.try_recv()

@@ -2,8 +2,8 @@
 
 use std::ops::Deref;
 
-/// Ends what it holds in a thread of its own: a client says good-bye to brokers that may not answer, and its end has been
-/// seen to hang. Neither the runtime nor a caller waits for that.
+/// Ends what it holds in a thread of its own: a client says good-bye to brokers that may not answer, and its
+/// end has been seen to hang. Neither the runtime nor a caller waits for that.
 pub(super) struct Detached<T: Send + 'static>(Option<T>);
 
 impl<T: Send + 'static> Detached<T> {

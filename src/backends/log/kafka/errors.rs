@@ -8,7 +8,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::{BackendError, ErrorKind};
 
-/// Keeps what the library last said was wrong, which is often the cause behind a call that merely ran out of time.
+/// Keeps what the library last said was wrong, which is often the cause behind a call that merely ran out of
+/// time.
 #[derive(Default)]
 pub(super) struct LastError(Mutex<Option<(Option<Code>, String)>>);
 
@@ -74,7 +75,10 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 /// What a caller can do about a code.
 pub(super) fn kind(code: Code) -> ErrorKind {
     match code {
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId => ErrorKind::NotFound,
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicId => ErrorKind::NotFound,
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed
@@ -103,7 +107,9 @@ pub(super) fn kind(code: Code) -> ErrorKind {
         | Code::InconsistentGroupProtocol
         | Code::OffsetMetadataTooLarge
         | Code::OffsetOutOfRange => ErrorKind::Rejected,
-        Code::InvalidMessage | Code::BadMessage | Code::BadCompression | Code::InvalidMessageSize => ErrorKind::Corrupt,
+        Code::InvalidMessage | Code::BadMessage | Code::BadCompression | Code::InvalidMessageSize => {
+            ErrorKind::Corrupt
+        }
         Code::UnknownMemberId
         | Code::IllegalGeneration
         | Code::RebalanceInProgress
@@ -154,11 +160,15 @@ fn remedy(kind: ErrorKind, code: Option<Code>) -> &'static str {
         (_, Some(Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend)) => {
             "bring the missing brokers back, or lower min.insync.replicas of the topic"
         }
-        (_, Some(Code::InvalidReplicationFactor)) => "write replication=N with no more than there are brokers into the address",
+        (_, Some(Code::InvalidReplicationFactor)) => {
+            "write replication=N with no more than there are brokers into the address"
+        }
         (_, Some(Code::InconsistentGroupProtocol)) => {
             "members of another program are in this group: give the step a group of its own"
         }
-        (ErrorKind::Forbidden, _) => "check user, password, security and mechanism of the address, and the user's rights",
+        (ErrorKind::Forbidden, _) => {
+            "check user, password, security and mechanism of the address, and the user's rights"
+        }
         (ErrorKind::NotFound, _) => "create the topic with a topics step",
         (ErrorKind::Unavailable, _) => "see whether the brokers run and can be reached from here",
         _ => "",

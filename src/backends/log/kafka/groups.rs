@@ -14,8 +14,9 @@ use super::settings::PATIENCE;
 use crate::Result;
 use crate::log::{Committed, Partition};
 
-/// What is written beside a committed offset begins with this; the topic's id follows. An offset of a deleted topic must not
-/// count for its successor of the same name, not even one that a late member commits after the recreation.
+/// What is written beside a committed offset begins with this; the topic's id follows. An offset of a deleted
+/// topic must not count for its successor of the same name, not even one that a late member commits after the
+/// recreation.
 const NOTE: &str = "openbell:";
 
 /// What to write beside an offset of a topic with this id.
@@ -44,8 +45,10 @@ impl Cluster {
         let mut groups: Vec<_> = found
             .into_iter()
             .map(|(group, offsets)| {
-                let valid = |(c, note): &Noted| belongs(note, ids.get(&c.partition.topic).map_or("", String::as_str));
-                let mut offsets: Vec<_> = offsets.into_iter().filter(valid).map(|(committed, _)| committed).collect();
+                let valid =
+                    |(c, note): &Noted| belongs(note, ids.get(&c.partition.topic).map_or("", String::as_str));
+                let mut offsets: Vec<_> =
+                    offsets.into_iter().filter(valid).map(|(committed, _)| committed).collect();
                 offsets.sort_by(|a, b| a.partition.cmp(&b.partition));
                 (group, offsets)
             })
@@ -57,7 +60,10 @@ impl Cluster {
     /// With the client library alone, which takes a client a group.
     pub(super) fn groups_one_by_one(&self) -> Result<Vec<GroupNoted>> {
         let (names, partitions) = self.group_names()?;
-        names.into_iter().map(|group| self.committed(&group, &partitions).map(|offsets| (group, offsets))).collect()
+        names
+            .into_iter()
+            .map(|group| self.committed(&group, &partitions).map(|offsets| (group, offsets)))
+            .collect()
     }
 
     fn committed(&self, group: &str, partitions: &[(String, u32)]) -> Result<Vec<Noted>> {
@@ -65,13 +71,15 @@ impl Cluster {
             return Ok(Vec::new());
         }
         let place = format!("{} group {group}", self.settings.place);
-        let client = BaseConsumer::from_config_and_context(&self.settings.joining(group, None)?, LastError::default());
+        let client =
+            BaseConsumer::from_config_and_context(&self.settings.joining(group, None)?, LastError::default());
         let client = Detached::new(client.map_err(|e| LastError::default().explain(&place, &e))?);
         let mut list = TopicPartitionList::new();
         for (topic, count) in partitions {
             list.add_partition_range(topic, 0, *count as i32 - 1);
         }
-        let found = client.committed_offsets(list, PATIENCE).map_err(|e| client.context().explain(&place, &e))?;
+        let found =
+            client.committed_offsets(list, PATIENCE).map_err(|e| client.context().explain(&place, &e))?;
         Ok(noted(&found))
     }
 }
@@ -81,7 +89,8 @@ pub(super) fn noted(list: &TopicPartitionList) -> Vec<Noted> {
     let elements = list.elements();
     let committed = elements.iter().filter_map(|element| {
         let Offset::Offset(next) = element.offset() else { return None };
-        let partition = Partition { topic: element.topic().to_owned(), number: u32::try_from(element.partition()).ok()? };
+        let partition =
+            Partition { topic: element.topic().to_owned(), number: u32::try_from(element.partition()).ok()? };
         Some((Committed { partition, next: u64::try_from(next).ok()? }, element.metadata().to_owned()))
     });
     committed.collect()

@@ -46,7 +46,8 @@ struct Link {
 impl Links {
     /// `None` where the connections are of a kind that only the client library can make.
     pub(super) fn new(settings: &Arc<Settings>) -> Option<Self> {
-        let usable = !settings.security.encrypts() && (!settings.security.signs_in() || settings.mechanism == "PLAIN");
+        let usable =
+            !settings.security.encrypts() && (!settings.security.signs_in() || settings.mechanism == "PLAIN");
         usable.then(|| Self { settings: Arc::clone(settings), open: Mutex::default() })
     }
 
@@ -81,14 +82,17 @@ impl Links {
         let mut all = Vec::new();
         for broker in brokers {
             let place = format!("{} broker {}", self.settings.place, broker.address);
-            let listed = self.ask(&broker.address, wire::LIST_GROUPS, &wire::list_groups(), wire::list_groups_answer)?;
+            let listed =
+                self.ask(&broker.address, wire::LIST_GROUPS, &wire::list_groups(), wire::list_groups_answer)?;
             let Some((error, names)) = listed else { return Ok(None) };
             check(&place, error)?;
             if names.is_empty() {
                 continue;
             }
             let asked = wire::offset_fetch(&names);
-            let Some(groups) = self.ask(&broker.address, wire::OFFSET_FETCH, &asked, wire::offset_fetch_answer)? else {
+            let Some(groups) =
+                self.ask(&broker.address, wire::OFFSET_FETCH, &asked, wire::offset_fetch_answer)?
+            else {
                 return Ok(None);
             };
             // A group may have ended between the two questions.
@@ -105,7 +109,8 @@ impl Links {
         Ok(Some(all))
     }
 
-    /// Removes the member of this name from a group, so that the others take over at once; one that is not there is fine.
+    /// Removes the member of this name from a group, so that the others take over at once; one that is not
+    /// there is fine.
     pub(super) fn remove_member(&self, group: &str, name: &str) -> Result<()> {
         let place = format!("{} group {group}", self.settings.place);
         let deadline = Instant::now() + PATIENCE;
@@ -113,7 +118,8 @@ impl Links {
             let error = match self.coordinator(group)? {
                 (0, broker) => {
                     let asked = wire::leave_group(group, name);
-                    let answer = self.ask(&broker.address, wire::LEAVE_GROUP, &asked, wire::leave_group_answer)?;
+                    let answer =
+                        self.ask(&broker.address, wire::LEAVE_GROUP, &asked, wire::leave_group_answer)?;
                     answer.ok_or_else(|| self.too_old())?
                 }
                 (error, _) => error,
@@ -132,7 +138,12 @@ impl Links {
     fn coordinator(&self, group: &str) -> Result<(i16, wire::Broker)> {
         let mut failed = None;
         for broker in &self.settings.brokers {
-            match self.ask(broker, wire::FIND_COORDINATOR, &wire::find_coordinator(group), wire::find_coordinator_answer) {
+            match self.ask(
+                broker,
+                wire::FIND_COORDINATOR,
+                &wire::find_coordinator(group),
+                wire::find_coordinator_answer,
+            ) {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => return Err(self.too_old()),
                 Err(error) => failed = Some(error),
@@ -163,7 +174,8 @@ impl Links {
         read: impl Fn(Reader<'_>) -> std::result::Result<T, Malformed>,
     ) -> Result<Option<T>> {
         let kept = self.open.lock().remove(address);
-        // A kept connection may have been closed by the broker in the meantime: it gets a second chance with a new one.
+        // A kept connection may have been closed by the broker in the meantime: it gets a second chance with
+        // a new one.
         if let Some(mut link) = kept
             && let Ok(answer) = link.ask(&self.settings.place, api, body, &read)
         {
@@ -184,12 +196,22 @@ impl Links {
 fn check(place: &str, error: i16) -> Result<()> {
     match error {
         0 => Ok(()),
-        error if GROUP_MOVES.contains(&error) => {
-            Err(BackendError::new(ErrorKind::Unavailable, place, format!("groups are being loaded (error {error})")))
-        }
-        29..=31 => Err(BackendError::new(ErrorKind::Forbidden, place, format!("this user may not see groups (error {error})"))
-            .remedy("grant the user the right to describe groups")),
-        _ => Err(BackendError::new(ErrorKind::Unavailable, place, format!("refuses to tell of groups (error {error})"))),
+        error if GROUP_MOVES.contains(&error) => Err(BackendError::new(
+            ErrorKind::Unavailable,
+            place,
+            format!("groups are being loaded (error {error})"),
+        )),
+        29..=31 => Err(BackendError::new(
+            ErrorKind::Forbidden,
+            place,
+            format!("this user may not see groups (error {error})"),
+        )
+        .remedy("grant the user the right to describe groups")),
+        _ => Err(BackendError::new(
+            ErrorKind::Unavailable,
+            place,
+            format!("refuses to tell of groups (error {error})"),
+        )),
     }
 }
 
@@ -208,7 +230,8 @@ impl Link {
                 Err(error) => failed = Some(error),
             }
         }
-        let stream = found.ok_or_else(|| fail(&failed.unwrap_or_else(|| std::io::ErrorKind::NotFound.into())))?;
+        let stream =
+            found.ok_or_else(|| fail(&failed.unwrap_or_else(|| std::io::ErrorKind::NotFound.into())))?;
         stream.set_read_timeout(Some(WAIT)).map_err(|e| fail(&e))?;
         stream.set_write_timeout(Some(WAIT)).map_err(|e| fail(&e))?;
         stream.set_nodelay(true).map_err(|e| fail(&e))?;
@@ -222,14 +245,17 @@ impl Link {
 
     fn sign_in(&mut self, place: &str, mechanism: &str, user: &str, password: &str) -> Result<()> {
         let refuse = |why: String| {
-            BackendError::new(ErrorKind::Forbidden, place, why).remedy("check user, password and mechanism of the address")
+            BackendError::new(ErrorKind::Forbidden, place, why)
+                .remedy("check user, password and mechanism of the address")
         };
-        let error = self.call(place, wire::SASL_HANDSHAKE, &wire::sasl_handshake(mechanism), |mut r| r.i16())?;
+        let error =
+            self.call(place, wire::SASL_HANDSHAKE, &wire::sasl_handshake(mechanism), |mut r| r.i16())?;
         if error != 0 {
             return Err(refuse(format!("the broker does not take mechanism {mechanism} (error {error})")));
         }
         let token = wire::sasl_plain(user, password);
-        let (error, why) = self.call(place, wire::SASL_AUTHENTICATE, &token, |mut r| Ok((r.i16()?, r.text()?)))?;
+        let (error, why) =
+            self.call(place, wire::SASL_AUTHENTICATE, &token, |mut r| Ok((r.i16()?, r.text()?)))?;
         match error {
             0 => Ok(()),
             SASL_FAILED => Err(refuse(why.unwrap_or_else(|| "signing in failed".into()))),
@@ -244,7 +270,8 @@ impl Link {
         body: &[u8],
         read: impl Fn(Reader<'_>) -> std::result::Result<T, Malformed>,
     ) -> Result<Option<T>> {
-        let known = |(key, low, high): &(i16, i16, i16)| *key == api.key && (*low..=*high).contains(&api.version);
+        let known =
+            |(key, low, high): &(i16, i16, i16)| *key == api.key && (*low..=*high).contains(&api.version);
         if !self.versions.iter().any(known) {
             return Ok(None);
         }
@@ -262,8 +289,14 @@ impl Link {
         let request = wire::request(api, self.correlation, body);
         let bytes = self.exchange(&request).map_err(|e| unreachable(place, &self.address, &e))?;
         wire::answer(api, self.correlation, &bytes).and_then(read).map_err(|error| {
-            BackendError::new(ErrorKind::Unavailable, format!("{place} broker {}", self.address), error.to_string())
-                .remedy("see whether this is the port of a Kafka broker, and whether it wants encryption or a user")
+            BackendError::new(
+                ErrorKind::Unavailable,
+                format!("{place} broker {}", self.address),
+                error.to_string(),
+            )
+            .remedy(
+                "see whether this is the port of a Kafka broker, and whether it wants encryption or a user",
+            )
         })
     }
 
@@ -274,7 +307,10 @@ impl Link {
         self.stream.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length) as usize;
         if length > wire::LARGEST {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, format!("an answer of {length} bytes")));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("an answer of {length} bytes"),
+            ));
         }
         // Read as it comes, so that a false length takes no memory.
         let mut bytes = Vec::new();

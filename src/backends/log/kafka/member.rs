@@ -1,9 +1,10 @@
 //! A member of a group: a thread that owns the library's consumer.
 //!
-//! The library tells of gains and losses of partitions inside of its poll, and takes the end of that call as the member's
-//! consent. So the thread answers the member's own poll from within ([`Membership::tell_all`]), goes on serving commits and seeks, and
-//! lets the library have its consent when the member polls again. Partitions that stay are never interrupted, since the
-//! hand-over is cooperative: it takes from a member only what another one is to get.
+//! The library tells of gains and losses of partitions inside of its poll, and takes the end of that call as
+//! the member's consent. So the thread answers the member's own poll from within ([`Membership::tell_all`]),
+//! goes on serving commits and seeks, and lets the library have its consent when the member polls again.
+//! Partitions that stay are never interrupted, since the hand-over is cooperative: it takes from a member
+//! only what another one is to get.
 
 mod offsets;
 mod place;
@@ -82,9 +83,14 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What no poll has been given yet, in order: the library moves partitions only after the records it brought before.
+    /// What no poll has been given yet, in order: the library moves partitions only after the records it
+    /// brought before.
     fn news(&mut self) -> Option<Polled> {
-        if self.batch.is_empty() { self.told.pop_front() } else { Some(Polled::Records(std::mem::take(&mut self.batch))) }
+        if self.batch.is_empty() {
+            self.told.pop_front()
+        } else {
+            Some(Polled::Records(std::mem::take(&mut self.batch)))
+        }
     }
 }
 
@@ -245,13 +251,19 @@ impl Membership {
 
     /// After a failure to begin anew: every poll says so.
     fn serve_without_client(&self) -> bool {
-        let error = self.state().broken.clone().unwrap_or_else(|| BackendError::new(ErrorKind::Unavailable, &self.place, "left"));
+        let error = self
+            .state()
+            .broken
+            .clone()
+            .unwrap_or_else(|| BackendError::new(ErrorKind::Unavailable, &self.place, "left"));
         if let Some(poll) = self.state().poll.take() {
             poll.reply.send(Err(error.clone())).unwrap_or_default(); // a dropped poll
         }
         match self.next(None) {
             Some(Command::Poll(poll)) => self.state().poll = Some(poll),
-            Some(Command::Commit { reply, .. } | Command::Seek { reply, .. } | Command::Pause { reply, .. }) => {
+            Some(
+                Command::Commit { reply, .. } | Command::Seek { reply, .. } | Command::Pause { reply, .. },
+            ) => {
                 reply.send(Err(error)).unwrap_or_default(); // a dropped call
             }
             Some(Command::Leave { reply }) => self.state().leaving = Some(reply),
@@ -265,7 +277,8 @@ impl Membership {
         let commands = self.commands.lock();
         match deadline {
             None => commands.recv().ok(),
-            Some(deadline) => match commands.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Some(deadline) => match commands.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -280,7 +293,9 @@ impl Membership {
         // A dropped call has nobody waiting for its answer.
         match command {
             Command::Poll(poll) => self.state().poll = Some(poll),
-            Command::Commit { offsets, reply } => reply.send(self.commit(client, &offsets)).unwrap_or_default(),
+            Command::Commit { offsets, reply } => {
+                reply.send(self.commit(client, &offsets)).unwrap_or_default()
+            }
             Command::Seek { partition, offset, reply } => {
                 reply.send(self.seek(client, &partition, offset)).unwrap_or_default();
             }
@@ -332,7 +347,8 @@ impl Membership {
                 return;
             }
             if !brought && left.is_zero() {
-                // A silent cluster is told of at the end of the wait: whoever asks again at once must not spin.
+                // A silent cluster is told of at the end of the wait: whoever asks again at once must not
+                // spin.
                 return self.answer(self.watch.fault().map_or(Ok(Polled::Nothing), Err));
             }
         }
@@ -349,7 +365,8 @@ impl Membership {
     /// Whether a topic was made anew, so that positions in it mean nothing any more.
     fn renewal(&self) -> bool {
         let mut state = self.state();
-        state.renew |= state.owned.iter().any(|(partition, position)| self.watch.remade(&partition.topic, &position.id));
+        state.renew |=
+            state.owned.iter().any(|(partition, position)| self.watch.remade(&partition.topic, &position.id));
         state.renew
     }
 
@@ -371,7 +388,9 @@ impl Membership {
                         count += 1;
                         bytes += records::weight(&stored.record);
                         let mut state = self.state();
-                        if let Some(position) = state.owned.get_mut(&stored.partition).filter(|p| stored.offset >= p.next) {
+                        if let Some(position) =
+                            state.owned.get_mut(&stored.partition).filter(|p| stored.offset >= p.next)
+                        {
                             position.next = stored.offset + 1;
                             state.batch.push(stored);
                         }
@@ -402,7 +421,8 @@ impl Membership {
                 self.put_out();
             }
             Some(code) if errors::passing(code) => {}
-            // Retention went past this member, or the partition lost its end: where to go on is found out by assigning anew.
+            // Retention went past this member, or the partition lost its end: where to go on is found out by
+            // assigning anew.
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
                 tracing::warn!(group = self.group, %error, "a position is out of range; the group is joined anew");
                 state.renew = true;
@@ -411,8 +431,8 @@ impl Membership {
         }
     }
 
-    /// Tells all there is to tell from within the library's call, and waits for the poll after it. False when the member does
-    /// not poll in time; what it has not been told then, it is told later.
+    /// Tells all there is to tell from within the library's call, and waits for the poll after it. False when
+    /// the member does not poll in time; what it has not been told then, it is told later.
     fn tell_all(&self, client: &Client, deadline: Instant) -> bool {
         while self.asked(client, deadline) {
             let next = self.state().news();
@@ -471,8 +491,8 @@ impl Membership {
 /// The partitions of a list.
 pub(super) fn partitions_of(list: &TopicPartitionList) -> Vec<Partition> {
     let elements = list.elements();
-    let known = elements
-        .iter()
-        .filter_map(|e| Some(Partition { topic: e.topic().to_owned(), number: u32::try_from(e.partition()).ok()? }));
+    let known = elements.iter().filter_map(|e| {
+        Some(Partition { topic: e.topic().to_owned(), number: u32::try_from(e.partition()).ok()? })
+    });
     known.collect()
 }

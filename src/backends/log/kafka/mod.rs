@@ -12,15 +12,21 @@
 //!
 //! What differs from the embedded log:
 //!
-//! * A topic's incarnation is Kafka's topic id. It is empty with a server older than 2.8, with encryption and with SCRAM; then
+//! * A topic's incarnation is Kafka's topic id. It is empty with a server older than 2.8, with encryption and
+//!   with SCRAM; then
 //!   nothing tells a recreated topic from its predecessor, and whoever recreates one gives it another name.
-//! * Records of transactions that were aborted are not seen; offsets may have gaps there and where compaction took records.
-//! * A commit for a topic that was deleted and recreated a moment ago succeeds; it is void, as it names the old topic.
-//! * With encryption and with SCRAM a member's name is not used, since nothing could free its place when it leaves; a member that
+//! * Records of transactions that were aborted are not seen; offsets may have gaps there and where compaction
+//!   took records.
+//! * A commit for a topic that was deleted and recreated a moment ago succeeds; it is void, as it names the
+//!   old topic.
+//! * With encryption and with SCRAM a member's name is not used, since nothing could free its place when it
+//!   leaves; a member that
 //!   dies holds its partitions until its session of ten seconds has run out.
-//! * A member that takes another one's place is given what that one had. Should its topic have more partitions by then, those come
+//! * A member that takes another one's place is given what that one had. Should its topic have more
+//!   partitions by then, those come
 //!   with the next change among the members.
-//! * A broker that froze with an append in its socket may still carry it out when it wakes, after whoever sent it has looked at
+//! * A broker that froze with an append in its socket may still carry it out when it wakes, after whoever
+//!   sent it has looked at
 //!   the tail in vain; that is a duplicate, which the sinks fold by id.
 
 mod cluster;
@@ -86,7 +92,10 @@ impl KafkaLog {
         &self.cluster.settings.place
     }
 
-    async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Cluster) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Cluster) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let cluster = Arc::clone(&self.cluster);
         blocking::run(self.place(), move || work(&cluster)).await
     }
@@ -151,9 +160,13 @@ impl Log for KafkaLog {
             let name = name.and_then(|name| cluster.take_name(&group, &name));
             let member = Membership::new(cluster, watch, &group, &topics, name, questions);
             let client = member.client()?;
-            let fail = |e| BackendError::new(ErrorKind::Unavailable, member.place(), format!("no thread: {e}"));
+            let fail =
+                |e| BackendError::new(ErrorKind::Unavailable, member.place(), format!("no thread: {e}"));
             let runs = member.clone();
-            std::thread::Builder::new().name("kafka-member".into()).spawn(move || runs.run(client)).map_err(fail)?;
+            std::thread::Builder::new()
+                .name("kafka-member".into())
+                .spawn(move || runs.run(client))
+                .map_err(fail)?;
             Ok(member.place().to_owned())
         })
         .await?;

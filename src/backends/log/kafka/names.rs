@@ -1,7 +1,8 @@
 //! Who of this process has which name in a group.
 //!
-//! Kafka removes a named member by its name alone. A member whose client took long to end must therefore not remove the one that
-//! has joined under the same name since: the last to take a name is the only one to give it back.
+//! Kafka removes a named member by its name alone. A member whose client took long to end must therefore not
+//! remove the one that has joined under the same name since: the last to take a name is the only one to give
+//! it back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use parking_lot::Mutex;
 
 use crate::Result;
 
-/// How often a name was taken. Locked while its member is being removed, so that nobody takes it in the middle.
+/// How often a name was taken. Locked while its member is being removed, so that nobody takes it in the
+/// middle.
 type Taken = Arc<Mutex<u64>>;
 
 /// See the module.
@@ -72,7 +74,10 @@ mod tests {
             removed
         };
         let first = names.take("g", "n");
-        assert!(removed(&first) && removed(&first), "for example once when it begins anew, once when it leaves");
+        assert!(
+            removed(&first) && removed(&first),
+            "for example once when it begins anew, once when it leaves"
+        );
         let second = names.take("g", "n");
         assert!(!removed(&first) && removed(&second));
         assert!(!first.is_held() && second.is_held());

@@ -1,11 +1,12 @@
 //! Appends.
 //!
-//! What a failed append may leave in a partition is always a beginning of its records, never a later one without an earlier
-//! one: whoever reads the tail and sends what comes after its last record closes every gap. Four things see to it. The
-//! producer is idempotent, so that the broker refuses a batch whose predecessor it has not got. A broker that does not know
-//! the producer yet could not tell, so the first record for a partition goes ahead alone. A refused batch ends the producer
-//! (`enable.gapless.guarantee`). And messages do not expire one by one: when nothing moves for a while the whole producer is
-//! ended and its queue thrown away at once.
+//! What a failed append may leave in a partition is always a beginning of its records, never a later one
+//! without an earlier one: whoever reads the tail and sends what comes after its last record closes every
+//! gap. Four things see to it. The producer is idempotent, so that the broker refuses a batch whose
+//! predecessor it has not got. A broker that does not know the producer yet could not tell, so the first
+//! record for a partition goes ahead alone. A refused batch ends the producer (`enable.gapless.guarantee`).
+//! And messages do not expire one by one: when nothing moves for a while the whole producer is ended and its
+//! queue thrown away at once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -36,8 +37,8 @@ const REPORTS: Duration = Duration::from_secs(2);
 struct Client {
     library: Detached<FutureProducer<Shared>>,
     last_error: Arc<LastError>,
-    /// Whether it was ended. Held while records of one append are handed over, so that an end comes before or after all of
-    /// them and never leaves the later ones alone.
+    /// Whether it was ended. Held while records of one append are handed over, so that an end comes before or
+    /// after all of them and never leaves the later ones alone.
     ended: RwLock<bool>,
     /// Partitions whose leader knows this producer, since when it last took something.
     known: Mutex<HashMap<(String, u32), Instant>>,
@@ -93,11 +94,15 @@ impl Appender {
     }
 
     /// See [`Log::append`](crate::log::Log::append).
-    pub(super) async fn append(self: &Arc<Self>, topic: &str, records: Vec<Record>) -> Result<Vec<(u32, u64)>> {
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        topic: &str,
+        records: Vec<Record>,
+    ) -> Result<Vec<(u32, u64)>> {
         records::check(&self.cluster.topic_place(topic), &records)?;
         let (appender, topic) = (Arc::clone(self), topic.to_owned());
-        // A task of its own: what was begun is seen through, even if the caller stops waiting, so that nothing is still on
-        // its way when the caller looks at the tail and sends again.
+        // A task of its own: what was begun is seen through, even if the caller stops waiting, so that
+        // nothing is still on its way when the caller looks at the tail and sends again.
         let task = tokio::spawn(async move { appender.carry_out(&topic, &records).await });
         task.await.unwrap_or_else(|e| Err(blocking::failed(&self.cluster.settings.place, &e)))
     }
@@ -109,8 +114,13 @@ impl Appender {
             return Ok(Vec::new());
         }
         let producer = self.producer()?;
-        let mut standing =
-            AppendProgress { placed: vec![(0, 0); records.len()], kept: 0, failed: None, stalled: false, ended: false };
+        let mut standing = AppendProgress {
+            placed: vec![(0, 0); records.len()],
+            kept: 0,
+            failed: None,
+            stalled: false,
+            ended: false,
+        };
         let mut sent: VecDeque<Sent> = VecDeque::with_capacity(records.len());
         let (first, rest) = in_order(&producer, topic, records, count);
         for part in [first, rest] {
@@ -118,7 +128,8 @@ impl Appender {
             while at < part.len() && standing.failed.is_none() {
                 match hand_over(&producer, topic, records, &part, &mut at, &mut sent) {
                     Ok(()) => {}
-                    // The queue is full: some of ours must arrive first. With none of ours in it, others fill it.
+                    // The queue is full: some of ours must arrive first. With none of ours in it, others fill
+                    // it.
                     Err(error) if error.rdkafka_error_code() == Some(Code::QueueFull) && !sent.is_empty() => {
                         self.settle(&producer, &mut sent, &mut standing).await;
                     }
@@ -167,7 +178,9 @@ impl Appender {
             let telling = |e: &KafkaError| {
                 !matches!(
                     e.rdkafka_error_code(),
-                    None | Some(Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee)
+                    None | Some(
+                        Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee
+                    )
                 )
             };
             if standing.failed.as_ref().is_none_or(|(_, known)| !telling(known) && telling(&failed)) {
@@ -176,7 +189,13 @@ impl Appender {
         }
     }
 
-    fn outcome(&self, topic: &str, total: usize, standing: AppendProgress, producer: &Arc<Client>) -> Result<Vec<(u32, u64)>> {
+    fn outcome(
+        &self,
+        topic: &str,
+        total: usize,
+        standing: AppendProgress,
+        producer: &Arc<Client>,
+    ) -> Result<Vec<(u32, u64)>> {
         let Some((index, error)) = standing.failed else {
             producer.last_error.forget();
             return Ok(standing.placed);
@@ -190,15 +209,19 @@ impl Appender {
         let place = self.cluster.topic_place(topic);
         let mut fault = producer.last_error.explain(&place, &error);
         if standing.stalled {
-            fault.message = format!("nothing was acknowledged for {} s: {}", self.stalled.as_secs(), fault.message);
+            fault.message =
+                format!("nothing was acknowledged for {} s: {}", self.stalled.as_secs(), fault.message);
         }
         if error.rdkafka_error_code().is_some_and(|c| kind(c) == ErrorKind::Rejected) {
-            fault.message = format!("record {index} of {total} (or one sent with it) was refused: {}", fault.message);
+            fault.message =
+                format!("record {index} of {total} (or one sent with it) was refused: {}", fault.message);
         }
         if standing.kept > 0 {
-            // Repeating the whole call would append the kept ones twice; Unavailable makes the caller look first.
+            // Repeating the whole call would append the kept ones twice; Unavailable makes the caller look
+            // first.
             fault.kind = ErrorKind::Unavailable;
-            fault.message = format!("{} of {total} records were appended, then: {}", standing.kept, fault.message);
+            fault.message =
+                format!("{} of {total} records were appended, then: {}", standing.kept, fault.message);
         }
         Err(fault)
     }
@@ -209,10 +232,15 @@ impl Appender {
             return Ok(Arc::clone(known));
         }
         let shared = Shared::default();
-        let made = FutureProducer::from_config_and_context(&self.cluster.settings.producing()?, shared.clone());
+        let made =
+            FutureProducer::from_config_and_context(&self.cluster.settings.producing()?, shared.clone());
         let made = made.map_err(|e| shared.0.explain(&self.cluster.settings.place, &e))?;
-        let client =
-            Client { library: Detached::new(made), last_error: shared.0, ended: RwLock::new(false), known: Mutex::default() };
+        let client = Client {
+            library: Detached::new(made),
+            last_error: shared.0,
+            ended: RwLock::new(false),
+            known: Mutex::default(),
+        };
         Ok(Arc::clone(kept.insert(Arc::new(client))))
     }
 
@@ -228,8 +256,9 @@ impl Appender {
     }
 }
 
-/// Records with their partitions, in order: first what goes ahead alone. That is the first record of each partition whose
-/// leader does not know the producer yet, since it would take a second batch even if it refused the first.
+/// Records with their partitions, in order: first what goes ahead alone. That is the first record of each
+/// partition whose leader does not know the producer yet, since it would take a second batch even if it
+/// refused the first.
 fn in_order(producer: &Client, topic: &str, records: &[Record], partitions: u32) -> (Vec<Going>, Vec<Going>) {
     let mut known: HashSet<u32> = HashSet::new();
     for ((of, partition), at) in producer.known().iter() {
@@ -261,11 +290,18 @@ fn hand_over(
     Ok(())
 }
 
-fn send(producer: &FutureProducer<Shared>, topic: &str, partition: u32, record: &Record) -> Result<DeliveryFuture, KafkaError> {
-    // Kafka's own time is that of the append: the record's would be refused if it lies ahead, and retention would take it at
-    // once if it lies long ago, as in a day that is played again.
-    let mut message: FutureRecord<'_, Vec<u8>, Vec<u8>> =
-        FutureRecord::to(topic).partition(partition as i32).payload(&record.value).headers(records::headers(record));
+fn send(
+    producer: &FutureProducer<Shared>,
+    topic: &str,
+    partition: u32,
+    record: &Record,
+) -> Result<DeliveryFuture, KafkaError> {
+    // Kafka's own time is that of the append: the record's would be refused if it lies ahead, and retention
+    // would take it at once if it lies long ago, as in a day that is played again.
+    let mut message: FutureRecord<'_, Vec<u8>, Vec<u8>> = FutureRecord::to(topic)
+        .partition(partition as i32)
+        .payload(&record.value)
+        .headers(records::headers(record));
     if let Some(key) = &record.key {
         message = message.key(key);
     }

@@ -36,8 +36,10 @@ impl Readers {
     /// See [`Log::read`](crate::log::Log::read).
     pub(super) fn read(&self, partition: &Partition, offset: u64, max: usize) -> Result<Vec<Stored>> {
         self.cluster.check(partition)?;
-        let ranges =
-            self.cluster.ranges(std::slice::from_ref(partition)).inspect_err(|_| self.cluster.forget(&partition.topic))?;
+        let ranges = self
+            .cluster
+            .ranges(std::slice::from_ref(partition))
+            .inspect_err(|_| self.cluster.forget(&partition.topic))?;
         let range = ranges.first().copied().unwrap_or(Range { start: 0, end: 0 });
         check(&self.cluster.partition_place(partition), range, offset)?;
         if offset == range.end || max == 0 {
@@ -57,7 +59,8 @@ impl Readers {
         if let Some(reader) = self.idle.lock().pop() {
             return Ok(reader);
         }
-        let made = BaseConsumer::from_config_and_context(&self.cluster.settings.reading()?, LastError::default());
+        let made =
+            BaseConsumer::from_config_and_context(&self.cluster.settings.reading()?, LastError::default());
         made.map(Detached::new).map_err(|e| LastError::default().explain(&self.cluster.settings.place, &e))
     }
 
@@ -72,14 +75,18 @@ impl Readers {
         let place = self.cluster.partition_place(partition);
         let fail = |e: KafkaError| reader.context().explain(&place, &e);
         let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(&partition.topic, partition.number as i32, Offset::Offset(offset as i64)).map_err(fail)?;
+        list.add_partition_offset(&partition.topic, partition.number as i32, Offset::Offset(offset as i64))
+            .map_err(fail)?;
         reader.assign(&list).map_err(fail)?;
         let deadline = Instant::now() + PATIENCE;
         let (mut records, mut bytes, mut next) = (Vec::new(), 0, offset);
         while records.len() < max && bytes < BATCH_BYTES && next < range.end {
             // Once there is something, a slow rest is left for the next read.
-            let wait =
-                if records.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::from_millis(100) };
+            let wait = if records.is_empty() {
+                deadline.saturating_duration_since(Instant::now())
+            } else {
+                Duration::from_millis(100)
+            };
             match reader.poll(wait) {
                 Some(Ok(message)) => {
                     let stored = records::stored(&self.cluster.settings.place, &message)?;
@@ -97,7 +104,9 @@ impl Readers {
                 None => {}
             }
             if records.is_empty() && Instant::now() >= deadline {
-                return Err(fail(KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut)));
+                return Err(fail(KafkaError::MessageConsumption(
+                    rdkafka::error::RDKafkaErrorCode::OperationTimedOut,
+                )));
             }
         }
         reader.context().forget();
@@ -112,5 +121,9 @@ pub(super) fn check(place: &str, range: Range, offset: u64) -> Result<()> {
         return Ok(());
     }
     let Range { start, end } = range;
-    Err(BackendError::new(ErrorKind::Rejected, place, format!("offset {offset} is outside of {start}..={end}")))
+    Err(BackendError::new(
+        ErrorKind::Rejected,
+        place,
+        format!("offset {offset} is outside of {start}..={end}"),
+    ))
 }

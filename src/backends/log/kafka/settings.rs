@@ -71,10 +71,14 @@ pub(super) struct Settings {
     endpoint: Endpoint,
 }
 
-/// Whether user, mechanism and certificate fit how the connection is secured; else what does not, and what to write instead.
+/// Whether user, mechanism and certificate fit how the connection is secured; else what does not, and what to
+/// write instead.
 fn fits(endpoint: &Endpoint, security: Security, mechanism: &str) -> Result<(), (String, &'static str)> {
     if security.signs_in() && endpoint.user.is_none() {
-        return Err((format!("security={} needs a user", security.name()), "add user=NAME&password=env:VARIABLE to the address"));
+        return Err((
+            format!("security={} needs a user", security.name()),
+            "add user=NAME&password=env:VARIABLE to the address",
+        ));
     }
     if !security.signs_in() && endpoint.user.is_some() {
         return Err((
@@ -94,7 +98,10 @@ fn fits(endpoint: &Endpoint, security: Security, mechanism: &str) -> Result<(), 
         ));
     }
     if endpoint.ca.is_some() && !security.encrypts() {
-        return Err(("\"ca\" is there, but the connection is not encrypted".into(), "write security=ssl or security=sasl_ssl"));
+        return Err((
+            "\"ca\" is there, but the connection is not encrypted".into(),
+            "write security=ssl or security=sasl_ssl",
+        ));
     }
     Ok(())
 }
@@ -107,10 +114,15 @@ impl Settings {
     pub(super) fn read(endpoint: &Endpoint) -> Result<Self> {
         let place = format!("kafka {}", endpoint.hosts.join(","));
         let wrong = |e: EndpointError| BackendError::new(ErrorKind::Rejected, &place, e.to_string());
-        let refuse = |message: String, remedy: &str| Err(BackendError::new(ErrorKind::Rejected, &place, message).remedy(remedy));
+        let refuse = |message: String, remedy: &str| {
+            Err(BackendError::new(ErrorKind::Rejected, &place, message).remedy(remedy))
+        };
         endpoint.only(&PARAMETERS).map_err(wrong)?;
         if !endpoint.path.is_empty() {
-            return refuse(format!("the address ends in \"/{}\"", endpoint.path), "leave it out: topics are named by the steps");
+            return refuse(
+                format!("the address ends in \"/{}\"", endpoint.path),
+                "leave it out: topics are named by the steps",
+            );
         }
         let security = match endpoint.text("security").map(str::to_ascii_lowercase).as_deref() {
             None if endpoint.user.is_some() => Security::SaslPlaintext,
@@ -119,12 +131,18 @@ impl Settings {
             Some("ssl") => Security::Ssl,
             Some("sasl_ssl") => Security::SaslSsl,
             Some(_) => {
-                return refuse("parameter \"security\" is unknown".into(), "write plaintext, sasl_plaintext, ssl or sasl_ssl");
+                return refuse(
+                    "parameter \"security\" is unknown".into(),
+                    "write plaintext, sasl_plaintext, ssl or sasl_ssl",
+                );
             }
         };
         let mechanism = endpoint.text("mechanism").unwrap_or("PLAIN").to_ascii_uppercase();
         if !["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].contains(&mechanism.as_str()) {
-            return refuse("parameter \"mechanism\" is unknown".into(), "write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512");
+            return refuse(
+                "parameter \"mechanism\" is unknown".into(),
+                "write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+            );
         }
         if let Err((message, remedy)) = fits(endpoint, security, &mechanism) {
             return refuse(message, remedy);
@@ -137,7 +155,10 @@ impl Settings {
         if let (Some(replication), Some(least)) = (replication, min_insync)
             && least > replication
         {
-            return refuse(format!("min_insync={least} is more than replication={replication}"), "nothing could be written then");
+            return refuse(
+                format!("min_insync={least} is more than replication={replication}"),
+                "nothing could be written then",
+            );
         }
         let brokers = endpoint.hosts.iter().map(|host| with_port(host)).collect();
         Ok(Self {
@@ -158,12 +179,16 @@ impl Settings {
     /// `Forbidden` when the password cannot be read.
     pub(super) fn credentials(&self) -> Result<Option<(String, String)>> {
         let Some(user) = &self.endpoint.user else { return Ok(None) };
-        let password =
-            self.endpoint.password().map_err(|e| BackendError::new(ErrorKind::Forbidden, &self.place, e.to_string()))?;
+        let password = self
+            .endpoint
+            .password()
+            .map_err(|e| BackendError::new(ErrorKind::Forbidden, &self.place, e.to_string()))?;
         match password {
             Some(password) => Ok(Some((user.clone(), password))),
-            None => Err(BackendError::new(ErrorKind::Forbidden, &self.place, "there is a user, but no password")
-                .remedy("add password=env:VARIABLE or password=file:PATH to the address")),
+            None => {
+                Err(BackendError::new(ErrorKind::Forbidden, &self.place, "there is a user, but no password")
+                    .remedy("add password=env:VARIABLE or password=file:PATH to the address"))
+            }
         }
     }
 
@@ -183,7 +208,10 @@ impl Settings {
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Warning);
         if let Some((user, password)) = self.credentials()? {
-            config.set("sasl.mechanism", &self.mechanism).set("sasl.username", user).set("sasl.password", password);
+            config
+                .set("sasl.mechanism", &self.mechanism)
+                .set("sasl.username", user)
+                .set("sasl.password", password);
         }
         if let Some(ca) = &self.ca {
             config.set("ssl.ca.location", ca.to_string_lossy());
@@ -196,8 +224,8 @@ impl Settings {
         self.common()
     }
 
-    /// For appends. Messages never expire by themselves: a message that did while a later one went through would leave a
-    /// gap that no look at the tail can find. Whoever appends ends the whole producer instead.
+    /// For appends. Messages never expire by themselves: a message that did while a later one went through
+    /// would leave a gap that no look at the tail can find. Whoever appends ends the whole producer instead.
     pub(super) fn producing(&self) -> Result<ClientConfig> {
         let mut config = self.common()?;
         config
@@ -241,8 +269,9 @@ impl Settings {
         Ok(config)
     }
 
-    /// For a member of a group. Partitions that a member keeps are never interrupted: cooperative hand-over. A name is Kafka's
-    /// `group.instance.id`: whoever joins under it is given the assignment of the member before, without a hand-over.
+    /// For a member of a group. Partitions that a member keeps are never interrupted: cooperative hand-over.
+    /// A name is Kafka's `group.instance.id`: whoever joins under it is given the assignment of the member
+    /// before, without a hand-over.
     pub(super) fn joining(&self, group: &str, name: Option<&str>) -> Result<ClientConfig> {
         let mut config = self.fetching(group)?;
         if let Some(name) = name {
@@ -279,11 +308,15 @@ mod tests {
         let plain = read("kafka://a,b:9093").expect("fine");
         assert_eq!(plain.brokers, ["a:9092", "b:9093"]);
         assert_eq!((plain.security, plain.replication, plain.min_insync), (Security::Plaintext, None, None));
-        let (unnamed, named) = (plain.joining("g", None).expect("fine"), plain.joining("g", Some("n")).expect("fine"));
+        let (unnamed, named) =
+            (plain.joining("g", None).expect("fine"), plain.joining("g", Some("n")).expect("fine"));
         assert_eq!((unnamed.get("group.id"), unnamed.get("group.instance.id")), (Some("g"), None));
         assert_eq!((named.get("group.id"), named.get("group.instance.id")), (Some("g"), Some("n")));
         let signed = read("kafka://a?user=u&password=p&replication=3&min_insync=2").expect("fine");
-        assert_eq!((signed.security, signed.replication, signed.min_insync), (Security::SaslPlaintext, Some(3), Some(2)));
+        assert_eq!(
+            (signed.security, signed.replication, signed.min_insync),
+            (Security::SaslPlaintext, Some(3), Some(2))
+        );
         assert_eq!(signed.producing().expect("fine").get("sasl.password"), Some("p"));
         assert_eq!(read("kafka://[::1]").expect("fine").brokers, ["[::1]:9092"]);
     }

@@ -31,10 +31,13 @@ struct ClusterView {
 impl Watch {
     pub(super) fn start(cluster: &Arc<Cluster>) -> Result<Arc<Self>> {
         let seen = ClusterView { ids: HashMap::new(), answered: Instant::now(), fault: None };
-        let watch = Arc::new(Self { cluster: Arc::clone(cluster), topics: Mutex::default(), seen: Mutex::new(seen) });
+        let watch =
+            Arc::new(Self { cluster: Arc::clone(cluster), topics: Mutex::default(), seen: Mutex::new(seen) });
         let weak = Arc::downgrade(&watch);
         let started = thread::Builder::new().name("kafka-watch".into()).spawn(move || keep_looking(&weak));
-        started.map_err(|e| BackendError::new(ErrorKind::Unavailable, &cluster.settings.place, format!("no thread: {e}")))?;
+        started.map_err(|e| {
+            BackendError::new(ErrorKind::Unavailable, &cluster.settings.place, format!("no thread: {e}"))
+        })?;
         Ok(watch)
     }
 
@@ -47,7 +50,9 @@ impl Watch {
         let looked = match &self.cluster.links {
             Some(links) => links.topic_ids(Some(&topics)),
             // Without ids it is still told whether anybody answers.
-            None => topics.first().map_or(Ok(()), |t| self.cluster.exists(t).map(drop)).map(|()| HashMap::new()),
+            None => {
+                topics.first().map_or(Ok(()), |t| self.cluster.exists(t).map(drop)).map(|()| HashMap::new())
+            }
         };
         let mut seen = self.seen();
         match looked {

@@ -1,9 +1,9 @@
-//! Requests and answers of Kafka's protocol that the client library does not offer: the ids of topics (its own calls leave
-//! them out), the committed offsets of all groups at once (its own way is a client per group), and the removal of a named member
-//! from its group (its own clients leave such a one behind).
+//! Requests and answers of Kafka's protocol that the client library does not offer: the ids of topics (its
+//! own calls leave them out), the committed offsets of all groups at once (its own way is a client per
+//! group), and the removal of a named member from its group (its own clients leave such a one behind).
 //!
-//! Bytes only; [`link`](super::link) sends them. Fixed versions, all of them flexible: a server that lacks one is told apart
-//! by its answer to [`versions`].
+//! Bytes only; [`link`](super::link) sends them. Fixed versions, all of them flexible: a server that lacks
+//! one is told apart by its answer to [`versions`].
 
 /// A kind of request, in the version used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

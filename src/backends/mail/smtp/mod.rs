@@ -6,8 +6,9 @@
 //! | `smtp://`, or `tls=starttls` | encrypted by STARTTLS, or no mail at all | 587 |
 //! | `smtp://` to this machine, or `tls=none` | in clear; a password is sent so to this machine alone | 25 |
 //!
-//! Nobody waits for another's mailbox: who was refused for good is told in the log while the others get the mail, and who has
-//! it already does not get it again when the rest is repeated (as long as this process lives; the Message-ID tells repeats later).
+//! Nobody waits for another's mailbox: who was refused for good is told in the log while the others get the
+//! mail, and who has it already does not get it again when the rest is repeated (as long as this process
+//! lives; the Message-ID tells repeats later).
 
 #[cfg(test)]
 mod tests;
@@ -62,12 +63,13 @@ impl SmtpMail {
     /// Prepares the client; nothing is sent before the first mail.
     ///
     /// # Errors
-    /// `Rejected` for an address that cannot be used, or that would send a password in clear; `Forbidden` when the reference to
-    /// the password leads nowhere.
+    /// `Rejected` for an address that cannot be used, or that would send a password in clear; `Forbidden`
+    /// when the reference to the password leads nowhere.
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
         let place = format!("mail {endpoint}");
         let wrong = |why: String| {
-            BackendError::new(ErrorKind::Rejected, &place, why).remedy("write smtps://HOST or smtp://HOST?tls=starttls")
+            BackendError::new(ErrorKind::Rejected, &place, why)
+                .remedy("write smtps://HOST or smtp://HOST?tls=starttls")
         };
         endpoint.only(&["tls", "hello"]).map_err(|e| unusable(&place, &e))?;
         if endpoint.hosts.len() > 1 || !endpoint.path.is_empty() {
@@ -77,7 +79,9 @@ impl SmtpMail {
         let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let tls = match (endpoint.text("tls"), endpoint.scheme.as_str()) {
             (None | Some("implicit"), "smtps") | (Some("implicit"), _) => Tls::Implicit,
-            (Some(_), "smtps") => return Err(wrong("smtps:// is encrypted from the start and takes no other tls".into())),
+            (Some(_), "smtps") => {
+                return Err(wrong("smtps:// is encrypted from the start and takes no other tls".into()));
+            }
             (Some("starttls"), _) => Tls::Starttls,
             (Some("none"), _) => Tls::None,
             (None, _) if here => Tls::None,
@@ -86,7 +90,8 @@ impl SmtpMail {
         };
         let secret = endpoint.password().map_err(|e| unusable(&place, &e))?;
         if endpoint.user.is_some() && secret.is_none() {
-            return Err(wrong("the user has no password".into()).remedy("write password=env:NAME or password=file:PATH"));
+            return Err(wrong("the user has no password".into())
+                .remedy("write password=env:NAME or password=file:PATH"));
         }
         if secret.is_some() && tls == Tls::None && !here {
             return Err(wrong("a password would be sent in clear over the network".into()));
@@ -101,11 +106,13 @@ impl SmtpMail {
         } else {
             let mut builder = TlsParameters::builder(host.clone());
             if let Some(pem) = authorities(&place, endpoint)? {
-                builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|e| wrong(causes(&e)))?);
+                builder =
+                    builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|e| wrong(causes(&e)))?);
             }
             Some(builder.build().map_err(|e| wrong(causes(&e)))?)
         };
-        let hello = endpoint.text("hello").map_or_else(ClientId::default, |name| ClientId::Domain(name.to_owned()));
+        let hello =
+            endpoint.text("hello").map_or_else(ClientId::default, |name| ClientId::Domain(name.to_owned()));
         Ok(Self {
             place,
             endpoint: endpoint.clone(),
@@ -123,15 +130,26 @@ impl SmtpMail {
     async fn open(&self) -> Result<AsyncSmtpConnection> {
         let at_once = if self.tls == Tls::Implicit { self.parameters.clone() } else { None };
         let address = (self.host.as_str(), self.port);
-        let opened = AsyncSmtpConnection::connect_tokio1(address, Some(self.limits.connect), &self.hello, at_once, None).await;
+        let opened = AsyncSmtpConnection::connect_tokio1(
+            address,
+            Some(self.limits.connect),
+            &self.hello,
+            at_once,
+            None,
+        )
+        .await;
         let mut connection = opened.map_err(|e| self.fail(&e))?;
         if self.tls == Tls::Starttls
             && let Some(parameters) = self.parameters.clone()
         {
             if !connection.can_starttls() {
                 connection.abort().await;
-                return Err(BackendError::new(ErrorKind::Rejected, &self.place, "the server does not offer STARTTLS")
-                    .remedy("use smtps://HOST; only in a network that you trust, tls=none"));
+                return Err(BackendError::new(
+                    ErrorKind::Rejected,
+                    &self.place,
+                    "the server does not offer STARTTLS",
+                )
+                .remedy("use smtps://HOST; only in a network that you trust, tls=none"));
             }
             connection.starttls(parameters, &self.hello).await.map_err(|e| self.fail(&e))?;
         }
@@ -144,7 +162,11 @@ impl SmtpMail {
                 let refused = error.is_permanent() || error.is_client();
                 let error = self.fail(&error);
                 let remedy = "check user and password of the mail address";
-                return Err(if refused { BackendError { kind: ErrorKind::Forbidden, ..error }.remedy(remedy) } else { error });
+                return Err(if refused {
+                    BackendError { kind: ErrorKind::Forbidden, ..error }.remedy(remedy)
+                } else {
+                    error
+                });
             }
         }
         Ok(connection)
@@ -160,12 +182,19 @@ impl SmtpMail {
         if !addresses.map(AsRef::<str>::as_ref).all(str::is_ascii) {
             if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
                 connection.abort().await;
-                return Err(BackendError::new(ErrorKind::Rejected, &self.place, "the server takes ASCII addresses only")
-                    .remedy("use addresses in ASCII (mail_from, alerts.email)"));
+                return Err(BackendError::new(
+                    ErrorKind::Rejected,
+                    &self.place,
+                    "the server takes ASCII addresses only",
+                )
+                .remedy("use addresses in ASCII (mail_from, alerts.email)"));
             }
             options.push(MailParameter::SmtpUtfEight);
         }
-        connection.command(MailFrom::new(envelope.from().cloned(), options)).await.map_err(|e| self.fail(&e))?;
+        connection
+            .command(MailFrom::new(envelope.from().cloned(), options))
+            .await
+            .map_err(|e| self.fail(&e))?;
         let mut taken = BTreeSet::new();
         let mut refused = Vec::new();
         let mut later = Vec::new();
@@ -221,7 +250,9 @@ impl SmtpMail {
     fn fail(&self, error: &lettre::transport::smtp::Error) -> BackendError {
         let message = start_of(&causes(error), 400);
         let (kind, remedy) = match error.status().map(u16::from) {
-            Some(530 | 534 | 535 | 538) => (ErrorKind::Forbidden, "check user and password of the mail address"),
+            Some(530 | 534 | 535 | 538) => {
+                (ErrorKind::Forbidden, "check user and password of the mail address")
+            }
             Some(500..=599) => (ErrorKind::Rejected, ""),
             Some(_) => (ErrorKind::Busy, ""),
             None => (ErrorKind::Unavailable, remedy(&message)),

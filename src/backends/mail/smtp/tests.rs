@@ -8,8 +8,11 @@ fn connect(address: &str) -> Result<SmtpMail> {
     SmtpMail::connect(&Endpoint::parse(address).expect("an address"))
 }
 
-/// A mail server that answers each line by a script; `None` freezes it. The lines it got come out of the channel.
-async fn server(script: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> (String, UnboundedReceiver<String>) {
+/// A mail server that answers each line by a script; `None` freezes it. The lines it got come out of the
+/// channel.
+async fn server(
+    script: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) -> (String, UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = listener.local_addr().expect("an address").to_string();
     let (heard, lines) = unbounded_channel();
@@ -78,10 +81,13 @@ fn all(lines: &mut UnboundedReceiver<String>) -> Vec<String> {
 #[tokio::test]
 async fn a_mail_is_delivered_with_its_key() {
     let (address, mut lines) = server(agreeable).await;
-    let mail = connect(&format!("smtp://{address}?user=me&password=hunter2&hello=day.example.com")).expect("fine");
+    let mail =
+        connect(&format!("smtp://{address}?user=me&password=hunter2&hello=day.example.com")).expect("fine");
     mail.send(&message(&["oncall@example.com", "Kim <kim@example.com>"])).await.expect("sends");
     let lines = all(&mut lines);
-    for wanted in ["EHLO day.example.com", "MAIL FROM:<openbell@example.com>", "RCPT TO:<kim@example.com>", "DATA", "."] {
+    for wanted in
+        ["EHLO day.example.com", "MAIL FROM:<openbell@example.com>", "RCPT TO:<kim@example.com>", "DATA", "."]
+    {
         assert!(lines.iter().any(|l| l == wanted), "{wanted}: {lines:?}");
     }
     assert!(lines.iter().any(|l| l.starts_with("AUTH PLAIN")), "{lines:?}");
@@ -103,7 +109,8 @@ async fn refusals_say_what_to_do() {
         (".", "554 5.6.0 spam", ErrorKind::Rejected),
         (".", "nonsense", ErrorKind::Unavailable),
     ] {
-        let script = move |line: &str| if line.starts_with(at) { Some(reply.to_owned()) } else { agreeable(line) };
+        let script =
+            move |line: &str| if line.starts_with(at) { Some(reply.to_owned()) } else { agreeable(line) };
         let (address, _lines) = server(script).await;
         let mail = connect(&format!("smtp://{address}?user=me&password=hunter2")).expect("fine");
         let error = mail.send(&message(&["oncall@example.com"])).await.expect_err("refused");
@@ -123,7 +130,10 @@ async fn one_bad_recipient_does_not_keep_the_mail_from_the_others() {
     mail.send(&message(&["gone@example.com", "oncall@example.com"])).await.expect("the other has it");
     assert!(all(&mut lines).iter().any(|l| l == "."), "sent");
     let error = mail.send(&message(&["gone@example.com"])).await.expect_err("nobody has it");
-    assert!(error.to_string().contains("gone@example.com") && error.to_string().contains("alerts.email"), "{error}");
+    assert!(
+        error.to_string().contains("gone@example.com") && error.to_string().contains("alerts.email"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +167,8 @@ async fn a_mail_that_was_taken_is_sent_even_if_the_good_bye_fails() {
 #[tokio::test]
 async fn a_frozen_server_is_told_in_time() {
     for at in ["CONNECT", "EHLO", "DATA", "."] {
-        let (address, _lines) = server(move |line| if line.starts_with(at) { None } else { agreeable(line) }).await;
+        let (address, _lines) =
+            server(move |line| if line.starts_with(at) { None } else { agreeable(line) }).await;
         let mail = SmtpMail { limits: Limits::SHORT, ..connect(&format!("smtp://{address}")).expect("fine") };
         let error = mail.send(&message(&["oncall@example.com"])).await.expect_err("no answer");
         assert_eq!(error.kind, ErrorKind::Unavailable, "{at}: {error}");
@@ -166,7 +177,8 @@ async fn a_frozen_server_is_told_in_time() {
 
 #[tokio::test]
 async fn no_mail_and_no_password_travel_in_clear_by_accident() {
-    let error = connect("smtp://mail.example.com?tls=none&user=me&password=hunter2").map(drop).expect_err("in clear");
+    let error =
+        connect("smtp://mail.example.com?tls=none&user=me&password=hunter2").map(drop).expect_err("in clear");
     assert!(error.kind == ErrorKind::Rejected && error.to_string().contains("in clear"), "{error}");
     for (address, tls, port) in [
         ("smtp://mail.example.com", Tls::Starttls, 587),
@@ -185,7 +197,14 @@ async fn no_mail_and_no_password_travel_in_clear_by_accident() {
     let error = mail.send(&message(&["oncall@example.com"])).await.expect_err("no STARTTLS");
     assert!(error.to_string().contains("STARTTLS"), "{error}");
     assert!(!all(&mut lines).iter().any(|l| l.starts_with("AUTH") || l.starts_with("MAIL")));
-    for bad in ["smtp://a,b", "smtp://a/b", "smtp://a?tls=perhaps", "smtps://a?tls=none", "smtp://a?user=x", "smtp://a:port"] {
+    for bad in [
+        "smtp://a,b",
+        "smtp://a/b",
+        "smtp://a?tls=perhaps",
+        "smtps://a?tls=none",
+        "smtp://a?user=x",
+        "smtp://a:port",
+    ] {
         assert_eq!(connect(bad).map(drop).expect_err(bad).kind, ErrorKind::Rejected);
     }
 }

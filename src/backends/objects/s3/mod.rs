@@ -1,8 +1,10 @@
-//! Objects in S3 or a server that speaks its protocol: `s3://bucket[/prefix]?endpoint=http://host:9000&region=…&path_style=true`.
+//! Objects in S3 or a server that speaks its protocol:
+//! `s3://bucket[/prefix]?endpoint=http://host:9000&region=…&path_style=true`.
 //!
-//! `user` and `password` are the access key and its secret; without them the environment's `AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` are taken. A key is written by one conditional request
-//! (`If-None-Match: *`); the client repeats nothing by itself, so that an answer is about the request it was given to.
+//! `user` and `password` are the access key and its secret; without them the environment's
+//! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` are taken. A key is written by one
+//! conditional request (`If-None-Match: *`); the client repeats nothing by itself, so that an answer is about
+//! the request it was given to.
 
 #[cfg(test)]
 mod tests;
@@ -78,7 +80,8 @@ impl S3Objects {
             trusted = trusted.with_native_roots(true);
         }
         let tls = TlsContext::builder().with_trust_store(trusted).build().map_err(|e| wrong(&causes(&e)))?;
-        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build_https();
+        let http =
+            Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls).build_https();
         let root = match endpoint.path.trim_matches('/') {
             "" => String::new(),
             path => format!("{path}/"),
@@ -102,7 +105,8 @@ impl S3Objects {
             return Ok(client.clone());
         }
         let server = self.endpoint.text("endpoint");
-        let region = self.endpoint.text("region").map(str::to_owned).or_else(|| std::env::var("AWS_REGION").ok());
+        let region =
+            self.endpoint.text("region").map(str::to_owned).or_else(|| std::env::var("AWS_REGION").ok());
         let mut config = Config::builder()
             .region(Region::new(region.unwrap_or_else(|| "us-east-1".into())))
             .credentials_provider(self.credentials()?)
@@ -110,10 +114,15 @@ impl S3Objects {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(self.limits.connect).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            // The newer checksums travel as trailers, which other servers than Amazon's do not all understand.
+            // The newer checksums travel as trailers, which other servers than Amazon's do not all
+            // understand.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .force_path_style(self.endpoint.switch("path_style", server.is_some()).map_err(|e| unusable(&self.place, &e))?);
+            .force_path_style(
+                self.endpoint
+                    .switch("path_style", server.is_some())
+                    .map_err(|e| unusable(&self.place, &e))?,
+            );
         if let Some(server) = server {
             config = config.endpoint_url(server);
         }
@@ -136,7 +145,8 @@ impl S3Objects {
             }
             None => (
                 of_environment("AWS_ACCESS_KEY_ID").ok_or_else(|| missing("an access key"))?,
-                of_environment("AWS_SECRET_ACCESS_KEY").ok_or_else(|| missing("the secret of the access key"))?,
+                of_environment("AWS_SECRET_ACCESS_KEY")
+                    .ok_or_else(|| missing("the secret of the access key"))?,
                 of_environment("AWS_SESSION_TOKEN"),
             ),
         };
@@ -148,7 +158,8 @@ impl S3Objects {
         key::check(&self.place, key)?;
         let full = format!("{}{key}", self.root);
         if full.len() > 1024 {
-            let message = format!("\"{key}\" is not a usable key: with its prefix, it is longer than 1024 bytes");
+            let message =
+                format!("\"{key}\" is not a usable key: with its prefix, it is longer than 1024 bytes");
             return Err(BackendError::new(ErrorKind::Rejected, &self.place, message)
                 .remedy("use a shorter prefix in the objects address"));
         }
@@ -175,22 +186,31 @@ impl S3Objects {
             None => causes(&error),
         };
         let (kind, remedy) = match (&error, status, code.as_str()) {
-            (_, _, "NoSuchBucket") => (ErrorKind::NotFound, "create the bucket, or correct its name in the objects address"),
+            (_, _, "NoSuchBucket") => {
+                (ErrorKind::NotFound, "create the bucket, or correct its name in the objects address")
+            }
             (
                 _,
                 _,
-                "SlowDown" | "RequestLimitExceeded" | "ServiceUnavailable" | "ConditionalRequestConflict" | "OperationAborted",
+                "SlowDown"
+                | "RequestLimitExceeded"
+                | "ServiceUnavailable"
+                | "ConditionalRequestConflict"
+                | "OperationAborted",
             )
             | (_, Some(409 | 429 | 503), _) => (ErrorKind::Busy, ""),
             (_, _, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity") | (_, Some(507), _) => {
                 (ErrorKind::Full, "give the store more room")
             }
             (_, _, "RequestTimeTooSkewed") => (ErrorKind::Forbidden, "set this machine's clock"),
-            (_, Some(401 | 403), _) | (_, _, "ExpiredToken") => {
-                (ErrorKind::Forbidden, "check the access key and its secret, and that they may get, put and list in the bucket")
-            }
+            (_, Some(401 | 403), _) | (_, _, "ExpiredToken") => (
+                ErrorKind::Forbidden,
+                "check the access key and its secret, and that they may get, put and list in the bucket",
+            ),
             (_, _, "RequestTimeout") | (_, Some(408), _) => (ErrorKind::Unavailable, ""),
-            (_, Some(301 | 307), _) => (ErrorKind::Rejected, "name the bucket's region in the objects address (region=…)"),
+            (_, Some(301 | 307), _) => {
+                (ErrorKind::Rejected, "name the bucket's region in the objects address (region=…)")
+            }
             (_, Some(404), _) => (ErrorKind::NotFound, ""),
             (_, Some(400..=499), _) | (SdkError::ConstructionFailure(_), ..) => (ErrorKind::Rejected, ""),
             _ => (ErrorKind::Unavailable, remedy(&message)),
@@ -222,7 +242,9 @@ impl Objects for S3Objects {
         within(limit, &place, async {
             match request.body(ByteStream::from(body)).send().await {
                 Ok(_) => Ok(Put::Created),
-                Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 412) => Ok(Put::Exists),
+                Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 412) => {
+                    Ok(Put::Exists)
+                }
                 Err(error) => Err(self.fail(&place, error)),
             }
         })
@@ -258,7 +280,9 @@ impl Objects for S3Objects {
             let broken = |why: String| BackendError::new(ErrorKind::Unavailable, &place, why);
             let body = found.body.collect().await.map_err(|e| broken(causes(&e)))?.to_vec();
             match promised {
-                Some(promised) if promised != body.len() => Err(broken(format!("{} bytes came of {promised}", body.len()))),
+                Some(promised) if promised != body.len() => {
+                    Err(broken(format!("{} bytes came of {promised}", body.len())))
+                }
                 _ => Ok(Some(body)),
             }
         })
@@ -280,8 +304,10 @@ impl Objects for S3Objects {
             if let Some(after) = keys.last().map(String::as_str).or(after) {
                 request = request.start_after(format!("{}{after}", self.root));
             }
-            let found =
-                within(self.limits.answer, &place, async { request.send().await.map_err(|e| self.fail(&place, e)) }).await?;
+            let found = within(self.limits.answer, &place, async {
+                request.send().await.map_err(|e| self.fail(&place, e))
+            })
+            .await?;
             let before = keys.len();
             let named = found.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
             keys.extend(named.filter_map(|key| key.strip_prefix(&self.root).map(str::to_owned)));
@@ -296,6 +322,8 @@ impl Objects for S3Objects {
 
 /// Names in lower case, values as they were given to `put_if_absent`.
 fn read_metadata(headers: std::collections::HashMap<String, String>) -> Metadata {
-    let plain = |value: String| percent_decode_str(&value).decode_utf8().map(|v| v.into_owned()).unwrap_or(value.clone());
+    let plain = |value: String| {
+        percent_decode_str(&value).decode_utf8().map(|v| v.into_owned()).unwrap_or(value.clone())
+    };
     headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), plain(value))).collect()
 }

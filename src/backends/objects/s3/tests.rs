@@ -6,7 +6,8 @@ fn connect(address: &str) -> Result<S3Objects> {
 }
 
 fn to(fake: &Fake) -> S3Objects {
-    connect(&format!("s3://bucket/a/b?endpoint=http://{}&user=key&password=hunter2", fake.address)).expect("fine")
+    connect(&format!("s3://bucket/a/b?endpoint=http://{}&user=key&password=hunter2", fake.address))
+        .expect("fine")
 }
 
 fn refusal(status: u16, code: &str) -> Reply {
@@ -73,7 +74,8 @@ async fn a_put_whose_answer_was_lost_exists_at_the_next_try() {
 async fn missing_objects_are_none_and_metadata_is_as_it_was_given() {
     let fake = Fake::start(|seen| match (seen.method.as_str(), seen.path.contains("there")) {
         ("HEAD", true) => {
-            let headers = vec![("x-amz-meta-End_Offset", "7".into()), ("x-amz-meta-name", "%EA%B0%92 100%".into())];
+            let headers =
+                vec![("x-amz-meta-End_Offset", "7".into()), ("x-amz-meta-name", "%EA%B0%92 100%".into())];
             Reply::Answer(200, headers, String::new())
         }
         ("GET", true) => Reply::Answer(200, vec![], "body".into()),
@@ -83,7 +85,10 @@ async fn missing_objects_are_none_and_metadata_is_as_it_was_given() {
     let objects = to(&fake);
     assert_eq!((objects.head("x").await, objects.get("x").await), (Ok(None), Ok(None)));
     let metadata = objects.head("there").await.expect("reads").expect("there");
-    assert_eq!(metadata, Metadata::from([("end_offset".into(), "7".into()), ("name".into(), "값 100%".into())]));
+    assert_eq!(
+        metadata,
+        Metadata::from([("end_offset".into(), "7".into()), ("name".into(), "값 100%".into())])
+    );
     assert_eq!(objects.get("there").await, Ok(Some(b"body".to_vec())));
     let none = Fake::start(|_| refusal(404, "NoSuchBucket")).await;
     assert_eq!(to(&none).get("x").await.expect_err("no bucket").kind, ErrorKind::NotFound);

@@ -47,7 +47,8 @@ pub(super) fn encode(document: &Document) -> Result<RawDocumentBuf, String> {
         stored.insert("body", body);
     }
     if !exact {
-        let text = std::str::from_utf8(&document.body).map_err(|e| refuse(format!("the body is not UTF-8: {e}")))?;
+        let text =
+            std::str::from_utf8(&document.body).map_err(|e| refuse(format!("the body is not UTF-8: {e}")))?;
         stored.insert("text", text);
     }
     let raw = RawDocumentBuf::try_from(&stored).map_err(|e| refuse(e.to_string()))?;

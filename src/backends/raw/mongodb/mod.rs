@@ -1,8 +1,9 @@
 //! Raw documents in MongoDB: `mongodb://[user@]host[,host…]/[database]` or `mongodb+srv://…`.
 //!
-//! A collection of the trait is a collection of the database (default `openbell`), with an index on the receipt time. Writes
-//! wait for the majority and its journal unless the address says otherwise (`w`, `journal`). The driver repeats a write once
-//! after a lost connection where the server can tell a repeat (`retryWrites`); ids make any repeat harmless.
+//! A collection of the trait is a collection of the database (default `openbell`), with an index on the
+//! receipt time. Writes wait for the majority and its journal unless the address says otherwise (`w`,
+//! `journal`). The driver repeats a write once after a lost connection where the server can tell a repeat
+//! (`retryWrites`); ids make any repeat harmless.
 
 mod document;
 
@@ -50,7 +51,8 @@ pub struct MongoRaw {
     endpoint: Endpoint,
     database: String,
     limits: Limits,
-    /// Made by the first call, and made anew when the server refuses the password, which may have been changed.
+    /// Made by the first call, and made anew when the server refuses the password, which may have been
+    /// changed.
     client: tokio::sync::Mutex<Option<Client>>,
     /// Collections whose index is there.
     indexed: Mutex<HashSet<String>>,
@@ -60,15 +62,18 @@ impl MongoRaw {
     /// Prepares the client; nothing is sent before the first call.
     ///
     /// # Errors
-    /// `Rejected` for an address that cannot be used, `Forbidden` when the reference to the password leads nowhere.
+    /// `Rejected` for an address that cannot be used, `Forbidden` when the reference to the password leads
+    /// nowhere.
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
         let place = format!("raw {endpoint}");
         endpoint.only(PARAMETERS).map_err(|e| unusable(&place, &e))?;
         authorities(&place, endpoint)?;
         let database = if endpoint.path.is_empty() { DATABASE } else { endpoint.path.as_str() }.to_owned();
-        if database.len() > 63 || database.contains(|c: char| c.is_control() || "/\\. \"$*<>:|?".contains(c)) {
+        if database.len() > 63 || database.contains(|c: char| c.is_control() || "/\\. \"$*<>:|?".contains(c))
+        {
             let message = format!("\"{database}\" is not a name of a database");
-            return Err(BackendError::new(ErrorKind::Rejected, place, message).remedy("write mongodb://HOST/DATABASE"));
+            return Err(BackendError::new(ErrorKind::Rejected, place, message)
+                .remedy("write mongodb://HOST/DATABASE"));
         }
         let raw = Self {
             place,
@@ -98,7 +103,8 @@ impl MongoRaw {
         uri.push_str(&endpoint.hosts.join(","));
         uri.push('/');
         uri.push_str(&encoded(&endpoint.path));
-        let mut parameters: Vec<_> = endpoint.parameters().map(|(n, v)| format!("{n}={}", encoded(v))).collect();
+        let mut parameters: Vec<_> =
+            endpoint.parameters().map(|(n, v)| format!("{n}={}", encoded(v))).collect();
         if let Some(ca) = &endpoint.ca {
             parameters.push(format!("tlsCAFile={}", encoded(&ca.to_string_lossy())));
             if endpoint.text("tls").is_none() {
@@ -167,7 +173,11 @@ impl MongoRaw {
     }
 
     /// The same, with the server's errors translated.
-    async fn ask<T>(&self, collection: &str, work: impl AsyncFnOnce(&Database) -> Result<T, Error>) -> Result<T> {
+    async fn ask<T>(
+        &self,
+        collection: &str,
+        work: impl AsyncFnOnce(&Database) -> Result<T, Error>,
+    ) -> Result<T> {
         let failed = |error: Result<Error, BackendError>| match error {
             Ok(error) => self.fail(&self.place_of(collection), &error),
             Err(error) => error,
@@ -232,7 +242,8 @@ fn newest_first() -> bson::Document {
     doc! { "received_at": -1, "received_at_nanos": -1 }
 }
 
-/// Counts the documents whose id exists; any other error of a document, or a write that is not safe yet, fails the call.
+/// Counts the documents whose id exists; any other error of a document, or a write that is not safe yet,
+/// fails the call.
 fn existing(place: &str, documents: &[(&str, RawDocumentBuf)], errors: &InsertManyError) -> Result<usize> {
     let mut existing = 0;
     let mut worst: Option<BackendError> = None;
@@ -254,7 +265,8 @@ fn existing(place: &str, documents: &[(&str, RawDocumentBuf)], errors: &InsertMa
         }
     }
     if let Some(concern) = &errors.write_concern_error {
-        let message = format!("written, but not safe yet: error {}: {}", concern.code, start_of(&concern.message, 300));
+        let message =
+            format!("written, but not safe yet: error {}: {}", concern.code, start_of(&concern.message, 300));
         worst.get_or_insert_with(|| {
             BackendError::new(ErrorKind::Unavailable, place, message).remedy(
                 "look at the replica set's health; a server without journal or replicas needs other w and journal in the address",
@@ -281,7 +293,24 @@ fn kind_of(code: i32) -> ErrorKind {
 fn is_passing(code: i32) -> bool {
     matches!(
         code,
-        6 | 7 | 50 | 63 | 64 | 89 | 91 | 133 | 150 | 189 | 262 | 9001 | 10058 | 10107 | 11600 | 11602 | 13388 | 13435 | 13436
+        6 | 7
+            | 50
+            | 63
+            | 64
+            | 89
+            | 91
+            | 133
+            | 150
+            | 189
+            | 262
+            | 9001
+            | 10058
+            | 10107
+            | 11600
+            | 11602
+            | 13388
+            | 13435
+            | 13436
     )
 }
 
@@ -296,7 +325,8 @@ fn remedy(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// The first text after all texts with this prefix, as the server sorts (bytes of UTF-8); `None` if there is none.
+/// The first text after all texts with this prefix, as the server sorts (bytes of UTF-8); `None` if there is
+/// none.
 fn after_prefix(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
@@ -321,7 +351,9 @@ impl Raw for MongoRaw {
             || collection.contains(['$', '\0'])
         {
             let message = format!("\"{collection}\" is not a collection name");
-            return Err(refuse(message).remedy("use 1 to 120 bytes without '$', not beginning with \"system.\""));
+            return Err(
+                refuse(message).remedy("use 1 to 120 bytes without '$', not beginning with \"system.\"")
+            );
         }
         let mut inserted = Inserted::default();
         let mut seen = HashSet::new();
@@ -335,7 +367,9 @@ impl Raw for MongoRaw {
             }
             bytes += encoded.as_bytes().len();
             match batches.last_mut() {
-                Some(batch) if bytes <= BYTES && batch.len() < DOCUMENTS => batch.push((&document.id, encoded)),
+                Some(batch) if bytes <= BYTES && batch.len() < DOCUMENTS => {
+                    batch.push((&document.id, encoded))
+                }
                 _ => {
                     bytes = encoded.as_bytes().len();
                     batches.push(vec![(&document.id, encoded)]);
@@ -353,7 +387,13 @@ impl Raw for MongoRaw {
         Ok(inserted)
     }
 
-    async fn ids(&self, collection: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    async fn ids(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
         // The server takes 0 as "no limit".
         let Some(limit) = i64::try_from(limit).ok().filter(|limit| *limit > 0) else { return Ok(Vec::new()) };
         let mut bounds = doc! { "$gte": prefix };
@@ -366,7 +406,10 @@ impl Raw for MongoRaw {
         let found: Vec<bson::Document> = self
             .ask(collection, async |database| {
                 let collection = database.collection::<bson::Document>(collection);
-                let found = collection.find(doc! { "_id": bounds }).sort(doc! { "_id": 1 }).projection(doc! { "_id": 1 });
+                let found = collection
+                    .find(doc! { "_id": bounds })
+                    .sort(doc! { "_id": 1 })
+                    .projection(doc! { "_id": 1 });
                 found.limit(limit).await?.try_collect().await
             })
             .await?;

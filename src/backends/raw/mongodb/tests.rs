@@ -6,7 +6,8 @@ fn connect(address: &str) -> Result<MongoRaw> {
 
 #[test]
 fn addresses_are_checked_without_a_server_and_never_shown_with_secrets() {
-    let raw = connect("mongodb://me:p%40ss%2Fw@a:1,b:2/db?authSource=admin&retryWrites=false&replicaSet=rs").expect("fine");
+    let raw = connect("mongodb://me:p%40ss%2Fw@a:1,b:2/db?authSource=admin&retryWrites=false&replicaSet=rs")
+        .expect("fine");
     assert_eq!((raw.place.as_str(), raw.database.as_str()), ("raw mongodb://a:1,b:2/db", "db"));
     assert_eq!(connect("mongodb://host").expect("fine").database, "openbell");
     for bad in [
@@ -24,7 +25,9 @@ fn addresses_are_checked_without_a_server_and_never_shown_with_secrets() {
 
 #[test]
 fn prefixes_end_where_the_next_text_begins() {
-    for (prefix, end) in [("kis:", Some("kis;")), ("", None), ("가\u{d7ff}", Some("가\u{e000}")), ("a\u{10ffff}", Some("b"))] {
+    for (prefix, end) in
+        [("kis:", Some("kis;")), ("", None), ("가\u{d7ff}", Some("가\u{e000}")), ("a\u{10ffff}", Some("b"))]
+    {
         assert_eq!(after_prefix(prefix).as_deref(), end, "{prefix:?}");
     }
     assert_eq!(after_prefix("\u{10ffff}"), None);
@@ -67,7 +70,8 @@ fn a_write_that_is_not_safe_yet_is_no_success() {
 #[tokio::test]
 async fn nobody_there_is_told_in_time() {
     // A port that nobody listens on: bound, and given back.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("an address").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("an address").port();
     let mut raw = connect(&format!("mongodb://me:hunter2@127.0.0.1:{port}/db")).expect("fine");
     raw.limits = Limits::SHORT;
     let error = raw.latest("c").await.expect_err("nobody");
@@ -78,7 +82,8 @@ async fn nobody_there_is_told_in_time() {
 #[tokio::test]
 async fn a_frozen_server_is_told_in_time() {
     let frozen = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let mut raw = connect(&format!("mongodb://{}/db", frozen.local_addr().expect("an address"))).expect("fine");
+    let mut raw =
+        connect(&format!("mongodb://{}/db", frozen.local_addr().expect("an address"))).expect("fine");
     raw.limits = Limits::SHORT;
     let error = raw.ids("c", "", None, 5).await.expect_err("no answer");
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");

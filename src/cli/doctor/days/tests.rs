@@ -16,7 +16,10 @@ fn the_shipped_folder_is_clean_and_its_calendar_ends_one_day() {
     assert!(of("DAG files").iter().any(|f| f.message.contains("kis-trading-day")), "{findings:?}");
     assert_eq!(of("calendar")[0].level, Level::Ok);
     let late = dags(&shipped, at("2080-01-01"));
-    assert!(late.iter().any(|f| f.check == "calendar" && f.level == Level::Fail && f.remedy.contains("krx.csv")), "{late:?}");
+    assert!(
+        late.iter().any(|f| f.check == "calendar" && f.level == Level::Fail && f.remedy.contains("krx.csv")),
+        "{late:?}"
+    );
 }
 
 #[test]
@@ -24,7 +27,10 @@ fn a_broken_file_is_shown_with_its_place() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("x.yaml"), "name: x\nshedule: {}\n").expect("written");
     let findings = dags(folder.path(), at("2026-06-01"));
-    assert!(findings.iter().any(|f| f.level == Level::Fail && f.message.contains("x.yaml:2:1")), "{findings:?}");
+    assert!(
+        findings.iter().any(|f| f.level == Level::Fail && f.message.contains("x.yaml:2:1")),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -38,6 +44,9 @@ fn missing_secrets_are_named_with_who_needs_them_and_never_shown() {
     let dag = dag("day", vec![collector]);
     let findings = secrets(&[&dag]);
     assert_eq!(findings.iter().map(|f| f.level).collect::<Vec<_>>(), [Level::Fail, Level::Ok]);
-    assert!(findings[0].message.contains("day/collector") && findings[0].remedy.contains("set it"), "{findings:?}");
+    assert!(
+        findings[0].message.contains("day/collector") && findings[0].remedy.contains("set it"),
+        "{findings:?}"
+    );
     assert!(!format!("{findings:?}").contains("very secret"));
 }

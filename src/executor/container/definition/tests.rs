@@ -28,19 +28,31 @@ fn installation() -> Installation {
 fn a_built_in_step_has_its_folders_and_secrets_and_no_powers() {
     let settings = DockerSettings::default();
     let variable = |name: &str| (name != "AWS_SESSION_TOKEN").then(|| format!("value of {name}"));
-    let body = body(&spec(Program::Uses("sink/index".into())), &settings, &installation(), variable).expect("a body");
+    let body = body(&spec(Program::Uses("sink/index".into())), &settings, &installation(), variable)
+        .expect("a body");
     let environment = body.env.expect("an environment");
-    for wanted in ["KIS_APP_KEY=value of KIS_APP_KEY", "MONGO_PASSWORD=value of MONGO_PASSWORD", "OPENBELL_ATTEMPT=2"] {
+    for wanted in
+        ["KIS_APP_KEY=value of KIS_APP_KEY", "MONGO_PASSWORD=value of MONGO_PASSWORD", "OPENBELL_ATTEMPT=2"]
+    {
         assert!(environment.iter().any(|e| e == wanted), "{wanted} in {environment:?}");
     }
     assert!(!environment.iter().any(|e| e.starts_with("AWS_SESSION_TOKEN")));
     let host = body.host_config.expect("a host configuration");
-    let mounts: Vec<_> =
-        host.mounts.expect("mounts").into_iter().map(|m| (m.source.expect("a source"), m.read_only.expect("said"))).collect();
+    let mounts: Vec<_> = host
+        .mounts
+        .expect("mounts")
+        .into_iter()
+        .map(|m| (m.source.expect("a source"), m.read_only.expect("said")))
+        .collect();
     let mount = |path: &str, read_only| (path.to_owned(), read_only);
     assert_eq!(
         mounts,
-        [mount("/data", false), mount("/dags", true), mount("/etc/kafka.pw", true), mount("/run/secrets/kis", true)]
+        [
+            mount("/data", false),
+            mount("/dags", true),
+            mount("/etc/kafka.pw", true),
+            mount("/run/secrets/kis", true)
+        ]
     );
     assert_eq!((host.readonly_rootfs, host.cap_drop), (Some(true), Some(vec!["ALL".to_owned()])));
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".to_owned()]));
@@ -50,17 +62,23 @@ fn a_built_in_step_has_its_folders_and_secrets_and_no_powers() {
 
 #[test]
 fn a_command_sees_its_own_folder_only() {
-    let program = Program::Command { argv: vec!["python".into(), "main.py".into()], image: Some("report:1".into()) };
-    let body = body(&spec(program), &DockerSettings::default(), &installation(), |_| Some("secret".into())).expect("a body");
+    let program =
+        Program::Command { argv: vec!["python".into(), "main.py".into()], image: Some("report:1".into()) };
+    let body = body(&spec(program), &DockerSettings::default(), &installation(), |_| Some("secret".into()))
+        .expect("a body");
     assert_eq!(
         (body.image.as_deref(), body.entrypoint, body.cmd),
         (Some("report:1"), Some(vec!["python".into()]), Some(vec!["main.py".into()]))
     );
     assert!(body.env.expect("an environment").iter().all(|e| !e.contains("secret")));
     let mounts = body.host_config.expect("a host configuration").mounts.expect("mounts");
-    assert_eq!(mounts.into_iter().filter_map(|m| m.source).collect::<Vec<_>>(), ["/data/runs/day@2026-11-20/sink-index/2"]);
+    assert_eq!(
+        mounts.into_iter().filter_map(|m| m.source).collect::<Vec<_>>(),
+        ["/data/runs/day@2026-11-20/sink-index/2"]
+    );
     let bare = spec(Program::Command { argv: vec!["x".into()], image: None });
-    let refused = super::body(&bare, &DockerSettings::default(), &installation(), |_| None).expect_err("no image");
+    let refused =
+        super::body(&bare, &DockerSettings::default(), &installation(), |_| None).expect_err("no image");
     assert!(refused.contains("image: NAME:TAG"), "{refused}");
 }
 
@@ -90,10 +108,18 @@ fn a_step_has_the_mounts_and_the_health_check_that_it_asks_for() {
         (Some(1_500_000_000), Some(2_000_000_000), Some(10_000_000_000), Some(4))
     );
     let host = made.host_config.expect("a host configuration");
-    assert_eq!((host.memory, host.memory_swap, host.nano_cpus), (Some(64 << 20), Some(64 << 20), Some(500_000_000)));
+    assert_eq!(
+        (host.memory, host.memory_swap, host.nano_cpus),
+        (Some(64 << 20), Some(64 << 20), Some(500_000_000))
+    );
     assert!(host.tmpfs.expect("a temporary folder").contains_key("/tmp"));
-    let mounts: Vec<_> =
-        host.mounts.expect("mounts").into_iter().map(|m| (m.typ, m.source, m.target, m.read_only)).skip(1).collect();
+    let mounts: Vec<_> = host
+        .mounts
+        .expect("mounts")
+        .into_iter()
+        .map(|m| (m.typ, m.source, m.target, m.read_only))
+        .skip(1)
+        .collect();
     let text = |text: &str| Some(text.to_owned());
     assert_eq!(
         mounts,
@@ -103,7 +129,10 @@ fn a_step_has_the_mounts_and_the_health_check_that_it_asks_for() {
         ]
     );
     spec.step.container.mounts = vec!["scratch:/tmp:rw".parse().expect("a mount")];
-    let host = body(&spec, &settings, &installation(), |_| None).expect("a body").host_config.expect("a host configuration");
+    let host = body(&spec, &settings, &installation(), |_| None)
+        .expect("a body")
+        .host_config
+        .expect("a host configuration");
     assert_eq!(host.tmpfs, None, "an engine refuses two mounts at one place");
 }
 
@@ -113,7 +142,11 @@ fn a_mount_over_what_the_step_is_given_is_refused() {
     let built_in = || Program::Uses("sink/index".into());
     for (program, target, taken) in [
         (program(), "/data", Some("/data/runs/day@2026-11-20/sink-index/2")),
-        (program(), "/data/runs/day@2026-11-20/sink-index/2/x", Some("/data/runs/day@2026-11-20/sink-index/2")),
+        (
+            program(),
+            "/data/runs/day@2026-11-20/sink-index/2/x",
+            Some("/data/runs/day@2026-11-20/sink-index/2"),
+        ),
         (program(), "/data/models", None),
         (program(), "/database", None),
         (built_in(), "/data/models", Some("/data")),

@@ -64,7 +64,9 @@ impl Workload for Container {
     async fn exit(attempt: &Watched, end: End) -> Exit {
         match end {
             End::Gone => Exit::Lost("its container is gone; somebody removed it".into()),
-            End::Known { state, unseen } => exit_of(&attempt.folder, &state, Some(attempt.detail.terms.signal), unseen),
+            End::Known { state, unseen } => {
+                exit_of(&attempt.folder, &state, Some(attempt.detail.terms.signal), unseen)
+            }
         }
     }
 
@@ -99,7 +101,9 @@ impl Workload for Container {
                         continue;
                     }
                 }
-                Err(error) => tracing::debug!(attempt = %attempt.id, error = explain(&error), "the engine does not answer"),
+                Err(error) => {
+                    tracing::debug!(attempt = %attempt.id, error = explain(&error), "the engine does not answer")
+                }
             }
             tokio::time::sleep(ASK_RARELY).await;
         }
@@ -113,7 +117,9 @@ impl Watched {
         let mut silent = false;
         loop {
             match self.detail.engine.inspect(&self.detail.name).await {
-                Ok(Some(state)) if exits::has_ended(&state) => return End::Known { state: Box::new(state), unseen },
+                Ok(Some(state)) if exits::has_ended(&state) => {
+                    return End::Known { state: Box::new(state), unseen };
+                }
                 Ok(Some(_)) => {
                     if std::mem::take(&mut silent) {
                         tracing::info!(attempt = %self.id, "the engine answers again");
@@ -193,9 +199,14 @@ impl Watched {
     }
 }
 
-/// How the attempt in `folder` ended, whose container the engine says has. `signal`: what it is stopped with. `unseen`: the
-/// engine was away, or nobody watched.
-pub(super) fn exit_of(folder: &Path, state: &ContainerState, signal: Option<StopSignal>, unseen: bool) -> Exit {
+/// How the attempt in `folder` ended, whose container the engine says has. `signal`: what it is stopped with.
+/// `unseen`: the engine was away, or nobody watched.
+pub(super) fn exit_of(
+    folder: &Path,
+    state: &ContainerState,
+    signal: Option<StopSignal>,
+    unseen: bool,
+) -> Exit {
     let known = Known {
         asked: folder::read_stop(folder).and(signal).map(|signal| i64::from(signal.number())),
         killed: folder.join(folder::KILLED).exists(),

@@ -28,8 +28,13 @@ impl Platform for DockerEngine {
     type Workload = Container;
     const KIND: ExecutorKind = ExecutorKind::Docker;
     const WORD: &'static str = "container";
-    const WITHOUT_SPEC: Option<Terms> =
-        Some(Terms { deadline: None, signal: StopSignal::Term, stop_time: Duration::ZERO, replicas: 1, built_in: false });
+    const WITHOUT_SPEC: Option<Terms> = Some(Terms {
+        deadline: None,
+        signal: StopSignal::Term,
+        stop_time: Duration::ZERO,
+        replicas: 1,
+        built_in: false,
+    });
 
     fn host(&self) -> &Host {
         &self.host
@@ -50,23 +55,31 @@ impl Platform for DockerEngine {
     async fn launch(&self, spec: &AttemptSpec, name: &str) -> Result<(), Failure> {
         let settings = self.host.settings.of(&spec.step);
         let mut body =
-            definition::body(spec, &settings, &self.host.installation, |name| std::env::var(name).ok()).map_err(Failure::Step)?;
+            definition::body(spec, &settings, &self.host.installation, |name| std::env::var(name).ok())
+                .map_err(Failure::Step)?;
         let secrets = secrets::of_command(&spec.step, config::resolve).map_err(Failure::Step)?;
-        body.env.get_or_insert_default().extend(secrets.into_iter().map(|(name, value)| format!("{name}={value}")));
+        body.env
+            .get_or_insert_default()
+            .extend(secrets.into_iter().map(|(name, value)| format!("{name}={value}")));
         let client = self.host.engine.client().await.map_err(|e| self.unreached(&e))?;
         let image = body.image.clone().unwrap_or_default();
         if settings.pull == Pull::Always {
             self.pull(client, &image).await?;
         }
-        let options = || Some(CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() });
+        let options = || {
+            Some(CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() })
+        };
         let mut made = client.create_container(options(), body.clone()).await;
-        if made.as_ref().err().is_some_and(|e| http_status(e) == Some(404) && !lacks_network(e)) && settings.pull == Pull::Missing
+        if made.as_ref().err().is_some_and(|e| http_status(e) == Some(404) && !lacks_network(e))
+            && settings.pull == Pull::Missing
         {
             self.pull(client, &image).await?;
             made = client.create_container(options(), body).await;
         }
         match made {
-            Ok(made) => made.warnings.iter().for_each(|warning| tracing::warn!(container = name, "{warning}")),
+            Ok(made) => {
+                made.warnings.iter().for_each(|warning| tracing::warn!(container = name, "{warning}"))
+            }
             // An earlier start came so far.
             Err(error) if http_status(&error) == Some(409) => {
                 let found = self.host.engine.inspect(name).await.map_err(|e| self.refused(&e, &image))?;
@@ -82,7 +95,11 @@ impl Platform for DockerEngine {
             let failure = self.refused(&error, &image);
             // Nothing ran in it; it must not stand in the way of a look at what is there.
             if let Err(error) = self.host.engine.remove(name).await {
-                tracing::warn!(container = name, error = explain(&error), "a container that could not be started stays");
+                tracing::warn!(
+                    container = name,
+                    error = explain(&error),
+                    "a container that could not be started stays"
+                );
             }
             return Err(failure);
         }
@@ -95,11 +112,15 @@ impl Platform for DockerEngine {
 
     async fn list(&self, runs: &Path) -> Result<Vec<(AttemptId, Presence)>, Error> {
         let installation = self.host.installation.id();
-        let options =
-            ListContainersOptions { all: true, filters: definition::filter(&installation), ..ListContainersOptions::default() };
+        let options = ListContainersOptions {
+            all: true,
+            filters: definition::filter(&installation),
+            ..ListContainersOptions::default()
+        };
         let mut all = Vec::new();
         for summary in self.host.engine.client().await?.list_containers(Some(options)).await? {
-            let attempt = summary.labels.as_ref().and_then(|labels| definition::attempt_of(&installation, labels));
+            let attempt =
+                summary.labels.as_ref().and_then(|labels| definition::attempt_of(&installation, labels));
             let Some(attempt) = attempt else { continue };
             let Some(state) = self.host.engine.inspect(&self.name(&attempt)).await? else { continue };
             let folder = runs.join(attempt.path());
@@ -132,7 +153,10 @@ impl DockerEngine {
         let mut progress = std::pin::pin!(client.create_image(Some(options), None, None));
         while let Some(step) = progress.next().await {
             if let Err(error) = step {
-                let why = format!("image \"{image}\" is not on the engine and cannot be pulled: {}", explain(&error));
+                let why = format!(
+                    "image \"{image}\" is not on the engine and cannot be pulled: {}",
+                    explain(&error)
+                );
                 let remedy = "build or load it there (docker build, docker load), or correct its name";
                 return Err(Failure::Step(format!("{why}; {remedy}")));
             }
@@ -146,7 +170,9 @@ impl DockerEngine {
 
     fn unreached(&self, error: &Error) -> Failure {
         let why = self.silent(error);
-        Failure::Unreached(format!("{why}; see whether it runs (docker info), or set docker.host in the configuration"))
+        Failure::Unreached(format!(
+            "{why}; see whether it runs (docker info), or set docker.host in the configuration"
+        ))
     }
 
     /// A refusal of the engine is the step's fault, silence the engine's.

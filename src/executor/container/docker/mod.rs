@@ -14,9 +14,14 @@ use config::DockerSettings;
 
 pub(crate) use container::Container;
 
-/// Runs attempts as containers; they have their folders below `runs_dir` (absolute). The engine is asked when it is first
-/// needed. Dropping it stops watching; the containers run on and can be found again.
-pub fn executor(clock: Clock, runs_dir: PathBuf, settings: DockerSettings, installation: Installation) -> impl Executor + use<> {
+/// Runs attempts as containers; they have their folders below `runs_dir` (absolute). The engine is asked when
+/// it is first needed. Dropping it stops watching; the containers run on and can be found again.
+pub fn executor(
+    clock: Clock,
+    runs_dir: PathBuf,
+    settings: DockerSettings,
+    installation: Installation,
+) -> impl Executor + use<> {
     executor_with(clock, runs_dir, settings, installation, SELF.into())
 }
 

@@ -111,10 +111,12 @@ impl Workload for Service {
                         let end = attempt.fence(&task, &node).await;
                         // A foreign program runs on if its node is heard of again meanwhile.
                         let newest = snapshots.borrow_and_update().clone();
-                        let found = newest
-                            .as_ref()
-                            .and_then(|newest| Some(attempt.state(newest.services.get(&attempt.detail.name)?, newest)));
-                        if attempt.detail.terms.built_in || matches!(found, None | Some(State::NodeLost { .. })) {
+                        let found = newest.as_ref().and_then(|newest| {
+                            Some(attempt.state(newest.services.get(&attempt.detail.name)?, newest))
+                        });
+                        if attempt.detail.terms.built_in
+                            || matches!(found, None | Some(State::NodeLost { .. }))
+                        {
                             return End::NodeLost { node, end };
                         }
                     }
@@ -145,9 +147,9 @@ impl Workload for Service {
             End::NodeLost { node, end: Some(TaskEnd::Killed(_)) } => {
                 Exit::Lost(format!("its node {node} was lost to the swarm, and it was ended there"))
             }
-            End::NodeLost { node, .. } if built_in => {
-                Exit::Lost(format!("its node {node} was lost to the swarm, for longer than a step lives without its folder"))
-            }
+            End::NodeLost { node, .. } if built_in => Exit::Lost(format!(
+                "its node {node} was lost to the swarm, for longer than a step lives without its folder"
+            )),
             End::NodeLost { node, .. } => Exit::Lost(format!(
                 "its node {node} is lost to the swarm; its container may run on there until the node is back (docker node ls)"
             )),
@@ -155,7 +157,8 @@ impl Workload for Service {
                 Exit::Lost("the swarm gave it up: its node was away for long".into())
             }
             End::Task(task) => {
-                let by_watchdog = matches!(watchdog::read_end(&attempt.folder, &task.id), Some(TaskEnd::Killed(_)));
+                let by_watchdog =
+                    matches!(watchdog::read_end(&attempt.folder, &task.id), Some(TaskEnd::Killed(_)));
                 let known = Known {
                     asked: asked.as_ref().map(|_| i64::from(signal)),
                     // A swarm kills what was asked to stop once its grace is over, and does not say so.
@@ -169,14 +172,15 @@ impl Workload for Service {
 
     fn status(attempt: &Watched) -> Option<Status> {
         let seen = attempt.detail.workload.seen.lock();
-        let merged = replicas::merge(&replicas::read(&attempt.folder, attempt.detail.terms.replicas), &seen.nodes);
+        let merged =
+            replicas::merge(&replicas::read(&attempt.folder, attempt.detail.terms.replicas), &seen.nodes);
         let merged = merged.or_else(|| seen.trouble.as_ref().map(|_| Status::default()));
         merged.map(|status| Status { degraded: status.degraded.or_else(|| seen.trouble.clone()), ..status })
     }
 
     async fn ask(attempt: &Watched, _signal: StopSignal, _order: &StopOrder) {
-        // The signal is the step's, and part of the service. One that reads its folder stops by itself, and says how it
-        // ended; several would be started again.
+        // The signal is the step's, and part of the service. One that reads its folder stops by itself, and
+        // says how it ended; several would be started again.
         let terms = attempt.detail.terms;
         if !terms.built_in || terms.replicas > 1 || attempt.phase() != Phase::Running {
             attempt.evict().await;
@@ -226,8 +230,8 @@ impl Watched {
     fn runs(&self, copies: usize, nodes: Vec<String>) {
         let replicas = self.detail.terms.replicas;
         let missing = (replicas as usize).saturating_sub(copies);
-        let trouble =
-            (missing > 0 && self.phase() == Phase::Running).then(|| format!("{missing} of {replicas} copies do not run"));
+        let trouble = (missing > 0 && self.phase() == Phase::Running)
+            .then(|| format!("{missing} of {replicas} copies do not run"));
         *self.detail.workload.seen.lock() = ServiceReport { nodes, trouble };
         self.started();
     }
@@ -283,7 +287,9 @@ impl Watched {
             match evicted.await {
                 Ok(()) => return,
                 Err(error) if http_status(&error) == Some(404) => return,
-                Err(error) => tracing::debug!(attempt = %self.id, error = explain(&error), "a service cannot be stopped yet"),
+                Err(error) => {
+                    tracing::debug!(attempt = %self.id, error = explain(&error), "a service cannot be stopped yet")
+                }
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }

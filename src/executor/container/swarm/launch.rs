@@ -62,26 +62,35 @@ impl Platform for SwarmManager {
 
     async fn launch(&self, spec: &AttemptSpec, name: &str) -> Result<(), Failure> {
         let settings = self.host.settings.of(&spec.step);
-        let mut body = definition::body(spec, &settings, &self.host.installation, |_| None).map_err(Failure::Step)?;
+        let mut body =
+            definition::body(spec, &settings, &self.host.installation, |_| None).map_err(Failure::Step)?;
         without_secret_files(&mut body, spec, &self.host.installation);
         let network = self.network(&settings.network).await?;
         let image = self.image(body.image.as_deref().unwrap_or_default(), settings.pull).await?;
         let user = body.user.clone().unwrap_or_default();
         let read = |path: &std::path::Path| std::fs::read(path).ok();
-        let needed =
-            secrets::needed(spec, &self.host.installation, |name| std::env::var(name).ok(), read).map_err(Failure::Step)?;
+        let needed = secrets::needed(spec, &self.host.installation, |name| std::env::var(name).ok(), read)
+            .map_err(Failure::Step)?;
         let mut secrets = Vec::new();
         for one in &needed {
             secrets.push(self.secret(one, &spec.id, &user).await?);
         }
         let constraints = self.swarm.placement_of(&spec.step).to_vec();
-        let service = service::spec(spec, name.to_owned(), body, ServiceSettings { image, network, secrets, constraints });
+        let service = service::spec(
+            spec,
+            name.to_owned(),
+            body,
+            ServiceSettings { image, network, secrets, constraints },
+        );
         let client = self.host.engine.client().await.map_err(|e| self.failure(&e))?;
         // Before it runs: nothing may, with nobody who ends it.
         self.host.keepers.ensure(&spec.folder).await;
         match client.create_service(service, None).await {
             Ok(made) => {
-                made.warnings.iter().flatten().for_each(|warning| tracing::warn!(service = name, "{warning}"));
+                made.warnings
+                    .iter()
+                    .flatten()
+                    .for_each(|warning| tracing::warn!(service = name, "{warning}"));
                 Ok(())
             }
             // An earlier start came so far.
@@ -99,7 +108,8 @@ impl Platform for SwarmManager {
 
     async fn list(&self, _runs: &Path) -> Result<Vec<(AttemptId, Presence)>, Error> {
         let (snapshot, installation) = (self.poller.poll().await?, self.host.installation.id());
-        let attempts = snapshot.services.values().filter_map(|s| definition::attempt_of(&installation, &s.labels));
+        let attempts =
+            snapshot.services.values().filter_map(|s| definition::attempt_of(&installation, &s.labels));
         Ok(attempts.map(|attempt| (attempt, Presence::Running)).collect())
     }
 
@@ -119,7 +129,9 @@ impl Platform for SwarmManager {
             let options = ListSecretsOptions { filters: definition::filter(&installation) };
             for secret in client.list_secrets(Some(options)).await? {
                 let labels = secret.spec.as_ref().and_then(|s| s.labels.as_ref());
-                if labels.is_some_and(|labels| wanted.iter().all(|(name, value)| labels.get(name) == Some(value))) {
+                if labels
+                    .is_some_and(|labels| wanted.iter().all(|(name, value)| labels.get(name) == Some(value)))
+                {
                     client.delete_secret(&secret.id.unwrap_or_default()).await?;
                 }
             }
@@ -132,7 +144,8 @@ impl Platform for SwarmManager {
 }
 
 impl SwarmManager {
-    /// The image as the nodes find it. Nodes that must not pull get its id: the same image was loaded on each of them.
+    /// The image as the nodes find it. Nodes that must not pull get its id: the same image was loaded on each
+    /// of them.
     async fn image(&self, name: &str, pull: Pull) -> Result<String, Failure> {
         if pull != Pull::Never {
             return Ok(name.to_owned());
@@ -158,7 +171,8 @@ impl SwarmManager {
             name => name,
         };
         let client = self.host.engine.client().await.map_err(|e| self.failure(&e))?;
-        let options = InspectNetworkOptions { scope: Some("swarm".into()), ..InspectNetworkOptions::default() };
+        let options =
+            InspectNetworkOptions { scope: Some("swarm".into()), ..InspectNetworkOptions::default() };
         match client.inspect_network(name, Some(options)).await {
             Ok(found) => Ok(Some(found.id.unwrap_or_else(|| name.to_owned()))),
             Err(error) if http_status(&error) == Some(404) => Err(Failure::Step(format!(
@@ -168,15 +182,23 @@ impl SwarmManager {
         }
     }
 
-    async fn secret(&self, needed: &Needed, attempt: &AttemptId, user: &str) -> Result<TaskSpecContainerSpecSecrets, Failure> {
+    async fn secret(
+        &self,
+        needed: &Needed,
+        attempt: &AttemptId,
+        user: &str,
+    ) -> Result<TaskSpecContainerSpecSecrets, Failure> {
         let client = self.host.engine.client().await.map_err(|e| self.failure(&e))?;
         let labels = definition::labels(&self.host.installation.id(), attempt);
         let id = match client.create_secret(needed.spec(labels)).await {
             Ok(made) => made.id,
             // An earlier start came so far.
-            Err(error) if http_status(&error) == Some(409) => {
-                client.inspect_secret(&needed.name).await.map_err(|e| self.failure(&e))?.id.unwrap_or_default()
-            }
+            Err(error) if http_status(&error) == Some(409) => client
+                .inspect_secret(&needed.name)
+                .await
+                .map_err(|e| self.failure(&e))?
+                .id
+                .unwrap_or_default(),
             Err(error) => return Err(self.failure(&error)),
         };
         Ok(needed.reference(id, user))

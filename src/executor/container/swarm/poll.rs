@@ -74,7 +74,11 @@ impl Poller {
                 Err(error) => {
                     if !std::mem::replace(&mut silent, true) {
                         let (engine, error) = (self.engine.host(), explain(&error));
-                        tracing::warn!(engine, error, "the swarm's manager does not answer; what runs is taken to run on");
+                        tracing::warn!(
+                            engine,
+                            error,
+                            "the swarm's manager does not answer; what runs is taken to run on"
+                        );
                     }
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
@@ -90,8 +94,9 @@ impl Poller {
         let began = Instant::now();
         let client = self.engine.client().await?;
         let ours = || definition::filter(&self.installation);
-        let listed =
-            client.list_services(Some(ListServicesOptions { filters: ours(), ..ListServicesOptions::default() })).await?;
+        let listed = client
+            .list_services(Some(ListServicesOptions { filters: ours(), ..ListServicesOptions::default() }))
+            .await?;
         let mut tasks: HashMap<String, Vec<TaskView>> = HashMap::new();
         for task in client.list_tasks(Some(ListTasksOptions { filters: ours() })).await? {
             tasks.entry(task.service_id.clone().unwrap_or_default()).or_default().push(task.into());

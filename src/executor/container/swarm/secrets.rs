@@ -1,4 +1,5 @@
-//! Secrets of a step as secrets of the swarm: nodes hold them in memory, and only while a task that needs them runs there.
+//! Secrets of a step as secrets of the swarm: nodes hold them in memory, and only while a task that needs
+//! them runs there.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,8 +29,8 @@ pub(super) struct Needed {
 
 /// What the attempt needs and the daemon has.
 ///
-/// A built-in program finds a variable as the file `env.NAME`, and a file at its own path; what is missing, it misses in its own words. A
-/// command finds each secret under its name in the DAG.
+/// A built-in program finds a variable as the file `env.NAME`, and a file at its own path; what is missing,
+/// it misses in its own words. A command finds each secret under its name in the DAG.
 ///
 /// # Errors
 /// A secret of a command that is not there, or empty, with place and remedy.
@@ -43,16 +44,17 @@ pub(super) fn needed(
     let values: Vec<(String, Vec<u8>)> = match &spec.step.program {
         Program::Uses(_) => {
             let (variables, files) = references(spec, installation);
-            let variables = variables.into_iter().filter_map(|name| Some((format!("env.{name}"), of_variable(&name)?)));
-            let files = files.into_iter().filter_map(|file| read(Path::new(&file)).map(|value| (file, value)));
+            let variables =
+                variables.into_iter().filter_map(|name| Some((format!("env.{name}"), of_variable(&name)?)));
+            let files =
+                files.into_iter().filter_map(|file| read(Path::new(&file)).map(|value| (file, value)));
             variables.chain(files).collect()
         }
         Program::Command { .. } => {
             let value = |reference: &SecretRef| match reference {
                 SecretRef::Env(name) => of_variable(name).ok_or_else(|| secret_not_set(name)),
-                SecretRef::File(path) => {
-                    read(Path::new(path)).ok_or_else(|| secret_unreadable(path, said!("the file cannot be read")))
-                }
+                SecretRef::File(path) => read(Path::new(path))
+                    .ok_or_else(|| secret_unreadable(path, said!("the file cannot be read"))),
             };
             let named = |(name, reference): (&String, &SecretRef)| match value(reference) {
                 Ok(value) if !value.is_empty() => Ok((name.clone(), value)),

@@ -1,10 +1,11 @@
-//! What a service is made of: pure. A container as the Docker executor makes it, said in the words of a swarm.
+//! What a service is made of: pure. A container as the Docker executor makes it, said in the words of a
+//! swarm.
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, Limit, Mount, MountTmpfsOptions, MountType, NetworkAttachmentConfig, ServiceSpec,
-    ServiceSpecMode, ServiceSpecModeReplicated, ServiceSpecUpdateConfig, TaskSpec, TaskSpecContainerSpec,
-    TaskSpecContainerSpecPrivileges, TaskSpecContainerSpecSecrets, TaskSpecLogDriver, TaskSpecPlacement, TaskSpecResources,
-    TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
+    ContainerCreateBody, HostConfig, Limit, Mount, MountTmpfsOptions, MountType, NetworkAttachmentConfig,
+    ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, ServiceSpecUpdateConfig, TaskSpec,
+    TaskSpecContainerSpec, TaskSpecContainerSpecPrivileges, TaskSpecContainerSpecSecrets, TaskSpecLogDriver,
+    TaskSpecPlacement, TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
 };
 
 use super::watchdog;
@@ -13,7 +14,8 @@ use crate::container::definition::{self, label, nanoseconds};
 use domain::dag::{Step, StepKind};
 use domain::ids::AttemptId;
 
-/// A placement that no node satisfies: a service that gets it loses its tasks, and keeps what is known of them.
+/// A placement that no node satisfies: a service that gets it loses its tasks, and keeps what is known of
+/// them.
 pub(super) const NOWHERE: &str = "node.id==nowhere";
 /// Where a swarm mounts secrets.
 const SECRETS: &str = "/run/secrets";
@@ -35,7 +37,8 @@ pub(super) struct ServiceSettings {
     pub(super) constraints: Vec<String>,
 }
 
-/// The name of an attempt's service: letters, digits and single signs between them, 63 at most. The labels have the exact words.
+/// The name of an attempt's service: letters, digits and single signs between them, 63 at most. The labels
+/// have the exact words.
 pub(super) fn name(installation: &str, attempt: &AttemptId) -> String {
     let long = definition::name(installation, attempt).replace('.', "-");
     if long.len() <= LONGEST_NAME {
@@ -47,18 +50,24 @@ pub(super) fn name(installation: &str, attempt: &AttemptId) -> String {
 }
 
 /// The service of an attempt, whose container would be `body`.
-pub(super) fn spec(attempt: &AttemptSpec, name: String, mut body: ContainerCreateBody, given: ServiceSettings) -> ServiceSpec {
+pub(super) fn spec(
+    attempt: &AttemptSpec,
+    name: String,
+    mut body: ContainerCreateBody,
+    given: ServiceSettings,
+) -> ServiceSpec {
     let step = &attempt.step;
     let host = body.host_config.take().unwrap_or_default();
     let limits = Limit { nano_cpus: host.nano_cpus, memory_bytes: host.memory, pids: host.pids_limit };
-    // Also what comes to its end by itself: engines before 24.0 leave containers and tasks of removed jobs behind for ever
-    // (moby/moby#44312), and some of them running.
+    // Also what comes to its end by itself: engines before 24.0 leave containers and tasks of removed jobs
+    // behind for ever (moby/moby#44312), and some of them running.
     let replicas = if step.kind == StepKind::Service { step.replicas.max(1) } else { 1 };
     let mode = ServiceSpecMode {
         replicated: Some(ServiceSpecModeReplicated { replicas: Some(i64::from(replicas)) }),
         ..ServiceSpecMode::default()
     };
-    let attach = |id| vec![NetworkAttachmentConfig { target: Some(id), ..NetworkAttachmentConfig::default() }];
+    let attach =
+        |id| vec![NetworkAttachmentConfig { target: Some(id), ..NetworkAttachmentConfig::default() }];
     let labels = body.labels.clone();
     let log = host.log_config.clone();
     ServiceSpec {
@@ -68,14 +77,20 @@ pub(super) fn spec(attempt: &AttemptSpec, name: String, mut body: ContainerCreat
             container_spec: Some(container(step, body, host, given.image, given.secrets)),
             resources: Some(TaskSpecResources { limits: Some(limits), ..TaskSpecResources::default() }),
             restart_policy: Some(restart(step)),
-            placement: Some(TaskSpecPlacement { constraints: Some(given.constraints), ..TaskSpecPlacement::default() }),
+            placement: Some(TaskSpecPlacement {
+                constraints: Some(given.constraints),
+                ..TaskSpecPlacement::default()
+            }),
             networks: given.network.map(attach),
             log_driver: log.map(|log| TaskSpecLogDriver { name: log.typ, options: log.config }),
             ..TaskSpec::default()
         }),
         mode: Some(mode),
         // An eviction is for all copies at once.
-        update_config: Some(ServiceSpecUpdateConfig { parallelism: Some(0), ..ServiceSpecUpdateConfig::default() }),
+        update_config: Some(ServiceSpecUpdateConfig {
+            parallelism: Some(0),
+            ..ServiceSpecUpdateConfig::default()
+        }),
         ..ServiceSpec::default()
     }
 }
@@ -88,7 +103,8 @@ fn container(
     image: String,
     secrets: Vec<TaskSpecContainerSpecSecrets>,
 ) -> TaskSpecContainerSpec {
-    let mut environment: Vec<String> = body.env.unwrap_or_default().iter().map(|line| literal(line)).collect();
+    let mut environment: Vec<String> =
+        body.env.unwrap_or_default().iter().map(|line| literal(line)).collect();
     environment.push(format!("{}={{{{.Task.ID}}}}", watchdog::TASK));
     environment.push(format!("{}={SECRETS}", config::SECRETS_FOLDER));
     if step.replicas > 1 {
@@ -114,7 +130,10 @@ fn container(
         args: body.cmd,
         env: Some(environment),
         user: body.user,
-        privileges: Some(TaskSpecContainerSpecPrivileges { no_new_privileges: Some(true), ..Default::default() }),
+        privileges: Some(TaskSpecContainerSpecPrivileges {
+            no_new_privileges: Some(true),
+            ..Default::default()
+        }),
         read_only: host.readonly_rootfs,
         mounts: Some(mounts),
         stop_signal: Some(step.stop.signal.name().to_owned()),
@@ -139,7 +158,8 @@ fn restart(step: &Step) -> TaskSpecRestartPolicy {
     }
 }
 
-/// The same service, with nowhere to run: its tasks are stopped with the step's signal and grace. `None`: it is so already.
+/// The same service, with nowhere to run: its tasks are stopped with the step's signal and grace. `None`: it
+/// is so already.
 pub(super) fn evicted(mut spec: ServiceSpec) -> Option<ServiceSpec> {
     if is_evicted(&spec) {
         return None;
@@ -151,7 +171,8 @@ pub(super) fn evicted(mut spec: ServiceSpec) -> Option<ServiceSpec> {
 
 /// Whether the service was given nowhere to run.
 pub(super) fn is_evicted(spec: &ServiceSpec) -> bool {
-    let constraints = spec.task_template.as_ref().and_then(|t| t.placement.as_ref()).and_then(|p| p.constraints.as_ref());
+    let constraints =
+        spec.task_template.as_ref().and_then(|t| t.placement.as_ref()).and_then(|p| p.constraints.as_ref());
     constraints.is_some_and(|all| all.iter().any(|one| one == NOWHERE))
 }
 

@@ -13,7 +13,8 @@ pub(crate) struct TaskView {
     /// Empty until it has one.
     pub(super) node: String,
     pub(super) phase: Phase,
-    /// When it was made; such stamps sort as text, well enough to tell the first of a slot from its successors.
+    /// When it was made; such stamps sort as text, well enough to tell the first of a slot from its
+    /// successors.
     pub(super) made: String,
     /// What the swarm says of its trouble.
     pub(super) trouble: Option<String>,
@@ -50,7 +51,9 @@ impl From<Task> for TaskView {
         let container = status.container_status.unwrap_or_default();
         let phase = match status.state {
             Some(TaskState::RUNNING) => Phase::Running,
-            Some(TaskState::COMPLETE | TaskState::SHUTDOWN | TaskState::FAILED | TaskState::REMOVE) => Phase::Ended,
+            Some(TaskState::COMPLETE | TaskState::SHUTDOWN | TaskState::FAILED | TaskState::REMOVE) => {
+                Phase::Ended
+            }
             Some(TaskState::REJECTED) => Phase::Rejected,
             Some(TaskState::ORPHANED) => Phase::Orphaned,
             _ => Phase::Before,
@@ -87,7 +90,8 @@ impl TaskView {
     /// As an engine would say how its container ended, for the rules that containers have.
     pub(super) fn as_container(&self) -> ContainerState {
         // Without a container, or without an end of one, the trouble is why it was not started.
-        let started = self.container.is_some() && (self.code.unwrap_or_default() != 0 || self.trouble.is_none());
+        let started =
+            self.container.is_some() && (self.code.unwrap_or_default() != 0 || self.trouble.is_none());
         ContainerState {
             status: Some(ContainerStateStatusEnum::EXITED),
             exit_code: self.code,
@@ -113,10 +117,12 @@ pub(super) enum State {
     NodeLost { task: String, node: String },
 }
 
-/// The state of a step of one copy. `evicted`: the service was given nowhere to run, so that whatever was running there ends.
+/// The state of a step of one copy. `evicted`: the service was given nowhere to run, so that whatever was
+/// running there ends.
 pub(super) fn of_one(tasks: &[TaskView], nodes: &HashMap<String, NodeView>, evicted: bool) -> State {
     // What an eviction or an update makes anew never runs.
-    let placed = tasks.iter().filter(|t| !t.node.is_empty() || t.is_over()).min_by(|a, b| a.made.cmp(&b.made));
+    let placed =
+        tasks.iter().filter(|t| !t.node.is_empty() || t.is_over()).min_by(|a, b| a.made.cmp(&b.made));
     let Some(task) = placed else {
         if evicted {
             return State::Forgotten;
@@ -184,7 +190,14 @@ mod tests {
     }
 
     fn task(slot: i64, made: &str, node: &str, phase: Phase) -> TaskView {
-        TaskView { id: format!("{slot}/{made}"), slot, node: node.into(), phase, made: made.into(), ..TaskView::default() }
+        TaskView {
+            id: format!("{slot}/{made}"),
+            slot,
+            node: node.into(),
+            phase,
+            made: made.into(),
+            ..TaskView::default()
+        }
     }
 
     #[test]
@@ -194,9 +207,15 @@ mod tests {
         assert_eq!(one(&[full], false), State::Pending(Some("no suitable node".into())));
         assert_eq!(one(&[], false), State::Pending(None), "not there yet");
         let running = task(1, "1", "a", Phase::Running);
-        assert_eq!(one(std::slice::from_ref(&running), false), State::Running { copies: 1, nodes: vec!["engine-a".into()] });
+        assert_eq!(
+            one(std::slice::from_ref(&running), false),
+            State::Running { copies: 1, nodes: vec!["engine-a".into()] }
+        );
         let successor = task(1, "2", "", Phase::Before);
-        assert!(matches!(one(&[successor.clone(), running], true), State::Running { .. }), "it is being stopped");
+        assert!(
+            matches!(one(&[successor.clone(), running], true), State::Running { .. }),
+            "it is being stopped"
+        );
         let ended = TaskView { code: Some(7), ..task(1, "1", "a", Phase::Ended) };
         assert_eq!(one(&[successor.clone(), ended.clone()], true), State::Ended(ended));
         assert_eq!(one(&[successor], true), State::Forgotten);
@@ -208,8 +227,15 @@ mod tests {
         for phase in [Phase::Running, Phase::Before] {
             assert_eq!(of_one(&[task(1, "1", "b", phase)], &nodes(), false), lost("engine-b"));
         }
-        assert_eq!(of_one(&[task(1, "1", "gone", Phase::Running)], &nodes(), false), lost("gone"), "a node that left");
-        assert!(matches!(of_one(&[task(1, "1", "b", Phase::Ended)], &nodes(), false), State::Ended(_)), "it said so before");
+        assert_eq!(
+            of_one(&[task(1, "1", "gone", Phase::Running)], &nodes(), false),
+            lost("gone"),
+            "a node that left"
+        );
+        assert!(
+            matches!(of_one(&[task(1, "1", "b", Phase::Ended)], &nodes(), false), State::Ended(_)),
+            "it said so before"
+        );
     }
 
     #[test]
@@ -220,9 +246,14 @@ mod tests {
         assert_eq!(several(&[first.clone(), second.clone()], false), on_a(1));
         let moved = task(2, "2", "a", Phase::Running);
         assert_eq!(several(&[first.clone(), second.clone(), moved], false), on_a(2));
-        let (bad, fine) = (TaskView { code: Some(1), ..task(1, "1", "a", Phase::Ended) }, task(2, "1", "a", Phase::Ended));
+        let (bad, fine) =
+            (TaskView { code: Some(1), ..task(1, "1", "a", Phase::Ended) }, task(2, "1", "a", Phase::Ended));
         assert_eq!(several(&[bad.clone(), fine], false), State::Ended(bad.clone()));
-        assert_eq!(several(&[bad.clone(), second], true), State::Ended(bad), "the swarm hears no more of the other");
+        assert_eq!(
+            several(&[bad.clone(), second], true),
+            State::Ended(bad),
+            "the swarm hears no more of the other"
+        );
     }
 
     #[test]

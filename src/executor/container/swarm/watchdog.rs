@@ -1,9 +1,10 @@
-//! The watchdog of a built-in program that runs as a task of a swarm: a thread beside it that reads its attempt's folder.
+//! The watchdog of a built-in program that runs as a task of a swarm: a thread beside it that reads its
+//! attempt's folder.
 //!
-//! It asks the program to stop when the folder says so, ends it when its time is up, and ends it at once when it is fenced:
-//! the swarm has lost its node, and a successor waits for it to be gone. If the folder cannot be read for
-//! [`LONGEST_UNREADABLE`], nobody could tell it so, and it ends by itself. Whoever starts the successor waits longer than
-//! that, so the two never run at once.
+//! It asks the program to stop when the folder says so, ends it when its time is up, and ends it at once when
+//! it is fenced: the swarm has lost its node, and a successor waits for it to be gone. If the folder cannot
+//! be read for [`LONGEST_UNREADABLE`], nobody could tell it so, and it ends by itself. Whoever starts the
+//! successor waits longer than that, so the two never run at once.
 
 use std::io;
 use std::path::Path;
@@ -85,7 +86,9 @@ fn decide(asked: &FolderOrder, now: Timestamp) -> Reaction {
         FolderOrder::Unreadable(since) if *since >= LONGEST_UNREADABLE => {
             Reaction::End("its folder cannot be read: it could not be told to end")
         }
-        FolderOrder::Fence => Reaction::End("it is fenced: the swarm has lost its node, and its successor waits"),
+        FolderOrder::Fence => {
+            Reaction::End("it is fenced: the swarm has lost its node, and its successor waits")
+        }
         FolderOrder::Stop(order) if is_due(order.kill_at, now) => Reaction::End("it did not stop in time"),
         FolderOrder::Stop(_) => Reaction::Stop,
         FolderOrder::Unreadable(_) | FolderOrder::Nothing => Reaction::Continue,
@@ -96,7 +99,12 @@ fn decide(asked: &FolderOrder, now: Timestamp) -> Reaction {
 ///
 /// # Errors
 /// When the machine has no thread left.
-pub fn start(folder: &Path, task: String, clock: Clock, stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub fn start(
+    folder: &Path,
+    task: String,
+    clock: Clock,
+    stop: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
     let folder = folder.to_owned();
     let watch = move || {
         let mut stop = Some(stop);
@@ -163,7 +171,10 @@ mod tests {
     fn orders_are_found_in_the_folder() {
         let dir = tempfile::tempdir().expect("a folder");
         let asked = || read(dir.path(), "t1", Instant::now());
-        assert!(matches!(asked(), FolderOrder::Unreadable(_)), "without a specification it is not the attempt's folder");
+        assert!(
+            matches!(asked(), FolderOrder::Unreadable(_)),
+            "without a specification it is not the attempt's folder"
+        );
         std::fs::write(dir.path().join(folder::SPEC), "{}").expect("written");
         assert_eq!(asked(), FolderOrder::Nothing);
         let order = StopOrder { asked_at: Timestamp::UNIX_EPOCH, kill_at: Timestamp::MAX };

@@ -1,4 +1,5 @@
-//! The session as a collector sees it: no order of events makes it panic, speak out of turn, lose a trade or print a secret.
+//! The session as a collector sees it: no order of events makes it panic, speak out of turn, lose a trade or
+//! print a secret.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +62,8 @@ enum Event {
 const SYMBOLS: [&str; 2] = ["005930", "000660"];
 
 fn event() -> impl Strategy<Value = Event> {
-    let codes = vec!["OPSP0000", "OPSP0002", "OPSP0008", "OPSP0011", "OPSP8992", "OPSP8996", "OPSP0007", "OPSP0017"];
+    let codes =
+        vec!["OPSP0000", "OPSP0002", "OPSP0008", "OPSP0011", "OPSP8992", "OPSP8996", "OPSP0007", "OPSP0017"];
     prop_oneof![
         2 => (0..30_000u32).prop_map(Event::Pass),
         6 => Just(Event::OnTime),
@@ -124,11 +126,16 @@ fn check_data(event: &Event, message: &[u8], last: i64, data: &[Data]) -> Result
     };
     let date = now().to_zoned(Kis.zone()).date();
     let first = last - records.len() as i64 + 1;
-    let expected: Vec<_> =
-        (first..).zip(records).filter(|(_, good)| **good).map(|(n, _)| EventId::new("kis", date, SYMBOLS[0], n)).collect();
-    let trades: Vec<_> = data.iter().filter_map(|d| if let Data::Trade(trade) = d { Some(trade) } else { None }).collect();
+    let expected: Vec<_> = (first..)
+        .zip(records)
+        .filter(|(_, good)| **good)
+        .map(|(n, _)| EventId::new("kis", date, SYMBOLS[0], n))
+        .collect();
+    let trades: Vec<_> =
+        data.iter().filter_map(|d| if let Data::Trade(trade) = d { Some(trade) } else { None }).collect();
     prop_assert_eq!(trades.iter().map(|t| t.id.clone()).collect::<Vec<_>>(), expected);
-    let malformed: Vec<_> = data.iter().filter_map(|d| if let Data::Malformed(m) = d { Some(m) } else { None }).collect();
+    let malformed: Vec<_> =
+        data.iter().filter_map(|d| if let Data::Malformed(m) = d { Some(m) } else { None }).collect();
     prop_assert_eq!(malformed.len(), usize::from(records.iter().any(|good| !good)));
     prop_assert!(malformed.iter().all(|m| m.bytes == message && m.refused.cause == "bad_number"));
     // What came alone is what a replay makes of it.
@@ -224,7 +231,9 @@ fn a_bad_control_message_is_not_kept() {
 #[test]
 fn parameters_and_secrets_are_checked_before_anything_is_opened() {
     let refused = |with, secrets: &[(&str, &str)]| match session(with, secrets) {
-        Err(SetupError::Parameter { name, why } | SetupError::Secret { name, why }) => format!("{name}: {why}"),
+        Err(SetupError::Parameter { name, why } | SetupError::Secret { name, why }) => {
+            format!("{name}: {why}")
+        }
         Ok(_) => panic!("taken"),
     };
     for (with, parts) in [
@@ -254,9 +263,14 @@ fn addresses_are_the_configurations_or_the_feeds_own() {
     let configured = |text: &str| serde_json::from_str::<Configured>(text).expect("a table");
     let some = configured(r#"{"kis": {"rest": "http://127.0.0.1:1"}}"#);
     let found = addresses(&Kis, &some);
-    assert_eq!((found["rest"].as_str(), found["websocket"].as_str()), ("http://127.0.0.1:1", Kis.addresses()[1].default));
+    assert_eq!(
+        (found["rest"].as_str(), found["websocket"].as_str()),
+        ("http://127.0.0.1:1", Kis.addresses()[1].default)
+    );
     assert_eq!(check_addresses(&some), Ok(()));
-    for (text, part) in [(r#"{"kiss": {}}"#, "there are kis"), (r#"{"kis": {"ws": "x"}}"#, "write rest, websocket")] {
+    for (text, part) in
+        [(r#"{"kiss": {}}"#, "there are kis"), (r#"{"kis": {"ws": "x"}}"#, "write rest, websocket")]
+    {
         let error = check_addresses(&configured(text)).expect_err("refused");
         assert!(error.contains(part), "{error}");
     }

@@ -5,8 +5,9 @@
 //!                 └─ a key younger than 23 h is used again ─▲          └─ fatal reply ──▶ ended
 //! ```
 //!
-//! The shell (the collector step) owns the socket: it carries out every [`Output`] in order, feeds back what happens as [`Input`], and
-//! wakes the machine at [`Session::wake_at`]. All times are the clock's. Rules and limits are KIS's own or were measured by its users.
+//! The shell (the collector step) owns the socket: it carries out every [`Output`] in order, feeds back what
+//! happens as [`Input`], and wakes the machine at [`Session::wake_at`]. All times are the clock's. Rules and
+//! limits are KIS's own or were measured by its users.
 
 #[cfg(test)]
 mod properties;
@@ -44,7 +45,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// This long after a reconnect, liquid instruments that stayed silent are registered anew.
     pub verify_after: Duration,
-    /// An instrument is liquid when this many trades of it came within `verify_after` before the connection was lost.
+    /// An instrument is liquid when this many trades of it came within `verify_after` before the connection
+    /// was lost.
     pub liquid_ticks: usize,
     /// A registration that KIS called a duplicate is left alone for this long.
     pub leave_alone: Duration,
@@ -54,7 +56,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// A connection that lasted this long starts the backoff anew.
     pub stable_after: Duration,
-    /// Shortest and longest wait when another session holds the app key's slot; quick retries prolong its hold.
+    /// Shortest and longest wait when another session holds the app key's slot; quick retries prolong its
+    /// hold.
     pub slot_wait: (Duration, Duration),
     /// How long an approval key is used (KIS: 24 h).
     pub key_life: Duration,
@@ -121,7 +124,8 @@ pub enum Output {
     Echo(String),
     /// Close the connection; no [`Input::Closed`] follows.
     Close(String),
-    /// Every registration that can be had is settled: from here on a trade that does not come was lost, not refused.
+    /// Every registration that can be had is settled: from here on a trade that does not come was lost, not
+    /// refused.
     Up {
         /// Number of the session, from 1.
         number: u64,
@@ -176,11 +180,11 @@ pub struct Session {
     slot: Option<String>,
 }
 
-const CREDENTIALS: &str =
-    "check the secrets app_key and app_secret, and that feeds.kis points at the server (real or paper) they belong to";
+const CREDENTIALS: &str = "check the secrets app_key and app_secret, and that feeds.kis points at the server (real or paper) they belong to";
 
 impl Session {
-    /// A machine that connects at its first wake. `seed` spreads its waits; any number that differs between collectors will do.
+    /// A machine that connects at its first wake. `seed` spreads its waits; any number that differs between
+    /// collectors will do.
     pub fn new(settings: Settings, seed: u64, now: Timestamp) -> Self {
         Self {
             registrations: Registrations::new(&settings),
@@ -296,7 +300,8 @@ impl Session {
         }
     }
 
-    /// Until when the machine keeps silent because another session holds the app key's slot, and what KIS said.
+    /// Until when the machine keeps silent because another session holds the app key's slot, and what KIS
+    /// said.
     pub fn waits(&self) -> Option<(Timestamp, &str)> {
         match (self.phase, &self.slot) {
             (Phase::Idle { until }, Some(said)) => Some((until, said)),
@@ -314,7 +319,9 @@ impl Session {
                 self.phase = Phase::Opening;
                 out.push(Output::Open);
             }
-            Err(Refusal::Credentials(why)) => self.give_up(format!("KIS refuses the credentials: {why}"), CREDENTIALS, now, out),
+            Err(Refusal::Credentials(why)) => {
+                self.give_up(format!("KIS refuses the credentials: {why}"), CREDENTIALS, now, out)
+            }
             Err(refusal @ (Refusal::TooOften(_) | Refusal::Failed(_))) => {
                 self.retry(format!("no approval key: {refusal}"), now, out);
             }
@@ -343,7 +350,12 @@ impl Session {
         let said = format!("{} {}", reply.code.as_str(), reply.text);
         match reply.code.action() {
             Action::RenewKey if self.renewed => {
-                self.give_up(format!("KIS does not accept the approval key it has just given: {said}"), CREDENTIALS, now, out);
+                self.give_up(
+                    format!("KIS does not accept the approval key it has just given: {said}"),
+                    CREDENTIALS,
+                    now,
+                    out,
+                );
             }
             Action::RenewKey => {
                 self.renewed = true;
@@ -359,7 +371,9 @@ impl Session {
                 self.rest(after(now, wait));
                 self.slot = Some(taken);
             }
-            Action::FatalConfig => self.give_up(format!("KIS refuses the configuration: {said}"), CREDENTIALS, now, out),
+            Action::FatalConfig => {
+                self.give_up(format!("KIS refuses the configuration: {said}"), CREDENTIALS, now, out)
+            }
             Action::FatalForType if !self.registrations.fail_type(reply.tr_id.as_deref(), &said) => {
                 self.give_up(format!("KIS refuses the configuration: {said}"), CREDENTIALS, now, out);
             }
@@ -391,7 +405,8 @@ impl Session {
     fn advance(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         match self.phase {
             Phase::Idle { until } if now >= until => {
-                let usable = self.key.as_ref().is_some_and(|(_, since)| now < after(*since, self.settings.key_life));
+                let usable =
+                    self.key.as_ref().is_some_and(|(_, since)| now < after(*since, self.settings.key_life));
                 let key_due = self.key_asked.map_or(now, |asked| after(asked, self.settings.key_pace));
                 if usable {
                     self.phase = Phase::Opening;
@@ -429,7 +444,11 @@ impl Session {
     fn leave(&mut self, reason: &str, now: Timestamp, out: &mut Vec<Output>) {
         if let Phase::Online { since, last_message, up } = self.phase {
             if up {
-                out.push(Output::Down { number: self.number, reason: reason.to_owned(), last_message_at: last_message });
+                out.push(Output::Down {
+                    number: self.number,
+                    reason: reason.to_owned(),
+                    last_message_at: last_message,
+                });
             }
             if now >= after(since, self.settings.stable_after) {
                 self.failures = 0;

@@ -43,8 +43,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 const CODES: [&str; 12] = [
-    "OPSP0000", "OPSP0001", "OPSP0002", "OPSP0003", "OPSP0007", "OPSP0008", "OPSP0011", "OPSP0017", "OPSP8992", "OPSP8996",
-    "OPSP9999", "OPSP0000",
+    "OPSP0000", "OPSP0001", "OPSP0002", "OPSP0003", "OPSP0007", "OPSP0008", "OPSP0011", "OPSP0017",
+    "OPSP8992", "OPSP8996", "OPSP9999", "OPSP0000",
 ];
 
 /// Lets it happen; `registered` are the registrations the server may hold.
@@ -60,7 +60,9 @@ fn happen(bench: &mut Bench, event: Event, registered: &mut BTreeSet<String>) ->
             }
             bench.input(Input::Wake)
         }
-        Event::Key(good) => bench.input(Input::Key(if good { Ok("key".into()) } else { Err(Refusal::Failed("no".into())) })),
+        Event::Key(good) => {
+            bench.input(Input::Key(if good { Ok("key".into()) } else { Err(Refusal::Failed("no".into())) }))
+        }
         Event::Opened => bench.input(Input::Opened),
         Event::NotOpened => bench.input(Input::NotOpened("refused".into())),
         Event::Reply(s, c) => {

@@ -1,4 +1,5 @@
-//! The registrations of a session: one message type for one instrument each, at most as many as the app key may hold.
+//! The registrations of a session: one message type for one instrument each, at most as many as the app key
+//! may hold.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -173,7 +174,10 @@ impl Registrations {
         }
         registration.recent.push_back(now);
         // The reply may be lost or late; data is the better proof.
-        if matches!(registration.standing, RegistrationState::Asked { .. } | RegistrationState::Unanswered { .. }) {
+        if matches!(
+            registration.standing,
+            RegistrationState::Asked { .. } | RegistrationState::Unanswered { .. }
+        ) {
             registration.standing = RegistrationState::Active;
         }
     }
@@ -183,7 +187,13 @@ impl Registrations {
     }
 
     /// A reply that concerns one registration.
-    pub(super) fn reply(&mut self, key: Option<(&str, &str)>, action: Action, said: &str, now: Timestamp) -> Verdict {
+    pub(super) fn reply(
+        &mut self,
+        key: Option<(&str, &str)>,
+        action: Action,
+        said: &str,
+        now: Timestamp,
+    ) -> Verdict {
         let Some(at) = key.and_then(|(tr_id, tr_key)| self.find(tr_id, tr_key)) else {
             return Verdict::Noted(format!("a reply that belongs to no registration: {said}"));
         };
@@ -198,8 +208,12 @@ impl Registrations {
                 registration.suspect = false;
             }
             Action::MarkInactive => {
-                // A second reply to a removal may overtake the new registration, whose own reply is still to come.
-                if !matches!(registration.standing, RegistrationState::Asked { .. } | RegistrationState::Failed(_)) {
+                // A second reply to a removal may overtake the new registration, whose own reply is still to
+                // come.
+                if !matches!(
+                    registration.standing,
+                    RegistrationState::Asked { .. } | RegistrationState::Failed(_)
+                ) {
                     registration.standing = RegistrationState::Wanted;
                 }
                 return Verdict::Fine;
@@ -212,7 +226,11 @@ impl Registrations {
                 registration.standing = RegistrationState::Wanted;
                 let before = self.limit();
                 self.learned = Some(active.min(before));
-                return if before == active { Verdict::Fine } else { Verdict::Noted(format!("{said}: the limit is {active}")) };
+                return if before == active {
+                    Verdict::Fine
+                } else {
+                    Verdict::Noted(format!("{said}: the limit is {active}"))
+                };
             }
             Action::RejectedRequest => {
                 registration.standing = RegistrationState::Failed(said.to_owned());
@@ -220,7 +238,10 @@ impl Registrations {
             }
             _ => {
                 registration.standing = RegistrationState::Refused { until: after(now, self.retry_after) };
-                return Verdict::Noted(format!("{name}: {said}; asked again in {} s", self.retry_after.as_secs()));
+                return Verdict::Noted(format!(
+                    "{name}: {said}; asked again in {} s",
+                    self.retry_after.as_secs()
+                ));
             }
         }
         // Replies to requests that were on their way when the limit was learned.
@@ -261,7 +282,9 @@ impl Registrations {
         let room = self.has_room();
         let due = |r: &Registration| match &r.standing {
             RegistrationState::Wanted => room.then_some(Timestamp::MIN),
-            RegistrationState::Asked { at, .. } | RegistrationState::Leaving { at, .. } => Some(after(*at, self.ack_within)),
+            RegistrationState::Asked { at, .. } | RegistrationState::Leaving { at, .. } => {
+                Some(after(*at, self.ack_within))
+            }
             RegistrationState::Unanswered { until } | RegistrationState::Refused { until } => Some(*until),
             RegistrationState::Active => r.suspect.then_some(Timestamp::MIN),
             RegistrationState::Failed(_) => None,
@@ -315,20 +338,27 @@ impl Registrations {
         for registration in &mut self.all {
             match registration.standing {
                 RegistrationState::Asked { at, again: true } if now >= after(at, self.ack_within) => {
-                    registration.standing = RegistrationState::Unanswered { until: after(now, self.retry_after) };
-                    out.push(Output::Note(format!("{} {}: no reply to two requests", registration.tr_id, registration.tr_key)));
+                    registration.standing =
+                        RegistrationState::Unanswered { until: after(now, self.retry_after) };
+                    out.push(Output::Note(format!(
+                        "{} {}: no reply to two requests",
+                        registration.tr_id, registration.tr_key
+                    )));
                 }
                 // It may still be registered; asking for it brings a success or "already".
                 RegistrationState::Leaving { at, again: true } if now >= after(at, self.ack_within) => {
                     registration.standing = RegistrationState::Unanswered { until: now };
                 }
-                RegistrationState::Refused { until } if now >= until => registration.standing = RegistrationState::Wanted,
+                RegistrationState::Refused { until } if now >= until => {
+                    registration.standing = RegistrationState::Wanted
+                }
                 _ => {}
             }
         }
     }
 
-    /// Some registrations are acknowledged after a reconnect and never send anything; those that were busy before are registered anew.
+    /// Some registrations are acknowledged after a reconnect and never send anything; those that were busy
+    /// before are registered anew.
     fn verify(&mut self, now: Timestamp) {
         if self.verify_at.is_none_or(|at| now < at) {
             return;
@@ -336,8 +366,8 @@ impl Registrations {
         self.verify_at = None;
         let Some(before) = self.data_before else { return };
         for r in &mut self.all {
-            let liquid =
-                r.recent.len() == self.liquid_ticks && r.recent.front().is_some_and(|f| after(*f, self.verify_after) >= before);
+            let liquid = r.recent.len() == self.liquid_ticks
+                && r.recent.front().is_some_and(|f| after(*f, self.verify_after) >= before);
             let untouchable = r.leave_alone_until.is_some_and(|until| now < until);
             r.suspect = liquid && !r.ticked && !untouchable && r.standing == RegistrationState::Active;
         }
@@ -356,17 +386,21 @@ impl Registrations {
         let full = !self.has_room();
         let left_out = named(&|r| full && r.standing == RegistrationState::Wanted);
         let failed = named(&|r| matches!(r.standing, RegistrationState::Failed(_)));
-        let waiting = named(&|r| matches!(r.standing, RegistrationState::Refused { .. } | RegistrationState::Unanswered { .. }));
+        let waiting = named(&|r| {
+            matches!(r.standing, RegistrationState::Refused { .. } | RegistrationState::Unanswered { .. })
+        });
         let mut parts = Vec::new();
         if !left_out.is_empty() {
             let limit = self.limit();
-            parts.push(format!("KIS allows {limit} registrations for this app key, left out: {}", list(left_out)));
+            parts.push(format!(
+                "KIS allows {limit} registrations for this app key, left out: {}",
+                list(left_out)
+            ));
         }
         if !failed.is_empty() {
-            let why = self
-                .all
-                .iter()
-                .find_map(|r| if let RegistrationState::Failed(why) = &r.standing { Some(why.as_str()) } else { None });
+            let why = self.all.iter().find_map(|r| {
+                if let RegistrationState::Failed(why) = &r.standing { Some(why.as_str()) } else { None }
+            });
             parts.push(format!("refused by KIS ({}): {}", why.unwrap_or_default(), list(failed)));
         }
         if !waiting.is_empty() {

@@ -53,7 +53,11 @@ impl Bench {
         for _ in 0..1000 {
             let asked: Vec<_> = self.requests();
             for request in asked {
-                self.reply(&request.tr_key, "0", if request.kind == Type::Subscribe { "OPSP0000" } else { "OPSP0001" });
+                self.reply(
+                    &request.tr_key,
+                    "0",
+                    if request.kind == Type::Subscribe { "OPSP0000" } else { "OPSP0001" },
+                );
             }
             if self.session.is_up() {
                 return;
@@ -116,9 +120,13 @@ impl Bench {
     }
 
     fn fatal(&self) -> Option<(&str, &str)> {
-        self.out
-            .iter()
-            .find_map(|o| if let Output::Fatal { reason, remedy } = o { Some((reason.as_str(), remedy.as_str())) } else { None })
+        self.out.iter().find_map(|o| {
+            if let Output::Fatal { reason, remedy } = o {
+                Some((reason.as_str(), remedy.as_str()))
+            } else {
+                None
+            }
+        })
     }
 
     fn closes(&self) -> usize {
@@ -250,7 +258,10 @@ fn a_taken_slot_is_waited_for() {
         let wait = bench.session.wake_at().expect("waiting").duration_since(bench.now).unsigned_abs();
         assert!(wait >= SECOND * 60 && wait <= SECOND * 120, "{wait:?}");
         let (until, said) = bench.session.waits().expect("it says so");
-        assert!(Some(until) == bench.session.wake_at() && said.contains("ALREADY IN USE appkey"), "{until} {said}");
+        assert!(
+            Some(until) == bench.session.wake_at() && said.contains("ALREADY IN USE appkey"),
+            "{until} {said}"
+        );
         bench.out.clear();
         bench.pass(SECOND * 120);
         assert_eq!(bench.out, [Output::Open], "the key is used again");
@@ -265,7 +276,10 @@ fn wrong_credentials_end_it_with_a_remedy() {
     for code in ["OPSP0010", "OPSP9994", "OPSP9996", "OPSP8994", "OPSP8995"] {
         let mut bench = Bench::open(settings(1));
         bench.reply(&symbol(0), "1", code);
-        assert!(bench.fatal().is_some_and(|(reason, remedy)| reason.contains(code) && remedy.contains("app_key")), "{code}");
+        assert!(
+            bench.fatal().is_some_and(|(reason, remedy)| reason.contains(code) && remedy.contains("app_key")),
+            "{code}"
+        );
     }
     let mut bench = Bench::new(settings(1));
     bench.input(Input::Wake);
@@ -347,7 +361,11 @@ fn silence_of_any_kind_for_90_seconds_ends_a_connection() {
     bench.pass(SECOND * 89);
     assert_eq!(bench.closes(), 0);
     bench.pass(SECOND);
-    assert!(bench.out.iter().any(|o| matches!(o, Output::Down { number: 1, last_message_at, .. } if *last_message_at == last)));
+    assert!(
+        bench.out.iter().any(
+            |o| matches!(o, Output::Down { number: 1, last_message_at, .. } if *last_message_at == last)
+        )
+    );
     assert_eq!(bench.closes(), 1);
 }
 
@@ -392,7 +410,10 @@ fn liquid_symbols_that_stay_silent_after_a_reconnect_are_registered_anew() {
     assert!(bench.session.is_up());
     bench.reply(&symbol(0), "0", "OPSP0001");
     bench.live(1);
-    assert_eq!(bench.requests(), [Request { kind: Type::Subscribe, tr_id: "H0STCNT0".into(), tr_key: symbol(0) }]);
+    assert_eq!(
+        bench.requests(),
+        [Request { kind: Type::Subscribe, tr_id: "H0STCNT0".into(), tr_key: symbol(0) }]
+    );
     bench.reply(&symbol(0), "0", "OPSP0000");
     bench.live(300);
     assert_eq!(bench.requests(), [], "once is enough");
@@ -422,7 +443,10 @@ fn a_key_is_used_for_23_hours() {
 fn stop_closes_and_ends() {
     let mut bench = Bench::up(settings(1));
     let out = bench.input(Input::Stop);
-    assert!(matches!(out[0], Output::Down { number: 1, .. }) && matches!(out[1], Output::Close(_)), "{out:?}");
+    assert!(
+        matches!(out[0], Output::Down { number: 1, .. }) && matches!(out[1], Output::Close(_)),
+        "{out:?}"
+    );
     assert!(bench.session.has_ended());
     assert_eq!(bench.input(Input::Opened), []);
     let mut waiting = Bench::new(settings(1));

@@ -83,10 +83,14 @@ impl Markets {
         self.subscribe();
     }
 
-    /// The connection is gone, and with it everything the server knew. A market that does not exist does not come to be by that.
+    /// The connection is gone, and with it everything the server knew. A market that does not exist does not
+    /// come to be by that.
     pub(super) fn closed(&mut self) {
         (self.open, self.stage) = (false, Stage::Held);
-        self.all.iter_mut().filter(|(_, s)| *s != MarketState::Unknown).for_each(|(_, s)| *s = MarketState::Wanted);
+        self.all
+            .iter_mut()
+            .filter(|(_, s)| *s != MarketState::Unknown)
+            .for_each(|(_, s)| *s = MarketState::Wanted);
     }
 
     /// The subscription is to be sent (again).
@@ -126,13 +130,17 @@ impl Markets {
 
     /// No list is to be had: what sent nothing is not confirmed.
     pub(super) fn unlisted(&mut self, now: Timestamp) {
-        self.all.iter_mut().filter(|(_, s)| *s == MarketState::Wanted).for_each(|(_, s)| *s = MarketState::Unlisted);
+        self.all
+            .iter_mut()
+            .filter(|(_, s)| *s == MarketState::Wanted)
+            .for_each(|(_, s)| *s = MarketState::Unlisted);
         self.settle(now);
     }
 
     /// Gives up the markets that do not exist; says how many.
     pub(super) fn keep_only(&mut self, known: &BTreeSet<String>) -> usize {
-        let unknown = self.all.iter_mut().filter(|(code, s)| *s != MarketState::Unknown && !known.contains(code));
+        let unknown =
+            self.all.iter_mut().filter(|(code, s)| *s != MarketState::Unknown && !known.contains(code));
         unknown.map(|(_, standing)| *standing = MarketState::Unknown).count()
     }
 
@@ -200,11 +208,12 @@ impl Markets {
         let send = send.or_else(|| (now >= after(self.last_send, self.ping_every)).then_some(Send::Ping))?;
         match send {
             Send::Subscription => {
-                self.all.iter_mut().filter(|(_, s)| matches!(s, MarketState::Silent | MarketState::Unlisted)).for_each(
-                    |(_, s)| {
+                self.all
+                    .iter_mut()
+                    .filter(|(_, s)| matches!(s, MarketState::Silent | MarketState::Unlisted))
+                    .for_each(|(_, s)| {
                         *s = MarketState::Wanted;
-                    },
-                );
+                    });
                 self.stage = Stage::Asked(now);
             }
             Send::List => self.stage = Stage::Listing(now),
@@ -217,7 +226,8 @@ impl Markets {
     /// Markets that are not received although wanted, in one line.
     pub(super) fn trouble(&self) -> Option<String> {
         let named = |standing: MarketState, what: &str| {
-            let names: Vec<&str> = self.all.iter().filter(|(_, s)| *s == standing).map(|(code, _)| code.as_str()).collect();
+            let names: Vec<&str> =
+                self.all.iter().filter(|(_, s)| *s == standing).map(|(code, _)| code.as_str()).collect();
             let more = names.len().saturating_sub(10);
             let shown = names.iter().take(10).copied().collect::<Vec<_>>().join(", ");
             let shown = if more == 0 { shown } else { format!("{shown} and {more} more") };

@@ -5,9 +5,10 @@
 //!                                     └─ after a while: ask what is subscribed, and go on with what there is
 //! ```
 //!
-//! A market is confirmed by its data: each sends its last trade at once when it is subscribed. What sends nothing, or is not in the
-//! server's own list, is told as degraded and asked for again. Beside the connection, and whatever becomes of it, the candles of the REST
-//! side are asked for, minute by minute ([`Totals`]).
+//! A market is confirmed by its data: each sends its last trade at once when it is subscribed. What sends
+//! nothing, or is not in the server's own list, is told as degraded and asked for again. Beside the
+//! connection, and whatever becomes of it, the candles of the REST side are asked for, minute by minute
+//! ([`Totals`]).
 
 mod markets;
 #[cfg(test)]
@@ -27,7 +28,10 @@ use super::answer::{self, Outcome};
 use super::message::{Fault, Message, Remedy, parse};
 use super::request::{self, PING};
 use super::{Channel, Format, KOREA, trade};
-use crate::{Answer, Connect, Data, Input, Malformed, Outgoing, Output, Parameters, Refused, Session, Setup, SetupError};
+use crate::{
+    Answer, Connect, Data, Input, Malformed, Outgoing, Output, Parameters, Refused, Session, Setup,
+    SetupError,
+};
 use domain::retry::{Backoff, mix};
 
 /// What a session wants and how patient it is.
@@ -91,7 +95,8 @@ impl Settings {
     /// Reads a step's parameters.
     pub(super) fn read(setup: &Setup<'_>, codes: Vec<String>) -> Result<Self, SetupError> {
         let with = &setup.with;
-        let mut settings = Self::new(word(with, "channel", Channel::WORDS, Channel::of)?, codes, setup.session_date);
+        let mut settings =
+            Self::new(word(with, "channel", Channel::WORDS, Channel::of)?, codes, setup.session_date);
         settings.websocket = setup.address("websocket").to_owned();
         settings.rest = setup.address("rest").to_owned();
         settings.format = word(with, "format", Format::WORDS, Format::of)?;
@@ -107,7 +112,12 @@ impl Settings {
 }
 
 /// A parameter that is one of some words.
-fn word<T>(with: &Parameters<'_>, name: &str, words: &[&str], of: impl Fn(&str) -> Option<T>) -> Result<T, SetupError> {
+fn word<T>(
+    with: &Parameters<'_>,
+    name: &str,
+    words: &[&str],
+    of: impl Fn(&str) -> Option<T>,
+) -> Result<T, SetupError> {
     let text = with.text(name)?;
     of(&text).ok_or_else(|| with.wrong(name, format!("it is \"{text}\"; write one of {}", words.join(", "))))
 }
@@ -171,7 +181,9 @@ impl Machine {
         match parse(bytes) {
             Ok(Message::Records(records)) => self.on_records(records, bytes, now, out),
             Ok(Message::Status(status)) if status == "UP" => {}
-            Ok(Message::Status(status)) => out.push(Output::Note(format!("Upbit says that its status is {status}"))),
+            Ok(Message::Status(status)) => {
+                out.push(Output::Note(format!("Upbit says that its status is {status}")))
+            }
             Ok(Message::Subscriptions(lines)) => {
                 let ours = lines.into_iter().filter(|line| line.channel == self.settings.channel.as_str());
                 self.markets.listed(ours.flat_map(|line| line.codes).collect(), now);
@@ -194,7 +206,10 @@ impl Machine {
                 if record.channel == self.settings.channel {
                     return trade::trade(&record, now);
                 }
-                let message = format!("a record of the channel {} came, which was not asked for", record.channel.as_str());
+                let message = format!(
+                    "a record of the channel {} came, which was not asked for",
+                    record.channel.as_str()
+                );
                 Err(Refused { cause: "unexpected_type", message })
             });
             match judged {
@@ -252,7 +267,9 @@ impl Machine {
                     totals.answered(result, now, out);
                 }
             }
-            Some(Call::Markets(number)) if number == self.number && matches!(self.phase, Phase::Online { .. }) => {
+            Some(Call::Markets(number))
+                if number == self.number && matches!(self.phase, Phase::Online { .. }) =>
+            {
                 self.on_markets(result, now, out);
             }
             // Of a connection that is gone; or of nobody's call.
@@ -264,10 +281,18 @@ impl Machine {
     fn on_markets(&mut self, result: Result<Answer, String>, now: Timestamp, out: &mut Vec<Output>) {
         let outcome = result.map_or_else(Outcome::Failed, |answer| answer::markets(&answer));
         let Outcome::Good(known) = outcome else {
-            return self.retry("Upbit refuses the subscription, and does not say which markets there are".into(), now, out);
+            return self.retry(
+                "Upbit refuses the subscription, and does not say which markets there are".into(),
+                now,
+                out,
+            );
         };
         match self.markets.keep_only(&known) {
-            0 => self.subscription_refused("it refuses a subscription of markets that all exist".into(), now, out),
+            0 => self.subscription_refused(
+                "it refuses a subscription of markets that all exist".into(),
+                now,
+                out,
+            ),
             _ if self.markets.none_left() => {
                 let reason = self.markets.trouble().unwrap_or_default();
                 self.give_up(reason, "check the symbols of the step", now, out);
@@ -310,7 +335,9 @@ impl Machine {
         let (settings, ticket) = (&self.settings, request::ticket(self.spread ^ mix(self.number)));
         if let Some(send) = self.markets.next(now) {
             let text = match send {
-                Send::Subscription => request::subscription(&ticket, settings.channel, &self.markets.wanted(), settings.format),
+                Send::Subscription => {
+                    request::subscription(&ticket, settings.channel, &self.markets.wanted(), settings.format)
+                }
                 Send::List => request::list(&ticket, settings.format),
                 Send::Ping => PING.to_owned(),
             };
@@ -322,7 +349,11 @@ impl Machine {
         let active = self.markets.active();
         if active == 0 {
             let count = self.markets.wanted().len();
-            return self.retry(format!("none of {count} markets sends anything or is in the server's list"), now, out);
+            return self.retry(
+                format!("none of {count} markets sends anything or is in the server's list"),
+                now,
+                out,
+            );
         }
         if let Phase::Online { up: up @ false, .. } = &mut self.phase {
             *up = true;
@@ -335,7 +366,11 @@ impl Machine {
     fn leave(&mut self, reason: &str, now: Timestamp, out: &mut Vec<Output>) {
         if let Phase::Online { since, last_message, up } = self.phase {
             if up {
-                out.push(Output::Down { number: self.number, reason: reason.to_owned(), last_message_at: last_message });
+                out.push(Output::Down {
+                    number: self.number,
+                    reason: reason.to_owned(),
+                    last_message_at: last_message,
+                });
             }
             if now >= after(since, self.settings.stable_after) {
                 self.failures = 0;
@@ -444,7 +479,8 @@ impl Session for Machine {
             Some(trouble) if !self.is_up() => Some(trouble.clone()),
             _ => self.markets.trouble(),
         };
-        let parts: Vec<String> = connection.into_iter().chain(self.totals.as_ref().and_then(Totals::trouble)).collect();
+        let parts: Vec<String> =
+            connection.into_iter().chain(self.totals.as_ref().and_then(Totals::trouble)).collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 

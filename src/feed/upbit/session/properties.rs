@@ -44,7 +44,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-const FAULTS: [&str; 6] = ["INVALID_PARAM", "NO_CODES", "WRONG_FORMAT", "NO_TICKET", "NEW_ONE", "WRONG_FORMAT"];
+const FAULTS: [&str; 6] =
+    ["INVALID_PARAM", "NO_CODES", "WRONG_FORMAT", "NO_TICKET", "NEW_ONE", "WRONG_FORMAT"];
 
 fn happen(bench: &mut Bench, event: Event) {
     match event {
@@ -64,9 +65,12 @@ fn happen(bench: &mut Bench, event: Event) {
         Event::Bad => bench.message("{\"type\":"),
         Event::Status => bench.message(r#"{"status":"UP"}"#),
         Event::List(bits) => {
-            let codes: Vec<String> = (0..6).filter(|n| bits & (1 << n) != 0).map(|n| format!("\"{}\"", code(n))).collect();
-            let text =
-                format!(r#"{{"method":"LIST_SUBSCRIPTIONS","result":[{{"type":"trade","codes":[{}]}}]}}"#, codes.join(","));
+            let codes: Vec<String> =
+                (0..6).filter(|n| bits & (1 << n) != 0).map(|n| format!("\"{}\"", code(n))).collect();
+            let text = format!(
+                r#"{{"method":"LIST_SUBSCRIPTIONS","result":[{{"type":"trade","codes":[{}]}}]}}"#,
+                codes.join(",")
+            );
             bench.message(&text);
         }
         Event::Fault(n) => bench.message(&format!(r#"{{"error":{{"name":"{}","message":"m"}}}}"#, FAULTS[n])),
@@ -75,7 +79,8 @@ fn happen(bench: &mut Bench, event: Event) {
                 0 => "[]".to_owned(),
                 1 => "nonsense".to_owned(),
                 2 => format!(r#"[{{"market":"{}"}},{{"market":"{}"}}]"#, code(0), code(1)),
-                _ => r#"[{"candle_date_time_utc":"2026-11-20T00:30:00","candle_acc_trade_volume":1.5}]"#.to_owned(),
+                _ => r#"[{"candle_date_time_utc":"2026-11-20T00:30:00","candle_acc_trade_volume":1.5}]"#
+                    .to_owned(),
             };
             bench.answer(status, &[("remaining-req", "group=candles; min=600; sec=3")], &body);
         }

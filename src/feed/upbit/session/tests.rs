@@ -81,7 +81,9 @@ impl Bench {
 
     fn sent(&mut self) -> Vec<Value> {
         let text = |output| match output {
-            Output::Send(Outgoing::Text(text)) => serde_json::from_str(&text).ok().or(Some(Value::from(text))),
+            Output::Send(Outgoing::Text(text)) => {
+                serde_json::from_str(&text).ok().or(Some(Value::from(text)))
+            }
             _ => None,
         };
         self.said().into_iter().filter_map(text).collect()
@@ -135,7 +137,11 @@ fn it_connects_subscribes_once_and_is_up_when_every_market_has_sent_something() 
     bench.data(1);
     let said = bench.said();
     assert!(said.contains(&Output::Up { number: 1, active: 3 }));
-    assert_eq!(said.iter().filter(|o| matches!(o, Output::Data(Data::Trade(_)))).count(), 3, "a snapshot's trade is a trade");
+    assert_eq!(
+        said.iter().filter(|o| matches!(o, Output::Data(Data::Trade(_)))).count(),
+        3,
+        "a snapshot's trade is a trade"
+    );
     assert_eq!((bench.machine.active(), bench.machine.degraded()), (3, None));
 }
 
@@ -172,7 +178,8 @@ fn markets_that_send_nothing_are_looked_for_in_the_list_and_told() {
     assert!(bench.said().contains(&Output::Up { number: 1, active: 2 }));
     let degraded = bench.machine.degraded().expect("two markets are not there");
     assert!(
-        degraded.contains("not confirmed by Upbit: KRW-C2, KRW-C3") && degraded.contains("sends nothing: KRW-C1"),
+        degraded.contains("not confirmed by Upbit: KRW-C2, KRW-C3")
+            && degraded.contains("sends nothing: KRW-C1"),
         "{degraded}"
     );
     // What comes late is confirmed, and the rest is asked for again.
@@ -258,10 +265,15 @@ fn refusals_that_a_person_must_look_at_end_the_session() {
         format.input(Input::Opened);
         format.message(r#"{"error":{"name":"NO_TICKET","message":"?"}}"#);
     }
-    for (bench, words) in [(&mut none, "symbols"), (&mut auth, "feeds.upbit.websocket"), (&mut format, "feeds.upbit.websocket")] {
+    for (bench, words) in
+        [(&mut none, "symbols"), (&mut auth, "feeds.upbit.websocket"), (&mut format, "feeds.upbit.websocket")]
+    {
         assert!(bench.machine.has_ended() && bench.machine.wake_at().is_none());
         let said = bench.said();
-        assert!(said.iter().any(|o| matches!(o, Output::Fatal { remedy, .. } if remedy.contains(words))), "{said:?}");
+        assert!(
+            said.iter().any(|o| matches!(o, Output::Fatal { remedy, .. } if remedy.contains(words))),
+            "{said:?}"
+        );
     }
 }
 
@@ -284,11 +296,16 @@ fn bad_messages_are_kept_and_good_ones_go_on() {
         (format!("[{good},{{\"type\":\"trade\"}},{{\"type\":\"trade\"}},{good}]"), "missing_field"),
     ] {
         bench.message(&text);
-        let data: Vec<Data> =
-            bench.said().into_iter().filter_map(|o| if let Output::Data(d) = o { Some(d) } else { None }).collect();
+        let data: Vec<Data> = bench
+            .said()
+            .into_iter()
+            .filter_map(|o| if let Output::Data(d) = o { Some(d) } else { None })
+            .collect();
         let kept = data.iter().filter(|d| matches!(d, Data::Trade(_))).count();
         assert_eq!(kept, text.matches(good.as_str()).count());
-        let [Data::Malformed(malformed)] = data.iter().filter(|d| !matches!(d, Data::Trade(_))).collect::<Vec<_>>()[..] else {
+        let [Data::Malformed(malformed)] =
+            data.iter().filter(|d| !matches!(d, Data::Trade(_))).collect::<Vec<_>>()[..]
+        else {
             panic!("{data:?}")
         };
         assert_eq!((malformed.refused.cause, &malformed.bytes[..]), (cause, text.as_bytes()));
@@ -337,20 +354,35 @@ fn candles_are_asked_from_midnight_on_and_then_minute_by_minute() {
     let mut bench = Bench::new(settings(1));
     let calls = bench.calls();
     // 01:00 in London is ten in Korea: 600 minutes, in calls of 200.
-    assert_eq!(calls, ["https://host/v1/candles/minutes/1?market=KRW-C0&to=2026-11-19T18%3A20%3A00Z&count=200"]);
+    assert_eq!(
+        calls,
+        ["https://host/v1/candles/minutes/1?market=KRW-C0&to=2026-11-19T18%3A20%3A00Z&count=200"]
+    );
     bench.answer(200, &[], &candles(&[(0, "1.5"), (2, "2E-8"), (199, "3")]));
     assert_eq!(
         spans(&bench.totals()),
-        [(0, 1, "1.5".into()), (1, 2, "0".into()), (2, 3, "0.00000002".into()), (3, 199, "0".into()), (199, 200, "3".into())]
+        [
+            (0, 1, "1.5".into()),
+            (1, 2, "0".into()),
+            (2, 3, "0.00000002".into()),
+            (3, 199, "0".into()),
+            (199, 200, "3".into())
+        ]
     );
     bench.wait();
-    assert!(bench.calls()[0].contains("to=2026-11-19T21%3A39%3A00Z&count=200"), "the last minute is read once more");
+    assert!(
+        bench.calls()[0].contains("to=2026-11-19T21%3A39%3A00Z&count=200"),
+        "the last minute is read once more"
+    );
     bench.answer(200, &[], &candles(&[(199, "3.25")]));
     assert_eq!(spans(&bench.totals()), [(199, 200, "3.25".into()), (200, 399, "0".into())]);
     bench.wait();
     bench.answer(200, &[], "[]");
     bench.wait();
-    assert!(bench.calls().last().expect("a call").contains("count=2"), "up to the minute that has ended long enough");
+    assert!(
+        bench.calls().last().expect("a call").contains("count=2"),
+        "up to the minute that has ended long enough"
+    );
     bench.answer(200, &[], "[]");
     assert_eq!(spans(&bench.totals()).last(), Some(&(598, 599, "0".into())));
     bench.wait();
@@ -387,7 +419,9 @@ fn an_outage_of_the_rest_side_is_waited_out_and_caught_up() {
     assert!(bench.calls()[0].contains("count=2"), "twenty minutes and the one before, in one call");
     bench.answer(404, &[], r#"{"error":{"name":404,"message":"Code not found"}}"#);
     bench.input(Input::Answer(Err("nobody asked".into())));
-    assert!(bench.said().iter().any(|o| matches!(o, Output::Note(note) if note.contains("cannot be checked"))));
+    assert!(
+        bench.said().iter().any(|o| matches!(o, Output::Note(note) if note.contains("cannot be checked")))
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! What the exchange says was traded: the candles of each minute that has ended, asked for one call after the other.
+//! What the exchange says was traded: the candles of each minute that has ended, asked for one call after the
+//! other.
 //!
-//! Each call covers all minutes of a market that are not known yet, so an outage, or a start in the middle of the day, is caught up with a
-//! call of up to 200 minutes. The last minute of the call before is read once more: its candle may have grown.
+//! Each call covers all minutes of a market that are not known yet, so an outage, or a start in the middle of
+//! the day, is caught up with a call of up to 200 minutes. The last minute of the call before is read once
+//! more: its candle may have grown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,10 +23,12 @@ use domain::trade::Total;
 const LATE_MINUTES: i64 = 10;
 
 /// After a failure without a word on when to come again.
-const BACKOFF: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: false };
+const BACKOFF: Backoff =
+    Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: false };
 
 /// The same after a block, which grows with every call that comes too early.
-const BLOCKED: Backoff = Backoff { initial: Duration::from_secs(60), max: Duration::from_secs(3600), jitter: false };
+const BLOCKED: Backoff =
+    Backoff { initial: Duration::from_secs(60), max: Duration::from_secs(3600), jitter: false };
 
 #[derive(Debug)]
 struct Market {
@@ -62,10 +66,15 @@ pub(super) struct Totals {
 
 impl Totals {
     pub(super) fn new(settings: &Settings) -> Self {
-        let midnight = settings.day.to_zoned(TimeZone::fixed(KOREA)).map_or(Timestamp::MAX, |day| day.timestamp());
+        let midnight =
+            settings.day.to_zoned(TimeZone::fixed(KOREA)).map_or(Timestamp::MAX, |day| day.timestamp());
         let next = midnight.as_second().div_euclid(60);
         Self {
-            markets: settings.codes.iter().map(|code| Market { code: code.clone(), next, told: None, unknown: false }).collect(),
+            markets: settings
+                .codes
+                .iter()
+                .map(|code| Market { code: code.clone(), next, told: None, unknown: false })
+                .collect(),
             rest: settings.rest.clone(),
             feed: settings.channel.feed(),
             asked: None,
@@ -81,7 +90,11 @@ impl Totals {
 
     /// The market whose candles are known least far.
     fn first(&self) -> Option<(usize, &Market)> {
-        self.markets.iter().enumerate().filter(|(_, market)| !market.unknown).min_by_key(|(_, market)| market.next)
+        self.markets
+            .iter()
+            .enumerate()
+            .filter(|(_, market)| !market.unknown)
+            .min_by_key(|(_, market)| market.next)
     }
 
     /// When [`Totals::next`] has something to do.
@@ -104,7 +117,13 @@ impl Totals {
         let (at, market) = self.first()?;
         let from = if market.told.is_some() { market.next - 1 } else { market.next };
         let to = self.ended.min(from + MOST_CANDLES);
-        let call = request::candles(&self.rest, &market.code, Timestamp::from_second(to * 60).ok()?, to - from, self.within);
+        let call = request::candles(
+            &self.rest,
+            &market.code,
+            Timestamp::from_second(to * 60).ok()?,
+            to - from,
+            self.within,
+        );
         self.asked = Some(Asked { market: at, from, to });
         self.next_call = after(now, self.pace);
         Some(call)
@@ -125,7 +144,10 @@ impl Totals {
             Outcome::Unknown => {
                 let market = &mut self.markets[asked.market];
                 market.unknown = true;
-                out.push(Output::Note(format!("Upbit has no candles of {}: its trades cannot be checked", market.code)));
+                out.push(Output::Note(format!(
+                    "Upbit has no candles of {}: its trades cannot be checked",
+                    market.code
+                )));
             }
             Outcome::TooMany { blocked, wait } => {
                 self.failures = self.failures.saturating_add(1);
@@ -133,12 +155,18 @@ impl Totals {
                 let wait = wait.unwrap_or_default().max(backoff.delay(self.failures, 0));
                 self.next_call = after(now, wait);
                 let what = if blocked { "blocks this address" } else { "takes no more calls just now" };
-                self.failed(format!("Upbit {what}; candles are asked for again in {} s", wait.as_secs()), out);
+                self.failed(
+                    format!("Upbit {what}; candles are asked for again in {} s", wait.as_secs()),
+                    out,
+                );
             }
             Outcome::Failed(why) => {
                 self.failures = self.failures.saturating_add(1);
                 self.next_call = after(now, BACKOFF.delay(self.failures, 0));
-                self.failed(format!("the candles of {} cannot be read: {why}", self.markets[asked.market].code), out);
+                self.failed(
+                    format!("the candles of {} cannot be read: {why}", self.markets[asked.market].code),
+                    out,
+                );
             }
         }
     }
@@ -150,7 +178,8 @@ impl Totals {
         }
     }
 
-    /// Tells the totals of the minutes that were asked for: one of each minute with trades, one of each run of minutes without.
+    /// Tells the totals of the minutes that were asked for: one of each minute with trades, one of each run
+    /// of minutes without.
     fn tell(&mut self, asked: Asked, candles: &BTreeMap<i64, Decimal>, out: &mut Vec<Output>) {
         let market = &mut self.markets[asked.market];
         let volume = |minute: i64| candles.get(&minute).copied().unwrap_or_default();
@@ -159,7 +188,11 @@ impl Totals {
         let mut minute = if same { asked.from + 1 } else { asked.from };
         while minute < asked.to {
             let mut to = minute + 1;
-            while volume(minute).is_zero() && to < asked.to && volume(to).is_zero() && date(to) == date(minute) {
+            while volume(minute).is_zero()
+                && to < asked.to
+                && volume(to).is_zero()
+                && date(to) == date(minute)
+            {
                 to += 1;
             }
             let at = |minute: i64| Timestamp::from_second(minute * 60).unwrap_or(Timestamp::MAX);

@@ -1,4 +1,5 @@
-//! The ledger against the facts: shape of the day, and the arithmetic of every record, computed here a second time.
+//! The ledger against the facts: shape of the day, and the arithmetic of every record, computed here a second
+//! time.
 
 use std::collections::BTreeMap;
 
@@ -50,8 +51,11 @@ fn the_day_has_its_shape() {
         assert!(ledger.is_sorted_by_key(|t| t.at));
         assert_eq!(per_symbol(&ledger).len(), 41);
 
-        let (burst, lull, rise) =
-            (between(&ledger, (9, 0), (9, 15)), between(&ledger, (12, 0), (12, 15)), between(&ledger, (15, 5), (15, 20)));
+        let (burst, lull, rise) = (
+            between(&ledger, (9, 0), (9, 15)),
+            between(&ledger, (12, 0), (12, 15)),
+            between(&ledger, (15, 5), (15, 20)),
+        );
         assert!(burst > 4 * lull && rise > 2 * lull && burst > rise, "{burst} {lull} {rise}");
         assert_eq!(between(&ledger, (0, 0), (9, 0)), 0);
         assert_eq!(between(&ledger, (15, 20), (15, 30)), 0, "the closing auction is silent");
@@ -61,9 +65,13 @@ fn the_day_has_its_shape() {
         assert_eq!(between(&ledger, (15, 58), (23, 59)), 0);
         // Nothing that watches for five silent minutes may find them while the exchange trades.
         for pair in ledger.windows(2) {
-            let silent_by_rule =
-                pair[0].at >= instant(day().date, time(15, 19, 0, 0)) && pair[1].at <= instant(day().date, time(15, 45, 0, 0));
-            assert!(silent_by_rule || pair[1].at.duration_since(pair[0].at) < SignedDuration::from_mins(2), "{:?}", pair[0].at);
+            let silent_by_rule = pair[0].at >= instant(day().date, time(15, 19, 0, 0))
+                && pair[1].at <= instant(day().date, time(15, 45, 0, 0));
+            assert!(
+                silent_by_rule || pair[1].at.duration_since(pair[0].at) < SignedDuration::from_mins(2),
+                "{:?}",
+                pair[0].at
+            );
         }
     }
 }
@@ -81,13 +89,17 @@ fn every_symbol_opens_closes_and_ends_with_a_print_at_the_closing_price() {
             assert_eq!((&*after.fields(47)[34], &*after.fields(47)[46]), ("31", "5"));
         }
         let last = trades[trades.len() - 1].at.duration_since(day().close);
-        assert!(last >= SignedDuration::from_mins(20) && last < SignedDuration::from_mins(28), "{symbol}: {last:?}");
+        assert!(
+            last >= SignedDuration::from_mins(20) && last < SignedDuration::from_mins(28),
+            "{symbol}: {last:?}"
+        );
     }
 }
 
 #[test]
 fn the_after_market_is_added_to_the_same_day() {
-    let (day_only, whole) = (ledger(3), Market::generate_with_after_market(3, &day(), &symbols(), TARGET_TRADES));
+    let (day_only, whole) =
+        (ledger(3), Market::generate_with_after_market(3, &day(), &symbols(), TARGET_TRADES));
     let (day_part, evening) = whole.split_at(day_only.len());
     assert!(day_part == day_only);
     assert!(evening.len() > 1_000 && between(evening, (16, 0), (20, 0)) == evening.len());
@@ -101,11 +113,20 @@ fn one_symbol_is_halted_for_two_minutes_after_ten_per_cent() {
         let prints: Vec<_> = ledger.iter().filter(|t| t.phase == Phase::Interruption).collect();
         assert_eq!(prints.len(), 1);
         let trades = &per_symbol(&ledger)[&*prints[0].symbol];
-        let place = trades.iter().position(|t| t.phase == Phase::Interruption).expect("its own symbol has it");
+        let place =
+            trades.iter().position(|t| t.phase == Phase::Interruption).expect("its own symbol has it");
         let (before, print) = (trades[place - 1], trades[place]);
         let halted = print.at.duration_since(before.at);
-        assert!(halted >= SignedDuration::from_secs(120) && halted < SignedDuration::from_secs(155), "{halted:?}");
-        assert!(before.price * 100 >= before.so_far.reference * 110, "{} {}", before.price, before.so_far.reference);
+        assert!(
+            halted >= SignedDuration::from_secs(120) && halted < SignedDuration::from_secs(155),
+            "{halted:?}"
+        );
+        assert!(
+            before.price * 100 >= before.so_far.reference * 110,
+            "{} {}",
+            before.price,
+            before.so_far.reference
+        );
         assert_eq!(print.so_far.reference, print.price);
     }
 }
@@ -115,10 +136,13 @@ fn frames_hold_up_to_six_trades_of_one_symbol_and_more_at_the_open() {
     let ledger = ledger(5);
     let frames: Vec<_> = ledger.chunk_by(|a, b| a.frame == b.frame).collect();
     assert!(frames.iter().enumerate().all(|(i, f)| f[0].frame as usize == i), "numbered without holes");
-    assert!(frames.iter().all(|f| f.len() <= 6 && f.iter().all(|t| t.symbol == f[0].symbol && t.at == f[0].at)));
+    assert!(
+        frames.iter().all(|f| f.len() <= 6 && f.iter().all(|t| t.symbol == f[0].symbol && t.at == f[0].at))
+    );
     assert!((1..=6).all(|n| frames.iter().any(|f| f.len() == n)));
     let mean = |part: &[&[LedgerTrade]]| part.iter().map(|f| f.len()).sum::<usize>() * 100 / part.len();
-    let (open, rest): (Vec<_>, Vec<_>) = frames.iter().partition(|f| f[0].at < day().open + SignedDuration::from_mins(5));
+    let (open, rest): (Vec<_>, Vec<_>) =
+        frames.iter().partition(|f| f[0].at < day().open + SignedDuration::from_mins(5));
     assert!(mean(&open) > mean(&rest) * 3 / 2);
 }
 
@@ -170,13 +194,19 @@ fn check_record(f: &[String], previous: Option<&[String]>) {
     let before = |i: usize| previous.map_or(Decimal::ZERO, |p| number(&p[i]));
     assert_eq!(n(13), before(13) + n(12), "volumes chain");
     assert_eq!(n(14), before(14) + n(2) * n(12), "values chain");
-    assert_eq!(n(15) + n(16), before(15) + before(16) + if f[21] == "3" { Decimal::ZERO } else { Decimal::ONE });
+    assert_eq!(
+        n(15) + n(16),
+        before(15) + before(16) + if f[21] == "3" { Decimal::ZERO } else { Decimal::ONE }
+    );
     assert!(n(41) >= before(41));
     let auction = |p: &[String]| number(&p[13]) - number(&p[19]) - number(&p[20]);
     if f[21] != "3" {
         let previous = previous.expect("the first record is the opening print");
         assert_eq!(auction(f), auction(previous), "constant during continuous trading");
-        assert!(f[2] == f[10] || f[2] == f[11] || n(2) * Decimal::TWO == n(10) + n(11), "at the ask, the bid or between");
+        assert!(
+            f[2] == f[10] || f[2] == f[11] || n(2) * Decimal::TWO == n(10) + n(11),
+            "at the ask, the bid or between"
+        );
         assert_eq!(n(7), number(&previous[7]));
         assert_eq!((&*f[34], &f[33]), ("20", &previous[33]));
     }
@@ -227,6 +257,10 @@ fn small_and_odd_markets_are_fine() {
     let twice = Market::generate(1, &day(), &["005930".into(), "005930".into()], 0);
     assert_eq!(per_symbol(&twice).len(), 1);
     let date = date(2026, 11, 20);
-    let short = TradingSession { date, open: instant(date, time(10, 0, 0, 0)), close: instant(date, time(10, 12, 0, 0)) };
+    let short = TradingSession {
+        date,
+        open: instant(date, time(10, 0, 0, 0)),
+        close: instant(date, time(10, 12, 0, 0)),
+    };
     assert!(Market::generate(1, &short, &symbols(), 500).iter().all(|t| t.phase != Phase::Interruption));
 }

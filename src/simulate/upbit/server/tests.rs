@@ -109,17 +109,25 @@ async fn a_subscription_brings_the_last_trade_of_each_market_and_then_every_one(
     for snapshot in &snapshots {
         let last = of(&snapshot.symbol).rfind(|t| t.at < at(9, 0)).expect("a trade before");
         assert_eq!((&snapshot.id, snapshot.fields["stream_type"].as_str()), (&last.id(), "SNAPSHOT"));
-        assert_eq!((snapshot.price, snapshot.quantity), (Decimal::new(last.price, 4).normalize(), last.quantity()));
+        assert_eq!(
+            (snapshot.price, snapshot.quantity),
+            (Decimal::new(last.price, 4).normalize(), last.quantity())
+        );
     }
     move_to(&clock, at(11, 0));
-    let expected: Vec<_> = of("").filter(|t| t.at >= at(9, 0) && t.at <= at(11, 0)).map(LedgerTrade::id).collect();
+    let expected: Vec<_> =
+        of("").filter(|t| t.at >= at(9, 0) && t.at <= at(11, 0)).map(LedgerTrade::id).collect();
     assert!(expected.len() > 100);
     let trades = client.trades(expected.len()).await;
     assert_eq!(trades.iter().map(|t| t.id.clone()).collect::<Vec<_>>(), expected);
     assert!(trades.iter().all(|t| t.fields["stream_type"] == "REALTIME"));
-    let registered = |symbol: &str| Event::Registered { session: 1, channel: "trade".into(), symbol: symbol.into() };
+    let registered =
+        |symbol: &str| Event::Registered { session: 1, channel: "trade".into(), symbol: symbol.into() };
     assert!(simulator.journal().iter().any(|e| e.what == registered("KRW-ETH")));
-    assert!(simulator.journal().iter().all(|e| e.what != registered("KRW-NONE")), "a market that does not exist");
+    assert!(
+        simulator.journal().iter().all(|e| e.what != registered("KRW-NONE")),
+        "a market that does not exist"
+    );
     simulator.stop().await;
 }
 
@@ -134,7 +142,10 @@ async fn a_new_subscription_replaces_the_old_one_and_the_list_says_so() {
     assert_eq!((&ticker["ty"], &ticker["cd"]), (&json!("ticker"), &json!("KRW-ETH")));
     client.ask(&json!([{"ticket": "mine"}, {"method": "LIST_SUBSCRIPTIONS"}, {"format": "SIMPLE"}])).await;
     let list = client.json().await;
-    assert_eq!(list["rslt"], json!([{"ty": "trade", "cds": ["KRW-ETH"]}, {"ty": "ticker", "cds": ["KRW-ETH"]}]));
+    assert_eq!(
+        list["rslt"],
+        json!([{"ty": "trade", "cds": ["KRW-ETH"]}, {"ty": "ticker", "cds": ["KRW-ETH"]}])
+    );
     assert_eq!(list["tckt"], "mine");
     client.say("PING").await;
     assert_eq!(client.json().await, json!({"status": "UP"}));
@@ -143,7 +154,8 @@ async fn a_new_subscription_replaces_the_old_one_and_the_list_says_so() {
 
 #[tokio::test]
 async fn requests_that_are_wrong_are_refused_by_name_and_the_session_lives() {
-    let simulator = Simulator::start(SimulatorOptions { strict: true, ..manual(at(9, 0)) }).await.expect("started");
+    let simulator =
+        Simulator::start(SimulatorOptions { strict: true, ..manual(at(9, 0)) }).await.expect("started");
     let mut client = Client::subscribed(&simulator, &["KRW-BTC"]).await;
     client.trades(1).await;
     client.ask(&json!([{"ticket": "t"}, {"type": "trade", "codes": ["KRW-NONE"]}])).await;
@@ -151,13 +163,22 @@ async fn requests_that_are_wrong_are_refused_by_name_and_the_session_lives() {
     client.say("{").await;
     assert_eq!(client.json().await["error"]["name"], "WRONG_FORMAT");
     client.ask(&json!([{"ticket": "t"}, {"method": "LIST_SUBSCRIPTIONS"}])).await;
-    assert_eq!(client.json().await["result"][0]["codes"], json!(["KRW-BTC"]), "what was subscribed before is");
+    assert_eq!(
+        client.json().await["result"][0]["codes"],
+        json!(["KRW-BTC"]),
+        "what was subscribed before is"
+    );
     // More messages than are allowed end it.
     for _ in 0..6 {
         client.say("PING").await;
     }
     while client.hear().await.is_some() {}
-    assert!(simulator.journal().iter().any(|e| matches!(&e.what, Event::Refused { code, .. } if code == "TOO_MANY_MESSAGES")));
+    assert!(
+        simulator
+            .journal()
+            .iter()
+            .any(|e| matches!(&e.what, Event::Refused { code, .. } if code == "TOO_MANY_MESSAGES"))
+    );
     simulator.stop().await;
 }
 
@@ -170,23 +191,32 @@ async fn candles_are_sums_of_the_ledger_and_past_trades_have_the_same_numbers() 
         get(&simulator, "/v1/candles/minutes/1?market=KRW-BTC&to=2026-11-20T03%3A00%3A00Z&count=180").await;
     assert_eq!((status, left.as_deref()), (200, Some("group=candles; min=600; sec=9")));
     let rows = rows.as_array().expect("rows");
-    let volume = |row: &Value| row["candle_acc_trade_volume"].to_string().parse::<Decimal>().expect("a number");
+    let volume =
+        |row: &Value| row["candle_acc_trade_volume"].to_string().parse::<Decimal>().expect("a number");
     let minute = |row: &Value| row["candle_date_time_kst"].as_str().expect("a time").to_owned();
     let (newest, oldest) = (minute(&rows[0]), minute(rows.last().expect("a row")));
     assert!(newest < "2026-11-20T12:00:00".to_owned() && oldest < newest, "{oldest} {newest}");
     for row in rows {
         let kst = minute(row);
         let of = |t: &&LedgerTrade| {
-            &*t.code == "KRW-BTC" && crate::korea::korean(t.traded).strftime("%Y-%m-%dT%H:%M:00").to_string() == kst
+            &*t.code == "KRW-BTC"
+                && crate::korea::korean(t.traded).strftime("%Y-%m-%dT%H:%M:00").to_string() == kst
         };
         let sum: Decimal = ledger.iter().filter(of).map(LedgerTrade::quantity).sum();
         assert_eq!(volume(row), sum, "{kst}");
     }
     let (_, ticks, _) = get(&simulator, "/v1/trades/ticks?market=KRW-BTC&count=50").await;
-    let numbers: Vec<u64> = ticks.as_array().expect("rows").iter().filter_map(|row| row["sequential_id"].as_u64()).collect();
-    let known: BTreeSet<u64> = ledger.iter().filter(|t| &*t.code == "KRW-BTC").map(|t| t.sequential_id).collect();
-    assert!(numbers.len() == 50 && numbers.iter().all(|n| known.contains(n)) && numbers.is_sorted_by(|a, b| a > b));
-    let (_, before, _) = get(&simulator, &format!("/v1/trades/ticks?market=KRW-BTC&count=1&cursor={}", numbers[49])).await;
+    let numbers: Vec<u64> =
+        ticks.as_array().expect("rows").iter().filter_map(|row| row["sequential_id"].as_u64()).collect();
+    let known: BTreeSet<u64> =
+        ledger.iter().filter(|t| &*t.code == "KRW-BTC").map(|t| t.sequential_id).collect();
+    assert!(
+        numbers.len() == 50
+            && numbers.iter().all(|n| known.contains(n))
+            && numbers.is_sorted_by(|a, b| a > b)
+    );
+    let (_, before, _) =
+        get(&simulator, &format!("/v1/trades/ticks?market=KRW-BTC&count=1&cursor={}", numbers[49])).await;
     assert!(before[0]["sequential_id"].as_u64().is_some_and(|n| n < numbers[49]));
     let (_, markets, _) = get(&simulator, "/v1/market/all").await;
     assert_eq!(markets.as_array().map(Vec::len), Some(4));
@@ -217,7 +247,8 @@ async fn calls_beyond_the_budget_are_refused_with_what_to_do() {
     assert_eq!((status, left.as_deref()), (429, Some("group=candles; min=600; sec=0")));
     move_to(&clock, at(12, 1));
     let answer = reqwest::get(simulator.rest_url() + "/v1/market/all").await.expect("an answer");
-    let wait = answer.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let wait =
+        answer.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     assert_eq!((answer.status().as_u16(), wait), (418, Some(241)));
     simulator.stop().await;
 }
@@ -237,8 +268,11 @@ async fn faults_of_data_happen_once_each() {
     client.trades(1).await;
     move_to(&clock, at(12, 0));
     let ledger = simulator.ledger();
-    let expected: Vec<_> =
-        ledger.iter().filter(|t| &*t.code == "KRW-BTC" && t.at >= at(9, 59) && t.at <= at(12, 0)).map(LedgerTrade::id).collect();
+    let expected: Vec<_> = ledger
+        .iter()
+        .filter(|t| &*t.code == "KRW-BTC" && t.at >= at(9, 59) && t.at <= at(12, 0))
+        .map(LedgerTrade::id)
+        .collect();
     let (mut heard, mut other) = (Vec::new(), Vec::new());
     // One twice, one not at all, and two messages that are none.
     while heard.len() + other.len() < expected.len() + 2 {
@@ -296,7 +330,11 @@ async fn a_stall_holds_back_and_lets_go_in_order() {
     client.trades(1).await;
     let ledger = simulator.ledger();
     let expected = |to: Timestamp| {
-        ledger.iter().filter(|t| &*t.code == "KRW-BTC" && t.at >= at(9, 50) && t.at < to).map(LedgerTrade::id).collect::<Vec<_>>()
+        ledger
+            .iter()
+            .filter(|t| &*t.code == "KRW-BTC" && t.at >= at(9, 50) && t.at < to)
+            .map(LedgerTrade::id)
+            .collect::<Vec<_>>()
     };
     move_to(&clock, at(10, 11));
     let before = client.trades(expected(at(10, 0)).len()).await;

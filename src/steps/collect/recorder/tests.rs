@@ -7,7 +7,8 @@ fn record(symbol: &str, quantity: i64, accumulated: i64) -> Vec<String> {
     for (at, text) in [(0, symbol), (1, "093000"), (2, "70000"), (33, "20261120")] {
         fields[at] = text.to_owned();
     }
-    (fields[12], fields[13], fields[14]) = (quantity.to_string(), accumulated.to_string(), (accumulated * 70_000).to_string());
+    (fields[12], fields[13], fields[14]) =
+        (quantity.to_string(), accumulated.to_string(), (accumulated * 70_000).to_string());
     fields
 }
 
@@ -43,7 +44,12 @@ fn take(recorder: &mut Recorder, text: &str) -> Vec<NewEntry> {
 }
 
 fn stored(entries: Vec<NewEntry>) -> Vec<Entry> {
-    let entry = |(n, e): (usize, NewEntry)| Entry { seq: n as u64 + 1, kind: e.kind, received_at: e.received_at, body: e.body };
+    let entry = |(n, e): (usize, NewEntry)| Entry {
+        seq: n as u64 + 1,
+        kind: e.kind,
+        received_at: e.received_at,
+        body: e.body,
+    };
     entries.into_iter().enumerate().map(entry).collect()
 }
 
@@ -84,13 +90,19 @@ fn a_bad_record_costs_neither_its_neighbours_nor_its_bytes() {
     bad[2] = "seventy".into();
     let text = encode("H0STCNT0", &[record("A", 5, 5), bad, record("A", 2, 7)]);
     let entries = take(&mut recorder, &text);
-    assert_eq!(entries.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Trade, Kind::Trade, Kind::Malformed]);
+    assert_eq!(
+        entries.iter().map(|e| e.kind).collect::<Vec<_>>(),
+        [Kind::Trade, Kind::Trade, Kind::Malformed]
+    );
     let body = String::from_utf8(entries[2].body.clone()).expect("text");
-    let expected = format!("bad_number\nrecord 2: field 2 STCK_PRPR is \"seventy\", expected a number\n{text}");
+    let expected =
+        format!("bad_number\nrecord 2: field 2 STCK_PRPR is \"seventy\", expected a number\n{text}");
     assert_eq!(body, expected);
     let entries = take(&mut recorder, "0|H0STCNT0|001|1^2");
     assert!(
-        entries.len() == 1 && entries[0].body.starts_with(b"wrong_width\n") && entries[0].body.ends_with(b"\n0|H0STCNT0|001|1^2")
+        entries.len() == 1
+            && entries[0].body.starts_with(b"wrong_width\n")
+            && entries[0].body.ends_with(b"\n0|H0STCNT0|001|1^2")
     );
     assert_eq!(recorder.counts(), Counts { frames: 2, records: 2, malformed: 2, duplicates: 0 });
 }
@@ -103,7 +115,10 @@ fn the_newest_trade_of_each_instrument_is_known() {
     let at = Timestamp::from_second(90).expect("a time");
     let out = take_at(&mut recorder, &text, at);
     assert_eq!(recorder.latest().get("005930"), Some(&Some(at)));
-    assert_eq!((recorder.latest().get("000660"), recorder.latest().get("373220")), (Some(&Some(at)), Some(&None)));
+    assert_eq!(
+        (recorder.latest().get("000660"), recorder.latest().get("373220")),
+        (Some(&Some(at)), Some(&None))
+    );
     // After a restart the spool tells it.
     let mut again = fresh();
     again.remember(&stored(out), true);

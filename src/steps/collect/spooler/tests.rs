@@ -22,7 +22,10 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
     // A file where the folder should be.
     std::fs::write(&dir, "").expect("written");
     let heard = Arc::new(RecordingReporter::default());
-    let status = Arc::new(CollectorStatus::new(jiff::tz::TimeZone::UTC, Arc::clone(&heard) as Arc<dyn crate::Reporter>));
+    let status = Arc::new(CollectorStatus::new(
+        jiff::tz::TimeZone::UTC,
+        Arc::clone(&heard) as Arc<dyn crate::Reporter>,
+    ));
     let (sender, batches) = mpsc::channel(WAITING);
     let (synced, seen) = tokio::sync::watch::channel(0);
     let abandon = tokio_util::sync::CancellationToken::new();
@@ -48,7 +51,11 @@ fn a_spool_that_cannot_be_written_is_tried_until_it_can() {
         }
     }
     assert!(sent < 1000);
-    assert!(heard.text().contains("spool: ") && heard.text().contains("not read meanwhile"), "{}", heard.text());
+    assert!(
+        heard.text().contains("spool: ") && heard.text().contains("not read meanwhile"),
+        "{}",
+        heard.text()
+    );
     std::fs::remove_file(&dir).expect("removed");
     drop(sender);
     assert_eq!(thread.join().expect("no panic"), 0);

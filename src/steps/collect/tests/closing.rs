@@ -1,4 +1,5 @@
-//! The collector at the close, when a store does not take what is spooled. The clock stands still until the test moves it.
+//! The collector at the close, when a store does not take what is spooled. The clock stands still until the
+//! test moves it.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ async fn running<T>(clock: &Clock, step: Duration, done: impl Future<Output = T>
     tokio::select! { done = done => done, () = moving => unreachable!("it moves for ever") }
 }
 
-/// Twenty trades are in the spool and on the log, and the raw store takes none; the collector, which has this drain time, is asked to stop.
+/// Twenty trades are in the spool and on the log, and the raw store takes none; the collector, which has this
+/// drain time, is asked to stop.
 async fn stopped_with_raw_down(bench: &Bench, clock: &Clock, drain: Duration) -> Running {
     (0..100_000).for_each(|_| bench.stores.fail("insert", Fault::Before(ErrorKind::Unavailable)));
     let collector = bench.begin(|context| {
@@ -41,11 +43,15 @@ async fn stopped_with_raw_down(bench: &Bench, clock: &Clock, drain: Duration) ->
     let order = StopOrder { asked_at, kill_at: asked_at + spec.step.stop_time() };
     write_stop(&spec.folder, &order).expect("written");
     collector.context.stop.cancel();
-    collector.wait_until("the socket is closed at once", |r| r.heard.text().contains("session 1 is down: stopped")).await;
+    collector
+        .wait_until("the socket is closed at once", |r| r.heard.text().contains("session 1 is down: stopped"))
+        .await;
     collector
 }
 
-async fn end(ended: impl Future<Output = Result<Result<Value, StepError>, tokio::task::JoinError>>) -> Result<Value, StepError> {
+async fn end(
+    ended: impl Future<Output = Result<Result<Value, StepError>, tokio::task::JoinError>>,
+) -> Result<Value, StepError> {
     tokio::time::timeout(Duration::from_secs(120), ended).await.expect("it ends in time").expect("no panic")
 }
 
@@ -71,11 +77,17 @@ async fn what_is_left_when_the_drain_time_is_over_fails_the_step_and_waits_for_t
     let clock = Clock::manual(at("16:00:00"));
     let drain = Duration::from_secs(300);
     let collector = stopped_with_raw_down(&bench, &clock, drain).await;
-    // Its time is over. From here on the clock all but stands still: what is asserted of it below needs a minute of this machine's.
+    // Its time is over. From here on the clock all but stands still: what is asserted of it below needs a
+    // minute of this machine's.
     clock.advance(collector.context.spec.step.stop_time());
-    let error = end(running(&clock, Duration::from_millis(10), collector.task)).await.expect_err("something is left");
+    let error =
+        end(running(&clock, Duration::from_millis(10), collector.task)).await.expect_err("something is left");
     let text = error.to_string();
-    for part in ["nothing is lost, the next start forwards the rest", "raw: 20 records from entry", "a fault of the test"] {
+    for part in [
+        "nothing is lost, the next start forwards the rest",
+        "raw: 20 records from entry",
+        "a fault of the test",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let result = error.result();

@@ -1,4 +1,5 @@
-//! A spool that version 0.1 wrote (kinds 1 to 4: wire texts, a frame it could not read, a session): it opens, is forwarded and reconciled.
+//! A spool that version 0.1 wrote (kinds 1 to 4: wire texts, a frame it could not read, a session): it opens,
+//! is forwarded and reconciled.
 
 use std::path::Path;
 
@@ -31,7 +32,8 @@ async fn a_spool_of_an_older_version_is_forwarded_and_reconciled() {
     assert_eq!((&result["records"], &result["duplicates"]), (&json!(1), &json!(1)), "{result}");
     assert_eq!((&result["gaps"], &result["gap_shares"]), (&json!(1), &json!(10)), "{result}");
 
-    let trades = ["000660:1", "000660:2", "005930:20", "005930:5", "005930:7"].map(|t| format!("kis:2026-11-20:{t}"));
+    let trades =
+        ["000660:1", "000660:2", "005930:20", "005930:5", "005930:7"].map(|t| format!("kis:2026-11-20:{t}"));
     assert_eq!(bench.ids(), trades);
     assert_eq!(bench.stores.raw_ids("kis.trades"), trades);
     let letters = bench.stores.records("kis.trades.dlq");
@@ -39,13 +41,17 @@ async fn a_spool_of_an_older_version_is_forwarded_and_reconciled() {
         let value = letters[at].record.header(&format!("__connect.errors.{name}")).expect("a header");
         String::from_utf8_lossy(value).into_owned()
     };
-    assert_eq!((header(0, "exception.class.name"), header(0, "class.name")), ("wrong_width".into(), "collect/kis".into()));
+    assert_eq!(
+        (header(0, "exception.class.name"), header(0, "class.name")),
+        ("wrong_width".into(), "collect/kis".into())
+    );
     assert_eq!(letters[0].record.value, b"0|H0STCNT0|001|too^short");
     assert_eq!(
         (header(1, "exception.class.name"), &*letters[1].record.value),
         ("bad_utf8".into(), &b"H0STCNT0|005930^\xff\xfe"[..])
     );
-    let kinds: Vec<_> = bench.entries().iter().map(|e| e.kind).filter(|k| matches!(k, Kind::Record | Kind::Trade)).collect();
+    let kinds: Vec<_> =
+        bench.entries().iter().map(|e| e.kind).filter(|k| matches!(k, Kind::Record | Kind::Trade)).collect();
     assert_eq!(kinds.iter().filter(|k| **k == Kind::Trade).count(), 1, "only the new one is of the new kind");
 
     let (mut context, _) = bench.context();
@@ -54,7 +60,11 @@ async fn a_spool_of_an_older_version_is_forwarded_and_reconciled() {
     let StepError::Unmet { result, .. } = error else { panic!("{error}") };
     for hop in ["spool", "log", "raw"] {
         let hop = &result["hops"][hop];
-        assert_eq!((&hop["unique"], &hop["missing"], &hop["duplicates"]), (&json!(5), &json!(0), &json!(0)), "{result}");
+        assert_eq!(
+            (&hop["unique"], &hop["missing"], &hop["duplicates"]),
+            (&json!(5), &json!(0), &json!(0)),
+            "{result}"
+        );
     }
     assert_eq!((&result["gap_shares"], &result["undecodable"]), (&json!(10), &json!(1)), "{result}");
     assert_eq!(result["vwap"], json!({"checked": 1, "equal": 1, "different": []}), "{result}");

@@ -1,4 +1,5 @@
-//! The collector with a feed that is nothing like KIS: it polls over HTTP, trades in fractions and is told totals.
+//! The collector with a feed that is nothing like KIS: it polls over HTTP, trades in fractions and is told
+//! totals.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,8 +20,8 @@ use domain::gaps::Gap;
 use domain::trade::{EventId, Side, Total, Trade};
 use feed::Shape;
 use feed::{
-    Address, Answer, Completeness, Data, Feed, Input, Malformed, Method, Output, Parameter, Parameters, Received, Refused,
-    Request, SecretName, Session, Setup, SetupError,
+    Address, Answer, Completeness, Data, Feed, Input, Malformed, Method, Output, Parameter, Parameters,
+    Received, Refused, Request, SecretName, Session, Setup, SetupError,
 };
 
 /// Trades of fractions of a coin, from an exchange that is asked once.
@@ -124,18 +125,27 @@ impl Session for Polling {
                 };
                 out.push(Output::Note(format!("answer {}: {said}", self.answers)));
                 match self.answers {
-                    1 => out.push(Output::Data(Data::Trade(Box::new(trade(17_883_351_803_770_004, "0.00009372", now))))),
+                    1 => out.push(Output::Data(Data::Trade(Box::new(trade(
+                        17_883_351_803_770_004,
+                        "0.00009372",
+                        now,
+                    ))))),
                     2 => {
                         let feed = "coins".to_owned();
-                        let (session_date, volume) = (now.to_zoned(Coins.zone()).date(), Decimal::new(19_372, 8));
+                        let (session_date, volume) =
+                            (now.to_zoned(Coins.zone()).date(), Decimal::new(19_372, 8));
                         let (from, to) = (now, now + Duration::from_secs(60));
                         let symbol = "KRW-BTC".to_owned();
-                        let total = Total { feed, symbol, session_date, from, to, volume, value: None, trades: None };
+                        let total =
+                            Total { feed, symbol, session_date, from, to, volume, value: None, trades: None };
                         out.push(Output::Data(Data::Total(total)));
                     }
                     _ => {
                         let refused = Refused { cause: "no_answer", message: "two\nlines".into() };
-                        out.push(Output::Data(Data::Malformed(Malformed { refused, bytes: b"none".to_vec() })));
+                        out.push(Output::Data(Data::Malformed(Malformed {
+                            refused,
+                            bytes: b"none".to_vec(),
+                        })));
                         out.push(Output::Up { number: 1, active: 1 });
                     }
                 }
@@ -213,7 +223,9 @@ async fn server() -> (String, tokio::task::JoinHandle<()>) {
                 while path == "slow" && answered.load(Ordering::SeqCst) == 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                let answer = format!("HTTP/1.1 200 OK\r\nX-Path: {path}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nX-Path: {path}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]"
+                );
                 stream.write_all(answer.as_bytes()).await.expect("answered");
                 answered.fetch_add(1, Ordering::SeqCst);
             });
@@ -257,11 +269,16 @@ async fn answers_come_in_order_and_fractions_and_totals_are_kept() {
     );
 
     let entries = read_all(&folder.path().join("spool/day/collector"));
-    assert_eq!(entries.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Trade, Kind::Total, Kind::Malformed, Kind::SessionUp]);
+    assert_eq!(
+        entries.iter().map(|e| e.kind).collect::<Vec<_>>(),
+        [Kind::Trade, Kind::Total, Kind::Malformed, Kind::SessionUp]
+    );
     let body = TradeBody::parse(&entries[0].body).expect("a trade");
     assert_eq!((body.symbol, body.json), ("KRW-BTC", &*record.value), "the log has the spool's own bytes");
     assert!(body.id.ends_with(":KRW-BTC:17883351803770004"), "{}", body.id);
-    for (name, value) in [("frames", json!(3)), ("records", json!(1)), ("gaps", json!(1)), ("gap_shares", json!("0.00010000"))] {
+    for (name, value) in
+        [("frames", json!(3)), ("records", json!(1)), ("gaps", json!(1)), ("gap_shares", json!("0.00010000"))]
+    {
         assert_eq!(result[name], value, "{name}: {result}");
     }
 }

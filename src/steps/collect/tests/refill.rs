@@ -32,8 +32,11 @@ async fn a_topic_made_anew_gets_everything_again() {
         bench.exchange.text(&frame("000660", n));
     }
     bench.has_records(70).await;
-    collector.wait_until("it says so", |r| r.heard.text().contains("50 records were sent a second time")).await;
-    let told = |r: &Running| r.heard.status.lock().notice.clone().is_some_and(|n| n.text.contains("50 records"));
+    collector
+        .wait_until("it says so", |r| r.heard.text().contains("50 records were sent a second time"))
+        .await;
+    let told =
+        |r: &Running| r.heard.status.lock().notice.clone().is_some_and(|n| n.text.contains("50 records"));
     collector.wait_until("people are told", told).await;
     assert_eq!(refilled(&bench, 70), 50);
     // While it is down, and nothing new comes.
@@ -42,7 +45,9 @@ async fn a_topic_made_anew_gets_everything_again() {
     log.create_topic("kis.trades", 3).await.expect("created");
     let collector = bench.start().await;
     bench.has_records(70).await;
-    collector.wait_until("it says so", |r| r.heard.text().contains("70 records were sent a second time")).await;
+    collector
+        .wait_until("it says so", |r| r.heard.text().contains("70 records were sent a second time"))
+        .await;
     collector.kill().await;
     assert_eq!(refilled(&bench, 70), 70);
     // While it is quiet; then it is killed in the middle of the refill, and the letters' topic goes as well.

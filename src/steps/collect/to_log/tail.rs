@@ -1,8 +1,9 @@
 //! What a partition holds of a spool: pure.
 //!
-//! Usually that is everything up to the highest sequence found at its end. A topic that was deleted and made anew is *refilled*: all
-//! entries before a certain one are sent again, marked, while some of them may have got there unmarked before it was noticed, and later
-//! ones arrive behind them. So a refill keeps the two apart: marked records rise by themselves, unmarked early ones are remembered one by one.
+//! Usually that is everything up to the highest sequence found at its end. A topic that was deleted and made
+//! anew is *refilled*: all entries before a certain one are sent again, marked, while some of them may have
+//! got there unmarked before it was noticed, and later ones arrive behind them. So a refill keeps the two
+//! apart: marked records rise by themselves, unmarked early ones are remembered one by one.
 
 /// A record of the spool as found on the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,11 @@ impl PartitionTail {
 
     /// Whether it lacks this entry, which belongs here.
     pub(super) fn lacks(&self, seq: u64, before: u64) -> bool {
-        if seq >= before { seq > self.highest } else { seq > self.refilled && self.early.binary_search(&seq).is_err() }
+        if seq >= before {
+            seq > self.highest
+        } else {
+            seq > self.refilled && self.early.binary_search(&seq).is_err()
+        }
     }
 
     /// The refill is done: it holds everything up to the highest sequence of any kind.
@@ -68,8 +73,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// A partition made anew, a refill that is cut off anywhere and begins again, and later records in between: in the end each entry is
-        /// there once.
+        /// A partition made anew, a refill that is cut off anywhere and begins again, and later records in
+        /// between: in the end each entry is there once.
         #[test]
         fn a_refill_that_is_cut_off_sends_each_entry_once(
             entries in 2..60u64,
@@ -85,7 +90,8 @@ mod tests {
             }
             let mut cuts = cuts.into_iter();
             loop {
-                // A start: the whole partition is read, then the spool is gone through from its first entry on.
+                // A start: the whole partition is read, then the spool is gone through from its first entry
+                // on.
                 let mut tail = PartitionTail::up_to(partition.len() as u64);
                 partition.iter().for_each(|f| tail.see(*f, before));
                 let mut left = cuts.next();

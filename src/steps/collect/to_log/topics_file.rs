@@ -1,4 +1,5 @@
-//! What the collector noted of its topics, beside the spool: which incarnation it fills, and a refill that is under way.
+//! What the collector noted of its topics, beside the spool: which incarnation it fills, and a refill that is
+//! under way.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,8 @@ impl TopicsFile {
                 "move the file away: what the topics hold is then told by their last records alone, as if they had never been made anew",
             )
         };
-        let file: Self = serde_json::from_slice(&bytes).map_err(|e| corrupt(format!("is not a note of topics: {e}")))?;
+        let file: Self =
+            serde_json::from_slice(&bytes).map_err(|e| corrupt(format!("is not a note of topics: {e}")))?;
         if file.version != VERSION {
             return Err(corrupt(format!("has version {}, and this program knows {VERSION}", file.version)));
         }
@@ -68,7 +70,8 @@ impl TopicsFile {
     pub(super) fn store(&self, dir: &Path) -> Result<()> {
         let path = path(dir);
         let place = || format!("file {}", path.display());
-        let text = serde_json::to_vec(self).map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
+        let text = serde_json::to_vec(self)
+            .map_err(|e| BackendError::new(ErrorKind::Corrupt, place(), e.to_string()))?;
         files::replace_in_new_folder(&path, &text).map_err(|e| BackendError::io(place(), &e))
     }
 }

@@ -18,7 +18,9 @@ fn forms() -> Vec<String> {
 
 fn filled(path: &str) -> String {
     let path = path.replace("{name}", "kis-trading-day").replace("{id}", "kis-trading-day@2026-11-20");
-    path.replace("{step}", "collector").replace("{topic}", "kis.trades").replace("{partition}/{offset}", "0/0")
+    path.replace("{step}", "collector")
+        .replace("{topic}", "kis.trades")
+        .replace("{partition}/{offset}", "0/0")
 }
 
 /// What is one's own, whatever the role.
@@ -27,7 +29,8 @@ const OWN: [&str; 3] = ["/logout", "/account/password", "/account/logout-everywh
 #[tokio::test]
 async fn every_form_is_refused_to_strangers_viewers_other_sites_and_other_sessions() {
     let mut house = House::up().await;
-    let (ann, other, kim) = (house.browser("ann", ANN).await, house.browser("ann", ANN).await, house.browser("kim", KIM).await);
+    let (ann, other, kim) =
+        (house.browser("ann", ANN).await, house.browser("ann", ANN).await, house.browser("kim", KIM).await);
     let (mine, theirs, hers) = (ann.csrf(&house).await, other.csrf(&house).await, kim.csrf(&house).await);
     let token = house.token("deploy", Role::Operator, None);
     for path in forms().into_iter().filter(|path| path != "/login") {
@@ -50,7 +53,10 @@ async fn every_form_is_refused_to_strangers_viewers_other_sites_and_other_sessio
             assert_eq!(status(ann.on(with(&mine)).header(name, value)).await, 403, "{path}: {name}: {value}");
         }
         assert_eq!(status(with(&mine).bearer_auth(&token)).await, 403, "{path}: a program has no forms");
-        let text = ann.on(house.request(Method::POST, &path)).header("content-type", "text/plain").body(format!("csrf={mine}"));
+        let text = ann
+            .on(house.request(Method::POST, &path))
+            .header("content-type", "text/plain")
+            .body(format!("csrf={mine}"));
         assert_eq!(status(text).await, 415, "{path}: no form at all");
     }
     for browser in [&ann, &other, &kim] {
@@ -77,13 +83,28 @@ async fn every_action_of_the_api_is_refused_to_strangers_viewers_and_other_sites
         assert_eq!(status(own().bearer_auth(&viewer)).await, 403, "{path}: a viewer's token");
         assert_eq!(status(kim.on(own())).await, 403, "{path}: a viewer's session");
         assert_eq!(status(ann.on(bare())).await, 403, "{path}: without the header no form can send");
-        for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp"] {
-            assert_eq!(status(ann.on(bare()).header("content-type", kind).body("{}")).await, 403, "{path}: {kind}");
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/jsonp",
+        ] {
+            assert_eq!(
+                status(ann.on(bare()).header("content-type", kind).body("{}")).await,
+                403,
+                "{path}: {kind}"
+            );
         }
-        for (name, value) in [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+        for (name, value) in
+            [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+        {
             assert_eq!(status(ann.on(own()).header(name, value)).await, 403, "{path}: {name}: {value}");
         }
-        assert_eq!(status(ann.on(own()).header("host", "evil.example")).await, 421, "{path}: another host's name");
+        assert_eq!(
+            status(ann.on(own()).header("host", "evil.example")).await,
+            421,
+            "{path}: another host's name"
+        );
         let large = ann.on(own()).header("content-type", "application/json").body(" ".repeat(70_000));
         assert_eq!(status(large).await, 413, "{path}: a large body");
     }

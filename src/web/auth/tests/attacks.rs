@@ -5,7 +5,14 @@ use super::*;
 #[tokio::test]
 async fn a_login_leads_to_this_site_only() {
     let house = House::up().await;
-    for next in ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\t/evil.example", ""] {
+    for next in [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/\t/evil.example",
+        "",
+    ] {
         let answer = house.try_login("ann", ANN, next).await;
         assert_eq!((answer.status(), location(&answer)), (StatusCode::SEE_OTHER, "/"), "{next}");
     }
@@ -35,13 +42,23 @@ async fn forms_of_other_pages_and_other_sessions_do_nothing() {
     }
     // What a form of another site can send to the API with a browser's cookie.
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
-        let sent = ann.on(house.request(Method::POST, "/api/v1/down")).header("content-type", kind).body("{\"drain\":true}");
+        let sent = ann
+            .on(house.request(Method::POST, "/api/v1/down"))
+            .header("content-type", kind)
+            .body("{\"drain\":true}");
         assert_eq!(status(sent).await, 403, "{kind}");
     }
     // An unencoded form, as text: its token would not be looked at.
-    let plain = ann.on(house.request(Method::POST, &cancel)).header("content-type", "text/plain").body(format!("csrf={mine}"));
+    let plain = ann
+        .on(house.request(Method::POST, &cancel))
+        .header("content-type", "text/plain")
+        .body(format!("csrf={mine}"));
     assert_eq!(status(plain).await, 415);
-    assert_eq!(status(ann.on(house.form("/logout", &[("csrf", &theirs)]))).await, 403, "nobody is logged out by others");
+    assert_eq!(
+        status(ann.on(house.form("/logout", &[("csrf", &theirs)]))).await,
+        403,
+        "nobody is logged out by others"
+    );
     assert!(house.nothing_was_done());
     house.down().await;
 }
@@ -54,10 +71,19 @@ async fn nobody_is_logged_in_by_a_form_that_is_not_of_this_browser() {
     let right = [("csrf", csrf.as_str()), ("name", "ann"), ("password", ANN)];
     let wrong = [("csrf", foreign.as_str()), ("name", "ann"), ("password", ANN)];
     assert_eq!(status(house.form("/login", &right)).await, 403, "no cookie");
-    assert_eq!(status(house.form("/login", &wrong).header("cookie", &cookie)).await, 403, "another page's token");
+    assert_eq!(
+        status(house.form("/login", &wrong).header("cookie", &cookie)).await,
+        403,
+        "another page's token"
+    );
     let empty = [("csrf", ""), ("name", "ann"), ("password", ANN)];
-    assert_eq!(status(house.form("/login", &empty).header("cookie", "openbell-login=")).await, 403, "nothing equals nothing");
-    let evil = house.form("/login", &right).header("cookie", &cookie).header("origin", "https://evil.example");
+    assert_eq!(
+        status(house.form("/login", &empty).header("cookie", "openbell-login=")).await,
+        403,
+        "nothing equals nothing"
+    );
+    let evil =
+        house.form("/login", &right).header("cookie", &cookie).header("origin", "https://evil.example");
     assert_eq!(status(evil).await, 403);
     assert_eq!(house.looked_at(), 0, "no password was looked at");
     assert_eq!(status(house.form("/login", &right).header("cookie", &cookie)).await, 303);
@@ -79,7 +105,12 @@ async fn an_id_somebody_else_chose_is_never_a_session() {
     // A second login in the same browser ends the first session.
     let (cookie, csrf) = house.login_page().await;
     let fields = [("csrf", csrf.as_str()), ("name", "kim"), ("password", KIM)];
-    let second = house.form("/login", &fields).header("cookie", format!("{cookie}; {given}")).send().await.expect("an answer");
+    let second = house
+        .form("/login", &fields)
+        .header("cookie", format!("{cookie}; {given}"))
+        .send()
+        .await
+        .expect("an answer");
     assert_ne!(session_cookie(&second), given);
     assert_eq!(status(house.get("/dags").header("cookie", &given)).await, 303);
     house.down().await;
@@ -109,7 +140,10 @@ async fn guessing_a_password_is_slowed_down_whether_there_is_such_a_user_or_not(
     let house = House::up().await;
     for name in ["ann", "nobody"] {
         for _ in 0..5 {
-            assert_eq!(house.try_login(name, "a wrong password", "/").await.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(
+                house.try_login(name, "a wrong password", "/").await.status(),
+                StatusCode::UNAUTHORIZED
+            );
         }
         let looked_at = house.looked_at();
         let answer = house.try_login(name, ANN, "/").await;
@@ -128,19 +162,25 @@ async fn guessing_a_password_is_slowed_down_whether_there_is_such_a_user_or_not(
 
 #[tokio::test]
 async fn an_address_that_tries_many_names_waits_and_a_proxys_clients_are_told_apart() {
-    let options = Options { trusted_proxies: vec!["127.0.0.1".parse().expect("a range")], ..Options::default() };
+    let options =
+        Options { trusted_proxies: vec!["127.0.0.1".parse().expect("a range")], ..Options::default() };
     let house = House::with(options, true).await;
     let from = async |address: &str, name: &str| {
         let (cookie, csrf) = house.login_page().await;
         let fields = [("csrf", csrf.as_str()), ("name", name), ("password", "a wrong password")];
-        let request = house.form("/login", &fields).header("cookie", cookie).header("x-forwarded-for", address);
+        let request =
+            house.form("/login", &fields).header("cookie", cookie).header("x-forwarded-for", address);
         status(request).await
     };
     for n in 0..20 {
         assert_eq!(from("192.0.2.1", &format!("user{n}")).await, 401);
     }
     assert_eq!(from("192.0.2.1", "another").await, 429);
-    assert_eq!(from("7.7.7.7, 192.0.2.1", "another").await, 429, "what a client writes itself does not help it");
+    assert_eq!(
+        from("7.7.7.7, 192.0.2.1", "another").await,
+        429,
+        "what a client writes itself does not help it"
+    );
     assert_eq!(from("192.0.2.2", "another").await, 401);
     house.down().await;
 }
@@ -149,7 +189,12 @@ async fn an_address_that_tries_many_names_waits_and_a_proxys_clients_are_told_ap
 async fn what_is_typed_into_the_login_comes_back_as_text() {
     let house = House::up().await;
     let typed = "\"><script>alert(1)</script>";
-    let page = house.try_login(typed, "a wrong password", &format!("/dags?{typed}")).await.text().await.expect("a page");
+    let page = house
+        .try_login(typed, "a wrong password", &format!("/dags?{typed}"))
+        .await
+        .text()
+        .await
+        .expect("a page");
     assert!(!page.contains("<script>alert") && page.contains("&#60;script&#62;alert(1)"), "{page}");
     house.down().await;
 }
@@ -183,7 +228,14 @@ async fn other_machines_are_served_only_when_everybody_has_to_log_in() {
         let stop = CancellationToken::new();
         // With users it serves until it is stopped, which it is at once.
         stop.cancel();
-        let ended = crate::serve_with(listener, house.daemon.handle.clone(), steps::testing::fakes::empty(), stop, options).await;
+        let ended = crate::serve_with(
+            listener,
+            house.daemon.handle.clone(),
+            steps::testing::fakes::empty(),
+            stop,
+            options,
+        )
+        .await;
         house.down().await;
         ended
     };

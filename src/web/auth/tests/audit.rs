@@ -31,13 +31,17 @@ async fn logins_logouts_and_new_passwords_are_told() {
     let kim = house.browser("kim", KIM).await;
     let csrf = kim.csrf(&house).await;
     assert_eq!(status(kim.on(house.form("/account/logout-everywhere", &[("csrf", &csrf)]))).await, 303);
-    assert_eq!(house.told(), ["ann|log out||done", "kim|log in||done, from 127.0.0.1", "kim|log out everywhere||done"]);
+    assert_eq!(
+        house.told(),
+        ["ann|log out||done", "kim|log in||done, from 127.0.0.1", "kim|log out everywhere||done"]
+    );
     house.down().await;
 }
 
 #[tokio::test]
 async fn strangers_cannot_fill_the_audit() {
-    let options = Options { trusted_proxies: vec!["127.0.0.1".parse().expect("a range")], ..Options::default() };
+    let options =
+        Options { trusted_proxies: vec!["127.0.0.1".parse().expect("a range")], ..Options::default() };
     let mut house = House::with(options, true).await;
     // Each from an address of its own, so that no throttle holds them.
     for n in 0..60 {
@@ -50,6 +54,9 @@ async fn strangers_cannot_fill_the_audit() {
     assert!(told[10].contains("too many fail"), "{told:?}");
     house.clock.advance(Duration::from_secs(600));
     assert_eq!(house.try_login("ann", "a wrong password", "/").await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(house.told(), ["login|log in|ann|failed, from 127.0.0.1; 50 more failed before, and were only counted"]);
+    assert_eq!(
+        house.told(),
+        ["login|log in|ann|failed, from 127.0.0.1; 50 more failed before, and were only counted"]
+    );
     house.down().await;
 }

@@ -14,7 +14,9 @@ async fn without_a_login_nothing_is_shown_and_nothing_done() {
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
         assert!(location(&answer).starts_with("/login"), "{path}: {}", location(&answer));
     }
-    for path in ["/api/v1/snapshot", "/api/v1/openapi.json", "/api/v1/nowhere", "/events?page=today", "/metrics"] {
+    for path in
+        ["/api/v1/snapshot", "/api/v1/openapi.json", "/api/v1/nowhere", "/events?page=today", "/metrics"]
+    {
         let answer = house.get(path).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
         assert!(answer.headers()["www-authenticate"].to_str().expect("text").starts_with("Bearer"));
@@ -74,7 +76,12 @@ async fn a_login_leads_to_where_one_wanted_to_go_and_its_cookie_is_kept_from_scr
     assert_eq!(pair(&cookie).len(), "openbell=".len() + 64);
     let ann = Browser { cookie: pair(&cookie) };
     let (status, _, page) = read(ann.on(house.get("/dags"))).await;
-    assert!(status == StatusCode::OK && page.contains("ann") && page.contains("Log out") && page.contains("Run now"));
+    assert!(
+        status == StatusCode::OK
+            && page.contains("ann")
+            && page.contains("Log out")
+            && page.contains("Run now")
+    );
     let again = ann.on(house.get("/login?next=/dags")).send().await.expect("an answer");
     assert_eq!(location(&again), "/dags", "who is logged in is not asked again");
     house.down().await;
@@ -116,7 +123,8 @@ async fn sessions_end_by_logging_out_by_a_new_password_and_with_their_user() {
     assert!(!alive(&two).await && !alive(&three).await && alive(&kim).await);
 
     let four = house.browser("ann", ANN).await;
-    store::edit(&house.users, |all| all.set_password("ann", NOBODY.into(), Timestamp::UNIX_EPOCH)).expect("set");
+    store::edit(&house.users, |all| all.set_password("ann", NOBODY.into(), Timestamp::UNIX_EPOCH))
+        .expect("set");
     assert!(!alive(&four).await, "the password is another one");
     store::edit(&house.users, |all| all.remove_user("kim")).expect("removed");
     assert!(!alive(&kim).await, "the user is gone");
@@ -170,7 +178,10 @@ async fn a_viewer_sees_everything_and_acts_on_nothing() {
     for path in ["/dags", RUN] {
         let (seen, _, page) = read(kim.on(house.get(path))).await;
         assert_eq!(seen, StatusCode::OK);
-        assert!(!page.contains("action=\"/dags") && !page.contains("action=\"/runs"), "{path} offers what a viewer may not do");
+        assert!(
+            !page.contains("action=\"/dags") && !page.contains("action=\"/runs"),
+            "{path} offers what a viewer may not do"
+        );
         let (_, _, page) = read(ann.on(house.get(path))).await;
         assert!(page.contains("action=\"/dags") || page.contains("action=\"/runs"), "{path}");
     }
@@ -180,7 +191,8 @@ async fn a_viewer_sees_everything_and_acts_on_nothing() {
     drop(live);
 
     let csrf = kim.csrf(&house).await;
-    let form = kim.on(house.form(&format!("{RUN}/cancel"), &[("csrf", &csrf)])).send().await.expect("an answer");
+    let form =
+        kim.on(house.form(&format!("{RUN}/cancel"), &[("csrf", &csrf)])).send().await.expect("an answer");
     assert_eq!(form.status(), StatusCode::FORBIDDEN);
     let page = form.text().await.expect("a page");
     assert!(page.contains("Viewer kim may look at everything, but not act."), "{page}");
@@ -190,7 +202,11 @@ async fn a_viewer_sees_everything_and_acts_on_nothing() {
 
     let csrf = ann.csrf(&house).await;
     let cancel = ann.on(house.form(&format!("{RUN}/cancel"), &[("csrf", &csrf)]));
-    assert_eq!(house.command(cancel).await, (StatusCode::SEE_OTHER, "ann".into()), "it is written down who did it");
+    assert_eq!(
+        house.command(cancel).await,
+        (StatusCode::SEE_OTHER, "ann".into()),
+        "it is written down who did it"
+    );
     store::edit(&house.users, |all| all.set_role("ann", Role::Viewer)).expect("set");
     let cancel = ann.on(house.form(&format!("{RUN}/cancel"), &[("csrf", &csrf)]));
     assert_eq!(status(cancel).await, 403, "a role counts from now on, in open sessions too");
@@ -230,7 +246,8 @@ async fn the_first_user_closes_an_open_site() {
     let mut live = house.get("/events?page=today").send().await.expect("an answer");
     assert!(live.chunk().await.expect("a stream").is_some());
     let hash = password::hash(ANN).expect("hashed");
-    store::edit(&house.users, |all| all.add_user("ann", Role::Operator, hash, Timestamp::UNIX_EPOCH)).expect("added");
+    store::edit(&house.users, |all| all.add_user("ann", Role::Operator, hash, Timestamp::UNIX_EPOCH))
+        .expect("added");
     assert_eq!(status(house.get("/dags")).await, 303);
     house.daemon.snapshots.send_modify(|_| {});
     let rest = async { while live.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} };
@@ -252,8 +269,12 @@ async fn below_a_base_path_logins_stay_below_it() {
     let cookie = cookies.iter().find(|c| c.starts_with("openbell-login=")).expect("a cookie");
     assert!(cookie.contains("Path=/ob;"), "{cookie}");
     let fields = [("csrf", &*hidden(&page, "csrf")), ("name", "ann"), ("password", ANN), ("next", "/dags")];
-    let answer = house.form("/ob/login", &fields).header("cookie", pair(cookie)).send().await.expect("an answer");
-    assert_eq!((answer.status(), &answer.headers()["location"]), (StatusCode::SEE_OTHER, &"/ob/dags".parse().expect("a value")));
+    let answer =
+        house.form("/ob/login", &fields).header("cookie", pair(cookie)).send().await.expect("an answer");
+    assert_eq!(
+        (answer.status(), &answer.headers()["location"]),
+        (StatusCode::SEE_OTHER, &"/ob/dags".parse().expect("a value"))
+    );
     let session = answer.headers().get_all("set-cookie").iter().filter_map(|v| v.to_str().ok());
     let session = session.map(str::to_owned).find(|c| c.starts_with("openbell=")).expect("a session");
     assert!(session.contains("Path=/ob;"), "{session}");
@@ -261,9 +282,13 @@ async fn below_a_base_path_logins_stay_below_it() {
     assert!(status == StatusCode::OK && page.contains("action=\"/ob/logout\""), "{page}");
     house.down().await;
     // A cookie of the whole host cannot have a path; encrypted it still says so by its name.
-    let options = Options { base: base(), public_url: Some("https://ops.example.com/ob".into()), ..Options::default() };
+    let options =
+        Options { base: base(), public_url: Some("https://ops.example.com/ob".into()), ..Options::default() };
     let house = House::with(options, true).await;
     let (_, cookies, _) = read(house.get("/ob/login")).await;
-    assert!(cookies.iter().any(|c| c.starts_with("__Secure-openbell-login=") && c.contains("; Secure")), "{cookies:?}");
+    assert!(
+        cookies.iter().any(|c| c.starts_with("__Secure-openbell-login=") && c.contains("; Secure")),
+        "{cookies:?}"
+    );
     house.down().await;
 }

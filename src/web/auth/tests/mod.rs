@@ -83,9 +83,14 @@ impl House {
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
         let options = Options { auth: Some(settings), ..options };
-        let site = Site::new(daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone(), options).expect("a site");
+        let site = Site::new(daemon.handle.clone(), steps::testing::fakes::empty(), stop.clone(), options)
+            .expect("a site");
         let server = tokio::spawn(connections::serve(listener, routes::router(site.clone()), stop.clone()));
-        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().expect("a client");
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(PATIENCE)
+            .build()
+            .expect("a client");
         Self { daemon, notes, site, base, client, clock, users: path, stop, server, _folder: folder }
     }
 
@@ -98,9 +103,13 @@ impl House {
     }
 
     fn form(&self, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
         let body: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
-        self.request(Method::POST, path).header("content-type", "application/x-www-form-urlencoded").body(body.join("&"))
+        self.request(Method::POST, path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body.join("&"))
     }
 
     /// Cookie and hidden token of a fresh login page.
@@ -127,7 +136,8 @@ impl House {
     fn token(&self, name: &str, role: Role, expires_at: Option<Timestamp>) -> String {
         let (id, whole) = secret::api_token().expect("random");
         let digest = secret::digest(&whole).expect("a digest");
-        let token = Token { id, name: name.into(), role, digest, created_at: Timestamp::UNIX_EPOCH, expires_at };
+        let token =
+            Token { id, name: name.into(), role, digest, created_at: Timestamp::UNIX_EPOCH, expires_at };
         store::edit(&self.users, |all| all.add_token(token)).expect("added");
         whole
     }
@@ -140,7 +150,10 @@ impl House {
     /// Sends what becomes a command; its answer, and who gave it.
     async fn command(&mut self, request: RequestBuilder) -> (StatusCode, String) {
         let sent = tokio::spawn(request.send());
-        let asked = tokio::time::timeout(PATIENCE, self.daemon.commands.recv()).await.expect("in time").expect("a command");
+        let asked = tokio::time::timeout(PATIENCE, self.daemon.commands.recv())
+            .await
+            .expect("in time")
+            .expect("a command");
         asked.answer.send(Ok("done".into())).expect("somebody waits for the answer");
         (sent.await.expect("no panic").expect("an answer").status(), asked.by)
     }
@@ -191,7 +204,11 @@ fn cookies(answer: &Response) -> Vec<String> {
 
 fn session_cookie(answer: &Response) -> String {
     let all = cookies(answer);
-    pair(all.iter().find(|c| c.starts_with("openbell=") || c.starts_with("__Host-openbell=")).expect("a session"))
+    pair(
+        all.iter()
+            .find(|c| c.starts_with("openbell=") || c.starts_with("__Host-openbell="))
+            .expect("a session"),
+    )
 }
 
 /// The value of a page's hidden field.

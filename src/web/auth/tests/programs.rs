@@ -8,12 +8,18 @@ use accounts::store;
 #[tokio::test]
 async fn a_token_reads_or_acts_by_its_role_until_it_is_revoked() {
     let mut house = House::up().await;
-    let (look, deploy) = (house.token("grafana", Role::Viewer, None), house.token("deploy", Role::Operator, None));
+    let (look, deploy) =
+        (house.token("grafana", Role::Viewer, None), house.token("deploy", Role::Operator, None));
     assert_eq!(status(house.get("/metrics").bearer_auth(&look)).await, 200);
     let (_, _, who) = read(house.get("/api/v1/whoami").bearer_auth(&look)).await;
     let who: Value = serde_json::from_str(&who).expect("JSON");
-    assert_eq!((&who["name"], &who["role"], &who["kind"]), (&"grafana".into(), &"viewer".into(), &"token".into()));
-    let down = |token: &str| house.request(Method::POST, "/api/v1/down").header("x-openbell", "1").bearer_auth(token);
+    assert_eq!(
+        (&who["name"], &who["role"], &who["kind"]),
+        (&"grafana".into(), &"viewer".into(), &"token".into())
+    );
+    let down = |token: &str| {
+        house.request(Method::POST, "/api/v1/down").header("x-openbell", "1").bearer_auth(token)
+    };
     let (refused, _, said) = read(down(&look)).await;
     assert!(refused == StatusCode::FORBIDDEN && said.contains("viewer grafana may look"), "{said}");
     let asked = down(&deploy);
@@ -79,7 +85,10 @@ async fn a_wrong_token_is_not_made_good_by_a_session_and_other_schemes_are_not_t
 async fn the_command_line_of_this_machine_acts_without_ceremony() {
     let mut house = House::up().await;
     assert_eq!(status(house.get("/api/v1/runs").bearer_auth(LOCAL)).await, 200);
-    let down = house.request(Method::POST, "/api/v1/down").header("x-openbell", "1").header("user-agent", "openbell-cli/1");
+    let down = house
+        .request(Method::POST, "/api/v1/down")
+        .header("x-openbell", "1")
+        .header("user-agent", "openbell-cli/1");
     assert_eq!(house.command(down.bearer_auth(LOCAL)).await, (StatusCode::OK, "cli".into()));
     assert_eq!(status(house.get("/api/v1/runs").bearer_auth(&LOCAL[1..])).await, 401);
     house.down().await;

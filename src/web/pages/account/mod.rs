@@ -66,7 +66,11 @@ fn with_cookie(mut answer: Response, cookie: &str) -> Response {
 
 fn no_randomness(error: &std::io::Error) -> Refusal {
     tracing::error!(%error, "no randomness for a login");
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the machine gives no random numbers"), said!("look at /dev/urandom"))
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        said!("the machine gives no random numbers"),
+        said!("look at /dev/urandom"),
+    )
 }
 
 /// The login page with what went wrong, if something did.
@@ -110,8 +114,13 @@ pub(crate) async fn login_form(
 fn in_words(why: &NotIn) -> (StatusCode, Text) {
     match why {
         NotIn::Wrong => (StatusCode::UNAUTHORIZED, say!("Name or password is wrong.")),
-        NotIn::Wait(wait) => (StatusCode::TOO_MANY_REQUESTS, say!("That failed too often. Try again in {} s.", seconds(*wait))),
-        NotIn::Busy => (StatusCode::SERVICE_UNAVAILABLE, say!("Too many people are logging in just now. Try again in a moment.")),
+        NotIn::Wait(wait) => {
+            (StatusCode::TOO_MANY_REQUESTS, say!("That failed too often. Try again in {} s.", seconds(*wait)))
+        }
+        NotIn::Busy => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            say!("Too many people are logging in just now. Try again in a moment."),
+        ),
     }
 }
 
@@ -271,7 +280,12 @@ pub(crate) async fn change_password(
         Err(Change::Failed(error)) => {
             tracing::error!(%error, "a password could not be changed");
             let remedy = said!("look at the daemon's log");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the password could not be changed"), remedy).into())
+            Err(Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                said!("the password could not be changed"),
+                remedy,
+            )
+            .into())
         }
     }
 }

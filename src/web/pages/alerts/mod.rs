@@ -24,7 +24,8 @@ pub(crate) async fn page(
     frame: Frame,
     asked: Result<Query<AskedAlerts>, QueryRejection>,
 ) -> Result<Response, PageRefusal> {
-    let Query(asked) = asked.map_err(|e| Refusal::unread(&e.body_text(), said!("use kind=KIND and dag=NAME")))?;
+    let Query(asked) =
+        asked.map_err(|e| Refusal::unread(&e.body_text(), said!("use kind=KIND and dag=NAME")))?;
     let wanted = wanted(&asked.kind, &asked.dag)?;
     // A name in a query's clothes: what is no name belongs to no alert.
     let dag = wanted.dag.parse::<DagName>().map(|d| d.to_string()).unwrap_or_default();

@@ -68,8 +68,12 @@ fn log(snapshot: &Snapshot, wanted: &Wanted, zone: &Zone) -> Log {
         mail: words::mail(a.mail),
         mail_class: if a.mail == "queued" { "warn" } else { "quiet" },
     });
-    let mut names: Vec<&str> =
-        snapshot.alerts.iter().map(|a| a.run.dag()).chain(snapshot.dags.iter().map(|d| d.name.as_str())).collect();
+    let mut names: Vec<&str> = snapshot
+        .alerts
+        .iter()
+        .map(|a| a.run.dag())
+        .chain(snapshot.dags.iter().map(|d| d.name.as_str()))
+        .collect();
     names.sort_unstable();
     names.dedup();
     Log {
@@ -96,8 +100,13 @@ fn outbox(snapshot: &Snapshot, zone: &Zone) -> Outbox {
 /// The page.
 pub fn page(snapshot: &Snapshot, wanted: &Wanted, csrf: &str, reader: &Reader) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
-    let mut to: Vec<&str> =
-        snapshot.dags.iter().filter_map(|d| d.dag.as_ref()).flat_map(|d| &d.alerts.email).map(String::as_str).collect();
+    let mut to: Vec<&str> = snapshot
+        .dags
+        .iter()
+        .filter_map(|d| d.dag.as_ref())
+        .flat_map(|d| &d.alerts.email)
+        .map(String::as_str)
+        .collect();
     to.sort_unstable();
     to.dedup();
     vec![
@@ -117,7 +126,10 @@ mod tests {
     fn alerts_are_filtered_and_waiting_mails_say_why_they_wait() {
         let mut snapshot = testing::snapshot();
         let all = |snapshot: &Snapshot, wanted: &Wanted| -> String {
-            page(snapshot, wanted, "token", &Reader::default()).iter().map(|f| f.html.as_str().to_owned()).collect()
+            page(snapshot, wanted, "token", &Reader::default())
+                .iter()
+                .map(|f| f.html.as_str().to_owned())
+                .collect()
         };
         let wanted = Wanted::of("stalled", "kis-trading-day").expect("a kind");
         let html = all(&snapshot, &wanted);

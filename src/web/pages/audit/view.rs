@@ -38,7 +38,10 @@ struct Row {
 fn link_of(entry: &Audit) -> String {
     match entry.what.as_str() {
         // The topic the dead letters are of.
-        "replay" => format!("/dead-letters/{}", crate::view::format::part(entry.subject.split(' ').next().unwrap_or_default())),
+        "replay" => format!(
+            "/dead-letters/{}",
+            crate::view::format::part(entry.subject.split(' ').next().unwrap_or_default())
+        ),
         // A user, who has no page.
         "log in" | "change password" => String::new(),
         _ => link(&entry.subject),
@@ -101,17 +104,28 @@ mod tests {
             outcome: if n == 0 { Outcome::Refused } else { Outcome::Done },
             detail: if n == 0 { "refused: it has ended".into() } else { "done".into() },
         };
-        assert!(page(&snapshot, 0, &Reader::default())[0].html.as_str().contains("Nobody gave a command yet"));
+        assert!(
+            page(&snapshot, 0, &Reader::default())[0].html.as_str().contains("Nobody gave a command yet")
+        );
         snapshot.audit = std::sync::Arc::new((0..120).map(entry).collect());
         let html = page(&snapshot, 0, &Reader::default())[0].html.to_string();
-        assert!(html.contains("user-49") && !html.contains("user-50") && html.contains("refused: it has ended"), "{html}");
+        assert!(
+            html.contains("user-49") && !html.contains("user-50") && html.contains("refused: it has ended"),
+            "{html}"
+        );
         let last = page(&snapshot, 100, &Reader::default())[0].html.to_string();
-        assert!(last.contains("user-119") && last.contains("skip=50") && !last.contains("skip=150"), "{last}");
+        assert!(
+            last.contains("user-119") && last.contains("skip=50") && !last.contains("skip=150"),
+            "{last}"
+        );
         assert!(page(&snapshot, usize::MAX, &Reader::default())[0].html.as_str().contains("user-119"));
         assert_eq!(link("day@2026-11-20+manual.1/load"), "/runs/day@2026-11-20+manual.1");
         let replay = Audit { what: "replay".into(), subject: "kis.trades cause x".into(), ..entry(1) };
         assert_eq!(link_of(&replay), "/dead-letters/kis.trades");
         assert_eq!(link_of(&Audit { what: "log in".into(), subject: "ann".into(), ..entry(1) }), "");
-        assert_eq!((link("day"), link(""), link("<b>@x")), ("/dags/day".into(), String::new(), String::new()));
+        assert_eq!(
+            (link("day"), link(""), link("<b>@x")),
+            ("/dags/day".into(), String::new(), String::new())
+        );
     }
 }

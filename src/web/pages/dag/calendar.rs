@@ -1,4 +1,5 @@
-//! The months of a schedule: which days are open, which are not and why, and what became of those that passed.
+//! The months of a schedule: which days are open, which are not and why, and what became of those that
+//! passed.
 
 use std::collections::BTreeMap;
 
@@ -101,7 +102,14 @@ fn cell(day: &PlannedDay, run: Option<&Brief>, today: Date, zone: &Zone) -> Cell
         (None, _, true) => ("none", ""),
     };
     let run = run.map(|r| r.id.to_string()).unwrap_or_default();
-    Cell { day: day.date.day(), class, glyph, title: Text::joined(", ", title), today: day.date == today, run }
+    Cell {
+        day: day.date.day(),
+        class,
+        glyph,
+        title: Text::joined(", ", title),
+        today: day.date == today,
+        run,
+    }
 }
 
 /// Puts days into months and weeks.
@@ -132,15 +140,23 @@ fn months(days: &[PlannedDay], runs: &BTreeMap<Date, &Brief>, today: Date, zone:
 }
 
 /// The calendar of a DAG; `runs` are its runs, newest first.
-pub fn calendar(dag: &DagView, runs: &[std::sync::Arc<Brief>], now: jiff::Timestamp, fallback: &str) -> Calendar {
+pub fn calendar(
+    dag: &DagView,
+    runs: &[std::sync::Arc<Brief>],
+    now: jiff::Timestamp,
+    fallback: &str,
+) -> Calendar {
     let schedule = dag.dag.as_ref().and_then(|d| d.schedule.as_ref());
     let zone = Zone::new(schedule.map_or(fallback, |s| s.timezone.as_str()));
     // The session's own run rather than one by hand on the same date.
-    let by_date = runs.iter().rev().filter(|r| !r.id.key().contains('+')).map(|r| (r.session_date, &**r)).collect();
+    let by_date =
+        runs.iter().rev().filter(|r| !r.id.key().contains('+')).map(|r| (r.session_date, &**r)).collect();
     let next = dag.next.iter().filter(|w| w.open_at > now).take(NEXT);
     Calendar {
         months: months(&dag.days, &by_date, zone.date(now), &zone),
-        next: next.map(|w| Text::joined(" ", vec![zone.day(w.open_at), Text::plain(hours(w, &zone))])).collect(),
+        next: next
+            .map(|w| Text::joined(" ", vec![zone.day(w.open_at), Text::plain(hours(w, &zone))]))
+            .collect(),
         zone: zone.label(now),
         paused: dag.paused,
         ends: dag.days.iter().any(|d| d.special == Special::Unknown),
@@ -168,9 +184,14 @@ mod tests {
         assert_eq!(cells.len(), 30 + 31 + 31);
         let today = cells.iter().find(|c| c.today).expect("today");
         assert_eq!((today.day, today.run.as_str()), (20, "kis-trading-day@2026-11-20"));
-        let late = november.special.iter().find(|s| s.starts_with("Thu 19 late open")).expect("the late open");
+        let late =
+            november.special.iter().find(|s| s.starts_with("Thu 19 late open")).expect("the late open");
         assert!(late.contains("10:00–16:30"), "{late}");
-        assert!(drawn.months[1].special.iter().any(|s| s.starts_with("Fri 25 closed: ")), "{:?}", drawn.months[1].special);
+        assert!(
+            drawn.months[1].special.iter().any(|s| s.starts_with("Fri 25 closed: ")),
+            "{:?}",
+            drawn.months[1].special
+        );
         let html = Html::of(&drawn, &Reader::default()).to_string();
         assert!(html.contains("Mon 23 Nov 08:50–16:00"), "{html}");
     }

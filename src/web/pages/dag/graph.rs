@@ -1,7 +1,8 @@
 //! A DAG's steps by their needs, drawn from left to right: each in a column after everything it needs.
 //!
-//! The layout follows Sugiyama, Tagawa and Toda (1981): layers by longest path, waypoints where an edge passes a layer, and sweeps
-//! that order each layer by the mean place of its neighbours. The kind of a step is its shape, not only its colour.
+//! The layout follows Sugiyama, Tagawa and Toda (1981): layers by longest path, waypoints where an edge
+//! passes a layer, and sweeps that order each layer by the mean place of its neighbours. The kind of a step
+//! is its shape, not only its colour.
 
 use askama::Template;
 
@@ -102,7 +103,11 @@ pub fn layout(needs: &[Vec<usize>], last: &[bool]) -> Layout {
             let mean = |node: &usize| {
                 let near = if forward { &neighbours[*node].0 } else { &neighbours[*node].1 };
                 // What has no neighbour there stays where it is.
-                if near.is_empty() { slot[*node] } else { near.iter().map(|n| slot[*n]).sum::<f64>() / near.len() as f64 }
+                if near.is_empty() {
+                    slot[*node]
+                } else {
+                    near.iter().map(|n| slot[*n]).sum::<f64>() / near.len() as f64
+                }
             };
             let mut keyed: Vec<(f64, usize)> = rows[l].iter().map(|node| (mean(node), *node)).collect();
             keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -202,7 +207,13 @@ fn outline(kind: StepKind, x: f64, y: f64, w: f64) -> String {
         }
         StepKind::Check => {
             let (c, m) = (14.0, y + h / 2.0);
-            format!("M{:.0} {y:.0}H{:.0}L{r:.0} {m:.0}L{:.0} {b:.0}H{:.0}L{x:.0} {m:.0}Z", x + c, r - c, r - c, x + c)
+            format!(
+                "M{:.0} {y:.0}H{:.0}L{r:.0} {m:.0}L{:.0} {b:.0}H{:.0}L{x:.0} {m:.0}Z",
+                x + c,
+                r - c,
+                r - c,
+                x + c
+            )
         }
         StepKind::Teardown => format!("M{x:.0} {y:.0}H{:.0}L{r:.0} {:.0}V{b:.0}H{x:.0}Z", r - 14.0, y + 14.0),
     }
@@ -212,7 +223,8 @@ fn outline(kind: StepKind, x: f64, y: f64, w: f64) -> String {
 pub fn graph(dag: &Dag, run: Option<&Run>) -> Graph {
     let steps = dag.steps();
     let index = |name| steps.iter().position(|s| s.name == name);
-    let needs: Vec<Vec<usize>> = steps.iter().map(|s| s.needs.iter().filter_map(|n| index(n.step.clone())).collect()).collect();
+    let needs: Vec<Vec<usize>> =
+        steps.iter().map(|s| s.needs.iter().filter_map(|n| index(n.step.clone())).collect()).collect();
     let last: Vec<bool> = steps.iter().map(|s| s.kind == StepKind::Teardown).collect();
     let laid = layout(&needs, &last);
     let longest = steps.iter().map(|s| s.name.as_str().chars().count().min(NAME)).max().unwrap_or(0);

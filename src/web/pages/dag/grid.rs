@@ -81,7 +81,8 @@ pub struct Cell {
 
 fn column(run: &Brief, before: Option<&Brief>, zone: &Zone) -> Column {
     let date = run.session_date;
-    let new_month = before.is_none_or(|b| (b.session_date.year(), b.session_date.month()) != (date.year(), date.month()));
+    let new_month =
+        before.is_none_or(|b| (b.session_date.year(), b.session_date.month()) != (date.year(), date.month()));
     Column {
         id: run.id.to_string(),
         day: date.strftime("%-d").to_string(),
@@ -98,7 +99,8 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
     // Beyond the end, the last part is shown.
     let skip = skip.min(runs.len().saturating_sub(1) / RUNS * RUNS);
     let shown = &runs[skip..runs.len().min(skip + RUNS)];
-    let columns = shown.iter().enumerate().map(|(at, run)| column(run, at.checked_sub(1).map(|b| &*shown[b]), zone));
+    let columns =
+        shown.iter().enumerate().map(|(at, run)| column(run, at.checked_sub(1).map(|b| &*shown[b]), zone));
     let mut order: Vec<(&str, Text)> =
         dag.into_iter().flat_map(Dag::steps).map(|s| (s.name.as_str(), words::step_kind(s.kind))).collect();
     let known: BTreeSet<&str> = order.iter().map(|(name, _)| *name).collect();
@@ -122,7 +124,13 @@ pub fn grid(name: &str, dag: Option<&Dag>, runs: &[Arc<Brief>], skip: usize, zon
                     class: state_class(*state),
                     day: days[at].clone(),
                 },
-                None => Cell { run: none.clone(), glyph: "", state: Text::default(), class: "", day: none.clone() },
+                None => Cell {
+                    run: none.clone(),
+                    glyph: "",
+                    state: Text::default(),
+                    class: "",
+                    day: none.clone(),
+                },
             })
             .collect(),
     };
@@ -150,9 +158,13 @@ mod tests {
         let older = brief.clone();
         brief.steps.retain(|s| s.name.as_str() != "vwap");
         let dag = &snapshot.runs[0].run.dag;
-        let grid = grid("kis-trading-day", Some(dag), &[brief.into(), older.into()], 0, &Zone::new("Asia/Seoul"));
+        let grid =
+            grid("kis-trading-day", Some(dag), &[brief.into(), older.into()], 0, &Zone::new("Asia/Seoul"));
         let names: Vec<_> = grid.rows.iter().map(|r| r.name.as_str()).collect();
-        assert_eq!(names, ["topics", "collector", "sink-index", "sink-objects", "vwap", "freshness", "reconcile"]);
+        assert_eq!(
+            names,
+            ["topics", "collector", "sink-index", "sink-objects", "vwap", "freshness", "reconcile"]
+        );
         let vwap = grid.rows.iter().find(|r| r.name == "vwap").expect("a row");
         assert_eq!((vwap.cells[0].glyph, vwap.cells[1].glyph), ("", "■"));
         assert!(grid.runs[0].month == "Nov" && grid.runs[1].month.is_empty());

@@ -35,7 +35,8 @@ struct Actions {
     csrf: String,
 }
 
-/// A time of day and the weekdays of a plain cron expression (`50 8 * * MON-FRI`); `None` for one that says more.
+/// A time of day and the weekdays of a plain cron expression (`50 8 * * MON-FRI`); `None` for one that says
+/// more.
 fn daily(cron: &str) -> Option<(String, Text)> {
     let [minute, hour, "*", "*", days] = cron.split_whitespace().collect::<Vec<_>>()[..] else { return None };
     let (minute, hour): (u8, u8) = (minute.parse().ok()?, hour.parse().ok()?);
@@ -59,7 +60,8 @@ fn in_words(schedule: &Schedule) -> Text {
         },
     };
     let told = Text::joined(" ", vec![told, Text::plain(schedule.timezone.clone())]);
-    let calendar = schedule.calendar.as_ref().map_or_else(Text::default, |c| say!("on trading days of {}", c));
+    let calendar =
+        schedule.calendar.as_ref().map_or_else(Text::default, |c| say!("on trading days of {}", c));
     Text::joined(", ", vec![told, calendar])
 }
 
@@ -97,15 +99,26 @@ pub fn page(snapshot: &Snapshot, dag: &DagView, skip: usize, csrf: &str, reader:
     let plan = dag.dag.as_deref();
     let zone = Zone::new(plan.and_then(|d| d.schedule.as_ref()).map_or(&snapshot.timezone, |s| &s.timezone));
     let params = plan.map(|d| d.params.iter().map(|(k, v)| Pair::new(k, v)).collect()).unwrap_or_default();
-    let actions =
-        Actions { name: dag.name.clone(), paused: dag.paused, params, zone: zone.label(snapshot.now), csrf: csrf.to_owned() };
-    let mut fragments =
-        vec![Fragment::new("dag-head", &head(snapshot, dag), reader), Fragment::new("dag-actions", &actions, reader)];
+    let actions = Actions {
+        name: dag.name.clone(),
+        paused: dag.paused,
+        params,
+        zone: zone.label(snapshot.now),
+        csrf: csrf.to_owned(),
+    };
+    let mut fragments = vec![
+        Fragment::new("dag-head", &head(snapshot, dag), reader),
+        Fragment::new("dag-actions", &actions, reader),
+    ];
     fragments.push(Fragment::new("grid", &grid(&dag.name, plan, &runs, skip, &zone), reader));
     if let Some(plan) = plan {
         fragments.push(Fragment::new("graph", &graph(plan, newest), reader));
     }
-    fragments.push(Fragment::new("calendar", &calendar(dag, &runs, snapshot.now, &snapshot.timezone), reader));
+    fragments.push(Fragment::new(
+        "calendar",
+        &calendar(dag, &runs, snapshot.now, &snapshot.timezone),
+        reader,
+    ));
     fragments
 }
 
@@ -119,9 +132,15 @@ mod tests {
         let snapshot = testing::snapshot();
         let plan = snapshot.dag("kis-trading-day").and_then(|d| d.dag.clone()).expect("a DAG");
         let mut schedule = plan.schedule.clone().expect("a schedule");
-        assert_eq!(in_words(&schedule), "Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx");
+        assert_eq!(
+            in_words(&schedule),
+            "Monday to Friday, 08:50 to 16:00 Asia/Seoul, on trading days of krx"
+        );
         schedule.open = domain::schedule::Edge::Cron("*/5 8 * * MON-FRI".parse().expect("a cron expression"));
-        assert_eq!(in_words(&schedule), "from */5 8 * * MON-FRI to 0 16 * * MON-FRI Asia/Seoul, on trading days of krx");
+        assert_eq!(
+            in_words(&schedule),
+            "from */5 8 * * MON-FRI to 0 16 * * MON-FRI Asia/Seoul, on trading days of krx"
+        );
         (schedule.close, schedule.calendar) = (None, None);
         assert_eq!(in_words(&schedule), "*/5 8 * * MON-FRI Asia/Seoul");
         assert_eq!(daily("5 7 * * *"), Some(("07:05".into(), say!("every day"))));

@@ -64,7 +64,9 @@ pub struct RunRow {
 
 fn window(window: &Window, zone: &Zone) -> Text {
     match window.close_at {
-        Some(close) => Text::joined("–", vec![zone.day_minute(window.open_at), Text::plain(zone.minute(close))]),
+        Some(close) => {
+            Text::joined("–", vec![zone.day_minute(window.open_at), Text::plain(zone.minute(close))])
+        }
         None => zone.day_minute(window.open_at),
     }
 }
@@ -109,7 +111,13 @@ mod tests {
     fn windows_runs_and_broken_files_are_listed() {
         let fragments = page(&testing::snapshot(), "token", &Reader::default());
         let html: String = fragments.iter().map(|f| f.html.as_str()).collect();
-        for text in ["Mon 23 Nov 08:50–16:00", "kis-trading-day@2026-11-20", "dags/broken.yaml:7:5", "by hand only", "paused"] {
+        for text in [
+            "Mon 23 Nov 08:50–16:00",
+            "kis-trading-day@2026-11-20",
+            "dags/broken.yaml:7:5",
+            "by hand only",
+            "paused",
+        ] {
             assert!(html.contains(text), "{text} is missing in {html}");
         }
     }

@@ -123,9 +123,11 @@ pub(crate) async fn dead_letters(
     // Each topic is read by itself.
     let limit = asked.limit.unwrap_or(TOPICS);
     if !(1..=TOPICS).contains(&limit) {
-        return Err(
-            Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {} topics", TOPICS.to_string())).into()
-        );
+        return Err(Refusal::bad(
+            said!("limit is {}", limit.to_string()),
+            said!("ask for 1 to {} topics", TOPICS.to_string()),
+        )
+        .into());
     }
     let asked = Asked { limit: Some(limit), after: asked.after };
     let (reading, names) = topics(&log).await;
@@ -212,7 +214,13 @@ pub(crate) async fn dead_letter(State(reads): Reads, State(handle): State<Handle
     let facts = known(&reading)?;
     let letter = Summary { replayed, ..facts.line.clone() };
     let timezone = &handle.snapshot().timezone;
-    Ok(Json(json!(DeadLetterDetail { topic: &topic, letter, record: &facts.seen, timezone, stamp: stamp(&reading) })))
+    Ok(Json(json!(DeadLetterDetail {
+        topic: &topic,
+        letter,
+        record: &facts.seen,
+        timezone,
+        stamp: stamp(&reading)
+    })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -263,7 +271,9 @@ pub(crate) async fn replay(State(reads): Reads, caller: Caller, headers: HeaderM
     let once = idempotency::once(&headers, &by, "replay", &topic, &sent)?;
     match send(&reads, &by, &topic, which, once).await? {
         Sent::Now(done) => Ok(idempotency::answer(json!(done), false)),
-        Sent::Again(answer) => Ok(idempotency::answer(serde_json::from_str(&answer).unwrap_or_default(), true)),
+        Sent::Again(answer) => {
+            Ok(idempotency::answer(serde_json::from_str(&answer).unwrap_or_default(), true))
+        }
         Sent::KeyTaken => Err(idempotency::taken().into()),
     }
 }

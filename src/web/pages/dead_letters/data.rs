@@ -74,7 +74,9 @@ fn words(which: &Which) -> String {
 fn told(done: &Replayed) -> String {
     let refused: u64 = done.refused.values().sum();
     let Replayed { letters, sent, records, before, .. } = done;
-    format!("{letters} dead letters: {sent} sent again as {records} records, {before} sent before, {refused} not readable")
+    format!(
+        "{letters} dead letters: {sent} sent again as {records} records, {before} sent before, {refused} not readable"
+    )
 }
 
 /// Dead letters as they were read last.
@@ -90,7 +92,12 @@ pub(crate) struct LetterReads {
 
 impl LetterReads {
     /// Reads the log, where there is room, by the daemon's clock.
-    pub(crate) fn new(backends: Backends, handle: Handle, topics: Arc<TopicReads>, room: &Arc<Semaphore>) -> Self {
+    pub(crate) fn new(
+        backends: Backends,
+        handle: Handle,
+        topics: Arc<TopicReads>,
+        room: &Arc<Semaphore>,
+    ) -> Self {
         Self {
             backends,
             handle,
@@ -125,13 +132,20 @@ impl LetterReads {
         self.letter.get(move || handle.snapshot().now, &place, work).await
     }
 
-    /// Sends dead letters again, unless the same request came before. It goes on when nobody waits any more; two at
-    /// a time wait for each other.
+    /// Sends dead letters again, unless the same request came before. It goes on when nobody waits any more;
+    /// two at a time wait for each other.
     ///
     /// # Errors
     /// What a store fails with, and `Busy` when it takes longer than a minute.
-    pub(crate) async fn replay(&self, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent> {
-        let (backends, turn, handle) = (self.backends.clone(), Arc::clone(&self.replaying), self.handle.clone());
+    pub(crate) async fn replay(
+        &self,
+        by: &str,
+        topic: &str,
+        which: Which,
+        once: Option<Idempotency>,
+    ) -> Result<Sent> {
+        let (backends, turn, handle) =
+            (self.backends.clone(), Arc::clone(&self.replaying), self.handle.clone());
         let (by, topic) = (by.to_owned(), topic.to_owned());
         let work = tokio::spawn(async move {
             let _turn = turn.lock().await;
@@ -140,8 +154,12 @@ impl LetterReads {
         let result = match tokio::time::timeout(REPLAY, work).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => Err(BackendError::new(ErrorKind::Unavailable, "replay", error.to_string())),
-            Err(_) => Err(BackendError::new(ErrorKind::Busy, "replay", "it takes longer than a minute, and goes on")
-                .remedy("the list of dead letters shows which were sent")),
+            Err(_) => Err(BackendError::new(
+                ErrorKind::Busy,
+                "replay",
+                "it takes longer than a minute, and goes on",
+            )
+            .remedy("the list of dead letters shows which were sent")),
         };
         self.letters.spoil();
         self.topics.spoil();
@@ -154,8 +172,12 @@ async fn read(log: &dyn Log, name: &str, partition: u32, offset: u64) -> Result<
     let known = records::existing(log, name).await?;
     let missing = || {
         let place = format!("log topic {name}");
-        BackendError::new(ErrorKind::NotFound, place, format!("there is no dead letter at {partition}/{offset}"))
-            .remedy("the dead letters page lists those there are")
+        BackendError::new(
+            ErrorKind::NotFound,
+            place,
+            format!("there is no dead letter at {partition}/{offset}"),
+        )
+        .remedy("the dead letters page lists those there are")
     };
     let range = known.partitions.get(partition as usize).ok_or_else(missing)?;
     if !(range.start..range.end).contains(&offset) {

@@ -79,7 +79,12 @@ async fn letters_of(reads: &LetterReads, names: Vec<String>) -> Vec<(String, Rea
 }
 
 /// Dead letters of all topics, by cause.
-pub(crate) async fn list(State(reads): Reads, State(log): TopicState, State(handle): State<Handle>, frame: Frame) -> Response {
+pub(crate) async fn list(
+    State(reads): Reads,
+    State(log): TopicState,
+    State(handle): State<Handle>,
+    frame: Frame,
+) -> Response {
     let (reading, mut names) = topics(&log).await;
     names.truncate(TOPICS);
     let letters = letters_of(&reads, names).await;
@@ -132,7 +137,8 @@ pub(crate) async fn message(
     place: Place,
 ) -> Result<Response, PageRefusal> {
     let (topic, reading, replayed) = find(&reads, place).await?;
-    let fragments = view::message(&handle.snapshot(), &topic, &reading, replayed, frame.csrf(), &frame.reader);
+    let fragments =
+        view::message(&handle.snapshot(), &topic, &reading, replayed, frame.csrf(), &frame.reader);
     Ok(frame.page("dead-letters", say!("Dead letter"), None, fragments).into_response())
 }
 
@@ -150,23 +156,36 @@ fn failed(error: &BackendError) -> Refusal {
     Refusal::new(status, Message::foreign(format!("{}: {}", error.place, error.message)), remedy)
 }
 
-async fn send(reads: &LetterReads, by: &str, topic: &str, which: Which, once: Option<Idempotency>) -> Result<Sent, Refusal> {
+async fn send(
+    reads: &LetterReads,
+    by: &str,
+    topic: &str,
+    which: Which,
+    once: Option<Idempotency>,
+) -> Result<Sent, Refusal> {
     reads.replay(by, topic, which, once).await.map_err(|error| failed(&error))
 }
 
 /// Sends dead letters again, as a form says.
-pub(crate) async fn replay(State(reads): Reads, frame: Frame, Checked(fields): Checked) -> Result<Response, PageRefusal> {
+pub(crate) async fn replay(
+    State(reads): Reads,
+    frame: Frame,
+    Checked(fields): Checked,
+) -> Result<Response, PageRefusal> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let topic = field("topic")
         .filter(|t| !t.is_empty())
         .ok_or_else(|| Refusal::bad(said!("the form names no topic"), Message::none()))?;
     if field("sure") != Some("yes") {
-        return Err(
-            Refusal::bad(said!("the replay was not confirmed"), said!("go back and tick the box beside the button")).into()
-        );
+        return Err(Refusal::bad(
+            said!("the replay was not confirmed"),
+            said!("go back and tick the box beside the button"),
+        )
+        .into());
     }
     let number = |name: &str| {
-        let wrong = || Refusal::bad(said!("the form has no usable {}", name), said!("send the form of the page"));
+        let wrong =
+            || Refusal::bad(said!("the form has no usable {}", name), said!("send the form of the page"));
         field(name).and_then(|t| t.parse::<u64>().ok()).ok_or_else(wrong)
     };
     let one = |edited| {
@@ -180,13 +199,17 @@ pub(crate) async fn replay(State(reads): Reads, frame: Frame, Checked(fields): C
         // Browsers send the line ends of a field as CR LF.
         (Some("edited"), _, Some(value)) => one(Some(value.replace("\r\n", "\n").into_bytes()))?,
         _ => {
-            return Err(
-                Refusal::bad(said!("the form does not say which dead letters"), said!("send the form of the page")).into()
-            );
+            return Err(Refusal::bad(
+                said!("the form does not say which dead letters"),
+                said!("send the form of the page"),
+            )
+            .into());
         }
     };
     let Sent::Now(done) = send(&reads, &frame.caller.by("web"), topic, which, None).await? else {
         return Err(idempotency::taken().into());
     };
-    Ok(frame.page("dead-letters", say!("Sent again"), None, view::replayed(topic, &done, &frame.reader)).into_response())
+    Ok(frame
+        .page("dead-letters", say!("Sent again"), None, view::replayed(topic, &done, &frame.reader))
+        .into_response())
 }

@@ -98,7 +98,11 @@ pub(crate) fn list(
             trouble: reading.trouble.as_ref().map(|t| in_words(t, reading.value.is_some(), &zone)),
         }
     };
-    let page = Groups { topics: letters.iter().map(of_topic).collect(), csrf: csrf.to_owned(), read: topics.value.is_some() };
+    let page = Groups {
+        topics: letters.iter().map(of_topic).collect(),
+        csrf: csrf.to_owned(),
+        read: topics.value.is_some(),
+    };
     vec![
         head(&say!("Dead letters"), Vec::new(), "/dead-letters".to_owned(), topics, &zone, reader),
         Fragment::new("letters", &page, reader),
@@ -179,7 +183,9 @@ pub(crate) fn messages(
         csrf: csrf.to_owned(),
         known: reading.value.is_some(),
     };
-    let title = shown.cause.map_or_else(|| say!("Dead letters of {}", shown.topic), |c| say!("{} on {}", c, shown.topic));
+    let title = shown
+        .cause
+        .map_or_else(|| say!("Dead letters of {}", shown.topic), |c| say!("{} on {}", c, shown.topic));
     let back = vec![Pair::new(say!("Dead letters"), "/dead-letters")];
     vec![head(&title, back, with_cause, reading, &zone, reader), Fragment::new("letters", &page, reader)]
 }
@@ -215,13 +221,17 @@ pub(crate) fn message(
     reader: &Reader,
 ) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
-    let back = vec![Pair::new(say!("Dead letters"), "/dead-letters"), Pair::new(topic, format!("/dead-letters/{}", part(topic)))];
+    let back = vec![
+        Pair::new(say!("Dead letters"), "/dead-letters"),
+        Pair::new(topic, format!("/dead-letters/{}", part(topic))),
+    ];
     let Some((_, facts)) = &reading.value else {
         return vec![head(&say!("Dead letter"), back, "/dead-letters".to_owned(), reading, &zone, reader)];
     };
     let at = &facts.line;
     let address = format!("/dead-letters/{}/{}/{}", part(topic), at.partition, at.offset);
-    let (errors, own): (Vec<_>, Vec<_>) = facts.seen.headers.iter().cloned().partition(|(name, _)| name.starts_with(PREFIX));
+    let (errors, own): (Vec<_>, Vec<_>) =
+        facts.seen.headers.iter().cloned().partition(|(name, _)| name.starts_with(PREFIX));
     let mut seen = facts.seen.clone();
     seen.headers = own;
     seen.header_count -= errors.len();
@@ -229,7 +239,11 @@ pub(crate) fn message(
         topic: topic.to_owned(),
         partition: at.partition,
         offset: at.offset,
-        words: if at.message.is_empty() { say!("Nobody said what is wrong with it.") } else { Text::plain(at.message.clone()) },
+        words: if at.message.is_empty() {
+            say!("Nobody said what is wrong with it.")
+        } else {
+            Text::plain(at.message.clone())
+        },
         replayed,
         facts: vec![
             Pair::new(say!("cause"), at.cause.clone()),
@@ -282,7 +296,9 @@ pub(crate) fn replayed(topic: &str, done: &Replayed, reader: &Reader) -> Vec<Fra
     match (done.sent, done.records) {
         (0, _) => {}
         (_, 1) => lines.push(say!("1 record went to {}; what arrived before folds into itself.", topic)),
-        (_, n) => lines.push(say!("{} records went to {}; what arrived before folds into itself.", count(n), topic)),
+        (_, n) => {
+            lines.push(say!("{} records went to {}; what arrived before folds into itself.", count(n), topic))
+        }
     }
     match done.before {
         0 => {}
@@ -292,7 +308,10 @@ pub(crate) fn replayed(topic: &str, done: &Replayed, reader: &Reader) -> Vec<Fra
     match refused {
         0 => {}
         1 => lines.push(say!("1 letter still cannot be read; edit a copy, or wait for a version that can.")),
-        n => lines.push(say!("{} letters still cannot be read; edit a copy, or wait for a version that can.", count(n))),
+        n => lines.push(say!(
+            "{} letters still cannot be read; edit a copy, or wait for a version that can.",
+            count(n)
+        )),
     }
     lines.extend(done.message.iter().map(|m| say!("The last one said: {}", m)));
     let page = Done {

@@ -118,7 +118,8 @@ pub(crate) async fn symbols(
     let snapshot = handle.snapshot();
     let reading = reads.market(Sources::of(&snapshot), wanted.date()?).await;
     let market = known(&reading)?;
-    let (part, next) = part_of(&market.symbols, &Asked { limit: wanted.limit, after: wanted.after }, |s| s.name.clone())?;
+    let (part, next) =
+        part_of(&market.symbols, &Asked { limit: wanted.limit, after: wanted.after }, |s| s.name.clone())?;
     Ok(Json(json!(SymbolList {
         date: market.date,
         dates: &market.dates,

@@ -1,6 +1,8 @@
-//! A symbol's day as a drawing: price and average as lines, the volume of each window as bars, windows that broke a rule as bands.
+//! A symbol's day as a drawing: price and average as lines, the volume of each window as bars, windows that
+//! broke a rule as bands.
 //!
-//! Lines are in a box of their own that stretches with the page; words and grid lie around it in percent, as in the timeline.
+//! Lines are in a box of their own that stretches with the page; words and grid lie around it in percent, as
+//! in the timeline.
 
 use std::fmt::Write;
 
@@ -134,7 +136,8 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
         })
         .collect();
     (drawing.most, drawing.top) = (quantity(most), quantity(top));
-    let bounds = windows.iter().fold((f64::MAX, f64::MIN), |(l, h), w| (l.min(w.min_price), h.max(w.max_price)));
+    let bounds =
+        windows.iter().fold((f64::MAX, f64::MIN), |(l, h), w| (l.min(w.min_price), h.max(w.max_price)));
     drawing.words = say!(
         "{} windows from {} to {}, prices from {} to {} KRW",
         count(windows.len() as u64),
@@ -146,7 +149,8 @@ pub(crate) fn draw<'a>(windows: &[Window], told: impl Iterator<Item = &'a Window
     drawing
 }
 
-/// The volume that all but the largest two in a hundred windows stay below: an opening auction would flatten all others.
+/// The volume that all but the largest two in a hundred windows stay below: an opening auction would flatten
+/// all others.
 fn top(windows: &[Window]) -> Decimal {
     let mut volumes: Vec<Decimal> = windows.iter().map(|w| w.volume).collect();
     volumes.sort_unstable();
@@ -221,9 +225,15 @@ mod tests {
 
     #[test]
     fn a_day_is_drawn_with_breaks_levels_and_hours() {
-        let windows = [window("09:00:00", 100.0, 10), window("09:00:30", 110.0, 30), window("15:29:30", 90.0, 20)];
+        let windows =
+            [window("09:00:00", 100.0, 10), window("09:00:30", 110.0, 30), window("15:29:30", 90.0, 20)];
         let drawing = draw(&windows, windows[1..2].iter(), &Zone::new("Asia/Seoul"));
-        assert_eq!(drawing.price.matches('M').count(), 2, "hours without a trade are no line: {}", drawing.price);
+        assert_eq!(
+            drawing.price.matches('M').count(),
+            2,
+            "hours without a trade are no line: {}",
+            drawing.price
+        );
         assert_eq!((drawing.vwap.matches('M').count(), drawing.vwap.matches('L').count()), (1, 2));
         assert!(drawing.volume.contains(&format!("V{:.1}H", 0.0)), "the largest is as high as the box");
         let mut busy = vec![window("09:00:00", 100.0, 10); 99];
@@ -231,7 +241,10 @@ mod tests {
         assert_eq!(top(&busy), Decimal::TEN, "one auction does not flatten the day");
         let hours: Vec<_> = drawing.ticks.iter().map(|t| t.label.as_str()).collect();
         assert_eq!(hours, ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00"]);
-        assert!(drawing.levels.iter().any(|l| l.label == "100") && drawing.levels.iter().all(|l| (0.0..=100.0).contains(&l.y.0)));
+        assert!(
+            drawing.levels.iter().any(|l| l.label == "100")
+                && drawing.levels.iter().all(|l| (0.0..=100.0).contains(&l.y.0))
+        );
         assert_eq!(drawing.bands[0].title, "09:00:30–09:01:00: 110 to 110 KRW");
         assert_eq!(drawing.words, "3 windows from 09:00:00 to 15:30:00, prices from 90 to 110 KRW");
     }
@@ -241,7 +254,13 @@ mod tests {
         let zone = Zone::new("Asia/Seoul");
         assert_eq!(draw(&[], [].iter(), &zone), Drawing::default());
         let odd = Window { min_price: f64::NAN, max_price: f64::NAN, ..window("09:00:00", f64::NAN, -5) };
-        assert!(!format!("{:?}", draw(&[odd.clone(), window("09:00:30", 1e9, 1)], [odd].iter(), &zone).price).contains("NaN"));
-        assert_eq!([round_step(0.3), round_step(13.0), round_step(450.0), round_step(51.0)], [1.0, 20.0, 500.0, 100.0]);
+        assert!(
+            !format!("{:?}", draw(&[odd.clone(), window("09:00:30", 1e9, 1)], [odd].iter(), &zone).price)
+                .contains("NaN")
+        );
+        assert_eq!(
+            [round_step(0.3), round_step(13.0), round_step(450.0), round_step(51.0)],
+            [1.0, 20.0, 500.0, 100.0]
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The market as the day's own figures tell it: sessions, windows and anomalies that `vwap` put into the index, and each symbol's
-//! newest trade from the raw store. Nothing is computed from trades here.
+//! The market as the day's own figures tell it: sessions, windows and anomalies that `vwap` put into the
+//! index, and each symbol's newest trade from the raw store. Nothing is computed from trades here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,13 +69,19 @@ impl Sources {
         };
         let topic = named("topic", steps::default_topic());
         let collected = |view: &RunView| {
-            let raw = hop::of_run(&view.run, steps::programs()).into_iter().find(|hop| hop.kind == Kind::Store(Store::Raw))?;
+            let raw = hop::of_run(&view.run, steps::programs())
+                .into_iter()
+                .find(|hop| hop.kind == Kind::Store(Store::Raw))?;
             Some(raw.place)
         };
         Self {
             index: named("index", &steps::default_name(&topic, "vwap")),
             anomalies: named("anomaly_index", &steps::default_name(&topic, "anomalies")),
-            collection: snapshot.runs.iter().find_map(collected).unwrap_or_else(|| steps::default_topic().to_owned()),
+            collection: snapshot
+                .runs
+                .iter()
+                .find_map(collected)
+                .unwrap_or_else(|| steps::default_topic().to_owned()),
         }
     }
 }
@@ -92,7 +98,8 @@ fn daily(prefix: &str, date: Date) -> String {
 pub async fn dates(index: &dyn Index, sources: &Sources) -> Result<Vec<Date>> {
     let prefix = format!("{}-", sources.index);
     let names = index.indices(&prefix).await?;
-    let mut dates: Vec<Date> = names.iter().filter_map(|n| n.strip_prefix(&prefix)?.replace('.', "-").parse().ok()).collect();
+    let mut dates: Vec<Date> =
+        names.iter().filter_map(|n| n.strip_prefix(&prefix)?.replace('.', "-").parse().ok()).collect();
     dates.sort_unstable_by(|a, b| b.cmp(a));
     dates.dedup();
     Ok(dates)
@@ -119,7 +126,8 @@ pub struct Session {
     pub min_price: f64,
     /// Highest price.
     pub max_price: f64,
-    /// The exchange's own volume at the newest trade; below 0 without one, and where the feed does not say it.
+    /// The exchange's own volume at the newest trade; below 0 without one, and where the feed does not say
+    /// it.
     #[serde(default = "unsaid")]
     #[schema(required)]
     pub exchange_volume: i64,
@@ -224,7 +232,12 @@ impl Quotes {
     ///
     /// # Errors
     /// `NotFound` for a day without figures; what a store fails with.
-    pub async fn look(&mut self, backends: &Backends, sources: &Sources, date: Option<Date>) -> Result<Market> {
+    pub async fn look(
+        &mut self,
+        backends: &Backends,
+        sources: &Sources,
+        date: Option<Date>,
+    ) -> Result<Market> {
         let index = backends.index.as_ref();
         let dates = dates(index, sources).await?;
         let Some(day) = date.or_else(|| dates.first().copied()) else {
@@ -303,7 +316,11 @@ async fn names(index: &dyn Index, name: &str) -> Result<Vec<String>> {
 }
 
 /// Documents by id, in the order of the ids; what is not there or not as expected is `None`.
-async fn documents<T: DeserializeOwned>(index: &dyn Index, name: &str, ids: &[String]) -> Result<Vec<Option<T>>> {
+async fn documents<T: DeserializeOwned>(
+    index: &dyn Index,
+    name: &str,
+    ids: &[String],
+) -> Result<Vec<Option<T>>> {
     let mut found = Vec::with_capacity(ids.len());
     for some in ids.chunks(AT_ONCE) {
         let reads: Vec<_> = some.iter().map(|id| index.get(name, id)).collect();
@@ -385,7 +402,13 @@ impl Windows {
     ///
     /// # Errors
     /// What a store fails with.
-    pub async fn look(&mut self, backends: &Backends, sources: &Sources, date: Date, facts: SymbolFacts) -> Result<Chart> {
+    pub async fn look(
+        &mut self,
+        backends: &Backends,
+        sources: &Sources,
+        date: Date,
+        facts: SymbolFacts,
+    ) -> Result<Chart> {
         let index = backends.index.as_ref();
         let name = daily(&sources.index, date);
         let ids = all_ids(index, &name, &format!("{}|2", facts.name), WINDOWS).await?;
@@ -439,7 +462,12 @@ async fn anomalies(backends: &Backends, sources: &Sources, date: Date, symbol: &
                 messages.push((id.clone(), Shown::of(&found.body, VALUE_BYTES)));
             }
         }
-        told.push(Anomaly { rule: document.rule, window: document.window, event_ids: document.event_ids, messages });
+        told.push(Anomaly {
+            rule: document.rule,
+            window: document.window,
+            event_ids: document.event_ids,
+            messages,
+        });
     }
     Ok(told)
 }
@@ -491,7 +519,9 @@ impl MarketReads {
             trouble: Some(Trouble { since: self.handle.snapshot().now, said, missing: true }),
         };
         let Some((_, found)) = &market.value else { return Reading { value: None, trouble: market.trouble } };
-        let Some(day) = found.date else { return gone(Refused::bare(said!("there are no figures of any day yet"))) };
+        let Some(day) = found.date else {
+            return gone(Refused::bare(said!("there are no figures of any day yet")));
+        };
         let Some(facts) = found.symbols.iter().find(|s| s.name == symbol).cloned() else {
             let why = said!("there is no symbol \"{}\" on {}", symbol, day);
             return gone(Refused::new(why, said!("the market page lists those there are")));

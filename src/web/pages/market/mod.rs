@@ -46,7 +46,8 @@ const ASK: Message = said!("ask for date=YYYY-MM-DD, limit=N, after=NAME");
 impl Wanted {
     fn date(&self) -> Result<Option<Date>, Refusal> {
         let text = self.date.as_deref().filter(|t| !t.is_empty());
-        let wrong = |text: &str| Refusal::bad(said!("\"{}\" is not a date", text), said!("write it as 2026-11-20"));
+        let wrong =
+            |text: &str| Refusal::bad(said!("\"{}\" is not a date", text), said!("write it as 2026-11-20"));
         text.map(|t| t.parse().map_err(|_| wrong(t))).transpose()
     }
 }
@@ -62,7 +63,10 @@ pub(crate) async fn list(
     let snapshot = handle.snapshot();
     let reading = reads.market(Sources::of(&snapshot), date).await;
     not_missing(&reading)?;
-    Ok(frame.page("market", say!("Market"), None, view::list(&snapshot, &reading, &frame.reader)).refreshing().into_response())
+    Ok(frame
+        .page("market", say!("Market"), None, view::list(&snapshot, &reading, &frame.reader))
+        .refreshing()
+        .into_response())
 }
 
 /// One symbol.
@@ -77,5 +81,8 @@ pub(crate) async fn one(
     let snapshot = handle.snapshot();
     let reading = reads.chart(Sources::of(&snapshot), date, &symbol).await;
     not_missing(&reading)?;
-    Ok(frame.page("market", &symbol, None, view::one(&snapshot, &symbol, &reading, &frame.reader)).refreshing().into_response())
+    Ok(frame
+        .page("market", &symbol, None, view::one(&snapshot, &symbol, &reading, &frame.reader))
+        .refreshing()
+        .into_response())
 }

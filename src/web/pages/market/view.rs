@@ -74,7 +74,8 @@ fn age(at: Option<Timestamp>, date: Date, now: Timestamp, zone: &Zone) -> (Text,
 
 fn row(facts: &SymbolFacts, date: Date, now: Timestamp, zone: &Zone) -> Row {
     let session = &facts.session;
-    let change = facts.last.as_ref().and_then(|l| l.change()).map(|(won, percent)| (amount(won), amount(percent)));
+    let change =
+        facts.last.as_ref().and_then(|l| l.change()).map(|(won, percent)| (amount(won), amount(percent)));
     let (age, light) = age(session.trade_time, date, now, zone);
     Row {
         name: facts.name.clone(),
@@ -116,7 +117,8 @@ pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Market>, reader: &Read
     {
         title = say!("Market, {}", date);
         address = format!("/market?date={date}");
-        page.days = market.dates.iter().take(15).map(|d| Day { date: d.to_string(), shown: *d == date }).collect();
+        page.days =
+            market.dates.iter().take(15).map(|d| Day { date: d.to_string(), shown: *d == date }).collect();
         page.rows = market.symbols.iter().map(|s| row(s, date, snapshot.now, &zone)).collect();
         let sum = |of: fn(&SymbolFacts) -> i64| market.symbols.iter().map(of).sum::<i64>();
         page.totals = vec![
@@ -196,11 +198,21 @@ fn anomaly(told: &Anomaly, zone: &Zone) -> AnomalyRow {
         text: if shown.format == Format::Hex { format!("hex {}", shown.text) } else { shown.pretty() },
         cut: shown.cut,
     });
-    AnomalyRow { rule, window: window(&told.window, zone), trades: told.event_ids.len(), messages: messages.collect() }
+    AnomalyRow {
+        rule,
+        window: window(&told.window, zone),
+        trades: told.event_ids.len(),
+        messages: messages.collect(),
+    }
 }
 
 /// The page of a symbol.
-pub(crate) fn one(snapshot: &Snapshot, name: &str, reading: &Reading<Chart>, reader: &Reader) -> Vec<Fragment> {
+pub(crate) fn one(
+    snapshot: &Snapshot,
+    name: &str,
+    reading: &Reading<Chart>,
+    reader: &Reader,
+) -> Vec<Fragment> {
     let zone = Zone::new(&snapshot.timezone);
     let Some((_, chart)) = &reading.value else {
         let back = vec![Pair::new(say!("Market"), "/market")];
@@ -213,7 +225,10 @@ pub(crate) fn one(snapshot: &Snapshot, name: &str, reading: &Reading<Chart>, rea
         name: name.to_owned(),
         data: format!("/api/v1/market/{name}"),
         facts: vec![
-            Pair::new(say!("open##price"), or_none(chart.facts.last.as_ref().and_then(|l| l.open).map(amount))),
+            Pair::new(
+                say!("open##price"),
+                or_none(chart.facts.last.as_ref().and_then(|l| l.open).map(amount)),
+            ),
             Pair::new(say!("low"), krw(session.min_price)),
             Pair::new(say!("high"), krw(session.max_price)),
             Pair::new(say!("VWAP received"), line.vwap),

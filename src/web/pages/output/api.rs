@@ -104,14 +104,20 @@ struct Line {
         Missing, Broken,
     ),
 )]
-pub(crate) async fn lines(State(handle): State<Handle>, ids: Ids, asked: Result<Query<Asked>, QueryRejection>) -> Reply {
+pub(crate) async fn lines(
+    State(handle): State<Handle>,
+    ids: Ids,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Reply {
     let (run, step) = text::named(ids)?;
     let asked = query(asked, said!("ask for attempt=N, limit=N, after=LINE"))?;
     let limit = asked.limit.unwrap_or(PART);
     if !(1..=SHOWN).contains(&limit) {
-        return Err(
-            Refusal::bad(said!("limit is {}", limit.to_string()), said!("ask for 1 to {} lines", SHOWN.to_string())).into()
-        );
+        return Err(Refusal::bad(
+            said!("limit is {}", limit.to_string()),
+            said!("ask for 1 to {} lines", SHOWN.to_string()),
+        )
+        .into());
     }
     let attempt = match asked.attempt {
         Some(attempt) => attempt,
@@ -119,10 +125,15 @@ pub(crate) async fn lines(State(handle): State<Handle>, ids: Ids, asked: Result<
     };
     let after = asked.after.unwrap_or(0);
     let file = handle.output_file(&run, &step, attempt);
-    let read = tokio::task::spawn_blocking(move || lines::read(&file, &Wish::From(after.saturating_add(1)))).await;
+    let read =
+        tokio::task::spawn_blocking(move || lines::read(&file, &Wish::From(after.saturating_add(1)))).await;
     let read = read.map_err(|error| {
         tracing::error!(%error, "reading an output failed");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, said!("the output could not be read"), said!("the daemon's log says why"))
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            said!("the output could not be read"),
+            said!("the daemon's log says why"),
+        )
     })?;
     let mut found = read.map_err(|error| {
         let ended = text::how_it_ended(&handle, &run, &step, attempt);
@@ -131,7 +142,8 @@ pub(crate) async fn lines(State(handle): State<Handle>, ids: Ids, asked: Result<
     // Beyond the end, the last line would be given once more.
     found.lines.retain(|line| line.number > after && line.number - after <= limit);
     let next = found.lines.last().map(|line| line.number).filter(|last| *last < found.total);
-    let shown = found.lines.into_iter().map(|line| Line { number: line.number, text: line.text, cut: line.cut });
+    let shown =
+        found.lines.into_iter().map(|line| Line { number: line.number, text: line.text, cut: line.cut });
     let (lines, total, bytes) = (shown.collect(), found.total, found.bytes);
     Ok(Json(json!(Lines { run, step, attempt, lines, next, total, bytes })))
 }

@@ -1,7 +1,8 @@
-//! Lines of an output file, however long the file or its lines are: some of them by number, or those that hold a text.
+//! Lines of an output file, however long the file or its lines are: some of them by number, or those that
+//! hold a text.
 //!
-//! A file is read twice in pieces: once to count its lines, which is as fast as the disk, and once from the piece in which the wanted
-//! lines begin. Nothing larger than what is shown is held.
+//! A file is read twice in pieces: once to count its lines, which is as fast as the disk, and once from the
+//! piece in which the wanted lines begin. Nothing larger than what is shown is held.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -307,7 +308,9 @@ mod tests {
 
     #[test]
     fn a_search_counts_all_and_shows_the_newest() {
-        let text: String = (1..=5_000).map(|n| if n % 10 == 0 { format!("ERROR {n}\n") } else { "fine\n".to_owned() }).collect();
+        let text: String = (1..=5_000)
+            .map(|n| if n % 10 == 0 { format!("ERROR {n}\n") } else { "fine\n".to_owned() })
+            .collect();
         let file = file(text.as_bytes());
         let found = read(file.path(), &Wish::Find("error ".into())).expect("readable");
         assert_eq!((found.matches, found.lines.len(), numbers(&found)), (500, MATCHES, (3_010, 5_000)));

@@ -1,4 +1,5 @@
-//! What an attempt printed, for people: the newest lines, lines by number, or those that hold a text; and what comes after, live.
+//! What an attempt printed, for people: the newest lines, lines by number, or those that hold a text; and
+//! what comes after, live.
 
 pub(crate) mod api;
 mod lines;
@@ -59,7 +60,10 @@ pub(crate) async fn page(
 ) -> Result<Response, PageRefusal> {
     let (run, step) = output::named(ids)?;
     let Query(asked) = asked.map_err(|e| {
-        Refusal::unread(&e.body_text(), said!("use attempt=N, line=N, find=TEXT, download=1; the API has tail and follow"))
+        Refusal::unread(
+            &e.body_text(),
+            said!("use attempt=N, line=N, find=TEXT, download=1; the API has tail and follow"),
+        )
     })?;
     if asked.download.as_deref().is_some_and(|d| d != "0") {
         return Ok(output::download(handle, subscriber, run, step, asked.attempt).await?);
@@ -91,20 +95,27 @@ pub(crate) async fn page(
     })?;
     let held = handle.run(&run).await.map_err(|error| {
         tracing::error!(%error, "a run cannot be read");
-        Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, Message::foreign(error.to_string()), Message::none())
+        Refusal::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            Message::foreign(error.to_string()),
+            Message::none(),
+        )
     })?;
-    let followed = Followed { handle: handle.clone(), subscriber, run: run.clone(), step: step.clone(), attempt };
+    let followed =
+        Followed { handle: handle.clone(), subscriber, run: run.clone(), step: step.clone(), attempt };
     // An older part, and an attempt that has ended, do not change.
     let live = newest && !followed.ended();
     let (whole, next) = (found.whole, found.whole_lines + 1);
-    let shown = if live { found.lines.into_iter().filter(|l| l.number < next).collect() } else { found.lines };
+    let shown =
+        if live { found.lines.into_iter().filter(|l| l.number < next).collect() } else { found.lines };
     let lines = shown.into_iter().map(|l| view::row(l.number, &l.text, l.cut, &find)).collect();
     let snapshot = handle.snapshot();
     let about = view::About { run: &run, step: &step, attempt, held: held.as_ref(), live };
     let counts = view::Counts { total: found.total, matches: found.matches, bytes: found.bytes };
     let fragments = view::page(&snapshot, &about, lines, &counts, &find, &frame.reader);
     // '+' of a manual run's key reads as itself in a path.
-    let events = live.then(|| format!("/runs/{run}/steps/{step}/output/live?attempt={attempt}&from={whole}&line={next}"));
+    let events = live
+        .then(|| format!("/runs/{run}/steps/{step}/output/live?attempt={attempt}&from={whole}&line={next}"));
     let title = format!("{step} · {run}");
     Ok(frame.page("output", &title, events, fragments).into_response())
 }

@@ -67,13 +67,26 @@ pub(crate) async fn download(
     step: StepName,
     attempt: Option<u32>,
 ) -> Result<Response, Refusal> {
-    plain(handle, subscriber, run, step, Asked { attempt, download: Some("1".to_owned()), ..Asked::default() }).await
+    plain(
+        handle,
+        subscriber,
+        run,
+        step,
+        Asked { attempt, download: Some("1".to_owned()), ..Asked::default() },
+    )
+    .await
 }
 
-pub(crate) async fn output(handle: Handle, subscriber: Subscriber, ids: Ids, asked: Wish) -> Result<Response, Refusal> {
+pub(crate) async fn output(
+    handle: Handle,
+    subscriber: Subscriber,
+    ids: Ids,
+    asked: Wish,
+) -> Result<Response, Refusal> {
     let (run, step) = named(ids)?;
-    let Query(asked) = asked
-        .map_err(|e| Refusal::unread(&e.body_text(), said!("use attempt=N, tail=BYTES or tail=all, follow=1, download=1")))?;
+    let Query(asked) = asked.map_err(|e| {
+        Refusal::unread(&e.body_text(), said!("use attempt=N, tail=BYTES or tail=all, follow=1, download=1"))
+    })?;
     plain(handle, subscriber, run, step, asked).await
 }
 
@@ -82,20 +95,31 @@ fn switch(name: &str, text: Option<&str>) -> Result<bool, Refusal> {
     match text {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),
-        Some(text) => {
-            Err(Refusal::bad(said!("{}=\"{}\" is neither 0 nor 1", name, text), said!("write {}=1, or leave it out", name)))
-        }
+        Some(text) => Err(Refusal::bad(
+            said!("{}=\"{}\" is neither 0 nor 1", name, text),
+            said!("write {}=1, or leave it out", name),
+        )),
     }
 }
 
-async fn plain(handle: Handle, subscriber: Subscriber, run: RunId, step: StepName, asked: Asked) -> Result<Response, Refusal> {
-    let (keeps, follows) = (switch("download", asked.download.as_deref())?, switch("follow", asked.follow.as_deref())?);
+async fn plain(
+    handle: Handle,
+    subscriber: Subscriber,
+    run: RunId,
+    step: StepName,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let (keeps, follows) =
+        (switch("download", asked.download.as_deref())?, switch("follow", asked.follow.as_deref())?);
     let tail = match asked.tail.as_deref() {
         _ if keeps => u64::MAX,
         None => TAIL_BYTES,
         Some("all") => u64::MAX,
         Some(text) => text.parse().map_err(|_| {
-            Refusal::bad(said!("tail=\"{}\" is not a number of bytes", text), said!("write tail=65536 or tail=all"))
+            Refusal::bad(
+                said!("tail=\"{}\" is not a number of bytes", text),
+                said!("write tail=65536 or tail=all"),
+            )
         })?,
     };
     let attempt = match asked.attempt {
@@ -104,8 +128,9 @@ async fn plain(handle: Handle, subscriber: Subscriber, run: RunId, step: StepNam
     };
     let file = handle.output_file(&run, &step, attempt);
     let opened = File::open(&file).await;
-    let unreadable =
-        |error: std::io::Error| unreadable(&error, &run, &step, attempt, how_it_ended(&handle, &run, &step, attempt));
+    let unreadable = |error: std::io::Error| {
+        unreadable(&error, &run, &step, attempt, how_it_ended(&handle, &run, &step, attempt))
+    };
     let mut opened = opened.map_err(unreadable)?;
     let length = opened.metadata().await.map_err(unreadable)?.len();
     let from = length.saturating_sub(tail);
@@ -113,7 +138,12 @@ async fn plain(handle: Handle, subscriber: Subscriber, run: RunId, step: StepNam
     // Names hold letters, digits and a few marks that headers and file systems take.
     let keep = keeps.then(|| format!("attachment; filename=\"{run}.{step}.{attempt}.log\""));
     let follow = follows.then(|| Followed { handle: handle.clone(), subscriber, run, step, attempt });
-    let reader = Reader { file: opened, cut: from > 0, left: if follow.is_some() { u64::MAX } else { length - from }, follow };
+    let reader = Reader {
+        file: opened,
+        cut: from > 0,
+        left: if follow.is_some() { u64::MAX } else { length - from },
+        follow,
+    };
     let body = Body::from_stream(unfold(Some(reader), move |reader| async move { reader?.next(from).await }));
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     let mut answer = (headers, body).into_response();
@@ -131,19 +161,33 @@ pub(crate) fn how_it_ended(handle: &Handle, run: &RunId, step: &StepName, attemp
 }
 
 /// Why there is no output.
-pub(crate) fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, attempt: u32, ended: Option<Exit>) -> Refusal {
+pub(crate) fn unreadable(
+    error: &std::io::Error,
+    run: &RunId,
+    step: &StepName,
+    attempt: u32,
+    ended: Option<Exit>,
+) -> Refusal {
     if error.kind() == std::io::ErrorKind::NotFound {
         let why = match ended {
             Some(Exit::NotStarted(why)) => said!("it could not be started: {}", why),
             _ => said!("it has not started, or its output was removed"),
         };
-        return Refusal::missing(said!("attempt {} of {} in {} has no output", attempt.to_string(), step, run), why);
+        return Refusal::missing(
+            said!("attempt {} of {} in {} has no output", attempt.to_string(), step, run),
+            why,
+        );
     }
     tracing::warn!(%error, run = run.as_str(), step = step.as_str(), attempt, "cannot read the output of an attempt");
     let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
     Refusal::new(
         status,
-        said!("the output of attempt {} of {} cannot be read: {}", attempt.to_string(), step, error.to_string()),
+        said!(
+            "the output of attempt {} of {} cannot be read: {}",
+            attempt.to_string(),
+            step,
+            error.to_string()
+        ),
         said!("look at the data folder's rights and disk"),
     )
 }
@@ -151,8 +195,12 @@ pub(crate) fn unreadable(error: &std::io::Error, run: &RunId, step: &StepName, a
 /// The newest attempt: the run's own word if it is among the newest, else the highest folder.
 pub(crate) async fn newest(handle: &Handle, run: &RunId, step: &StepName) -> Result<u32, Refusal> {
     let snapshot = handle.snapshot();
-    if let Some(step_run) =
-        snapshot.runs.iter().find(|v| v.run.id == *run).and_then(|v| v.run.steps.get(step)).filter(|s| s.attempt > 0)
+    if let Some(step_run) = snapshot
+        .runs
+        .iter()
+        .find(|v| v.run.id == *run)
+        .and_then(|v| v.run.steps.get(step))
+        .filter(|s| s.attempt > 0)
     {
         return Ok(step_run.attempt);
     }
@@ -185,7 +233,8 @@ impl Followed {
     /// Whether nothing will be written any more.
     pub(crate) fn ended(&self) -> bool {
         let snapshot = self.handle.snapshot();
-        let step = snapshot.runs.iter().find(|v| v.run.id == self.run).and_then(|v| v.run.steps.get(&self.step));
+        let step =
+            snapshot.runs.iter().find(|v| v.run.id == self.run).and_then(|v| v.run.steps.get(&self.step));
         self.subscriber.stop.is_cancelled()
             || !self.subscriber.may_go_on()
             || step.is_none_or(|s| s.attempt != self.attempt || !s.state.is_alive())
@@ -220,7 +269,9 @@ impl Reader {
                     self.left -= n as u64;
                     return Some((Ok(bytes.into()), Some(self)));
                 }
-                Err(error) => return Some((Ok(format!("\n… the rest cannot be read: {error}\n").into()), None)),
+                Err(error) => {
+                    return Some((Ok(format!("\n… the rest cannot be read: {error}\n").into()), None));
+                }
             }
         }
     }

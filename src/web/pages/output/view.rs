@@ -203,7 +203,10 @@ pub fn page(
         say!("lines {} to {} of {}", count(first), count(last), count(counts.total))
     };
     let output = Output {
-        lines: Html::of(&Rows { rows: lines, to: if searching { base.clone() } else { String::new() } }, reader),
+        lines: Html::of(
+            &Rows { rows: lines, to: if searching { base.clone() } else { String::new() } },
+            reader,
+        ),
         empty,
         first: earlier.as_ref().map(|_| from(1)),
         newest: (searching || later.is_some()).then(|| base.clone()),
@@ -222,8 +225,14 @@ mod tests {
     fn what_was_looked_for_is_told_apart_whatever_its_case() {
         let row = row(7, "Error: 오류 ERROR <b>", 0, "error");
         let told = |hit: bool, text: &str| (hit, text.to_owned());
-        assert_eq!(row.pieces, [told(true, "Error"), told(false, ": 오류 "), told(true, "ERROR"), told(false, " <b>")]);
+        assert_eq!(
+            row.pieces,
+            [told(true, "Error"), told(false, ": 오류 "), told(true, "ERROR"), told(false, " <b>")]
+        );
         let html = rows(vec![row], &Reader::default()).to_string();
-        assert!(html.contains("<mark>Error</mark>") && html.contains("&#60;b&#62;") && html.contains("id=\"L7\""), "{html}");
+        assert!(
+            html.contains("<mark>Error</mark>") && html.contains("&#60;b&#62;") && html.contains("id=\"L7\""),
+            "{html}"
+        );
     }
 }

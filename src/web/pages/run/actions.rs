@@ -16,7 +16,8 @@ use domain::message::Message;
 use domain::said;
 
 fn step(fields: &BTreeMap<String, String>) -> Result<StepName, Refusal> {
-    let name = fields.get("step").ok_or_else(|| Refusal::bad(said!("the form names no step"), Message::none()))?;
+    let name =
+        fields.get("step").ok_or_else(|| Refusal::bad(said!("the form names no step"), Message::none()))?;
     Ok(name.parse::<StepName>()?)
 }
 
@@ -32,13 +33,21 @@ pub(crate) async fn cancel(control: Control, id: Result<Path<String>, PathReject
 }
 
 /// Clears a step.
-pub(crate) async fn clear(control: Control, id: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
+pub(crate) async fn clear(
+    control: Control,
+    id: Result<Path<String>, PathRejection>,
+    Checked(fields): Checked,
+) -> Done {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
     to_run(&control, id.clone(), Command::Clear(id, vec![step(&fields)?])).await
 }
 
 /// Marks a step succeeded or failed.
-pub(crate) async fn mark(control: Control, id: Result<Path<String>, PathRejection>, Checked(fields): Checked) -> Done {
+pub(crate) async fn mark(
+    control: Control,
+    id: Result<Path<String>, PathRejection>,
+    Checked(fields): Checked,
+) -> Done {
     let id: RunId = path(id)?.parse().map_err(Refusal::from)?;
     let success = match fields.get("as").map(String::as_str) {
         Some("succeeded") => true,

@@ -106,7 +106,11 @@ fn class_of(record: &AttemptRecord, run: &StepRun, last: bool) -> &'static str {
         exit if exit.is_success() => "done",
         Exit::Lost(_) => "lost",
         // Asked to stop, it ended by the signal that asked: that is what it was for.
-        Exit::Signal(_) if last && matches!(run.state, StepState::Stopped | StepState::Succeeded) && !run.killed => "done",
+        Exit::Signal(_)
+            if last && matches!(run.state, StepState::Stopped | StepState::Succeeded) && !run.killed =>
+        {
+            "done"
+        }
         _ => "bad",
     }
 }
@@ -178,7 +182,13 @@ fn row(step: &Step, run: &StepRun, now: Timestamp, scale: &Scale, zone: &Zone) -
     }
 }
 
-fn bar(scale: &Scale, attempt: u32, (from, to): (Timestamp, Timestamp), class: &'static str, title: Text) -> Bar {
+fn bar(
+    scale: &Scale,
+    attempt: u32,
+    (from, to): (Timestamp, Timestamp),
+    class: &'static str,
+    title: Text,
+) -> Bar {
     let piece = scale.piece(from, to, class, title);
     let number = if piece.width.0 >= NUMBERED { attempt.to_string() } else { String::new() };
     Bar {
@@ -207,8 +217,14 @@ mod tests {
         let collector = row("collector");
         let told: Vec<_> = collector.bars.iter().map(|b| (b.attempt, b.class)).collect();
         assert_eq!(told, [(1, "bad"), (2, "ready")]);
-        assert!(collector.bars[0].title.contains("08:50:01–10:42:10") && collector.bars[0].title.contains("exit code 1"));
-        assert!(collector.bars[0].x.0 + collector.bars[0].width.0 <= collector.bars[1].x.0, "no two attempts at once");
+        assert!(
+            collector.bars[0].title.contains("08:50:01–10:42:10")
+                && collector.bars[0].title.contains("exit code 1")
+        );
+        assert!(
+            collector.bars[0].x.0 + collector.bars[0].width.0 <= collector.bars[1].x.0,
+            "no two attempts at once"
+        );
         assert_eq!(collector.ready.len(), 2, "ready at first, and again");
         let freshness = row("freshness");
         assert_eq!((freshness.bars.len(), freshness.rounds.len()), (0, 20));

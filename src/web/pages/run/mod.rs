@@ -29,5 +29,7 @@ pub(crate) async fn page(
     let events = format!("/events?page=run&run={}", id.as_str().replace('+', "%2B"));
     // An older one changes only when somebody clears it, and is in the snapshot then.
     let events = find(&snapshot, &id).is_ok().then_some(events);
-    Ok(frame.page("run", id.as_str(), events, view::page(&snapshot, &view, frame.csrf(), &frame.reader)).into_response())
+    Ok(frame
+        .page("run", id.as_str(), events, view::page(&snapshot, &view, frame.csrf(), &frame.reader))
+        .into_response())
 }

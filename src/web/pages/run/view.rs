@@ -192,7 +192,8 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
     let trouble = trouble.filter(|t| told.is_empty() || !t.contains(&told));
     why.extend(trouble.map(|t| Text::plain(t.clone())));
     // How the last attempt ended says it of one that is over.
-    let ended_so = !run.state.is_alive() && run.history.last().is_some_and(|last| last.exit == Exit::Signal(9));
+    let ended_so =
+        !run.state.is_alive() && run.history.last().is_some_and(|last| last.exit == Exit::Signal(9));
     if run.killed && !ended_so {
         why.push(say!("had to be killed"));
     }
@@ -211,10 +212,13 @@ fn step_row(view: &RunView, step: &Step, run: &StepRun, zone: &Zone, now: jiff::
         exit: words::exit(&a.exit),
         fine: a.exit.is_success(),
     });
-    let facts = view
-        .statuses
-        .get(&step.name)
-        .map(|s| s.facts.iter().filter(|(_, v)| !v.is_object()).map(|(k, v)| Pair::new(words::fact(k), zone.value(v))).collect());
+    let facts = view.statuses.get(&step.name).map(|s| {
+        s.facts
+            .iter()
+            .filter(|(_, v)| !v.is_object())
+            .map(|(k, v)| Pair::new(words::fact(k), zone.value(v)))
+            .collect()
+    });
     StepRow {
         name: step.name.to_string(),
         kind: words::step_kind(step.kind),
@@ -254,7 +258,12 @@ pub fn steps(snapshot: &Snapshot, view: &RunView, csrf: &str) -> Steps {
     let zone = Zone::new(&snapshot.timezone);
     let row = |step| Some(step_row(view, step, view.run.steps.get(&step.name)?, &zone, snapshot.now));
     let rows = view.run.dag.steps().iter().filter_map(row);
-    Steps { id: view.run.id.to_string(), rows: rows.collect(), csrf: csrf.to_owned(), zone: zone.label(snapshot.now) }
+    Steps {
+        id: view.run.id.to_string(),
+        rows: rows.collect(),
+        csrf: csrf.to_owned(),
+        zone: zone.label(snapshot.now),
+    }
 }
 
 /// The page of a run.
@@ -264,7 +273,11 @@ pub fn page(snapshot: &Snapshot, view: &RunView, csrf: &str, reader: &Reader) ->
         Fragment::new("header", &header(snapshot, Some(view)), reader),
         Fragment::new("timeline", &gantt(snapshot, view), reader),
         Fragment::new("steps", &steps(snapshot, view, csrf), reader),
-        Fragment::new("actions", &Actions { id, open: !view.run.state.is_terminal(), csrf: csrf.to_owned() }, reader),
+        Fragment::new(
+            "actions",
+            &Actions { id, open: !view.run.state.is_terminal(), csrf: csrf.to_owned() },
+            reader,
+        ),
     ]
 }
 
@@ -300,24 +313,31 @@ mod tests {
         use domain::run::{Ending, StepState, StopCause};
         let mut snapshot = testing::snapshot();
         let mut row = |exit: Exit, reason: &str, killed: bool| {
-            let run = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
+            let run =
+                snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a step");
             (run.state, run.reason, run.killed) = (StepState::Failed, Some(reason.to_owned()), killed);
             let last = run.history.last_mut().expect("an attempt");
             last.exit = exit;
             last.ending = if killed { Ending::Asked(StopCause::TimedOut) } else { Ending::Itself };
             run.notice = Some("printed more than 64 MiB".to_owned());
             snapshot.runs[0].statuses.clear();
-            steps(&snapshot, &snapshot.runs[0], "token").rows.into_iter().find(|r| r.name == "collector").expect("a row")
+            steps(&snapshot, &snapshot.runs[0], "token")
+                .rows
+                .into_iter()
+                .find(|r| r.name == "collector")
+                .expect("a row")
         };
         let greedy = row(Exit::OutOfMemory, "out of memory", false);
         assert!(greedy.exit == "out of memory" && greedy.reason.is_empty());
         assert!(greedy.advice.contains("more memory") && greedy.notice.contains("64 MiB"), "{greedy:?}");
         let why = "could not be started: image \"x:1\" is not on the engine; build it";
-        let missing = row(Exit::NotStarted("image \"x:1\" is not on the engine; build it".into()), why, false);
+        let missing =
+            row(Exit::NotStarted("image \"x:1\" is not on the engine; build it".into()), why, false);
         assert!(missing.exit == "could not be started" && missing.reason == why);
         let deaf = row(Exit::Signal(9), "timed out after 4s, ignored SIGTERM for 1s, and was killed", true);
         assert_eq!(deaf.reason, "timed out after 4s, ignored SIGTERM for 1s, and was killed");
-        let html = Fragment::new("steps", &steps(&snapshot, &snapshot.runs[0], "token"), &Reader::default()).html;
+        let html =
+            Fragment::new("steps", &steps(&snapshot, &snapshot.runs[0], "token"), &Reader::default()).html;
         for text in ["ignored SIGTERM for 1s", "timeout:", "printed more than 64 MiB"] {
             assert!(html.as_str().contains(text), "{text} in {html}");
         }

@@ -1,4 +1,5 @@
-//! The way of the data, hop by hop: how much is there, how fast it comes, how far it is behind, whether it is fresh.
+//! The way of the data, hop by hop: how much is there, how fast it comes, how far it is behind, whether it is
+//! fresh.
 
 use askama::Template;
 use rust_decimal::Decimal;
@@ -148,7 +149,8 @@ impl Source<'_> {
     fn log(&self, hop: &Place) -> Hop {
         let gauges = &self.snapshot.gauges;
         let mut pairs = Vec::new();
-        if let Some(per_second) = gauges.rates.get(&hop.topic).filter(|_| !self.view.run.state.is_terminal()) {
+        if let Some(per_second) = gauges.rates.get(&hop.topic).filter(|_| !self.view.run.state.is_terminal())
+        {
             pairs.push(Pair::new(say!("arriving"), rate(*per_second)));
         }
         if let (Some(spool), Some(log)) = (self.fact(hop, "spool_seq"), self.fact(hop, "log_seq")) {
@@ -159,8 +161,14 @@ impl Source<'_> {
     }
 
     fn raw_by_collector(&self, hop: &Place) -> Hop {
-        let behind = self.fact(hop, "spool_seq").and_then(|spool| Some(spool.saturating_sub(self.fact(hop, "raw_seq")?)));
-        let pairs = behind.map(|n| Pair::new(say!("behind"), count(n))).into_iter().chain(self.counted_since(hop)).collect();
+        let behind = self
+            .fact(hop, "spool_seq")
+            .and_then(|spool| Some(spool.saturating_sub(self.fact(hop, "raw_seq")?)));
+        let pairs = behind
+            .map(|n| Pair::new(say!("behind"), count(n)))
+            .into_iter()
+            .chain(self.counted_since(hop))
+            .collect();
         let records = self.received(hop).map(|n| count(n.saturating_sub(behind.unwrap_or(0))));
         Hop { name: hop.name.clone(), from: say!("from spool"), records, pairs, ..Hop::default() }
     }
@@ -170,12 +178,19 @@ impl Source<'_> {
         let gauges = &self.snapshot.gauges;
         let lag = gauges.group_lag.get(group).copied().or_else(|| self.fact(hop, "lag"));
         let topic = gauges.topics.get(&hop.topic).copied();
-        let through = lag.and_then(|lag| Some(topic?.saturating_sub(lag))).or_else(|| self.fact(hop, "written"));
+        let through =
+            lag.and_then(|lag| Some(topic?.saturating_sub(lag))).or_else(|| self.fact(hop, "written"));
         let mut pairs: Vec<_> = lag.map(|n| Pair::new(say!("behind"), count(n))).into_iter().collect();
         if let Some(n) = self.fact(hop, "dead_letters") {
             pairs.push(Pair::new(say!("dead letters"), count(n)));
         }
-        Hop { name: hop.name.clone(), from: say!("from log"), records: through.map(count), pairs, ..Hop::default() }
+        Hop {
+            name: hop.name.clone(),
+            from: say!("from log"),
+            records: through.map(count),
+            pairs,
+            ..Hop::default()
+        }
     }
 
     /// What arrived over the day and how far it was behind; what never was behind has no chart of it.
@@ -198,7 +213,10 @@ impl Source<'_> {
                 (behind(&held(), &lag), lag)
             }
         };
-        let arriving = trend::draw(say!("records/s"), "arriving", &per_second(&through), scale, self.zone, |n| format!("{n:.1}"));
+        let arriving =
+            trend::draw(say!("records/s"), "arriving", &per_second(&through), scale, self.zone, |n| {
+                format!("{n:.1}")
+            });
         let late = trend::draw(say!("behind"), "late", &late, scale, self.zone, |n| count(n.round() as u64));
         arriving.into_iter().chain(late).collect()
     }
@@ -231,7 +249,8 @@ fn proven(hop: &mut Hop, spool: bool, counts: &HopCount) {
     let fine = counts.missing == 0 && (spool || counts.duplicates == 0);
     let twice = if spool { say!("repeated by the feed") } else { say!("duplicates") };
     hop.records = Some(count(counts.unique));
-    hop.pairs = vec![Pair::new(say!("missing"), count(counts.missing)), Pair::new(twice, count(counts.duplicates))];
+    hop.pairs =
+        vec![Pair::new(say!("missing"), count(counts.missing)), Pair::new(twice, count(counts.duplicates))];
     (hop.light, hop.light_text) = match (fine, spool) {
         (true, true) => ("good", say!("received")),
         (true, false) => ("good", say!("complete")),
@@ -249,12 +268,19 @@ mod tests {
         let snapshot = testing::snapshot();
         let drawn = hops(&snapshot, &snapshot.runs[0]);
         let lights: Vec<_> = drawn.hops.iter().map(|h| (h.name.as_str(), h.light)).collect();
-        assert_eq!(lights, [("spool", "bad"), ("log", "good"), ("raw", "good"), ("index", "good"), ("objects", "good")]);
+        assert_eq!(
+            lights,
+            [("spool", "bad"), ("log", "good"), ("raw", "good"), ("index", "good"), ("objects", "good")]
+        );
         let log = &drawn.hops[1];
         assert_eq!(log.records.as_deref(), Some("14,212"));
         assert!(log.pairs.contains(&Pair::new(say!("behind"), "0")), "{log:?}");
         let counts: Vec<_> = drawn.hops.iter().filter_map(|h| h.records.as_deref()).collect();
-        assert_eq!(counts, ["4,406", "14,212", "4,406", "14,212", "14,188"], "the collector counts since its restart");
+        assert_eq!(
+            counts,
+            ["4,406", "14,212", "4,406", "14,212", "14,188"],
+            "the collector counts since its restart"
+        );
         assert!(drawn.as_of.as_ref().is_some_and(|at| *at == "freshness as of 13:10 KST"));
     }
 
@@ -262,7 +288,8 @@ mod tests {
     fn each_sink_of_the_run_is_a_hop_and_no_other_step() {
         let mut snapshot = testing::snapshot();
         let run = &mut snapshot.runs[0].run;
-        let mut steps: Vec<_> = run.dag.steps().iter().filter(|s| s.name.as_str() != "sink-objects").cloned().collect();
+        let mut steps: Vec<_> =
+            run.dag.steps().iter().filter(|s| s.name.as_str() != "sink-objects").cloned().collect();
         let sink = steps.iter().find(|s| s.name.as_str() == "sink-index").cloned().expect("a sink");
         let mut second = domain::dag::Step { name: "vwap-2".parse().expect("a name"), ..sink };
         second.with.insert("group".into(), "of.its.own".into());
@@ -280,9 +307,19 @@ mod tests {
         snapshot.gauges.group_lag.insert("of.its.own".into(), 12);
         let drawn = hops(&snapshot, &snapshot.runs[0]);
         let lights: Vec<_> = drawn.hops.iter().map(|h| (h.name.as_str(), h.light)).collect();
-        assert_eq!(lights, [("spool", "bad"), ("log", "good"), ("raw", "good"), ("sink-index", "quiet"), ("vwap-2", "quiet")]);
+        assert_eq!(
+            lights,
+            [
+                ("spool", "bad"),
+                ("log", "good"),
+                ("raw", "good"),
+                ("sink-index", "quiet"),
+                ("vwap-2", "quiet")
+            ]
+        );
         assert!(
-            drawn.hops[4].pairs.contains(&Pair::new(say!("behind"), "12")) && drawn.hops[4].records.as_deref() == Some("14,200")
+            drawn.hops[4].pairs.contains(&Pair::new(say!("behind"), "12"))
+                && drawn.hops[4].records.as_deref() == Some("14,200")
         );
     }
 

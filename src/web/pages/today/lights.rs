@@ -38,8 +38,8 @@ pub struct Light {
     pub symbol: String,
     /// Its page.
     pub address: String,
-    /// Style class: `good` trades arrive, `quiet` none for a while, `bad` silent much longer than usual, `warn` volume is missing,
-    /// `none` no trade today, `over` the market has closed.
+    /// Style class: `good` trades arrive, `quiet` none for a while, `bad` silent much longer than usual,
+    /// `warn` volume is missing, `none` no trade today, `over` the market has closed.
     pub class: &'static str,
     /// What it says, in words.
     pub words: Text,
@@ -91,7 +91,8 @@ fn last_trades(view: &RunView) -> BTreeMap<String, Option<Timestamp>> {
 
 /// What reconciliation found to be missing, by symbol.
 fn missing(view: &RunView) -> BTreeMap<String, Decimal> {
-    let gaps: BTreeSet<Gap> = findings::reconciliations(view).into_iter().flat_map(|report| report.gaps).collect();
+    let gaps: BTreeSet<Gap> =
+        findings::reconciliations(view).into_iter().flat_map(|report| report.gaps).collect();
     gaps.into_iter().fold(BTreeMap::new(), |mut sums, gap| {
         let sum: &mut Decimal = sums.entry(gap.symbol).or_default();
         *sum = sum.saturating_add(gap.quantity);
@@ -147,14 +148,23 @@ mod tests {
     fn each_symbol_shows_whether_it_trades() {
         let mut snapshot = testing::snapshot();
         let drawn = lights(&snapshot, &snapshot.runs[0]);
-        assert_eq!(classes(&drawn), [("000660", "quiet"), ("005930", "quiet"), ("035720", "quiet"), ("373220", "none")]);
+        assert_eq!(
+            classes(&drawn),
+            [("000660", "quiet"), ("005930", "quiet"), ("035720", "quiet"), ("373220", "none")]
+        );
         snapshot.now = testing::at("13:05:00");
         let check = snapshot.runs[0].run.steps.get_mut(&name("freshness")).expect("a check");
         check.result.as_mut().expect("a finding")["silent_symbols"] =
             serde_json::json!([{ "symbol": "035720" }, { "symbol": "005930" }]);
         let drawn = lights(&snapshot, &snapshot.runs[0]);
-        assert_eq!(classes(&drawn), [("000660", "good"), ("005930", "good"), ("035720", "bad"), ("373220", "none")]);
-        assert_eq!(drawn.words, "2 traded within 5 min · 1 silent much longer than usual (035720) · 1 without a trade today");
+        assert_eq!(
+            classes(&drawn),
+            [("000660", "good"), ("005930", "good"), ("035720", "bad"), ("373220", "none")]
+        );
+        assert_eq!(
+            drawn.words,
+            "2 traded within 5 min · 1 silent much longer than usual (035720) · 1 without a trade today"
+        );
         assert_eq!(drawn.lights[2].words, "silent much longer than usual, last trade 11:20:00");
     }
 
@@ -164,7 +174,10 @@ mod tests {
         let check = snapshot.runs[0].run.steps.get_mut(&name("freshness")).expect("a check");
         check.result.as_mut().expect("a finding")["trades_expected"] = false.into();
         let drawn = lights(&snapshot, &snapshot.runs[0]);
-        assert_eq!(classes(&drawn), [("000660", "over"), ("005930", "over"), ("035720", "over"), ("373220", "none")]);
+        assert_eq!(
+            classes(&drawn),
+            [("000660", "over"), ("005930", "over"), ("035720", "over"), ("373220", "none")]
+        );
         assert_eq!(drawn.words, "1 without a trade today · 3 received until the close");
     }
 
@@ -174,7 +187,10 @@ mod tests {
         let told = testing::snapshot().runs[0].statuses[&name("collector")].facts.clone();
         snapshot.runs[0].run.steps.get_mut(&name("collector")).expect("a step").result = Some(told.into());
         let drawn = lights(&snapshot, &snapshot.runs[0]);
-        assert_eq!(classes(&drawn), [("000660", "warn"), ("005930", "warn"), ("035720", "over"), ("373220", "none")]);
+        assert_eq!(
+            classes(&drawn),
+            [("000660", "warn"), ("005930", "warn"), ("035720", "over"), ("373220", "none")]
+        );
         assert_eq!(drawn.lights[1].words, "59 shares were never received");
         assert_eq!(Zone::new(&Snapshot::default().timezone).label(snapshot.now), "UTC");
     }

@@ -17,5 +17,7 @@ use daemon::Handle;
 /// Today.
 pub(crate) async fn page(State(handle): State<Handle>, frame: Frame) -> Response {
     let snapshot = handle.snapshot();
-    frame.page("today", say!("Today"), Some("/events?page=today".into()), view::page(&snapshot, &frame.reader)).into_response()
+    frame
+        .page("today", say!("Today"), Some("/events?page=today".into()), view::page(&snapshot, &frame.reader))
+        .into_response()
 }

@@ -1,4 +1,5 @@
-//! The day from open to close: one bar a step, marks for restarts and rounds, bands where data stalled, a now-line.
+//! The day from open to close: one bar a step, marks for restarts and rounds, bands where data stalled, a
+//! now-line.
 
 use askama::Template;
 use jiff::{SignedDuration, Timestamp};
@@ -58,7 +59,11 @@ pub(crate) struct Mark {
 /// Draws a run.
 pub(crate) fn timeline(snapshot: &Snapshot, view: &RunView) -> Timeline {
     let zone = Zone::new(&snapshot.timezone);
-    let now = if view.run.state.is_terminal() { view.run.finished_at.unwrap_or(snapshot.now) } else { snapshot.now };
+    let now = if view.run.state.is_terminal() {
+        view.run.finished_at.unwrap_or(snapshot.now)
+    } else {
+        snapshot.now
+    };
     let scale = Scale::of(view, now);
     let stalls = stalls(snapshot, view, now, &scale, &zone);
     let rows = view
@@ -85,7 +90,9 @@ fn stalls(snapshot: &Snapshot, view: &RunView, now: Timestamp, scale: &Scale, zo
     };
     for alert in alerts {
         match alert.kind {
-            AlertKind::Stalled if !open.iter().any(|(rule, _)| *rule == alert.rule) => open.push((&alert.rule, alert.at)),
+            AlertKind::Stalled if !open.iter().any(|(rule, _)| *rule == alert.rule) => {
+                open.push((&alert.rule, alert.at))
+            }
             AlertKind::Recovered => {
                 if let Some(at) = open.iter().position(|(rule, _)| *rule == alert.rule) {
                     let (_, from) = open.remove(at);
@@ -174,11 +181,17 @@ fn service(run: &StepRun, now: Timestamp) -> Vec<Piece> {
             pieces.push((cursor, end, "ready"))
         }
         StepState::Succeeded | StepState::Stopped | StepState::Skipped => {}
-        StepState::Starting | StepState::Running | StepState::Ready | StepState::Degraded | StepState::Stopping => {
+        StepState::Starting
+        | StepState::Running
+        | StepState::Ready
+        | StepState::Degraded
+        | StepState::Stopping => {
             let began = run.attempt_started_at.unwrap_or(cursor).clamp(cursor, end);
             let turned = match run.state {
                 StepState::Degraded => (run.since.clamp(began, end), "degraded"),
-                StepState::Stopping => (run.stop_requested_at.unwrap_or(run.since).clamp(began, end), "stopping"),
+                StepState::Stopping => {
+                    (run.stop_requested_at.unwrap_or(run.since).clamp(began, end), "stopping")
+                }
                 _ => (end, "ready"),
             };
             let ready = run.ready_since.unwrap_or(turned.0).clamp(began, turned.0);
@@ -205,7 +218,11 @@ fn attempts(run: &StepRun, now: Timestamp) -> Vec<Piece> {
         if attempt.started_at > cursor {
             pieces.push((cursor, attempt.started_at, "waiting"));
         }
-        pieces.push((attempt.started_at, attempt.ended_at, if attempt.exit.is_success() { "done" } else { "bad" }));
+        pieces.push((
+            attempt.started_at,
+            attempt.ended_at,
+            if attempt.exit.is_success() { "done" } else { "bad" },
+        ));
         cursor = attempt.ended_at;
     }
     match run.state {
@@ -234,7 +251,12 @@ fn marks(step: &Step, run: &StepRun, scale: &Scale, zone: &Zone, stalls: &[Segme
         .enumerate()
         .filter_map(|(nth, attempt)| {
             let x = scale.at(attempt.ended_at);
-            let title = say!("attempt {} ended {}: {}", attempt.attempt, zone.time(attempt.ended_at), words::exit(&attempt.exit));
+            let title = say!(
+                "attempt {} ended {}: {}",
+                attempt.attempt,
+                zone.time(attempt.ended_at),
+                words::exit(&attempt.exit)
+            );
             let class = match step.kind {
                 StepKind::Check if !attempt.exit.is_success() => "round-bad",
                 StepKind::Check if in_stall(x) => "round-late",
@@ -251,7 +273,9 @@ fn marks(step: &Step, run: &StepRun, scale: &Scale, zone: &Zone, stalls: &[Segme
 fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> Text {
     let until = |at: Timestamp| span(at.duration_since(now).max(SignedDuration::ZERO).as_secs());
     match (run.state, run.next_at) {
-        (StepState::Waiting, Some(at)) if step.kind == StepKind::Check => return say!("next round {}", zone.minute(at)),
+        (StepState::Waiting, Some(at)) if step.kind == StepKind::Check => {
+            return say!("next round {}", zone.minute(at));
+        }
         (StepState::Waiting, Some(at)) => return say!("again in {}", until(at)),
         _ => {}
     }
@@ -261,12 +285,16 @@ fn note(step: &Step, run: &StepRun, now: Timestamp, zone: &Zone) -> Text {
     let restarts = run.attempt.saturating_sub(1);
     match (step.kind, run.state) {
         (StepKind::Service, state) if state.is_alive() && restarts == 1 => say!("restarted once"),
-        (StepKind::Service, state) if state.is_alive() && restarts > 1 => say!("restarted {} times", restarts),
+        (StepKind::Service, state) if state.is_alive() && restarts > 1 => {
+            say!("restarted {} times", restarts)
+        }
         (StepKind::Teardown, StepState::Pending) => say!("runs at close"),
         (_, StepState::Pending) if !step.needs.is_empty() => {
             say!("waits for {}", step.needs.iter().map(|n| n.step.as_str()).collect::<Vec<_>>().join(", "))
         }
-        (_, state) if state.is_terminal() => run.stopped_at.map(|at| say!("ended {}", zone.time(at))).unwrap_or_default(),
+        (_, state) if state.is_terminal() => {
+            run.stopped_at.map(|at| say!("ended {}", zone.time(at))).unwrap_or_default()
+        }
         _ => Text::default(),
     }
 }
@@ -288,7 +316,10 @@ mod tests {
         assert_eq!(drawn.stalls.len(), 1);
         let collector = drawn.rows.iter().find(|r| r.name == "collector").expect("a row");
         assert_eq!(collector.marks.len(), 1, "one restart");
-        assert!(collector.segments.iter().all(|s| s.x.0 + s.width.0 <= now.x.0 + 0.4), "nothing is drawn in the future");
+        assert!(
+            collector.segments.iter().all(|s| s.x.0 + s.width.0 <= now.x.0 + 0.4),
+            "nothing is drawn in the future"
+        );
         let freshness = drawn.rows.iter().find(|r| r.name == "freshness").expect("a row");
         assert_eq!(freshness.marks.last().map(|m| m.class), Some("round-late"));
         let reconcile = drawn.rows.iter().find(|r| r.name == "reconcile").expect("a row");
@@ -333,6 +364,9 @@ mod tests {
         let now = testing::at("12:16:00");
         assert_eq!(service(&run, now), [(start, ready, "starting"), (ready, now, "ready")]);
         run.state = StepState::Degraded;
-        assert_eq!(service(&run, now), [(start, ready, "starting"), (ready, run.since, "ready"), (run.since, now, "degraded")]);
+        assert_eq!(
+            service(&run, now),
+            [(start, ready, "starting"), (ready, run.since, "ready"), (run.since, now, "degraded")]
+        );
     }
 }

@@ -112,7 +112,12 @@ mod tests {
 
     #[test]
     fn growth_and_distance_are_taken_between_equal_times() {
-        let counts = vec![(at("09:00:00"), 10.0), (at("09:01:00"), 70.0), (at("09:02:00"), 5.0), (at("09:03:00"), 65.0)];
+        let counts = vec![
+            (at("09:00:00"), 10.0),
+            (at("09:01:00"), 70.0),
+            (at("09:02:00"), 5.0),
+            (at("09:03:00"), 65.0),
+        ];
         assert_eq!(per_second(&counts), [(at("09:01:00"), 1.0), (at("09:03:00"), 1.0)]);
         let other = vec![(at("09:01:00"), 60.0), (at("09:01:30"), 0.0), (at("09:02:00"), 9.0)];
         assert_eq!(behind(&counts, &other), [(at("09:01:00"), 10.0), (at("09:02:00"), 0.0)]);
@@ -130,11 +135,18 @@ mod tests {
     fn a_day_with_a_break_is_two_areas_and_a_calm_one_is_nothing() {
         let snapshot = testing::snapshot();
         let (scale, zone) = (Scale::of(&snapshot.runs[0], snapshot.now), Zone::new("Asia/Seoul"));
-        let drawn = |samples: &Series| draw(say!("behind"), "late", samples, &scale, &zone, |n| format!("{n}"));
-        let samples = vec![(at("07:00:00"), 99.0), (at("09:00:00"), 1.0), (at("09:01:00"), 4.0), (at("11:00:00"), 2.0)];
+        let drawn =
+            |samples: &Series| draw(say!("behind"), "late", samples, &scale, &zone, |n| format!("{n}"));
+        let samples =
+            vec![(at("07:00:00"), 99.0), (at("09:00:00"), 1.0), (at("09:01:00"), 4.0), (at("11:00:00"), 2.0)];
         let trend = drawn(&samples).expect("a chart");
         assert_eq!(trend.words, "behind: most 4 at 09:01");
-        assert_eq!((trend.path.matches('M').count(), trend.path.matches('Z').count()), (2, 2), "{}", trend.path);
+        assert_eq!(
+            (trend.path.matches('M').count(), trend.path.matches('Z').count()),
+            (2, 2),
+            "{}",
+            trend.path
+        );
         assert_eq!(drawn(&samples[..2].to_vec()), None);
         assert_eq!(drawn(&samples.into_iter().map(|(at, _)| (at, 0.0)).collect()), None);
     }

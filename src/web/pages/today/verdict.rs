@@ -1,4 +1,5 @@
-//! The one sentence a reader comes for: is everything the exchange sent in every store, and if not, what is wrong since when.
+//! The one sentence a reader comes for: is everything the exchange sent in every store, and if not, what is
+//! wrong since when.
 
 use askama::Template;
 use rust_decimal::Decimal;
@@ -33,7 +34,8 @@ pub fn verdict(snapshot: &Snapshot) -> Verdict {
         bad.push(say!("{} does not answer: {}", store, said));
     }
     for (name, step) in &view.run.steps {
-        let with_why = |text: Text| Text::joined(": ", vec![text, Text::plain(step.reason.clone().unwrap_or_default())]);
+        let with_why =
+            |text: Text| Text::joined(": ", vec![text, Text::plain(step.reason.clone().unwrap_or_default())]);
         warn.extend(step.notice.as_ref().map(|notice| say!("step {}: {}", name, notice)));
         match step.state {
             StepState::Failed => bad.push(with_why(say!("step {} failed", name))),
@@ -41,7 +43,9 @@ pub fn verdict(snapshot: &Snapshot) -> Verdict {
             StepState::Degraded => warn.push(with_why(say!("step {} is degraded", name))),
             StepState::Running => {
                 let wait = step.not_before.filter(|until| *until > snapshot.now);
-                warn.extend(wait.map(|until| with_why(say!("step {} waits until {}", name, zone.time(until)))));
+                warn.extend(
+                    wait.map(|until| with_why(say!("step {} waits until {}", name, zone.time(until)))),
+                );
             }
             _ => {}
         }
@@ -61,8 +65,12 @@ fn kept(n: u64) -> Text {
 }
 
 fn nothing(snapshot: &Snapshot, zone: &Zone) -> Verdict {
-    let soonest =
-        snapshot.dags.iter().filter(|d| !d.paused).filter_map(|d| Some((d.next.first()?, d))).min_by_key(|(w, _)| w.open_at);
+    let soonest = snapshot
+        .dags
+        .iter()
+        .filter(|d| !d.paused)
+        .filter_map(|d| Some((d.next.first()?, d)))
+        .min_by_key(|(w, _)| w.open_at);
     let details = match soonest {
         Some((window, dag)) => vec![say!("Next: {} on {}.", dag.name, zone.day_minute(window.open_at))],
         None if snapshot.dags.is_empty() => vec![say!("There are no DAG files yet.")],
@@ -73,7 +81,8 @@ fn nothing(snapshot: &Snapshot, zone: &Zone) -> Verdict {
 
 fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>) -> Verdict {
     let found = findings::freshness(view);
-    let mut stalls: Vec<Text> = found.iter().filter(|found| found.stalled).map(|found| found.finding.to_text()).collect();
+    let mut stalls: Vec<Text> =
+        found.iter().filter(|found| found.stalled).map(|found| found.finding.to_text()).collect();
     stalls.dedup();
     let stalled = !stalls.is_empty();
     bad.splice(0..0, stalls);
@@ -85,14 +94,16 @@ fn open(snapshot: &Snapshot, view: &RunView, mut bad: Vec<Text>, mut warn: Vec<T
     let missing = collectors.filter_map(|s| findings::fact_quantity(view, s, "gap_shares"));
     let missing = missing.fold(Decimal::ZERO, Decimal::saturating_add);
     if !missing.is_zero() {
-        warn.push(say!("{} shares were traded and never received; reconciliation lists the gaps", quantity(&missing)));
+        warn.push(say!(
+            "{} shares were traded and never received; reconciliation lists the gaps",
+            quantity(&missing)
+        ));
     }
     let closing = view.run.state == RunState::Closing;
     let starting = view.run.dag.steps().iter().any(|s| {
-        view.run
-            .steps
-            .get(&s.name)
-            .is_some_and(|r| r.ready_at.is_none() && matches!(r.state, StepState::Starting | StepState::Running))
+        view.run.steps.get(&s.name).is_some_and(|r| {
+            r.ready_at.is_none() && matches!(r.state, StepState::Starting | StepState::Running)
+        })
     });
     let title = match (bad.is_empty(), warn.is_empty()) {
         (false, _) if stalled => say!("Ingestion is stalled"),
@@ -122,7 +133,10 @@ fn told_once(told: &mut Vec<Text>, more: impl IntoIterator<Item = Text>) {
 }
 
 fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -> Verdict {
-    let at = view.run.finished_at.map_or_else(|| "–".to_owned(), |at| format!("{} {}", zone.time(at), zone.label(at)));
+    let at = view
+        .run
+        .finished_at
+        .map_or_else(|| "–".to_owned(), |at| format!("{} {}", zone.time(at), zone.label(at)));
     let reports = findings::reconciliations(view);
     if reports.is_empty() {
         let (level, title) = match view.run.state {
@@ -138,7 +152,8 @@ fn ended(view: &RunView, mut bad: Vec<Text>, mut warn: Vec<Text>, zone: &Zone) -
         told_once(&mut bad, report.because(&way).iter().map(ToText::to_text));
         told_once(&mut warn, (report.dead_letters.total > 0).then(|| kept(report.dead_letters.total)));
         let (missing, gaps) = (report.gap_quantity(), count(report.gaps.len() as u64));
-        let gaps = (!missing.is_zero()).then(|| say!("{} shares in {} gaps were never received", quantity(&missing), gaps));
+        let gaps = (!missing.is_zero())
+            .then(|| say!("{} shares in {} gaps were never received", quantity(&missing), gaps));
         told_once(&mut warn, gaps);
     }
     let good = reports.iter().all(|report| report.ok) && bad.is_empty();
@@ -185,7 +200,8 @@ mod tests {
     #[test]
     fn a_service_that_waits_is_something_to_look_at() {
         let mut snapshot = testing::snapshot();
-        let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
+        let step =
+            snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
         step.state = StepState::Running;
         step.not_before = Some("2026-11-20T13:12:40+09:00".parse().expect("a time"));
         step.reason = Some("another session uses this app key".into());
@@ -198,7 +214,8 @@ mod tests {
     #[test]
     fn what_a_step_noticed_is_something_to_look_at() {
         let mut snapshot = testing::snapshot();
-        let step = snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
+        let step =
+            snapshot.runs[0].run.steps.get_mut(&"collector".parse().expect("a name")).expect("a collector");
         step.notice = Some("printed more than 64 MiB".into());
         assert!(verdict(&snapshot).details.iter().any(|d| *d == "step collector: printed more than 64 MiB"));
     }

@@ -87,7 +87,11 @@ pub fn alerts(snapshot: &Snapshot) -> Alerts {
         summary: a.finding.to_text(),
         mail: words::mail(a.mail),
     });
-    Alerts { rows: rows.collect(), more: snapshot.alerts.len().saturating_sub(ALERTS), zone: zone.label(snapshot.now) }
+    Alerts {
+        rows: rows.collect(),
+        more: snapshot.alerts.len().saturating_sub(ALERTS),
+        zone: zone.label(snapshot.now),
+    }
 }
 
 /// Dead letters held, by topic, and by cause once the day was reconciled.
@@ -252,18 +256,27 @@ mod tests {
             alert.rule = evil.to_owned();
         }
         let fault = &mut snapshot.problems[0].faults[0];
-        (fault.message, fault.excerpt, fault.help) = (evil.to_owned(), Some(evil.to_owned()), Some(evil.to_owned()));
+        (fault.message, fault.excerpt, fault.help) =
+            (evil.to_owned(), Some(evil.to_owned()), Some(evil.to_owned()));
         snapshot.notices.push(evil.to_owned());
         snapshot.gauges.dead_letters.insert(evil.to_owned(), 3);
         for status in snapshot.runs[0].statuses.values_mut() {
             status.facts.insert(evil.to_owned(), evil.into());
         }
         let mut fragments = page(&snapshot, &Reader::default());
-        fragments.extend(crate::pages::run::view::page(&snapshot, &snapshot.runs[0], "token", &Reader::default()));
+        fragments.extend(crate::pages::run::view::page(
+            &snapshot,
+            &snapshot.runs[0],
+            "token",
+            &Reader::default(),
+        ));
         fragments.extend(crate::pages::dags::view::page(&snapshot, "token", &Reader::default()));
         for fragment in fragments {
             assert!(!fragment.html.as_str().contains("<script"), "{}", fragment.id);
-            assert!(!fragment.html.as_str().contains("style=\""), "inline styles are forbidden by the page's own policy");
+            assert!(
+                !fragment.html.as_str().contains("style=\""),
+                "inline styles are forbidden by the page's own policy"
+            );
         }
     }
 

@@ -195,12 +195,17 @@ pub(crate) async fn topics(
         Missing, Unavailable,
     ),
 )]
-pub(crate) async fn topic(State(reads): Reads, State(handle): State<Handle>, name: Result<Path<String>, PathRejection>) -> Reply {
+pub(crate) async fn topic(
+    State(reads): Reads,
+    State(handle): State<Handle>,
+    name: Result<Path<String>, PathRejection>,
+) -> Reply {
     let name = path(name)?;
     let reading = reads.topics().await;
     let (topics, snapshot) = (known(&reading)?, handle.snapshot());
     let facts = topics.find(&name).ok_or_else(|| missing(&name))?;
-    let TopicLine { name, records, rate_per_second, newest, dead_letters, .. } = brief(&snapshot, topics, facts);
+    let TopicLine { name, records, rate_per_second, newest, dead_letters, .. } =
+        brief(&snapshot, topics, facts);
     let ranges = facts.topic.partitions.iter().zip(&facts.newest).enumerate();
     let partitions = ranges.map(|(partition, (range, newest))| PartitionLine {
         partition,
@@ -210,7 +215,11 @@ pub(crate) async fn topic(State(reads): Reads, State(handle): State<Handle>, nam
     });
     let groups = facts.groups.iter().map(|(group, at)| {
         let each = at.iter().enumerate();
-        let each = each.map(|(partition, next)| Position { partition, next: *next, lag: facts.lag(partition, *next) });
+        let each = each.map(|(partition, next)| Position {
+            partition,
+            next: *next,
+            lag: facts.lag(partition, *next),
+        });
         GroupDetail { group, lag: facts.total_lag(at), partitions: each.collect() }
     });
     Ok(Json(json!(TopicDetail {

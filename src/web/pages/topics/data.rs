@@ -29,7 +29,8 @@ pub struct TopicFacts {
     pub topic: Topic,
     /// Time of each partition's newest record.
     pub newest: Vec<Option<Timestamp>>,
-    /// Groups that read it, by name: per partition the next offset they will read, if they ever committed one.
+    /// Groups that read it, by name: per partition the next offset they will read, if they ever committed
+    /// one.
     pub groups: Vec<(String, Vec<Option<u64>>)>,
 }
 
@@ -44,7 +45,8 @@ impl TopicFacts {
         self.newest.iter().flatten().max().copied()
     }
 
-    /// How far a group's position in a partition is behind the end. A group without one would begin at the start.
+    /// How far a group's position in a partition is behind the end. A group without one would begin at the
+    /// start.
     pub fn lag(&self, partition: usize, next: Option<u64>) -> u64 {
         let range = self.topic.partitions.get(partition);
         range.map_or(0, |r| r.end.saturating_sub(next.unwrap_or(r.start).max(r.start)))
@@ -82,10 +84,13 @@ async fn read(log: &dyn Log) -> Result<Topics> {
     let mut topics = Vec::new();
     for topic in known {
         let mut newest = Vec::with_capacity(topic.partitions.len());
-        let ends: Vec<(u32, Option<u64>)> =
-            (0..).zip(&topic.partitions).map(|(n, r)| (n, (r.end > r.start).then(|| r.end.saturating_sub(1)))).collect();
+        let ends: Vec<(u32, Option<u64>)> = (0..)
+            .zip(&topic.partitions)
+            .map(|(n, r)| (n, (r.end > r.start).then(|| r.end.saturating_sub(1))))
+            .collect();
         for some in ends.chunks(AT_ONCE) {
-            let reads: Vec<_> = some.iter().map(|(number, last)| time_of(log, &topic.name, *number, *last)).collect();
+            let reads: Vec<_> =
+                some.iter().map(|(number, last)| time_of(log, &topic.name, *number, *last)).collect();
             newest.extend(try_join_all(reads).await?);
         }
         let groups = groups.iter().filter_map(|(group, committed)| {

@@ -64,7 +64,8 @@ fn number<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option
     match text.map(str::trim).filter(|t| !t.is_empty()) {
         None => Ok(None),
         Some(text) => {
-            let wrong = |_| Refusal::bad(said!("{} is \"{}\"", name, text), said!("give {} as a whole number", name));
+            let wrong =
+                |_| Refusal::bad(said!("{} is \"{}\"", name, text), said!("give {} as a whole number", name));
             text.parse().map(Some).map_err(wrong)
         }
     }
@@ -81,7 +82,12 @@ impl Wanted {
         }
         let after: Option<u64> = number("after", self.after.as_deref())?;
         let from = number("from", self.from.as_deref())?.or(after.map(|a| a.saturating_add(1)));
-        Ok(Look { topic, partition: number("partition", self.partition.as_deref())?.unwrap_or(0), from, limit })
+        Ok(Look {
+            topic,
+            partition: number("partition", self.partition.as_deref())?.unwrap_or(0),
+            from,
+            limit,
+        })
     }
 }
 
@@ -117,7 +123,11 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_records_is_checked() {
-        let wanted = |from: &str, limit: &str| Wanted { from: Some(from.into()), limit: Some(limit.into()), ..Wanted::default() };
+        let wanted = |from: &str, limit: &str| Wanted {
+            from: Some(from.into()),
+            limit: Some(limit.into()),
+            ..Wanted::default()
+        };
         let look = wanted("", "").look("t".into()).expect("empty fields are no wish");
         assert_eq!((look.from, look.limit, look.partition), (None, SHOWN, 0));
         assert_eq!(wanted("7", "100").look("t".into()).expect("fine").from, Some(7));

@@ -191,7 +191,11 @@ mod tests {
             (shown.format, shown.text, shown.cut)
         };
         assert_eq!(shown(b"{\"a\": 1}", 100), (Format::Json, "{\"a\": 1}".into(), false));
-        assert_eq!(shown(b"{\"a\": 1}", 4), (Format::Text, "{\"a\"".into(), true), "a torn JSON text is a text");
+        assert_eq!(
+            shown(b"{\"a\": 1}", 4),
+            (Format::Text, "{\"a\"".into(), true),
+            "a torn JSON text is a text"
+        );
         assert_eq!(shown(b"0|H0STCNT0", 100), (Format::Text, "0|H0STCNT0".into(), false));
         assert_eq!(shown("삼성".as_bytes(), 4), (Format::Text, "삼".into(), true), "no half character");
         assert_eq!(shown(b"\xff\x00", 100), (Format::Hex, "ff00".into(), false));

@@ -66,9 +66,15 @@ pub(crate) fn list(snapshot: &Snapshot, reading: &Reading<Topics>, reader: &Read
         dead_letters: dead_letters(topics, &facts.topic.name),
         groups: facts.groups.iter().map(|(group, positions)| lag(facts, group, positions)).collect(),
     };
-    let list =
-        List { rows: topics.topics.iter().map(row).collect(), zone: zone.label(snapshot.now), read: reading.value.is_some() };
-    vec![head(&say!("Topics"), Vec::new(), "/topics".to_owned(), reading, &zone, reader), Fragment::new("topics", &list, reader)]
+    let list = List {
+        rows: topics.topics.iter().map(row).collect(),
+        zone: zone.label(snapshot.now),
+        read: reading.value.is_some(),
+    };
+    vec![
+        head(&say!("Topics"), Vec::new(), "/topics".to_owned(), reading, &zone, reader),
+        Fragment::new("topics", &list, reader),
+    ]
 }
 
 /// One topic.
@@ -181,11 +187,16 @@ pub(crate) fn record(seen: &Seen, zone: &Zone) -> RecordRow {
 
 fn records(look: &Look, partitions: usize, reading: &Reading<Peek>, zone: &Zone) -> Records {
     let address = format!("/topics/{}", part(&look.topic));
-    let at = |from: u64| format!("{address}?partition={}&from={from}&limit={}#live-records", look.partition, look.limit);
-    let trouble = reading.trouble.as_ref().map(|t| crate::view::reading::in_words(t, reading.value.is_some(), zone));
+    let at = |from: u64| {
+        format!("{address}?partition={}&from={from}&limit={}#live-records", look.partition, look.limit)
+    };
+    let trouble =
+        reading.trouble.as_ref().map(|t| crate::view::reading::in_words(t, reading.value.is_some(), zone));
     let mut shown = Records {
         partition: look.partition,
-        choices: (0..partitions).map(|number| Choice { number, chosen: number == look.partition as usize }).collect(),
+        choices: (0..partitions)
+            .map(|number| Choice { number, chosen: number == look.partition as usize })
+            .collect(),
         from: look.from.map_or_else(String::new, |f| f.to_string()),
         limit: look.limit,
         holds: Text::plain("–"),
@@ -199,10 +210,16 @@ fn records(look: &Look, partitions: usize, reading: &Reading<Peek>, zone: &Zone)
         let first = peek.records.first().map_or(peek.range.end, |r| r.offset);
         shown.holds = match peek.range.end.saturating_sub(peek.range.start) {
             0 => say!("no records"),
-            n => say!("{} records, offsets {} to {}", count(n), peek.range.start, peek.range.end.saturating_sub(1)),
+            n => say!(
+                "{} records, offsets {} to {}",
+                count(n),
+                peek.range.start,
+                peek.range.end.saturating_sub(1)
+            ),
         };
         shown.rows = peek.records.iter().rev().map(|r| record(r, zone)).collect();
-        shown.earlier = (first > peek.range.start).then(|| at(first.saturating_sub(look.limit as u64).max(peek.range.start)));
+        shown.earlier = (first > peek.range.start)
+            .then(|| at(first.saturating_sub(look.limit as u64).max(peek.range.start)));
         shown.later = peek.next().map(at);
     }
     shown.address = address;
@@ -247,7 +264,10 @@ pub(crate) fn one(
             Pair::new(say!("records"), count(facts.records())),
             Pair::new(say!("partitions"), facts.topic.partitions.len().to_string()),
             Pair::new(say!("rate over a minute"), rate),
-            Pair::new(say!("newest record"), facts.newest().map_or_else(|| say!("none"), |at| Text::plain(zone.full(at)))),
+            Pair::new(
+                say!("newest record"),
+                facts.newest().map_or_else(|| say!("none"), |at| Text::plain(zone.full(at))),
+            ),
         ],
         dead_letters: dead_letters(topics, name).filter(|_| topics.find(&topic_of(name)).is_some()),
         name: name.clone(),
@@ -257,7 +277,9 @@ pub(crate) fn one(
     };
     let back = vec![Pair::new(say!("Topics"), "/topics")];
     let address = match look.from {
-        Some(from) => format!("/topics/{}?partition={}&from={from}&limit={}", part(name), look.partition, look.limit),
+        Some(from) => {
+            format!("/topics/{}?partition={}&from={from}&limit={}", part(name), look.partition, look.limit)
+        }
         None => format!("/topics/{}?partition={}&limit={}", part(name), look.partition, look.limit),
     };
     vec![

@@ -21,7 +21,8 @@ fn the_id_goes_in_and_comes_out_again() {
 
 #[test]
 fn templates_have_explicit_types() {
-    let fields = [("at", "date"), ("ns", "date_nanos"), ("wire", "object"), ("flat", "flattened"), ("q", "long")];
+    let fields =
+        [("at", "date"), ("ns", "date_nanos"), ("wire", "object"), ("flat", "flattened"), ("q", "long")];
     let from = Template {
         name: "kis-trades".into(),
         prefix: "kis-trades-".into(),
@@ -37,5 +38,8 @@ fn templates_have_explicit_types() {
     assert_eq!(mappings["properties"]["flat"]["type"], "flat_object");
     assert_eq!(mappings["properties"]["q"], json!({ "type": "long" }));
     assert_eq!(mappings["properties"][ID_FIELD]["type"], "keyword");
-    assert_eq!(template(&from, Dialect::Elasticsearch)["template"]["mappings"]["properties"]["flat"]["type"], "flattened");
+    assert_eq!(
+        template(&from, Dialect::Elasticsearch)["template"]["mappings"]["properties"]["flat"]["type"],
+        "flattened"
+    );
 }

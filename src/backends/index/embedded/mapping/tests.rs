@@ -1,7 +1,8 @@
 use super::*;
 
 fn refused(kind: &str, value: &str) -> bool {
-    let template = Template { name: "t".into(), prefix: "t-".into(), fields: vec![("f".into(), kind.into())] };
+    let template =
+        Template { name: "t".into(), prefix: "t-".into(), fields: vec![("f".into(), kind.into())] };
     check(Some(&template), "id", format!("{{\"f\":{value}}}").as_bytes()).is_err()
 }
 
@@ -38,7 +39,11 @@ fn types_accept_and_refuse_as_elasticsearch_does() {
 
 #[test]
 fn a_refusal_names_field_type_id_and_value() {
-    let template = Template { name: "t".into(), prefix: "t-".into(), fields: vec![("fields.price".into(), "long".into())] };
+    let template = Template {
+        name: "t".into(),
+        prefix: "t-".into(),
+        fields: vec![("fields.price".into(), "long".into())],
+    };
     for source in [r#"{"fields":{"price":"많음"}}"#, r#"{"fields.price":"많음"}"#] {
         let reason = check(Some(&template), "kis:1", source.as_bytes()).expect_err("refused");
         for part in ["[fields.price]", "[long]", "'kis:1'", "많음"] {
@@ -52,7 +57,9 @@ fn a_refusal_names_field_type_id_and_value() {
 #[test]
 fn names_are_checked() {
     assert_eq!(refuse_names("kis-trades-2026.11.20", "kis:2026-11-20:005930:1"), None);
-    for (index, id) in [("", "x"), ("Upper", "x"), ("a b", "x"), ("_x", "x"), ("ok", ""), ("ok", &"x".repeat(513))] {
+    for (index, id) in
+        [("", "x"), ("Upper", "x"), ("a b", "x"), ("_x", "x"), ("ok", ""), ("ok", &"x".repeat(513))]
+    {
         assert!(refuse_names(index, id).is_some(), "{index} {id}");
     }
 }

@@ -28,7 +28,11 @@ impl Membership {
                 let mut state = self.state();
                 let mut told = Vec::new();
                 for (partition, id, next) in starts {
-                    let found = list.set_partition_offset(&partition.topic, partition.number as i32, Offset::Offset(next as i64));
+                    let found = list.set_partition_offset(
+                        &partition.topic,
+                        partition.number as i32,
+                        Offset::Offset(next as i64),
+                    );
                     if let Err(error) = found {
                         tracing::warn!(%error, %partition, "kafka takes no offset for it");
                     }
@@ -49,7 +53,9 @@ impl Membership {
         topics.sort();
         topics.dedup();
         let ids = self.cluster.ids(Some(&topics))?;
-        let found = client.committed_offsets(list.clone(), PATIENCE).map_err(|e| self.last_error.explain(&self.place, &e))?;
+        let found = client
+            .committed_offsets(list.clone(), PATIENCE)
+            .map_err(|e| self.last_error.explain(&self.place, &e))?;
         let committed = noted(&found);
         let ranges = self.cluster.ranges(&partitions)?;
         let start = |(partition, range): (Partition, crate::log::Range)| {
@@ -67,8 +73,12 @@ impl Membership {
     }
 
     fn fenced(&self, partition: &Partition) -> BackendError {
-        BackendError::new(ErrorKind::Fenced, &self.place, format!("partition {partition} is not this member's any more"))
-            .remedy("what was read of it is read again by its new owner")
+        BackendError::new(
+            ErrorKind::Fenced,
+            &self.place,
+            format!("partition {partition} is not this member's any more"),
+        )
+        .remedy("what was read of it is read again by its new owner")
     }
 
     /// The next offset of an own partition.
@@ -82,7 +92,9 @@ impl Membership {
             return Ok(());
         }
         match self.cluster.ranges(std::slice::from_ref(partition)) {
-            Ok(ranges) => ranges.iter().try_for_each(|r| reader::check(&self.cluster.partition_place(partition), *r, offset)),
+            Ok(ranges) => ranges
+                .iter()
+                .try_for_each(|r| reader::check(&self.cluster.partition_place(partition), *r, offset)),
             // Deleted.
             Err(error) if error.kind == ErrorKind::NotFound => Err(self.fenced(partition)),
             Err(error) => Err(error),
@@ -106,7 +118,8 @@ impl Membership {
         let lost = || self.replaced(client).unwrap_or_else(|| self.fenced(&offsets[0].partition));
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // A member that was put out commits for nobody; the library itself would try in the name of an empty group.
+            // A member that was put out commits for nobody; the library itself would try in the name of an
+            // empty group.
             if client.assignment_lost() {
                 return Err(lost());
             }
@@ -119,8 +132,9 @@ impl Membership {
                 Err(error) => error,
             };
             match error.rdkafka_error_code() {
-                // The others' partitions are being handed over. Ours stay ours: nobody gets a partition before its owner has
-                // consented, so the same commit is right once the library knows the new generation.
+                // The others' partitions are being handed over. Ours stay ours: nobody gets a partition
+                // before its owner has consented, so the same commit is right once the library knows the new
+                // generation.
                 Some(Code::RebalanceInProgress | Code::IllegalGeneration) if Instant::now() < deadline => {
                     std::thread::sleep(TRY_AGAIN);
                 }
@@ -148,8 +162,12 @@ impl Membership {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut list = TopicPartitionList::with_capacity(1);
-            list.add_partition_offset(&partition.topic, partition.number as i32, Offset::Offset(offset as i64))
-                .map_err(|e| fail(&e))?;
+            list.add_partition_offset(
+                &partition.topic,
+                partition.number as i32,
+                Offset::Offset(offset as i64),
+            )
+            .map_err(|e| fail(&e))?;
             let sought = client.seek_partitions(list, PATIENCE).map_err(|e| fail(&e))?;
             let outcome = sought.elements().first().map_or(Ok(()), |e| e.error());
             match outcome {

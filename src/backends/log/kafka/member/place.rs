@@ -20,7 +20,8 @@ impl Membership {
         fenced.then(|| self.displaced(TAKEN.to_owned()))
     }
 
-    /// The same, of a member that is about to join anew and would take the place back from one that it does not know of yet.
+    /// The same, of a member that is about to join anew and would take the place back from one that it does
+    /// not know of yet.
     pub(super) fn replaced_meanwhile(&self, client: &Client) -> Option<BackendError> {
         let held = self.name.as_ref().is_none_or(Name::is_held);
         self.replaced(client).or_else(|| (!held).then(|| self.displaced(TAKEN.to_owned())))
@@ -39,8 +40,9 @@ impl Membership {
         state.broken = Some(error);
     }
 
-    /// To be asked right before and after the library is polled. A named member that was silent for longer than the group allows is
-    /// out, and may have a successor. The library would join anew, and as it forgets who it was, take the place back from it.
+    /// To be asked right before and after the library is polled. A named member that was silent for longer
+    /// than the group allows is out, and may have a successor. The library would join anew, and as it forgets
+    /// who it was, take the place back from it.
     pub(super) fn was_silent(&self) -> bool {
         let silence = self.state().polled.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
         let out = self.name.is_some() && silence > POLL_INTERVAL;
@@ -53,14 +55,16 @@ impl Membership {
     /// Ends a named member that the group has given up.
     pub(super) fn put_out(&self) {
         let limit = POLL_INTERVAL.as_secs();
-        self.end(self.displaced(format!("it was silent for more than {limit} s, and another member may have its place")));
+        self.end(self.displaced(format!(
+            "it was silent for more than {limit} s, and another member may have its place"
+        )));
     }
 
     /// Ends the client and leaves the group; this waits for brokers, and is why there is a thread.
     pub(super) fn close(&self, client: Client) -> Result<()> {
         self.closing.store(true, Ordering::Relaxed);
-        let replaced =
-            self.replaced(&client).is_some() || self.state().broken.as_ref().is_some_and(|e| e.kind == ErrorKind::Replaced);
+        let replaced = self.replaced(&client).is_some()
+            || self.state().broken.as_ref().is_some_and(|e| e.kind == ErrorKind::Replaced);
         drop(client);
         match &self.name {
             // The library leaves a named member behind.
@@ -75,7 +79,9 @@ impl Membership {
         match (waits, outcome) {
             (Some(reply), outcome) => reply.send(outcome).unwrap_or_default(), // whoever left may not wait for it
             (None, Ok(())) => {}
-            (None, Err(error)) => tracing::debug!(%error, "a member's place is free only when its session has run out"),
+            (None, Err(error)) => {
+                tracing::debug!(%error, "a member's place is free only when its session has run out")
+            }
         }
     }
 }

@@ -36,7 +36,10 @@ async fn lost_answers_and_passing_refusals_neither_lose_nor_repeat_nor_reorder()
             ],
         );
         let batch: Vec<_> = (0..200).map(|n| format!("{round}:{n}")).collect();
-        let placed = log.append("t", batch.iter().map(|v| record("k", v.as_bytes())).collect()).await.expect("appends");
+        let placed = log
+            .append("t", batch.iter().map(|v| record("k", v.as_bytes())).collect())
+            .await
+            .expect("appends");
         let offsets: Vec<_> = placed.iter().map(|(_, offset)| *offset).collect();
         assert_eq!(offsets, (expected.len() as u64..(expected.len() + 200) as u64).collect::<Vec<_>>());
         expected.extend(batch);
@@ -54,7 +57,10 @@ async fn a_refused_record_is_named_and_what_comes_after_it_is_not_kept() {
     let batch = (0..40).map(|n| record("k", vec![n; 200 << 10])).collect();
     let error = log.append("t", batch).await.expect_err("refused");
     assert_eq!(error.kind, ErrorKind::Rejected, "{error}");
-    assert!(error.message.contains("record 0 of 40") && error.remedy.contains("max.message.bytes"), "{error}");
+    assert!(
+        error.message.contains("record 0 of 40") && error.remedy.contains("max.message.bytes"),
+        "{error}"
+    );
     assert_eq!(values(&read_all(&log, &partition("t", 0)).await), ["before"]);
     log.append("t", vec![record("k", "after")]).await.expect("a new producer");
     assert_eq!(values(&read_all(&log, &partition("t", 0)).await), ["before", "after"]);
@@ -66,7 +72,9 @@ async fn a_broker_that_is_away_is_told_in_time_and_found_again() {
     let log = hasty(&format!("kafka://{}", mock.bootstrap_servers()));
     log.append("t", vec![record("k", "1")]).await.expect("appends");
     mock.broker_down(1).expect("goes down");
-    let appended = tokio::time::timeout(LONG, log.append("t", vec![record("k", "2"), record("k", "3")])).await.expect("in time");
+    let appended = tokio::time::timeout(LONG, log.append("t", vec![record("k", "2"), record("k", "3")]))
+        .await
+        .expect("in time");
     let error = appended.expect_err("nobody there");
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     mock.broker_up(1).expect("comes back");
@@ -83,8 +91,14 @@ async fn a_missing_topic_is_told_at_once() {
     // Long before an append is given up.
     let told = async {
         for missing in ["nope", "not a name"] {
-            assert_eq!(log.append(missing, vec![record("k", "v")]).await.expect_err("missing").kind, ErrorKind::NotFound);
-            assert_eq!(log.read(&partition(missing, 0), 0, 1).await.expect_err("missing").kind, ErrorKind::NotFound);
+            assert_eq!(
+                log.append(missing, vec![record("k", "v")]).await.expect_err("missing").kind,
+                ErrorKind::NotFound
+            );
+            assert_eq!(
+                log.read(&partition(missing, 0), 0, 1).await.expect_err("missing").kind,
+                ErrorKind::NotFound
+            );
         }
     };
     tokio::time::timeout(LONG, told).await.expect("in time");
@@ -124,7 +138,10 @@ async fn a_member_whose_name_another_one_has_is_told_so_for_good() {
         until(&mut *member, |p| matches!(p, Polled::Records(_))).await;
         mock.request_errors(request, &[Fault::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
         if request == ApiKey::OffsetCommit {
-            assert_eq!(member.commit(&committed("t", 1)).await.expect_err("replaced").kind, ErrorKind::Replaced);
+            assert_eq!(
+                member.commit(&committed("t", 1)).await.expect_err("replaced").kind,
+                ErrorKind::Replaced
+            );
         }
         let told = async {
             loop {

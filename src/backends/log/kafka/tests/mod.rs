@@ -1,5 +1,6 @@
-//! What only a cluster can do to a log: lost answers, refusals, brokers that are away or silent, hand-overs, recreations.
-//! Against the library's own mock of a cluster, and against a real one where `OPENBELL_KAFKA` names it.
+//! What only a cluster can do to a log: lost answers, refusals, brokers that are away or silent, hand-overs,
+//! recreations. Against the library's own mock of a cluster, and against a real one where `OPENBELL_KAFKA`
+//! names it.
 
 mod faults;
 mod outage;

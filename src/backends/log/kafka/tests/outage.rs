@@ -83,7 +83,9 @@ async fn an_outage_loses_nothing() {
     let (Some(address), Some(stop), Some(start)) =
         (name("OPENBELL_KAFKA_OWN"), name("OPENBELL_KAFKA_STOP"), name("OPENBELL_KAFKA_START"))
     else {
-        println!("skipped: kafka outage (OPENBELL_KAFKA_OWN, OPENBELL_KAFKA_STOP and OPENBELL_KAFKA_START are not set)");
+        println!(
+            "skipped: kafka outage (OPENBELL_KAFKA_OWN, OPENBELL_KAFKA_STOP and OPENBELL_KAFKA_START are not set)"
+        );
         return;
     };
     let log = Arc::new(hasty(&address));
@@ -93,7 +95,8 @@ async fn an_outage_loses_nothing() {
     let (failed_writes, failed_polls) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let end = Arc::new(AtomicU64::new(u64::MAX));
     let writer = tokio::spawn(write(Arc::clone(&log), topic.clone(), TOTAL, Arc::clone(&failed_writes)));
-    let sink = tokio::spawn(work(Arc::clone(&log), topic.clone(), Arc::clone(&end), Arc::clone(&failed_polls)));
+    let sink =
+        tokio::spawn(work(Arc::clone(&log), topic.clone(), Arc::clone(&end), Arc::clone(&failed_polls)));
     let outage = async {
         retried(async || tail(&log, &topic).await).await;
         shell(&stop);

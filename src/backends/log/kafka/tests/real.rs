@@ -26,7 +26,9 @@ async fn a_late_commit_does_not_reach_into_a_recreated_topic() {
     member.commit(&committed(&topic, 3)).await.expect("commits");
     log.delete_topic(&topic).await.expect("deletes");
     log.create_topic(&topic, 1).await.expect("creates");
-    log.append(&topic, (0..6).map(|n| record("k", format!("new {n}"))).collect()).await.expect("appends to the new one");
+    log.append(&topic, (0..6).map(|n| record("k", format!("new {n}"))).collect())
+        .await
+        .expect("appends to the new one");
     if let Err(error) = member.commit(&committed(&topic, 5)).await {
         assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
     }
@@ -71,7 +73,8 @@ async fn what_a_refused_append_leaves_is_a_beginning() {
         let bad = (round * 3) % 30;
         batch.insert(bad, record("k", noise(300_000)));
         let error = log.append(&topic, batch).await.expect_err("refused");
-        let kept: Vec<_> = read_all(&*log, &partition(&topic, 0)).await.into_iter().skip(before as usize).collect();
+        let kept: Vec<_> =
+            read_all(&*log, &partition(&topic, 0)).await.into_iter().skip(before as usize).collect();
         assert!(kept.len() <= bad, "{} kept, though {bad} was refused: {error}", kept.len());
         assert!(kept.iter().map(|s| &s.record.value).eq(&small[..kept.len()]), "not a beginning");
         let kind = if kept.is_empty() { ErrorKind::Rejected } else { ErrorKind::Unavailable };
@@ -141,11 +144,15 @@ async fn member(log: Arc<KafkaLog>, topic: String, polls: usize, orderly: bool, 
                     *expected += 1;
                     offsets.insert(stored.partition.clone(), *expected);
                 }
-                let commit: Vec<_> = offsets.into_iter().map(|(partition, next)| Committed { partition, next }).collect();
+                let commit: Vec<_> =
+                    offsets.into_iter().map(|(partition, next)| Committed { partition, next }).collect();
                 consumer.commit(&commit).await.expect("its own");
                 let mut ledger = ledger.lock();
                 for stored in &records {
-                    assert!(ledger.done.insert((stored.partition.number, stored.offset)), "done twice: {stored:?}");
+                    assert!(
+                        ledger.done.insert((stored.partition.number, stored.offset)),
+                        "done twice: {stored:?}"
+                    );
                 }
                 for Committed { partition, next } in commit {
                     let before = ledger.committed.insert(partition.number, next).unwrap_or(0);
@@ -197,7 +204,15 @@ async fn a_storm_of_hand_overs_loses_and_repeats_nothing() {
     };
     tokio::time::timeout(4 * LONG, storm).await.expect("in time");
     writer.await.expect("no panic");
-    let ends: Vec<_> = log.topic(&topic).await.expect("describes").expect("exists").partitions.iter().map(|r| r.end).collect();
+    let ends: Vec<_> = log
+        .topic(&topic)
+        .await
+        .expect("describes")
+        .expect("exists")
+        .partitions
+        .iter()
+        .map(|r| r.end)
+        .collect();
     let ledger = ledger.lock().committed.clone();
     assert_eq!(ends.iter().sum::<u64>(), TOTAL as u64);
     assert_eq!((0..PARTITIONS).map(|n| ledger.get(&n).copied().unwrap_or(0)).collect::<Vec<_>>(), ends);

@@ -33,7 +33,8 @@ fn answered() -> Vec<u8> {
 #[test]
 fn metadata_is_read() {
     let bytes = answered();
-    let (brokers, topics) = metadata_answer(answer(METADATA, 7, &bytes).expect("a header")).expect("an answer");
+    let (brokers, topics) =
+        metadata_answer(answer(METADATA, 7, &bytes).expect("a header")).expect("an answer");
     assert_eq!(brokers.iter().map(|b| b.address.as_str()).collect::<Vec<_>>(), ["b1:9092", "[::1]:9093"]);
     assert_eq!(topics[0], TopicId { error: 0, name: "a".into(), id: "ab".repeat(16) });
     assert_eq!(topics[1], TopicId { error: 3, name: "b".into(), id: String::new() });
@@ -66,10 +67,15 @@ fn a_named_member_is_removed_as_the_protocol_says() {
     let found = [&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 3][..], b"b1", &[0, 0, 0x23, 0x84, 0]].concat();
     let broker = Broker { address: "b1:9092".into() };
     assert_eq!(find_coordinator_answer(Reader(&found)), Ok((0, broker)));
-    let none = [&[0, 0, 0, 0, 0, 15, 4][..], b"no!", &[0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 0xff, 0]].concat();
+    let none = [&[0, 0, 0, 0, 0, 15, 4][..], b"no!", &[0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 0xff, 0]]
+        .concat();
     assert_eq!(find_coordinator_answer(Reader(&none)).map(|(error, _)| error), Ok(15));
-    let left = |whole: u8, member: u8| [&[0, 0, 0, 0, 0, whole, 2, 1, 6][..], b"day.s", &[0, member, 0, 0]].concat();
-    assert_eq!([(0, 0), (16, 0), (0, 25)].map(|(w, m)| leave_group_answer(Reader(&left(w, m)))), [Ok(0), Ok(16), Ok(25)]);
+    let left =
+        |whole: u8, member: u8| [&[0, 0, 0, 0, 0, whole, 2, 1, 6][..], b"day.s", &[0, member, 0, 0]].concat();
+    assert_eq!(
+        [(0, 0), (16, 0), (0, 25)].map(|(w, m)| leave_group_answer(Reader(&left(w, m)))),
+        [Ok(0), Ok(16), Ok(25)]
+    );
 }
 
 #[test]

@@ -23,21 +23,35 @@ fn attempt(kind: StepKind, replicas: u32) -> AttemptSpec {
 
 fn service(kind: StepKind, replicas: u32) -> ServiceSpec {
     let attempt = attempt(kind, replicas);
-    let body = definition::body(&attempt, &DockerSettings::default(), &installation(), |_| None).expect("a body");
-    let given =
-        ServiceSettings { image: "sha256:1".into(), constraints: vec!["node.labels.x==y".into()], ..ServiceSettings::default() };
+    let body =
+        definition::body(&attempt, &DockerSettings::default(), &installation(), |_| None).expect("a body");
+    let given = ServiceSettings {
+        image: "sha256:1".into(),
+        constraints: vec!["node.labels.x==y".into()],
+        ..ServiceSettings::default()
+    };
     spec(&attempt, name("i", &attempt.id), body, given)
 }
 
 #[test]
 fn only_several_copies_are_restarted_by_the_swarm() {
     let restart = |spec: &ServiceSpec| {
-        spec.task_template.as_ref().and_then(|t| t.restart_policy.as_ref()).and_then(|r| r.condition).expect("a condition")
+        spec.task_template
+            .as_ref()
+            .and_then(|t| t.restart_policy.as_ref())
+            .and_then(|r| r.condition)
+            .expect("a condition")
     };
-    let replicas = |spec: &ServiceSpec| spec.mode.as_ref().and_then(|m| m.replicated.as_ref()).and_then(|r| r.replicas);
-    let (check, one, three) = (service(StepKind::Check, 1), service(StepKind::Service, 1), service(StepKind::Service, 3));
+    let replicas =
+        |spec: &ServiceSpec| spec.mode.as_ref().and_then(|m| m.replicated.as_ref()).and_then(|r| r.replicas);
+    let (check, one, three) =
+        (service(StepKind::Check, 1), service(StepKind::Service, 1), service(StepKind::Service, 3));
     for single in [&check, &one] {
-        assert_eq!(restart(single), TaskSpecRestartPolicyConditionEnum::NONE, "an attempt is one life of the step");
+        assert_eq!(
+            restart(single),
+            TaskSpecRestartPolicyConditionEnum::NONE,
+            "an attempt is one life of the step"
+        );
         assert_eq!(replicas(single), Some(1));
     }
     assert_eq!((restart(&three), replicas(&three)), (TaskSpecRestartPolicyConditionEnum::ANY, Some(3)));
@@ -53,7 +67,9 @@ fn a_task_has_no_powers_and_is_not_taken_for_a_container() {
     assert_eq!(definition::attempt_of(&installation, &task.labels.expect("labels")), None);
     assert_eq!((task.read_only, task.capability_drop), (Some(true), Some(vec!["ALL".to_owned()])));
     let environment = task.env.expect("an environment");
-    for wanted in ["OPENBELL_TASK={{.Task.ID}}", "OPENBELL_REPLICA={{.Task.Slot}}", "PATTERN={{\"{{\"}}.Node.ID}}"] {
+    for wanted in
+        ["OPENBELL_TASK={{.Task.ID}}", "OPENBELL_REPLICA={{.Task.Slot}}", "PATTERN={{\"{{\"}}.Node.ID}}"]
+    {
         assert!(environment.iter().any(|e| e == wanted), "{wanted} in {environment:?}");
     }
 }
@@ -87,7 +103,10 @@ fn secrets_become_files_that_only_the_task_reads() {
     let spec = all[0].spec(HashMap::new());
     assert_eq!(spec.data.as_deref(), Some("aw=="));
     let file = all[0].reference("id".into(), "1000:1001").file.expect("a file");
-    assert_eq!((file.uid.as_deref(), file.gid.as_deref(), file.mode), (Some("1000"), Some("1001"), Some(0o400)));
+    assert_eq!(
+        (file.uid.as_deref(), file.gid.as_deref(), file.mode),
+        (Some("1000"), Some("1001"), Some(0o400))
+    );
     assert!(all.iter().all(|n| n.name.len() <= 64));
 }
 
@@ -100,7 +119,10 @@ fn a_command_finds_its_secrets_by_name_or_does_not_start() {
     let all = needed(&spec, &installation(), variable, read).expect("all there");
     assert_eq!(all.iter().map(|n| n.target.as_str()).collect::<Vec<_>>(), ["key", "secret"]);
     let why = needed(&spec, &installation(), |_| None, read).err().expect("a variable is not set");
-    assert!(why.contains("\"key\" (env:KIS_APP_KEY)") && why.contains("set it where openbell is started"), "{why}");
+    assert!(
+        why.contains("\"key\" (env:KIS_APP_KEY)") && why.contains("set it where openbell is started"),
+        "{why}"
+    );
     let why = needed(&spec, &installation(), variable, |_| Some(Vec::new())).err().expect("a file is empty");
     assert!(why.contains("\"secret\" (file:/etc/kis)") && why.contains("it is empty"), "{why}");
 }

@@ -57,7 +57,8 @@ pub(super) fn happened(simulator: &Simulator, what: &Event) -> bool {
 }
 
 pub(super) async fn post(simulator: &Simulator, path: &str, body: &Value) -> (u16, Value) {
-    let answer = reqwest::Client::new().post(simulator.rest_url() + path).json(body).send().await.expect("an answer");
+    let answer =
+        reqwest::Client::new().post(simulator.rest_url() + path).json(body).send().await.expect("an answer");
     (answer.status().as_u16(), answer.json().await.expect("json"))
 }
 
@@ -92,7 +93,8 @@ impl Client {
     }
 
     pub(super) async fn at_path(simulator: &Simulator, key: &str, path: &str) -> Self {
-        let (socket, _) = connect_async(format!("ws://{}{path}", simulator.local_addr())).await.expect("connected");
+        let (socket, _) =
+            connect_async(format!("ws://{}{path}", simulator.local_addr())).await.expect("connected");
         Self { key: key.to_owned(), socket }
     }
 
@@ -130,7 +132,9 @@ impl Client {
     pub(super) async fn answer(&mut self) -> Value {
         loop {
             match self.hear().await {
-                Heard::Text(text) if text.starts_with('{') => return serde_json::from_str(&text).expect("json"),
+                Heard::Text(text) if text.starts_with('{') => {
+                    return serde_json::from_str(&text).expect("json");
+                }
                 Heard::Text(_) | Heard::Binary(_) => {}
                 end => panic!("{end:?} instead of an answer"),
             }
@@ -139,7 +143,8 @@ impl Client {
 
     pub(super) async fn hear(&mut self) -> Heard {
         loop {
-            let message = tokio::time::timeout(DEADLINE, self.socket.next()).await.expect("a message in time");
+            let message =
+                tokio::time::timeout(DEADLINE, self.socket.next()).await.expect("a message in time");
             return match message {
                 Some(Ok(Message::Text(text))) => Heard::Text(text.to_string()),
                 Some(Ok(Message::Binary(bytes))) => Heard::Binary(bytes.to_vec()),
@@ -204,18 +209,29 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn read(text: &str) -> Self {
-        let [flag, tr_id, count, payload] = text.splitn(4, '|').collect::<Vec<_>>()[..] else { panic!("not a frame: {text}") };
+        let [flag, tr_id, count, payload] = text.splitn(4, '|').collect::<Vec<_>>()[..] else {
+            panic!("not a frame: {text}")
+        };
         assert_eq!((flag, count.len()), ("0", 3));
         let fields: Vec<String> = payload.split('^').map(str::to_owned).collect();
         let count: usize = count.parse().expect("a count");
         assert_eq!(fields.len() % count, 0);
-        Self { tr_id: tr_id.to_owned(), records: fields.chunks(fields.len() / count).map(<[String]>::to_vec).collect() }
+        Self {
+            tr_id: tr_id.to_owned(),
+            records: fields.chunks(fields.len() / count).map(<[String]>::to_vec).collect(),
+        }
     }
 }
 
 /// What the ledger says was sent of these symbols in this time, as wire records.
-pub(super) fn expected(simulator: &Simulator, symbols: &[String], from: Timestamp, to: Timestamp) -> Vec<Vec<String>> {
+pub(super) fn expected(
+    simulator: &Simulator,
+    symbols: &[String],
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<Vec<String>> {
     let ledger = simulator.ledger();
-    let wanted = ledger.iter().filter(|t| t.at >= from && t.at < to && symbols.iter().any(|s| **s == *t.symbol));
+    let wanted =
+        ledger.iter().filter(|t| t.at >= from && t.at < to && symbols.iter().any(|s| **s == *t.symbol));
     wanted.map(|t| t.fields(47)).collect()
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::client::*;
-use crate::kis::{Event, Fault, KRX41, Mangling, Replay, Script, Simulator, SimulatorOptions, TARGET_TRADES, Why};
+use crate::kis::{
+    Event, Fault, KRX41, Mangling, Replay, Script, Simulator, SimulatorOptions, TARGET_TRADES, Why,
+};
 use clock::Clock;
 
 #[tokio::test]
@@ -80,7 +82,8 @@ async fn a_simulator_started_in_the_afternoon_goes_on_there() {
     let expected = expected(&simulator, &symbols, at(14, 0), at(15, 0));
     assert_eq!(client.records(expected.len()).await, expected);
     assert!(!simulator.was_sent(0));
-    let malformed = |what: &Event| matches!(what, Event::MalformedSent { .. } | Event::MalformedSkipped { .. });
+    let malformed =
+        |what: &Event| matches!(what, Event::MalformedSent { .. } | Event::MalformedSkipped { .. });
     assert!(!simulator.journal().iter().any(|event| malformed(&event.what)));
     simulator.stop().await;
 }
@@ -94,8 +97,15 @@ async fn books_come_as_a_snapshot_and_with_every_trade() {
     let mut client = Client::new(&simulator, &key).await;
     assert_eq!(client.request("1", "H0STASP0", "005930").await, "OPSP0000");
     let snapshot = client.frame().await;
-    assert_eq!((snapshot.tr_id.as_str(), snapshot.records.len(), snapshot.records[0].len()), ("H0STASP0", 1, 63));
-    let before = simulator.ledger().iter().rfind(|t| &*t.symbol == "005930" && t.at < at(10, 0)).map(|t| t.book_fields());
+    assert_eq!(
+        (snapshot.tr_id.as_str(), snapshot.records.len(), snapshot.records[0].len()),
+        ("H0STASP0", 1, 63)
+    );
+    let before = simulator
+        .ledger()
+        .iter()
+        .rfind(|t| &*t.symbol == "005930" && t.at < at(10, 0))
+        .map(|t| t.book_fields());
     assert_eq!(Some(&snapshot.records[0]), before.as_ref());
     move_to(&clock, at(10, 30));
     assert_eq!(client.frame().await.tr_id, "H0STASP0");
@@ -104,13 +114,20 @@ async fn books_come_as_a_snapshot_and_with_every_trade() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_dropped_and_the_feed_goes_on() {
-    let options =
-        SimulatorOptions { symbols: krx41(), target_trades: 120_000, patience: Duration::from_millis(300), ..manual(at(8, 50)) };
+    let options = SimulatorOptions {
+        symbols: krx41(),
+        target_trades: 120_000,
+        patience: Duration::from_millis(300),
+        ..manual(at(8, 50))
+    };
     let clock = options.clock.clone();
     let simulator = Simulator::start(options).await.expect("started");
     let _asleep = Client::registered(&simulator, &krx41()).await;
     clock.advance(Duration::from_secs(7 * 3600));
-    wait_until("the slow session is dropped", || happened(&simulator, &Event::SessionDown { session: 1, why: Why::Slow })).await;
+    wait_until("the slow session is dropped", || {
+        happened(&simulator, &Event::SessionDown { session: 1, why: Why::Slow })
+    })
+    .await;
     let key = approval(&simulator, "another").await;
     let mut awake = Client::new(&simulator, &key).await;
     assert_eq!(awake.request("1", "H0STCNT0", KRX41[0]).await, "OPSP0000");
@@ -129,7 +146,9 @@ async fn recorded_frames_are_replayed_byte_for_byte() {
     for after in [None, Some(3)] {
         let replay = Replay { frames: frames.clone(), after, interval: Duration::ZERO };
         // The clock stands still, so nobody is taken for quiet between two registrations.
-        let simulator = Simulator::start(SimulatorOptions { replay: Some(replay), ..manual(at(9, 0)) }).await.expect("started");
+        let simulator = Simulator::start(SimulatorOptions { replay: Some(replay), ..manual(at(9, 0)) })
+            .await
+            .expect("started");
         let symbols = ["005930", "000660", "005380"].map(str::to_owned);
         let mut client = Client::registered(&simulator, &symbols[..2]).await;
         if after.is_some() {
@@ -151,10 +170,12 @@ async fn recorded_frames_are_replayed_byte_for_byte() {
 
 #[tokio::test]
 async fn a_replay_starts_for_a_client_that_wants_only_a_part_of_it() {
-    let frames = ["0|H0STCNT0|001|005930^1", "0|H0STASP0|001|000660^1"].map(|f| f.as_bytes().to_vec()).to_vec();
+    let frames =
+        ["0|H0STCNT0|001|005930^1", "0|H0STASP0|001|000660^1"].map(|f| f.as_bytes().to_vec()).to_vec();
     let replay = Some(Replay { frames: frames.clone(), after: None, interval: Duration::from_millis(1) });
-    let simulator =
-        Simulator::start(SimulatorOptions { replay, clock: Clock::system(), ..manual(at(9, 0)) }).await.expect("started");
+    let simulator = Simulator::start(SimulatorOptions { replay, clock: Clock::system(), ..manual(at(9, 0)) })
+        .await
+        .expect("started");
     let mut client = Client::registered(&simulator, &krx41()[..1]).await;
     let heard: BTreeSet<_> = [client.frame().await.tr_id, client.frame().await.tr_id].into();
     assert_eq!(heard.into_iter().collect::<Vec<_>>(), ["H0STASP0", "H0STCNT0"]);
@@ -170,7 +191,8 @@ struct Collected {
 
 async fn collect(simulator: &Simulator, clock: &Clock, speed: f64, end: jiff::Timestamp) -> Collected {
     let mut collected = Collected::default();
-    let wrong: Vec<Vec<u8>> = simulator.script().malformed_frames().into_iter().map(|(_, bytes)| bytes).collect();
+    let wrong: Vec<Vec<u8>> =
+        simulator.script().malformed_frames().into_iter().map(|(_, bytes)| bytes).collect();
     let sent = || (0..simulator.ledger().len()).filter(|index| simulator.was_sent(*index)).count();
     let key = approval(simulator, "a").await;
     let mut ended = false;
@@ -222,7 +244,8 @@ async fn play_the_demo(speed: f64, from: jiff::Timestamp, to: jiff::Timestamp) {
     let simulator = Simulator::start(options).await.expect("started");
     let collected = collect(&simulator, &clock, speed, to).await;
     let ledger = simulator.ledger();
-    let sent: Vec<Vec<String>> = (0..ledger.len()).filter(|i| simulator.was_sent(*i)).map(|i| ledger[i].fields(47)).collect();
+    let sent: Vec<Vec<String>> =
+        (0..ledger.len()).filter(|i| simulator.was_sent(*i)).map(|i| ledger[i].fields(47)).collect();
     assert!(collected.records == sent, "{} of {}", collected.records.len(), sent.len());
     let journal = simulator.journal();
     let frames = simulator.script().malformed_frames();
@@ -236,8 +259,12 @@ async fn play_the_demo(speed: f64, from: jiff::Timestamp, to: jiff::Timestamp) {
     }
     assert_eq!(collected.malformed, expected);
     assert_eq!(expected.len() + skipped, frames.iter().filter(|(at, _)| *at >= from && *at < to).count());
-    let down =
-        |whys: &[Why]| journal.iter().filter(|e| matches!(e.what, Event::SessionDown { why, .. } if whys.contains(&why))).count();
+    let down = |whys: &[Why]| {
+        journal
+            .iter()
+            .filter(|e| matches!(e.what, Event::SessionDown { why, .. } if whys.contains(&why)))
+            .count()
+    };
     assert_eq!((down(&[Why::Disconnect]), down(&[Why::Silent, Why::Slow])), (1, 0));
     simulator.stop().await;
 }

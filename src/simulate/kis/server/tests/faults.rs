@@ -10,8 +10,12 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 /// A quiet day with these faults, from `start`, and a client for all its symbols.
-async fn with(start: jiff::Timestamp, faults: &[(jiff::Timestamp, Fault)]) -> (Simulator, clock::Clock, Vec<String>) {
-    let script = faults.iter().cloned().fold(Script::quiet(1, DAY), |script, (at, fault)| script.with(at, fault));
+async fn with(
+    start: jiff::Timestamp,
+    faults: &[(jiff::Timestamp, Fault)],
+) -> (Simulator, clock::Clock, Vec<String>) {
+    let script =
+        faults.iter().cloned().fold(Script::quiet(1, DAY), |script, (at, fault)| script.with(at, fault));
     let options = SimulatorOptions { script, ..manual(start) };
     let (clock, symbols) = (options.clock.clone(), options.symbols.clone());
     (Simulator::start(options).await.expect("started"), clock, symbols)
@@ -19,7 +23,8 @@ async fn with(start: jiff::Timestamp, faults: &[(jiff::Timestamp, Fault)]) -> (S
 
 #[tokio::test]
 async fn a_disconnect_delivers_what_was_before_it_and_holds_the_slot() {
-    let (simulator, clock, symbols) = with(at(10, 0), &[(at(10, 17), Fault::Disconnect { hold_slot: minutes(1) })]).await;
+    let (simulator, clock, symbols) =
+        with(at(10, 0), &[(at(10, 17), Fault::Disconnect { hold_slot: minutes(1) })]).await;
     let mut client = Client::registered(&simulator, &symbols).await;
     move_to(&clock, at(10, 17));
     let (frames, end) = client.until_end().await;
@@ -37,7 +42,11 @@ async fn a_disconnect_delivers_what_was_before_it_and_holds_the_slot() {
     }
     move_to(&clock, at(10, 30));
     let after = expected(&simulator, &symbols, at(10, 18), at(10, 30));
-    assert_eq!(again.records(after.len()).await, after, "what was traded meanwhile is lost, and nothing else");
+    assert_eq!(
+        again.records(after.len()).await,
+        after,
+        "what was traded meanwhile is lost, and nothing else"
+    );
     let unsent = simulator
         .ledger()
         .iter()
@@ -102,12 +111,17 @@ async fn malformed_frames_come_on_top_byte_for_byte() {
         Mangling::UnknownTr,
         Mangling::Oversize,
     ];
-    let faults: Vec<_> = kinds.iter().zip(5..).map(|(what, minute)| (at(11, minute), Fault::Malformed { what: *what })).collect();
+    let faults: Vec<_> = kinds
+        .iter()
+        .zip(5..)
+        .map(|(what, minute)| (at(11, minute), Fault::Malformed { what: *what }))
+        .collect();
     let (simulator, clock, symbols) = with(at(11, 0), &faults).await;
     let mut client = Client::registered(&simulator, &symbols).await;
     move_to(&clock, at(12, 0));
     let expected = expected(&simulator, &symbols, at(11, 0), at(12, 0));
-    let wrong: Vec<Vec<u8>> = simulator.script().malformed_frames().into_iter().map(|(_, bytes)| bytes).collect();
+    let wrong: Vec<Vec<u8>> =
+        simulator.script().malformed_frames().into_iter().map(|(_, bytes)| bytes).collect();
     let (mut records, mut found) = (Vec::new(), Vec::new());
     while records.len() < expected.len() || found.len() < wrong.len() {
         match client.hear().await {
@@ -126,7 +140,8 @@ async fn malformed_frames_come_on_top_byte_for_byte() {
 
 #[tokio::test]
 async fn a_malformed_frame_that_nobody_hears_is_skipped() {
-    let (simulator, clock, _) = with(at(11, 0), &[(at(11, 1), Fault::Malformed { what: Mangling::WrongWidth })]).await;
+    let (simulator, clock, _) =
+        with(at(11, 0), &[(at(11, 1), Fault::Malformed { what: Mangling::WrongWidth })]).await;
     move_to(&clock, at(11, 2));
     wait_until("it is skipped", || happened(&simulator, &Event::MalformedSkipped { index: 0 })).await;
     simulator.stop().await;
@@ -134,7 +149,8 @@ async fn a_malformed_frame_that_nobody_hears_is_skipped() {
 
 #[tokio::test]
 async fn invalid_utf8_in_a_text_message_fails_a_strict_client() {
-    let (simulator, clock, symbols) = with(at(11, 0), &[(at(11, 1), Fault::Malformed { what: Mangling::InvalidUtf8Text })]).await;
+    let (simulator, clock, symbols) =
+        with(at(11, 0), &[(at(11, 1), Fault::Malformed { what: Mangling::InvalidUtf8Text })]).await;
     let mut client = Client::registered(&simulator, &symbols).await;
     move_to(&clock, at(11, 2));
     let (_, end) = client.until_end().await;
@@ -145,7 +161,8 @@ async fn invalid_utf8_in_a_text_message_fails_a_strict_client() {
 
 #[tokio::test]
 async fn a_half_open_session_is_silent_then_gone_and_only_then_its_slot_free() {
-    let (simulator, clock, symbols) = with(at(11, 0), &[(at(11, 5), Fault::HalfOpen { lasts: minutes(3) })]).await;
+    let (simulator, clock, symbols) =
+        with(at(11, 0), &[(at(11, 5), Fault::HalfOpen { lasts: minutes(3) })]).await;
     let mut client = Client::registered(&simulator, &symbols).await;
     let before = expected(&simulator, &symbols, at(11, 0), at(11, 5));
     move_to(&clock, at(11, 7));
@@ -173,7 +190,11 @@ async fn acknowledgements_can_be_late_missing_refused_or_empty() {
     let mut client = Client::new(&simulator, &key).await;
     assert_eq!(client.request("1", "H0STCNT0", "005930").await, "OPSP0007");
     client.ask("1", "H0STCNT0", "005930").await;
-    assert_eq!(client.request("1", "H0STCNT0", "005930").await, "OPSP0002", "made without an answer, as the second try shows");
+    assert_eq!(
+        client.request("1", "H0STCNT0", "005930").await,
+        "OPSP0002",
+        "made without an answer, as the second try shows"
+    );
     assert_eq!(client.request("2", "H0STCNT0", "005930").await, "OPSP0001");
 
     move_to(&clock, at(9, 10));
@@ -201,14 +222,22 @@ async fn acknowledgements_can_be_late_missing_refused_or_empty() {
 
 #[tokio::test]
 async fn frames_can_come_twice_out_of_order_or_short() {
-    let faults = [(at(11, 0), Fault::DuplicateFrame), (at(11, 10), Fault::OutOfOrder), (at(11, 20), Fault::DropRecord)];
+    let faults = [
+        (at(11, 0), Fault::DuplicateFrame),
+        (at(11, 10), Fault::OutOfOrder),
+        (at(11, 20), Fault::DropRecord),
+    ];
     let (simulator, clock, symbols) = with(at(10, 59), &faults).await;
     let symbols = &symbols[..1];
     let mut client = Client::registered(&simulator, symbols).await;
     let ledger = simulator.ledger();
     let frames = |from, to| -> Vec<Vec<Vec<String>>> {
-        let of_symbol: Vec<_> = ledger.iter().filter(|t| *t.symbol == *symbols[0] && t.at >= from && t.at < to).collect();
-        of_symbol.chunk_by(|a, b| a.frame == b.frame).map(|f| f.iter().map(|t| t.fields(47)).collect()).collect()
+        let of_symbol: Vec<_> =
+            ledger.iter().filter(|t| *t.symbol == *symbols[0] && t.at >= from && t.at < to).collect();
+        of_symbol
+            .chunk_by(|a, b| a.frame == b.frame)
+            .map(|f| f.iter().map(|t| t.fields(47)).collect())
+            .collect()
     };
     move_to(&clock, at(11, 0));
     let mut heard = Vec::new();

@@ -10,15 +10,20 @@ use crate::kis::{Event, Fault, Script, Simulator, SimulatorOptions, Why};
 #[tokio::test]
 async fn keys_are_given_over_http_and_wrong_ones_refused() {
     let accounts = vec![("a".to_owned(), "secret".to_owned())];
-    let simulator = Simulator::start(SimulatorOptions { accounts, ..manual(at(8, 50)) }).await.expect("started");
+    let simulator =
+        Simulator::start(SimulatorOptions { accounts, ..manual(at(8, 50)) }).await.expect("started");
     assert_eq!(approval(&simulator, "a").await.len(), 36);
-    let (status, answer) = post(&simulator, "/oauth2/Approval", &json!({"appkey": "b", "secretkey": "secret"})).await;
+    let (status, answer) =
+        post(&simulator, "/oauth2/Approval", &json!({"appkey": "b", "secretkey": "secret"})).await;
     assert_eq!((status, &answer["error_code"]), (403, &json!("EGW00103")));
-    let (status, answer) = post(&simulator, "/oauth2/tokenP", &json!({"appkey": "a", "appsecret": "wrong"})).await;
+    let (status, answer) =
+        post(&simulator, "/oauth2/tokenP", &json!({"appkey": "a", "appsecret": "wrong"})).await;
     assert_eq!((status, &answer["error_code"]), (403, &json!("EGW00105")));
-    let (status, answer) = post(&simulator, "/oauth2/tokenP", &json!({"appkey": "a", "appsecret": "secret"})).await;
+    let (status, answer) =
+        post(&simulator, "/oauth2/tokenP", &json!({"appkey": "a", "appsecret": "secret"})).await;
     assert_eq!((status, &answer["token_type"]), (200, &json!("Bearer")));
-    let (status, answer) = post(&simulator, "/oauth2/tokenP", &json!({"appkey": "a", "appsecret": "secret"})).await;
+    let (status, answer) =
+        post(&simulator, "/oauth2/tokenP", &json!({"appkey": "a", "appsecret": "secret"})).await;
     assert_eq!((status, &answer["error_code"]), (403, &json!("EGW00133")));
     assert_eq!(post(&simulator, "/somewhere/else", &json!({})).await.0, 404);
     simulator.stop().await;
@@ -30,7 +35,10 @@ async fn an_unknown_approval_key_is_told_and_dropped_without_a_close_frame() {
     let mut client = Client::new(&simulator, "made-up").await;
     client.ask("1", "H0STCNT0", "005930").await;
     let answer = client.answer().await;
-    assert_eq!(answer["body"], json!({"rt_cd": "1", "msg_cd": "OPSP0011", "msg1": "invalid approval : made-up"}));
+    assert_eq!(
+        answer["body"],
+        json!({"rt_cd": "1", "msg_cd": "OPSP0011", "msg1": "invalid approval : made-up"})
+    );
     assert_eq!(client.hear().await, Heard::Abrupt);
     simulator.stop().await;
 }
@@ -51,13 +59,24 @@ async fn any_path_is_served_and_one_session_an_app_key() {
 
     let other_key = approval(&simulator, "another").await;
     let mut other = Client::new(&simulator, &other_key).await;
-    assert_eq!(other.request("1", "H0STCNT0", "005930").await, "OPSP0000", "another app key has its own slot");
+    assert_eq!(
+        other.request("1", "H0STCNT0", "005930").await,
+        "OPSP0000",
+        "another app key has its own slot"
+    );
     assert_eq!(first.request("1", "H0STCNT0", "000660").await, "OPSP0000", "and the first session lives");
 
     first.close().await;
-    wait_until("the slot is free", || happened(&simulator, &Event::SessionDown { session: 1, why: Why::ClientClosed })).await;
+    wait_until("the slot is free", || {
+        happened(&simulator, &Event::SessionDown { session: 1, why: Why::ClientClosed })
+    })
+    .await;
     let mut third = Client::new(&simulator, &key).await;
-    assert_eq!(third.request("1", "H0STCNT0", "005930").await, "OPSP0000", "a good-bye frees the slot at once");
+    assert_eq!(
+        third.request("1", "H0STCNT0", "005930").await,
+        "OPSP0000",
+        "a good-bye frees the slot at once"
+    );
     simulator.stop().await;
 }
 
@@ -69,7 +88,10 @@ async fn a_lost_client_keeps_its_slot_for_a_while() {
     let client = Client::registered(&simulator, &krx41()[..1]).await;
     let key = client.key.clone();
     drop(client);
-    wait_until("the loss is seen", || happened(&simulator, &Event::SessionDown { session: 1, why: Why::ClientLost })).await;
+    wait_until("the loss is seen", || {
+        happened(&simulator, &Event::SessionDown { session: 1, why: Why::ClientLost })
+    })
+    .await;
 
     clock.advance(Duration::from_secs(44));
     let mut early = Client::new(&simulator, &key).await;
@@ -82,7 +104,8 @@ async fn a_lost_client_keeps_its_slot_for_a_while() {
 
 #[tokio::test]
 async fn registrations_are_counted_and_wrong_messages_have_their_codes() {
-    let simulator = Simulator::start(SimulatorOptions { limit: 3, ..manual(at(8, 50)) }).await.expect("started");
+    let simulator =
+        Simulator::start(SimulatorOptions { limit: 3, ..manual(at(8, 50)) }).await.expect("started");
     let mut client = Client::registered(&simulator, &krx41()[..2]).await;
     assert_eq!(client.request("1", "H0STCNT0", "005930").await, "OPSP0002");
     assert_eq!(client.request("1", "H0STASP0", "005930").await, "OPSP0000", "a book counts by itself");
@@ -96,7 +119,10 @@ async fn registrations_are_counted_and_wrong_messages_have_their_codes() {
     assert_eq!(client.request("1", "H0NOSUCH", "005930").await, "OPSP8991");
     client.say("{\"header\":").await;
     let answer = client.answer().await;
-    assert_eq!((&answer["header"]["tr_id"], &answer["body"]["msg_cd"]), (&json!("(null)"), &json!("OPSP9999")));
+    assert_eq!(
+        (&answer["header"]["tr_id"], &answer["body"]["msg_cd"]),
+        (&json!("(null)"), &json!("OPSP9999"))
+    );
     assert_eq!(client.request("2", "H0STCNT0", "005380").await, "OPSP0001", "the session survived all that");
     assert!(client.protocol_ping().await, "protocol pings are answered");
     simulator.stop().await;
@@ -117,8 +143,11 @@ async fn acknowledgements_carry_the_secrets_of_the_session() {
 
 #[tokio::test]
 async fn signs_of_life_may_be_echoed_or_ponged_and_silence_ends_the_session() {
-    let options =
-        SimulatorOptions { pingpong: Duration::from_secs(10), patience: Duration::from_millis(300), ..manual(at(8, 50)) };
+    let options = SimulatorOptions {
+        pingpong: Duration::from_secs(10),
+        patience: Duration::from_millis(300),
+        ..manual(at(8, 50))
+    };
     let clock = options.clock.clone();
     let simulator = Simulator::start(options).await.expect("started");
     let mut client = Client::registered(&simulator, &krx41()[..1]).await;
@@ -161,7 +190,8 @@ async fn signs_of_life_may_be_echoed_or_ponged_and_silence_ends_the_session() {
 
 #[tokio::test]
 async fn handshakes_can_be_refused_for_a_while() {
-    let script = Script::quiet(1, DAY).with(at(9, 0), Fault::HandshakeRefused { status: 503, lasts: Duration::from_secs(60) });
+    let script = Script::quiet(1, DAY)
+        .with(at(9, 0), Fault::HandshakeRefused { status: 503, lasts: Duration::from_secs(60) });
     let options = SimulatorOptions { script, ..manual(at(9, 0)) };
     let clock = options.clock.clone();
     let simulator = Simulator::start(options).await.expect("started");

@@ -11,6 +11,9 @@ fn a_note_is_read_back_and_a_strange_one_refused() {
     for strange in ["", "{}", r#"{"version":2,"topics":{}}"#] {
         std::fs::write(path(folder.path()), strange).expect("written");
         let error = TopicsFile::load(folder.path()).expect_err("strange");
-        assert!(error.kind == ErrorKind::Corrupt && error.to_string().contains("move the file away"), "{error}");
+        assert!(
+            error.kind == ErrorKind::Corrupt && error.to_string().contains("move the file away"),
+            "{error}"
+        );
     }
 }
